@@ -1,0 +1,30 @@
+"""A tag a word, each chosen by itself."""
+
+from torch import Tensor
+from transformers import PreTrainedConfig
+
+from models.losses import LOSS_TYPES, tag_losses
+from models.tagger import Tagger
+
+
+class BertSoftmaxForNer(Tagger):
+    """Encoder, dropout and a linear layer.
+
+    Its checkpoint is an ordinary ``AutoModelForTokenClassification`` checkpoint. ``config.tag_loss`` chooses the
+    loss: ``ce``, ``focal`` or ``lsr``.
+    """
+
+    def __init__(self, config: PreTrainedConfig) -> None:
+        super().__init__(config)
+        self.tag_loss = getattr(config, "tag_loss", "ce")
+        if self.tag_loss not in LOSS_TYPES:
+            raise ValueError(f"tag_loss {self.tag_loss!r} is none of {', '.join(LOSS_TYPES)}")
+        self.post_init()
+
+    def sequence_losses(self, logits: Tensor, labels: Tensor, word_mask: Tensor) -> Tensor:
+        B, W, C = logits.shape
+        labels = labels.masked_fill(~word_mask, -100)
+        return tag_losses(logits.reshape(B * W, C), labels.reshape(B * W), self.tag_loss).view(B, W).sum(1)  # (B,)
+
+    def decode(self, logits: Tensor, word_mask: Tensor) -> Tensor:
+        return logits.argmax(-1)  # (B, W)

@@ -1,0 +1,120 @@
+"""What all taggers share: an encoder of any family, and the step from its word pieces to words."""
+
+import inspect
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers.utils import ModelOutput
+
+
+@dataclass
+class TaggerOutput(ModelOutput):
+    """What a tagger returns.
+
+    Args:
+        loss: scalar, where labels were given.
+        logits: ``(B, W, C)`` scores of each word's tags; the CRF's emissions.
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+
+
+class Tagger(PreTrainedModel):
+    """An encoder and a linear layer over words; subclasses add how tags are scored and found.
+
+    The encoder sits under its family's own name (``bert``, ``roberta``, ...), so that its pretrained weights load, and
+    the head is ``classifier``, as in the token classifiers of transformers.
+    """
+
+    config_class = PreTrainedConfig
+
+    def __init__(self, config: PreTrainedConfig) -> None:
+        super().__init__(config)
+        encoder = _new_encoder(config)
+        self.base_model_prefix = encoder.base_model_prefix
+        setattr(self, self.base_model_prefix, encoder)
+        self.dropout = nn.Dropout(_head_dropout(config))
+        self.classifier = nn.Linear(_width(config), config.num_labels)
+        self._takes_token_types = "token_type_ids" in inspect.signature(encoder.forward).parameters
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Loads a trained tagger, or an encoder to be trained, from a folder or the hub; the family is in its config."""
+        if kwargs.get("config") is None:
+            kwargs["config"] = AutoConfig.from_pretrained(name_or_path)
+        return super().from_pretrained(name_or_path, *args, **kwargs)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        word_positions: Tensor | None = None,
+        word_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        num_items_in_batch: int | None = None,
+    ) -> TaggerOutput:
+        """Scores the tags of each word, and the loss where there are labels.
+
+        Args:
+            input_ids, attention_mask, token_type_ids: ``(B, T)``.
+            word_positions: ``(B, W)`` index of each word's first piece; without it every token is a word.
+            word_mask: ``(B, W)`` true where there is a word, from the left without holes.
+            labels: ``(B, W)``.
+            num_items_in_batch: divides the summed loss: the words of the whole optimiser step, over all ranks and
+                accumulation rounds; by default the words of this batch.
+        """
+        inputs = {"token_type_ids": token_type_ids} if self._takes_token_types else {}
+        encoder = getattr(self, self.base_model_prefix)
+        states = encoder(input_ids, attention_mask=attention_mask, **inputs)[0]  # (B, T, H)
+        if word_positions is not None:
+            index = word_positions.unsqueeze(-1).expand(-1, -1, states.size(-1))
+            states = states.gather(1, index)  # (B, W, H)
+        elif word_mask is None:
+            word_mask = attention_mask.bool() if attention_mask is not None else None
+        if word_mask is None:
+            word_mask = torch.ones(states.shape[:2], dtype=torch.bool, device=states.device)
+        logits = self.classifier(self.dropout(states))  # (B, W, C)
+        loss = None
+        if labels is not None:
+            loss = self.sequence_losses(logits, labels, word_mask).sum()
+            loss = loss / (num_items_in_batch if num_items_in_batch is not None else word_mask.sum().clamp(min=1))
+        return TaggerOutput(loss=loss, logits=logits)
+
+    def sequence_losses(self, logits: Tensor, labels: Tensor, word_mask: Tensor) -> Tensor:
+        """The loss of each sequence, summed over its words: ``(B, W, C), (B, W), (B, W) -> (B,)``."""
+        raise NotImplementedError
+
+    def decode(self, logits: Tensor, word_mask: Tensor) -> Tensor:
+        """The best tags: ``(B, W, C), (B, W) -> (B, W)``; what stands at masked words means nothing."""
+        raise NotImplementedError
+
+
+def _new_encoder(config: PreTrainedConfig) -> PreTrainedModel:
+    """The bare encoder, without the pooler that no tagger uses where the family lets it be left out."""
+    try:
+        encoder = AutoModel.from_config(config, add_pooling_layer=False)
+    except TypeError:
+        encoder = AutoModel.from_config(config)
+    if config.model_type == "xlnet":
+        encoder.mask_emb.requires_grad_(False)  # serves pretraining only; DDP would wait for its gradient
+    return cast(PreTrainedModel, encoder)
+
+
+def _head_dropout(config: PreTrainedConfig) -> float:
+    for name in ("classifier_dropout", "hidden_dropout_prob", "seq_classif_dropout", "dropout"):
+        value = getattr(config, name, None)
+        if value is not None:
+            return float(value)
+    return 0.1
+
+
+def _width(config: PreTrainedConfig) -> int:
+    width = getattr(config, "hidden_size", None) or getattr(config, "d_model", None) or getattr(config, "dim", None)
+    if width is None:
+        raise ValueError(f"the config of {config.model_type!r} does not say how wide the encoder's states are")
+    return int(width)

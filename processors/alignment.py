@@ -1,0 +1,92 @@
+"""Words to word pieces: every word has at least one token, and labels never shift."""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+_LONE_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+class WordPieces(NamedTuple):
+    """The tokens of one text: all ids in order, and how many belong to each word (at least one)."""
+
+    ids: NDArray[np.int32]
+    counts: NDArray[np.int32]
+
+
+def tokenize_words(
+    texts: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBase, max_pieces_per_word: int
+) -> list[WordPieces]:
+    """Splits words into word pieces, a batch at a time, without special tokens.
+
+    A word that the tokenizer turns into nothing (a space, a control or zero-width character) gets the unknown token. A
+    word of more pieces than fit into a window keeps its first ones.
+
+    Args:
+        texts: one list of words a text.
+        tokenizer: fast tokenizers do the whole batch at once; others go word by word.
+        max_pieces_per_word: the longest run of pieces that is kept of one word.
+    """
+    clean = [[_LONE_SURROGATES.sub("\ufffd", word) for word in words] for words in texts]
+    unknown = _unknown_id(tokenizer)
+    if not tokenizer.is_fast:
+        return [_pieces_word_by_word(words, tokenizer, unknown, max_pieces_per_word) for words in clean]
+    filled = [position for position, words in enumerate(clean) if words]
+    pieces = [WordPieces(np.empty(0, np.int32), np.empty(0, np.int32))] * len(clean)
+    if not filled:
+        return pieces
+    encoded = tokenizer(
+        [clean[position] for position in filled],
+        is_split_into_words=True,
+        add_special_tokens=False,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,
+    )
+    assert encoded.encodings is not None
+    for position, encoding in zip(filled, encoded.encodings, strict=True):
+        pieces[position] = _pieces_of_words(
+            np.array(encoding.ids, np.int32),
+            np.array(encoding.word_ids, np.int64),
+            len(clean[position]),
+            unknown,
+            max_pieces_per_word,
+        )
+    return pieces
+
+
+def _pieces_of_words(
+    ids: NDArray[np.int32], word_of_piece: NDArray[np.int64], words: int, unknown: int, limit: int
+) -> WordPieces:
+    counts = np.bincount(word_of_piece, minlength=words).astype(np.int32)
+    if counts.max() > limit:
+        rank_in_word = np.arange(len(ids)) - (np.cumsum(counts) - counts)[word_of_piece]
+        kept = rank_in_word < limit
+        ids, word_of_piece = ids[kept], word_of_piece[kept]
+        counts = np.minimum(counts, limit)
+    lost = np.flatnonzero(counts == 0)
+    if len(lost):
+        ids = np.insert(ids, np.searchsorted(word_of_piece, lost), unknown)
+        counts[lost] = 1
+    return WordPieces(ids, counts)
+
+
+def _pieces_word_by_word(
+    words: Sequence[str], tokenizer: PreTrainedTokenizerBase, unknown: int, limit: int
+) -> WordPieces:
+    pieces = [tokenizer.convert_tokens_to_ids(tokenizer.tokenize(word))[:limit] or [unknown] for word in words]
+    ids = [piece for word in pieces for piece in word]
+    return WordPieces(np.array(ids, np.int32), np.array([len(word) for word in pieces], np.int32))
+
+
+def _unknown_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    for token_id in (tokenizer.unk_token_id, tokenizer.mask_token_id, tokenizer.eos_token_id):
+        if isinstance(token_id, int):
+            return token_id
+    raise ValueError(
+        f"{type(tokenizer).__name__} has no unknown, mask or end token for words that it turns into nothing"
+    )

@@ -1,0 +1,113 @@
+"""Batches of windows of like length: shuffled, seeded, the same on every rank, resumable in mid-epoch."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import Sampler
+
+_STEPS_PER_CHUNK = 100
+
+
+class BucketBatchSampler(Sampler[list[int]]):
+    """Deals an epoch out as optimiser steps, and each step as one batch for every rank and accumulation round.
+
+    Windows are shuffled, sorted by length within chunks of a hundred steps, and cut into steps, whose order is shuffled
+    again. A step's windows depend only on the seed, the epoch and the global batch size, not on how many ranks or
+    rounds share it, so the same data in the same order gives the same training on any number of processes.
+
+    Args:
+        lengths: tokens of each window, ``(N,)``.
+        batch_size: windows a rank and round.
+        rounds: gradient accumulation rounds a step.
+        rank, world_size: this process among those that train together.
+        seed: of the shuffling.
+        max_tokens: where positive, a batch's padded tokens, instead of ``batch_size``, bound its windows.
+
+    Raises:
+        ValueError: fewer windows than ranks and rounds, or a window longer than ``max_tokens``.
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int] | NDArray[np.int32],
+        batch_size: int,
+        rounds: int = 1,
+        rank: int = 0,
+        world_size: int = 1,
+        seed: int = 0,
+        max_tokens: int = 0,
+    ) -> None:
+        self._lengths = np.asarray(lengths)
+        self._shares = world_size * rounds
+        if len(self._lengths) < self._shares:
+            counts = f"{len(self._lengths)} windows cannot fill {world_size} processes x {rounds} accumulation rounds"
+            raise ValueError(f"{counts}; use fewer, or more data")
+        if max_tokens and self._lengths.max() > max_tokens:
+            longest = f"a window of {self._lengths.max()} tokens"
+            raise ValueError(f"{longest} does not fit max_tokens {max_tokens}; raise it or lower max_seq_length")
+        self._batch_size = batch_size
+        self._rounds = rounds
+        self._rank = rank
+        self._seed = seed
+        self._max_tokens = max_tokens
+        self._epoch = 0
+        self._first_step = 0
+        self._steps = self._dealt_steps()
+
+    def set_epoch(self, epoch: int, first_step: int = 0) -> None:
+        """Chooses the epoch's order, and the step to begin with where an interrupted epoch goes on."""
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._steps = self._dealt_steps()
+        self._first_step = first_step
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole epoch."""
+        return len(self._steps)
+
+    def step_windows(self, step: int) -> NDArray[np.int64]:
+        """All windows of one step, of all ranks and rounds."""
+        return self._steps[step]
+
+    def __len__(self) -> int:
+        return (self.steps - self._first_step) * self._rounds
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for windows in self._steps[self._first_step :]:
+            shares = np.array_split(windows, self._shares)
+            for share in shares[self._rank :: self._shares // self._rounds]:
+                yield share.tolist()
+
+    def _dealt_steps(self) -> list[NDArray[np.int64]]:
+        generator = np.random.default_rng((self._seed, self._epoch))
+        order = generator.permutation(len(self._lengths))
+        chunk_size = self._batch_size * self._shares * _STEPS_PER_CHUNK
+        steps: list[NDArray[np.int64]] = []
+        for start in range(0, len(order), chunk_size):
+            chunk = order[start : start + chunk_size]
+            chunk = chunk[np.argsort(self._lengths[chunk], kind="stable")]
+            for step in self._cut(chunk):
+                if steps and len(step) < self._shares:  # every rank needs a window: the rest joins the step before
+                    steps[-1] = np.concatenate((steps[-1], step))
+                else:
+                    steps.append(step)
+        generator.shuffle(steps)  # type: ignore[arg-type]
+        return steps
+
+    def _cut(self, chunk: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Cuts windows sorted by length into steps, by count or by padded tokens."""
+        if not self._max_tokens:
+            size = self._batch_size * self._shares
+            return [chunk[start : start + size] for start in range(0, len(chunk), size)]
+        steps, start = [], 0
+        for end in range(1, len(chunk) + 1):
+            full = end == len(chunk)
+            if not full:
+                share = -(-(end + 1 - start) // self._shares)
+                full = share * self._lengths[chunk[end]] > self._max_tokens and end - start >= self._shares
+            if full:
+                steps.append(chunk[start:end])
+                start = end
+        return steps

@@ -1,0 +1,113 @@
+"""CoNLL columns and character-per-line files: one word a line, blank lines between sentences."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from processors.examples import DataError, Example
+from processors.tag_schemes import split_tag
+
+_DOCUMENT_MARKS = ("-DOCSTART-", "DOCSTART")
+_DEFAULT_NAMES = {4: ["word", "pos", "chunk", "ner"], 3: ["word", "pos", "ner"], 2: ["word", "ner"]}
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Numbered lines of a UTF-8 file; a byte order mark and Windows line ends are taken off.
+
+    Raises:
+        DataError: the file is missing or a line is not UTF-8.
+    """
+    if not path.is_file():
+        raise DataError("there is no such file", path)
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, start=1):
+            try:
+                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                found = raw[error.start : error.start + 8].hex(" ")
+                message = (
+                    f"not UTF-8 (bytes {found} at column {error.start}); convert the file, e.g. with iconv -t UTF-8"
+                )
+                raise DataError(message, path, number) from error
+            yield number, line.rstrip("\r\n")
+
+
+def read_columns(path: Path, split: str, tag_column: str = "last", labelled: bool = True) -> Iterator[Example]:
+    """Reads a file of tab- or space-separated columns, the word first.
+
+    Args:
+        path: the file.
+        split: names the examples.
+        tag_column: ``last``, a number (0 is the word, -1 the last), or one of word/pos/chunk/ner.
+        labelled: whether a file without a tag column is an error; an unlabelled test file has words only.
+
+    Raises:
+        DataError: a line with another number of columns than the first, or a tag that is none.
+    """
+    columns = tag_index = 0
+    words: list[str] = []
+    labels: list[str] = []
+    first_line, sentences = 1, 0
+
+    def finished_example() -> Example:
+        return Example(
+            f"{split}-{sentences}", words, labels if columns > 1 else None, line=first_line, one_word_a_line=True
+        )
+
+    for number, line in read_lines(path):
+        if not line.strip(" \t") or line.startswith(_DOCUMENT_MARKS):
+            if words:
+                yield finished_example()
+                words, labels, sentences = [], [], sentences + 1
+            continue
+        fields = _split_fields(line, columns)
+        if not columns:
+            columns = len(fields)
+            if columns > 1:
+                tag_index = _tag_index(tag_column, columns, path, number)
+            elif labelled:
+                raise DataError(f"{line!r} has one column; expected a word and its tag", path, number)
+        if len(fields) != columns:
+            message = f"{len(fields)} columns in {line!r}, where the lines before have {columns}"
+            raise DataError(f"{message}; separate word and tag by one space or tab", path, number)
+        if not words:
+            first_line = number
+        words.append(fields[0])
+        if columns > 1:
+            labels.append(checked_tag(fields[tag_index], path, number))
+    if words:
+        yield finished_example()
+
+
+def checked_tag(tag: str, path: Path, line: int) -> str:
+    """The tag itself, if it is one; else an error with its place."""
+    try:
+        split_tag(tag)
+    except ValueError as error:
+        raise DataError(
+            f"{error}; if the tags stand in another column, name it with --tag_column", path, line
+        ) from None
+    return tag
+
+
+def _split_fields(line: str, columns: int) -> list[str]:
+    """Splits at tabs, else at runs of ASCII spaces: a full-width space is a word. A lone space may be a word as well."""
+    if "\t" in line:
+        return line.rstrip("\t").split("\t")
+    fields = [field for field in line.split(" ") if field]
+    if line.startswith(" ") and (len(fields) == columns - 1 or (not columns and len(fields) == 1)):
+        return [" ", *fields]
+    return fields
+
+
+def _tag_index(tag_column: str, columns: int, path: Path, line: int) -> int:
+    if tag_column == "last":
+        return columns - 1
+    names = _DEFAULT_NAMES.get(columns, [])
+    if tag_column in names:
+        return names.index(tag_column)
+    if tag_column.removeprefix("-").isdigit() and -columns < int(tag_column) < columns:
+        return int(tag_column) % columns
+    known = ", ".join(["last", f"1 to {columns - 1}", *names[1:]])
+    raise DataError(
+        f"--tag_column {tag_column} does not fit lines of {columns} columns; use one of {known}", path, line
+    )

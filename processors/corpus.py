@@ -1,0 +1,272 @@
+"""A corpus: where its splits are, what they hold, and which labels follow from that."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from processors.column_reader import read_columns, read_lines
+from processors.examples import DataError, Example
+from processors.hub_reader import open_hub_split, read_hub_split
+from processors.json_reader import read_json
+from processors.tag_schemes import (
+    MARKUPS,
+    OUTSIDE,
+    SCHEMES,
+    MixedSchemesError,
+    begins_entity,
+    detect_scheme,
+    split_tag,
+    tag_pairs,
+    tag_set,
+)
+from processors.tasks import SPLITS, find_split_file, missing_split_error, task_named
+
+_INVENTORY_VERSION = 1
+
+
+@dataclass
+class Inventory:
+    """What one split holds, counted in one pass over its file.
+
+    Args:
+        source: the file or data set.
+        scheme: the tag scheme found.
+        illegal_transitions: neighbouring tags that the scheme does not allow, read as ``conlleval`` reads them.
+        types: number of entities of each type.
+        type_lines: the line on which each type is first seen.
+        dropped_entities: nested annotations that flat tags cannot express.
+    """
+
+    source: str
+    sentences: int = 0
+    words: int = 0
+    entities: int = 0
+    scheme: str = "IOB2"
+    illegal_transitions: int = 0
+    first_illegal_line: int = 0
+    dropped_entities: int = 0
+    types: dict[str, int] = field(default_factory=dict)
+    type_lines: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class Corpus:
+    """The train, dev and test splits of a corpus, in whatever format they are.
+
+    Args:
+        task_name: a name of `processors.tasks.TASKS`, or any other for the generic task.
+        data_dir: folder with a file a split, and perhaps ``labels.txt``.
+        split_files: files that are named outright, by split.
+        dataset_name: a Hugging Face data set used instead of files; see `processors.hub_reader`.
+        tag_column: column of the tags in column files.
+        word_unit: how raw text is cut; the empty string leaves it to the task.
+        labels_file: a file of tags or types, a line each, that fixes the labels.
+        cache_dir: where counts and downloads are kept; ``None`` keeps nothing.
+    """
+
+    task_name: str
+    data_dir: Path
+    split_files: dict[str, Path] = field(default_factory=dict)
+    dataset_name: str = ""
+    tag_column: str = "last"
+    word_unit: str = ""
+    labels_file: Path | None = None
+    cache_dir: Path | None = None
+
+    def has(self, split: str) -> bool:
+        return self._source(split) is not None
+
+    def examples(self, split: str) -> Iterator[Example]:
+        """Reads a split from the start; only a test split may be unlabelled.
+
+        Raises:
+            DataError: the split is missing, holds no sentence, or is malformed, with file and line.
+        """
+        source, labelled = self._required_source(split), split != "test"
+        word_unit = self.word_unit or task_named(self.task_name).word_unit
+        if not isinstance(source, Path):
+            return read_hub_split(source, self.dataset_name, split, labelled)
+        if _looks_like_json(source):
+            return read_json(source, split, word_unit, labelled)
+        return read_columns(source, split, self.tag_column, labelled)
+
+    def digest(self, split: str) -> str:
+        """A hash of a split's content and of how it is read."""
+        source = self._required_source(split)
+        content = hashlib.blake2b(digest_size=16)
+        if isinstance(source, Path):
+            with source.open("rb") as file:
+                content = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))
+        else:
+            content.update(source._fingerprint.encode())
+        reading = (_INVENTORY_VERSION, split, self.tag_column, self.word_unit or task_named(self.task_name).word_unit)
+        content.update(repr(reading).encode())
+        return content.hexdigest()
+
+    def source_name(self, split: str) -> str:
+        source = self._required_source(split)
+        return str(source) if isinstance(source, Path) else f"{self.dataset_name} ({split})"
+
+    def inventory(self, split: str) -> Inventory:
+        """Counts a split; the answer is kept beside the feature cache, under the content's hash."""
+        if split not in self._inventories:
+            self._inventories[split] = self._cached_inventory(split)
+        return self._inventories[split]
+
+    def entity_types(self) -> list[str]:
+        """The entity types: of ``labels.txt``, else of the task, else all that the splits hold.
+
+        Raises:
+            DataError: the label file is empty or names a label twice.
+        """
+        labels_file = self.labels_file or self.data_dir / "labels.txt"
+        if self.labels_file or labels_file.is_file():
+            return _types_of_file(labels_file)
+        known = task_named(self.task_name).types
+        if known:
+            return list(known)
+        splits = [split for split in SPLITS if self.has(split)]
+        if not splits:
+            raise missing_split_error(self.data_dir, "train")
+        return sorted({entity_type for split in splits for entity_type in self.inventory(split).types})
+
+    def label_list(self, markup: str) -> list[str]:
+        """All tags of the internal scheme (``bio``, ``bios``, ``bioes``) over the entity types."""
+        return tag_set(self.entity_types(), MARKUPS[markup])
+
+    def check_types(self, split: str, types: list[str]) -> None:
+        """Raises a DataError, with its line, for a type of this split that is none of ``types``."""
+        inventory = self.inventory(split)
+        for entity_type in inventory.types:
+            if entity_type not in types:
+                message = f"entity type {entity_type!r} is not among the labels ({', '.join(types)})"
+                advice = "add it to labels.txt, or correct the data; a trained model cannot take new types"
+                raise DataError(f"{message}; {advice}", inventory.source, inventory.type_lines[entity_type])
+
+    def types_unseen_in_training(self, split: str) -> list[str]:
+        """Types of a split that no training sentence has, so that no model can learn them."""
+        if not self.has("train"):
+            return []
+        return sorted(set(self.inventory(split).types) - set(self.inventory("train").types))
+
+    @cached_property
+    def _inventories(self) -> dict[str, Inventory]:
+        return {}
+
+    @cached_property
+    def _sources(self) -> dict[str, Any]:
+        return {}
+
+    def _source(self, split: str) -> Any:
+        if split not in self._sources:
+            if self.dataset_name:
+                downloads = str(self.cache_dir) if self.cache_dir else None
+                self._sources[split] = open_hub_split(self.dataset_name, split, downloads)
+            else:
+                self._sources[split] = self.split_files.get(split) or find_split_file(self.data_dir, split)
+        return self._sources[split]
+
+    def _required_source(self, split: str) -> Any:
+        source = self._source(split)
+        if source is None:
+            if self.dataset_name:
+                raise DataError(f"the data set has no {split} split", self.dataset_name)
+            raise missing_split_error(self.data_dir, split)
+        return source
+
+    def _cached_inventory(self, split: str) -> Inventory:
+        if self.cache_dir is None:
+            return self._counted(split)
+        path = self.cache_dir / f"inventory-{self.digest(split)}.json"
+        if path.is_file():
+            return Inventory(**{**json.loads(path.read_text("utf-8")), "source": self.source_name(split)})
+        inventory = self._counted(split)
+        write_atomically(path, json.dumps(asdict(inventory), ensure_ascii=False))
+        return inventory
+
+    def _counted(self, split: str) -> Inventory:
+        inventory = Inventory(self.source_name(split))
+        pair_counts: Counter[tuple[str, str]] = Counter()
+        pair_lines: dict[tuple[str, str], int] = {}
+        for example in self.examples(split):
+            inventory.sentences += 1
+            inventory.words += len(example.words)
+            inventory.dropped_entities += example.dropped_entities
+            pairs = list(tag_pairs(example.labels or []))
+            pair_counts.update(pairs)
+            for pair in set(pairs) - pair_lines.keys():
+                pair_lines[pair] = example.line_of(pairs.index(pair))
+        if not inventory.sentences:
+            raise DataError("no sentence in this file; is it the right one, and not empty?", inventory.source)
+        _count_entities(inventory, pair_counts, pair_lines)
+        return inventory
+
+
+def _count_entities(
+    inventory: Inventory, pair_counts: Counter[tuple[str, str]], pair_lines: dict[tuple[str, str], int]
+) -> None:
+    try:
+        scheme = detect_scheme(pair_counts)
+    except MixedSchemesError as error:
+        lines = {split_tag(tag)[0]: line for (_, tag), line in sorted(pair_lines.items(), key=lambda item: -item[1])}
+        places = ", ".join(
+            f"{prefix} first on line {line}" for prefix, line in sorted(lines.items()) if prefix != OUTSIDE
+        )
+        known = "; ".join(f"{name}: {'/'.join(scheme.prefixes)}" for name, scheme in SCHEMES.items())
+        raise DataError(f"{error} ({places}); make the file one of {known}", inventory.source) from None
+    inventory.scheme = scheme.name
+    illegal_lines = []
+    for (previous, tag), count in pair_counts.items():
+        line = pair_lines[previous, tag]
+        if not scheme.allows(previous, tag):
+            inventory.illegal_transitions += count
+            illegal_lines.append(line)
+        if begins_entity(previous, tag):
+            entity_type = split_tag(tag)[1]
+            inventory.entities += count
+            inventory.types[entity_type] = inventory.types.get(entity_type, 0) + count
+            inventory.type_lines[entity_type] = min(inventory.type_lines.get(entity_type, line), line)
+    inventory.first_illegal_line = min(illegal_lines, default=0)
+
+
+def _looks_like_json(path: Path) -> bool:
+    if path.suffix.lower() in (".json", ".jsonl"):
+        return True
+    first = next((line for _, line in read_lines(path) if line.strip()), "")
+    return first.startswith("{") and len(first.split()) != 2
+
+
+def _types_of_file(path: Path) -> list[str]:
+    """Entity types of a label file, which lists tags (then ``O`` is among them) or types."""
+    lines = [(number, line.strip()) for number, line in read_lines(path) if line.strip()]
+    if not lines:
+        raise DataError("this label file is empty; write one tag or entity type a line, or remove it", path)
+    seen: dict[str, int] = {}
+    for number, label in lines:
+        if label in seen:
+            raise DataError(f"label {label!r} stands on line {seen[label]} already; remove one", path, number)
+        seen[label] = number
+    if OUTSIDE not in seen:
+        return list(seen)
+    types: dict[str, None] = {}
+    for label, number in seen.items():
+        try:
+            prefix, entity_type = split_tag(label)
+        except ValueError as error:
+            raise DataError(f"{error}; list tags, or entity types without O", path, number) from None
+        if prefix != OUTSIDE:
+            types[entity_type] = None
+    return list(types)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a small text file so that no reader ever sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{id(text):x}.tmp")
+    temporary.write_text(text, "utf-8")
+    temporary.replace(path)

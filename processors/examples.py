@@ -1,0 +1,78 @@
+"""One labelled text as it came from a file, and the errors that name the file and line."""
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class DataError(ValueError):
+    """Input that cannot be used: says what was found, where, and what to do."""
+
+    def __init__(self, message: str, path: str | Path | None = None, line: int | None = None) -> None:
+        place = "" if path is None else f"{path}: " if line is None else f"{path}:{line}: "
+        super().__init__(place + message)
+
+
+@dataclass
+class Example:
+    """A text cut into words, with a tag a word where it is labelled.
+
+    Args:
+        guid: names the example, for instance ``train-17``.
+        words: what is labelled: words, or characters in Chinese corpora.
+        labels: one tag a word in the file's own scheme; ``None`` for unlabelled text.
+        text: the untouched text; by default the words joined as their script is written.
+        offsets: ``(start, end)`` characters of each word in ``text``.
+        line: the line of the file on which the example starts.
+        one_word_a_line: whether the words stand on successive lines.
+        dropped_entities: annotations that a flat tag sequence cannot express (nested ones).
+    """
+
+    guid: str
+    words: list[str]
+    labels: list[str] | None = None
+    text: str | None = None
+    offsets: list[tuple[int, int]] | None = None
+    line: int = 0
+    one_word_a_line: bool = False
+    dropped_entities: int = 0
+
+    def __post_init__(self) -> None:
+        if self.labels is not None and len(self.labels) != len(self.words):
+            raise ValueError(f"{self.guid}: {len(self.words)} words but {len(self.labels)} labels")
+        if self.text is None or self.offsets is None:
+            self.text, self.offsets = join_words(self.words)
+
+    def line_of(self, position: int) -> int:
+        """The line of the file that holds the word at ``position``."""
+        return self.line + (min(position, len(self.words) - 1) if self.one_word_a_line else 0)
+
+
+def join_words(words: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
+    """Joins words to a text as their script is written, and says where each word lies in it.
+
+    Characters of a character-per-line corpus are set without spaces; words are, unless one of the two neighbours at
+    the border is a Chinese or Japanese character.
+    """
+    spaced = any(len(word) > 1 for word in words)
+    parts: list[str] = []
+    offsets: list[tuple[int, int]] = []
+    position, previous = 0, ""
+    for word in words:
+        if spaced and previous and word and not (is_wide(previous[-1]) or is_wide(word[0])):
+            parts.append(" ")
+            position += 1
+        parts.append(word)
+        offsets.append((position, position + len(word)))
+        position, previous = position + len(word), word
+    return "".join(parts), offsets
+
+
+def is_wide(character: str) -> bool:
+    """Whether a character belongs to a script that is written without spaces (Chinese, Japanese)."""
+    return character >= "\u1100" and unicodedata.east_asian_width(character) in "WF" and not _is_hangul(character)
+
+
+def _is_hangul(character: str) -> bool:
+    return "\uac00" <= character <= "\ud7a3" or "\u1100" <= character <= "\u11ff"

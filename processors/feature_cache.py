@@ -1,0 +1,153 @@
+"""Features on disk: built once with all cores, found again by the hash of all that they depend on, opened by mapping."""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from processors.corpus import Corpus
+from processors.examples import Example
+from processors.feature_dataset import FeatureArrays, FeatureDataset
+from processors.features import FeatureSpec, build_feature_arrays
+
+_FORMAT_VERSION = 1
+_CHUNK = 2000
+_SENTENCES_WORTH_A_POOL = 30_000  # starting processes that import torch and transformers takes seconds
+
+
+def open_or_build_features(
+    corpus: Corpus,
+    split: str,
+    spec: FeatureSpec,
+    tokenizer: PreTrainedTokenizerBase,
+    cache_dir: Path,
+    overwrite: bool = False,
+    show_progress: bool = True,
+) -> FeatureDataset:
+    """The features of one split, from the cache where they are there already.
+
+    Safe beside other processes and crashes: a cache entry is a folder that is built aside and renamed when complete.
+
+    Raises:
+        DataError: the split is missing or malformed.
+        RuntimeError: the features hold other words than the split.
+    """
+    folder = cache_dir / f"{split}-{_cache_key(corpus.digest(split), spec, tokenizer)}"
+    if overwrite or not folder.is_dir():
+        _build(corpus, split, spec, tokenizer, folder, show_progress)
+    dataset = FeatureDataset(FeatureArrays.mapped(folder), spec.layout)
+    inventory = corpus.inventory(split)
+    if (dataset.num_documents, dataset.num_words) != (inventory.sentences, inventory.words):
+        raise RuntimeError(
+            f"{inventory.source} has {inventory.words} words in {inventory.sentences} sentences, its features in {folder} "
+            f"{dataset.num_words} in {dataset.num_documents}; run again with --overwrite_cache, and report this as a bug"
+        )
+    return dataset
+
+
+def _cache_key(content_digest: str, spec: FeatureSpec, tokenizer: PreTrainedTokenizerBase) -> str:
+    parts = {
+        "format": _FORMAT_VERSION,
+        "content": content_digest,
+        "spec": asdict(spec),
+        "tokenizer": _tokenizer_digest(tokenizer),
+    }
+    return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=12).hexdigest()
+
+
+def _tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    if tokenizer.is_fast:
+        described = tokenizer.backend_tokenizer.to_str()
+    else:
+        described = json.dumps([sorted(tokenizer.get_vocab().items()), repr(tokenizer.init_kwargs)])
+    return hashlib.blake2b((type(tokenizer).__name__ + described).encode(), digest_size=12).hexdigest()
+
+
+def _build(
+    corpus: Corpus,
+    split: str,
+    spec: FeatureSpec,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    show_progress: bool,
+) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        FeatureArrays.collector().concatenated().append_to(aside)  # an empty split still has all files
+        total = corpus.inventory(split).sentences
+        with tqdm(total=total, desc=f"Features of {split}", unit=" sentences", disable=not show_progress) as bar:
+            chunks = _chunks(corpus.examples(split))
+            for size, arrays in _features_of_chunks(chunks, spec, tokenizer, total):
+                arrays.append_to(aside)
+                bar.update(size)
+        _publish(aside, folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _publish(aside: Path, folder: Path) -> None:
+    """Renames the complete folder into place; where another process was faster, its equal one stays."""
+    for path in aside.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    aside.chmod(0o755)
+    replaced = aside.with_name(f"{aside.name}-old")
+    if folder.is_dir():
+        folder.rename(replaced)
+    try:
+        aside.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _chunks(examples: Iterator[Example]) -> Iterator[list[Example]]:
+    while chunk := list(islice(examples, _CHUNK)):
+        yield chunk
+
+
+def _features_of_chunks(
+    chunks: Iterator[list[Example]], spec: FeatureSpec, tokenizer: PreTrainedTokenizerBase, sentences: int
+) -> Iterator[tuple[int, FeatureArrays]]:
+    """Each chunk's size and features, in order; large corpora are spread over all cores."""
+    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if sentences < _SENTENCES_WORTH_A_POOL or workers == 1:
+        for chunk in chunks:
+            yield len(chunk), build_feature_arrays(chunk, spec, tokenizer)
+        return
+    context = multiprocessing.get_context("spawn")  # forking beside torch's and the tokenizer's threads can hang
+    with ProcessPoolExecutor(workers, context, _prepare_worker, (spec, tokenizer)) as pool:
+        pending: list[tuple[int, Future[FeatureArrays]]] = []
+        for chunk in chunks:
+            pending.append((len(chunk), pool.submit(_worker_features, chunk)))
+            if len(pending) > 2 * workers:  # bounds what is read ahead
+                size, future = pending.pop(0)
+                yield size, future.result()
+        for size, future in pending:
+            yield size, future.result()
+
+
+_worker_state: tuple[FeatureSpec, PreTrainedTokenizerBase] | None = None
+
+
+def _prepare_worker(spec: FeatureSpec, tokenizer: PreTrainedTokenizerBase) -> None:
+    global _worker_state
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    _worker_state = spec, tokenizer
+
+
+def _worker_features(chunk: list[Example]) -> FeatureArrays:
+    assert _worker_state is not None
+    return build_feature_arrays(chunk, *_worker_state)

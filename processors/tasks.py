@@ -1,0 +1,81 @@
+"""The corpora known by name, and how the files of any corpus are found."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from processors.examples import DataError
+
+SPLITS = ("train", "dev", "test")
+_SPLIT_ALIASES = {
+    "train": ("train", "training"),
+    "dev": ("dev", "valid", "validation", "val", "testa"),
+    "test": ("test", "testb", "predict"),
+}
+_DATA_SUFFIXES = {"", ".txt", ".json", ".jsonl", ".conll", ".tsv", ".bio", ".bmes", ".bioes", ".iob", ".iob2", ".ner"}
+_DATA_SUFFIXES |= {f".{alias}" for aliases in _SPLIT_ALIASES.values() for alias in aliases}
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a corpus's name already tells; everything else is read off its files.
+
+    Args:
+        types: entity types, in the order of the labels; empty: read from ``labels.txt`` or the data.
+        word_unit: how raw text is cut into words; see `processors.json_reader.split_text`.
+        submission: writes the test predictions in the form that a benchmark's server takes.
+    """
+
+    types: tuple[str, ...] = ()
+    word_unit: str = "auto"
+    submission: str | None = None
+
+
+TASKS = {
+    "cner": Task(types=("CONT", "EDU", "LOC", "NAME", "ORG", "PRO", "RACE", "TITLE")),
+    "cluener": Task(
+        types=(
+            *("address", "book", "company", "game", "government"),
+            *("movie", "name", "organization", "position", "scene"),
+        ),
+        word_unit="char",
+        submission="cluener",
+    ),
+    "conll2003": Task(types=("LOC", "MISC", "ORG", "PER")),
+}
+
+
+def task_named(name: str) -> Task:
+    """A known task, or the generic one, which learns everything from the data."""
+    return TASKS.get(name.lower(), Task())
+
+
+def find_split_file(data_dir: Path, split: str) -> Path | None:
+    """The one file of ``data_dir`` whose name says that it holds this split: ``train.txt``, ``eng.testa``, ...
+
+    Returns:
+        The path, or ``None`` where there is no such file.
+
+    Raises:
+        DataError: the folder is missing, or several files fit.
+    """
+    if not data_dir.is_dir():
+        raise DataError("there is no such data folder (--data_dir)", data_dir)
+    found = sorted(
+        path
+        for path in data_dir.iterdir()
+        if path.is_file()
+        and path.suffix.lower() in _DATA_SUFFIXES
+        and any(part in _SPLIT_ALIASES[split] for part in path.name.lower().split("."))
+    )
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise DataError(f"several files could be the {split} split: {names}; name one with --{split}_file", data_dir)
+    return found[0] if found else None
+
+
+def missing_split_error(data_dir: Path, split: str) -> DataError:
+    """Says what was looked for and what is there instead."""
+    there = ", ".join(sorted(path.name for path in data_dir.iterdir())[:12]) or "nothing"
+    expected = ", ".join(f"{alias}.txt" for alias in _SPLIT_ALIASES[split])
+    message = f"no file for the {split} split; expected one named like {expected} or .json, .bmes, ...; found {there}"
+    return DataError(f"{message}; or name it with --{split}_file", data_dir)

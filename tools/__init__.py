@@ -1,0 +1,1 @@
+"""The machinery: arguments, devices, training, evaluation, prediction, results."""

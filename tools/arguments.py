@@ -1,0 +1,230 @@
+"""One set of dataclasses for flags, help and config files; the names are those that the field uses.
+
+A config file (YAML or JSON, ``--config_file``) holds the same names; flags on the command line win over it.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import yaml
+from transformers import HfArgumentParser
+
+from processors.tag_schemes import MARKUPS
+
+
+def arg(default: Any, help: str, choices: Sequence[str] | None = None) -> Any:  # noqa: A002
+    """A dataclass field with its line of help."""
+    metadata: dict[str, Any] = {"help": help}
+    if choices:
+        metadata["choices"] = list(choices)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass
+class TaskArguments:
+    """What to do, on which data."""
+
+    _argument_group_name = "task"
+
+    task_name: str = arg("", "cner, cluener, conll2003, or any name for a corpus of your own")
+    data_dir: str = arg("", "folder with the train, dev and test files, and perhaps labels.txt")
+    output_dir: str = arg("", "folder of the run: model, scores, predictions, log, TensorBoard events")
+    do_train: bool = arg(False, "train on the train split")
+    do_eval: bool = arg(False, "score the dev split")
+    do_predict: bool = arg(False, "predict the test split, and score it where it is labelled")
+    train_file: str = arg("", "the train split, if not to be found in data_dir by its name")
+    dev_file: str = arg("", "the dev split, likewise")
+    test_file: str = arg("", "the test split, likewise")
+    dataset_name: str = arg("", "a Hugging Face data set (name, name:configuration or folder) instead of data_dir")
+    labels: str = arg("", "file with one tag or entity type a line; by default labels.txt of data_dir, else the data")
+    tag_column: str = arg("last", "column of the tags in column files: last, a number, or word/pos/chunk/ner")
+    word_unit: str = arg("", "how raw text in JSON is cut: char, word, auto; by default as the task has it")
+    markup: str = arg("bios", "tag scheme used inside, whatever the files use", choices=list(MARKUPS))
+    feature_cache_dir: str = arg("outputs/feature_cache", "where features are kept from run to run")
+    overwrite_cache: bool = arg(False, "build the features anew")
+    overwrite_output_dir: bool = arg(False, "allow output_dir to hold an earlier run")
+
+
+@dataclass
+class ModelArguments:
+    """The encoder and its head."""
+
+    _argument_group_name = "model"
+
+    model_type: str = arg("", "family of the encoder (bert, roberta, xlnet, ...) where its config.json does not say")
+    model_name_or_path: str = arg("", "encoder: a name on the Hugging Face hub, or a folder")
+    config_name: str = arg("", "config of the encoder, if elsewhere: name, folder or file")
+    tokenizer_name: str = arg("", "tokenizer, if elsewhere: name, folder or vocab file")
+    cache_dir: str = arg("", "where downloaded encoders are kept")
+    from_scratch: bool = arg(False, "start from random weights: only the config and the tokenizer are read")
+    do_lower_case: bool = arg(False, "lower-case the text, as uncased encoders want it")
+    train_max_seq_length: int = arg(128, "tokens of a training window; longer texts become several windows")
+    eval_max_seq_length: int = arg(512, "tokens of a window in evaluation and prediction")
+    window_overlap: int = arg(-1, "word pieces that neighbouring windows share; -1 is a quarter of a window")
+
+
+@dataclass
+class OptimisationArguments:
+    """The training itself."""
+
+    _argument_group_name = "optimisation"
+
+    per_gpu_train_batch_size: int = arg(8, "windows of a training batch on each GPU or CPU process")
+    per_gpu_eval_batch_size: int = arg(8, "windows of an evaluation batch on each GPU or CPU process")
+    max_batch_tokens: int = arg(0, "bound training batches by padded tokens instead of windows")
+    gradient_accumulation_steps: int = arg(1, "batches whose gradients are summed before a step")
+    learning_rate: float = arg(5e-5, "peak learning rate of the encoder")
+    head_learning_rate: float = arg(
+        -1.0, "of the linear layer; -1: as the CRF's where there is one, else the encoder's"
+    )
+    weight_decay: float = arg(0.01, "weight decay, but for biases and norms")
+    adam_epsilon: float = arg(1e-8, "epsilon of AdamW")
+    max_grad_norm: float = arg(1.0, "gradients are clipped to this norm; 0 does not clip")
+    num_train_epochs: float = arg(3.0, "passes over the training data; a fraction ends within one")
+    max_steps: int = arg(-1, "optimiser steps, instead of num_train_epochs")
+    warmup_proportion: float = arg(0.1, "share of the steps in which the learning rate rises")
+    do_adv: bool = arg(False, "adversarial training: FGM on the embeddings (Miyato et al. 2017)")
+    adv_epsilon: float = arg(1.0, "size of the adversarial step")
+    adv_name: str = arg("word_embeddings", "part of the name of the parameters that it disturbs")
+    seed: int = arg(42, "seed of initial weights, dropout and the order of the data")
+    num_workers: int = arg(0, "processes that prepare batches")
+
+
+@dataclass
+class LoggingArguments:
+    """What is written and when."""
+
+    _argument_group_name = "logging and checkpoints"
+
+    logging_steps: int = arg(-1, "score dev (see evaluate_during_training) every so many steps; -1: every epoch")
+    save_steps: int = arg(
+        0, "write a checkpoint every so many steps; -1: every epoch; 0: only the best and the final one"
+    )
+    log_loss_steps: int = arg(20, "write loss and learning rates to TensorBoard every so many steps")
+    evaluate_during_training: bool = arg(True, "score dev while training, and end with the best model")
+    eval_all_checkpoints: bool = arg(False, "with do_eval: score every checkpoint, not only the final model")
+    predict_checkpoints: bool = arg(False, "with do_predict: predict with every checkpoint")
+
+
+@dataclass
+class MachineArguments:
+    """Devices, processes and precision."""
+
+    _argument_group_name = "machine"
+
+    no_cuda: bool = arg(False, "stay on the CPU")
+    local_rank: int = arg(-1, "set by torch.distributed.launch")
+    fp16: bool = arg(False, "mixed precision in float16 with loss scaling")
+    fp16_backend: str = arg("auto", "apex where it is installed with amp, else torch's own", ["auto", "native", "apex"])
+    fp16_opt_level: str = arg("O1", "optimisation level of apex.amp", ["O0", "O1", "O2", "O3"])
+    bf16: bool = arg(False, "mixed precision in bfloat16")
+
+
+@dataclass
+class NerArguments(TaskArguments, ModelArguments, OptimisationArguments, LoggingArguments, MachineArguments):
+    """All arguments of the NER scripts as one flat namespace, with what the run finds out about itself."""
+
+    label_list: list[str] = field(init=False, default_factory=list)
+    device: torch.device = field(init=False, default_factory=lambda: torch.device("cpu"))
+    n_gpu: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        if self.fp16 and self.bf16:
+            raise ValueError("--fp16 and --bf16 exclude each other")
+        if self.max_steps <= 0 and self.num_train_epochs <= 0:
+            raise ValueError(f"--num_train_epochs {self.num_train_epochs} trains nothing; leave out --do_train instead")
+        if not 0 <= self.warmup_proportion <= 1:
+            raise ValueError(f"--warmup_proportion {self.warmup_proportion} is not between 0 and 1")
+        for name in ("per_gpu_train_batch_size", "per_gpu_eval_batch_size", "gradient_accumulation_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name} {getattr(self, name)} is not positive")
+
+    def as_json(self) -> dict[str, Any]:
+        """What a config file of the same run would hold."""
+        chosen = {one.name for one in fields(self) if one.init}
+        return {name: value for name, value in asdict(self).items() if name in chosen}
+
+
+@dataclass
+class SoftmaxHeadArguments:
+    """The softmax head."""
+
+    _argument_group_name = "softmax head"
+
+    loss_type: str = arg("ce", "cross-entropy, focal loss or label smoothing", ["ce", "focal", "lsr"])
+
+
+@dataclass
+class CrfHeadArguments:
+    """The CRF."""
+
+    _argument_group_name = "CRF head"
+
+    crf_learning_rate: float = arg(1e-3, "peak learning rate of the CRF's transitions")
+
+
+@dataclass
+class SoftmaxArguments(NerArguments, SoftmaxHeadArguments):
+    """Named entity recognition by a softmax over each word's tags."""
+
+
+@dataclass
+class CrfArguments(NerArguments, CrfHeadArguments):
+    """Named entity recognition by a conditional random field."""
+
+
+Arguments = TypeVar("Arguments", bound=NerArguments)
+
+
+def parse_arguments(kind: type[Arguments], argv: Sequence[str] | None = None) -> Arguments:
+    """Reads flags, and a config file before them; ends the program with a message where they do not fit."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    groups = [base for base in kind.__mro__ if "_argument_group_name" in vars(base)]
+    parser = HfArgumentParser(groups, description=kind.__doc__, allow_abbrev=False)  # type: ignore[arg-type]
+    parser.add_argument("--config_file", help="YAML or JSON file with any of these arguments; flags win over it")
+    config_file = _config_file(argv)
+    try:
+        flags = (_flags_of_file(config_file, kind) if config_file else []) + argv
+        *parts, _ = parser.parse_args_into_dataclasses(flags, look_for_args_file=False)
+        return kind(**{name: value for part in parts for name, value in vars(part).items()})
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def require(args: NerArguments, *names: str) -> None:
+    """Raises a ValueError that names the flags which this run needs and lacks."""
+    missing = [f"--{name}" for name in names if not getattr(args, name)]
+    if missing:
+        raise ValueError(f"{', '.join(missing)} must be given")
+
+
+def _config_file(argv: Sequence[str]) -> Path | None:
+    for position, token in enumerate(argv):
+        if token == "--config_file" and position + 1 < len(argv):
+            return Path(argv[position + 1])
+        if token.startswith("--config_file="):
+            return Path(token.partition("=")[2])
+    return None
+
+
+def _flags_of_file(path: Path, kind: type[NerArguments]) -> list[str]:
+    """The file's entries as flags, so that they are checked as flags are."""
+    if not path.is_file():
+        raise ValueError(f"{path}: there is no such config file")
+    try:
+        text = path.read_text("utf-8")
+        entries = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (yaml.YAMLError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    if not isinstance(entries, dict):
+        raise ValueError(f"{path}: expected names with values, as in 'learning_rate: 3e-5'")
+    known = {one.name for one in fields(kind) if one.init}
+    unknown = sorted(set(entries) - known)
+    if unknown:
+        raise ValueError(f"{path}: unknown: {', '.join(unknown)}; see --help for the names that there are")
+    return [f"--{name}={value}" for name, value in entries.items()]

@@ -1,0 +1,98 @@
+"""From arguments to data sets: the corpus, its labels, and features that rank 0 builds and all ranks open."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from processors.corpus import Corpus
+from processors.examples import DataError
+from processors.feature_cache import open_or_build_features
+from processors.feature_dataset import FeatureDataset
+from processors.features import FeatureSpec, default_overlap
+from processors.layout import layout_of_tokenizer
+from processors.tag_schemes import OUTSIDE, split_tag
+from tools.arguments import NerArguments
+from tools.distributed import is_main, main_process_first
+
+logger = logging.getLogger(__name__)
+
+
+def corpus_of(args: NerArguments, task: str | None = None) -> Corpus:
+    """The corpus that the arguments name."""
+    files = {"train": args.train_file, "dev": args.dev_file, "test": args.test_file}
+    return Corpus(
+        task_name=task or args.task_name,
+        data_dir=Path(args.data_dir),
+        split_files={split: Path(path) for split, path in files.items() if path},
+        dataset_name=args.dataset_name,
+        tag_column=args.tag_column,
+        word_unit=args.word_unit,
+        labels_file=Path(args.labels) if args.labels else None,
+        cache_dir=Path(args.feature_cache_dir),
+    )
+
+
+def load_and_cache_examples(
+    args: NerArguments, task: str, tokenizer: PreTrainedTokenizerBase, data_type: str = "train"
+) -> FeatureDataset:
+    """The features of a split, built by rank 0 while the others wait, and opened from the cache by all.
+
+    Args:
+        args: ``label_list`` fixes the labels; where it is empty they are those of the corpus.
+        task: name of the task.
+        tokenizer: of the encoder.
+        data_type: ``train``, ``dev`` or ``test``.
+
+    Raises:
+        DataError: the split is missing or malformed, or has labels that the model does not know.
+    """
+    corpus = corpus_of(args, task)
+    max_seq_length = args.train_max_seq_length if data_type == "train" else args.eval_max_seq_length
+    layout = layout_of_tokenizer(tokenizer, args.model_type)
+    overlap = default_overlap(layout.capacity(max_seq_length)) if args.window_overlap < 0 else args.window_overlap
+    with main_process_first():
+        label_list = args.label_list or corpus.label_list(args.markup)
+        corpus.check_types(data_type, list(dict.fromkeys(split_tag(tag)[1] for tag in label_list if tag != OUTSIDE)))
+        dataset = open_or_build_features(
+            corpus,
+            data_type,
+            FeatureSpec(tuple(label_list), args.markup, max_seq_length, overlap, layout),
+            tokenizer,
+            Path(args.feature_cache_dir),
+            overwrite=args.overwrite_cache and is_main(),
+            show_progress=is_main(),
+        )
+    _report(corpus, data_type, dataset, max_seq_length)
+    if data_type == "train" and not dataset.num_words:
+        raise DataError("no word to train on", corpus.source_name("train"))
+    return dataset
+
+
+_reported: set[tuple[str, str, int]] = set()
+
+
+def _report(corpus: Corpus, split: str, dataset: FeatureDataset, max_seq_length: int) -> None:
+    """Says once what a split holds and what was found odd in it."""
+    inventory = corpus.inventory(split)
+    if (inventory.source, split, max_seq_length) in _reported:
+        return
+    _reported.add((inventory.source, split, max_seq_length))
+    counts = f"{inventory.sentences} sentences, {inventory.words} words, {inventory.entities} entities"
+    lost = inventory.words - dataset.num_words
+    windows = f"{len(dataset)} windows of at most {max_seq_length} tokens, {lost} words lost"
+    logger.info("%s: %s (%s); %s", split, counts, inventory.scheme, windows)
+    tokens, padded = int(dataset.lengths.sum()), int(np.max(dataset.lengths, initial=0)) * len(dataset)
+    logger.info("%s: %d tokens; padding all to the longest would make them %d", split, tokens, padded)
+    if inventory.illegal_transitions:
+        place = f"{inventory.source}:{inventory.first_illegal_line}"
+        message = "%s: %d tag transitions are illegal in %s, the first at %s; they are read as conlleval reads them"
+        logger.warning(message, split, inventory.illegal_transitions, inventory.scheme, place)
+    if inventory.dropped_entities:
+        message = "%s: %d nested entities cannot be written as flat tags; the outer ones are kept"
+        logger.warning(message, split, inventory.dropped_entities)
+    for entity_type in corpus.types_unseen_in_training(split) if split != "train" else []:
+        place = f"{inventory.source}:{inventory.type_lines[entity_type]}"
+        message = "%s: %d entities of type %s, the first at %s, have no example in train: no model can find them"
+        logger.warning(message, split, inventory.types[entity_type], entity_type, place)

@@ -1,0 +1,77 @@
+"""Scores of a split, printed, written and returned."""
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from models.tagger import Tagger
+from processors.feature_dataset import FeatureDataset
+from tools.arguments import NerArguments
+from tools.data import load_and_cache_examples
+from tools.distributed import is_main
+from tools.inference import tag_documents
+from tools.log import console
+from tools.metrics import EntityScores, score_entities, score_table
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class SplitScores:
+    """Entity scores and the mean loss a word."""
+
+    entities: EntityScores
+    loss: float
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"loss": self.loss, **self.entities.as_dict()}
+
+    def headline(self) -> dict[str, float]:
+        """The numbers that are one each for the whole split."""
+        return {name: value for name, value in self.as_dict().items() if name not in ("types", "support")}
+
+
+def evaluate(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBase, prefix: str = "") -> dict[str, Any]:
+    """Scores the dev split, prints a table and writes ``eval_results.txt`` and ``.json``.
+
+    Args:
+        prefix: folder below ``output_dir`` for the results, for instance of a checkpoint.
+
+    Returns:
+        ``loss`` (mean a word), ``precision``, ``recall``, ``f1`` in conlleval's reading, the same strictly by scheme
+        as ``strict_precision`` and so on, ``support``, and the scores by type under ``types``.
+    """
+    dataset = load_and_cache_examples(args, args.task_name, tokenizer, "dev")
+    scores = score_dataset(args, model, dataset, "Evaluating")
+    report_scores(scores, Path(args.output_dir, prefix), "eval_results", f"dev {prefix}".strip())
+    return scores.as_dict()
+
+
+def score_dataset(args: NerArguments, model: Tagger, dataset: FeatureDataset, desc: str) -> SplitScores:
+    """Tags a labelled data set and compares."""
+    gold, predicted, loss = [], [], 0.0
+    for tagged in tag_documents(args, model, dataset, desc):
+        gold.append([args.label_list[label] for label in dataset.gold_label_ids(tagged.index)])
+        predicted.append([args.label_list[label] for label in tagged.label_ids])
+        loss += tagged.loss
+    return SplitScores(score_entities(gold, predicted, args.markup), loss / max(1, dataset.num_words))
+
+
+def report_scores(scores: SplitScores, folder: Path, name: str, title: str) -> None:
+    """Prints the table and writes it with all digits as JSON; rank 0 only."""
+    if not is_main():
+        return
+    terminal = console()
+    terminal.print(score_table(scores.entities, title))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(scores.as_dict(), indent=2, ensure_ascii=False) + "\n", "utf-8")
+    lines = [f"{key} = {value}" for key, value in scores.headline().items()]
+    for entity_type, score in scores.entities.types.items():
+        numbers = f"precision = {score.precision} recall = {score.recall} f1 = {score.f1} support = {score.support}"
+        lines.append(f"{entity_type}: {numbers}")
+    (folder / f"{name}.txt").write_text("\n".join(lines) + "\n", "utf-8")
+    logger.info("%s: F1 %.4f, loss %.4f; written to %s", title, scores.entities.micro.f1, scores.loss, folder / name)

@@ -1,0 +1,154 @@
+"""Config, tokenizer and model of a run: from an encoder, from scratch, or from a trained folder."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any, TypeVar
+
+from transformers import AutoConfig, AutoTokenizer, BertTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+
+from models.tagger import Tagger
+from tools.arguments import NerArguments
+from tools.data import corpus_of
+from tools.distributed import main_process_first
+
+logger = logging.getLogger(__name__)
+AnyTagger = TypeVar("AnyTagger", bound=Tagger)
+
+_CONFIG_FILES = ("config.json", "bert_config.json")
+_WEIGHT_FILES = (
+    "model.safetensors",
+    "pytorch_model.bin",
+    "model.safetensors.index.json",
+    "pytorch_model.bin.index.json",
+)
+_NO_NAMES = "LABEL_"
+
+
+def load_model_and_tokenizer(
+    args: NerArguments, model_class: type[AnyTagger], source: str | None = None
+) -> tuple[AnyTagger, PreTrainedTokenizerBase]:
+    """What the run trains or applies; ``args.label_list``, ``markup`` and ``model_type`` follow from it.
+
+    Args:
+        args: the encoder of ``model_name_or_path`` when training, else the trained model of ``output_dir``.
+        model_class: the tagger.
+        source: a folder to load instead, for instance a checkpoint.
+
+    Raises:
+        ValueError: weights are missing and not meant to be, or the parts do not belong together.
+    """
+    source = source or (args.model_name_or_path if args.do_train else args.output_dir)
+    _check_source(args, source)
+    with main_process_first():  # downloads
+        config = _load_config(args, source)
+        tokenizer = _load_tokenizer(args, source, config)
+        _set_labels(args, config)
+        _fit_lengths(args, config, tokenizer)
+        model = _load_model(args, model_class, source, config)
+    if len(tokenizer) > config.vocab_size:
+        raise ValueError(
+            f"the tokenizer has {len(tokenizer)} entries, the encoder {config.vocab_size}; they do not belong together"
+        )
+    return model, tokenizer
+
+
+def _check_source(args: NerArguments, source: str) -> None:
+    folder = Path(source)
+    if not args.do_train and not _has_weights(folder):
+        raise ValueError(f"{folder} holds no trained model; add --do_train, or name the run in --output_dir")
+    if not args.do_train or args.from_scratch or not folder.is_dir():
+        return
+    if not _has_weights(folder):
+        message = f"{folder} has no weights ({', '.join(_WEIGHT_FILES[:2])}), so training would start from random ones"
+        raise ValueError(f"{message}; if that is meant, add --from_scratch")
+
+
+def _has_weights(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in _WEIGHT_FILES)
+
+
+def _load_config(args: NerArguments, source: str) -> PreTrainedConfig:
+    name = args.config_name or source
+    path = next((file for file in _config_candidates(Path(name)) if file.is_file()), None)
+    if path is None:
+        if Path(name).is_dir():
+            raise ValueError(f"{name} has no {' or '.join(_CONFIG_FILES)}")
+        return AutoConfig.from_pretrained(name, cache_dir=args.cache_dir or None)
+    values = json.loads(path.read_text("utf-8"))
+    found, asked = values.pop("model_type", ""), args.model_type.lower()
+    if not (found or asked):
+        raise ValueError(f"{path} does not say of which family the encoder is; name it with --model_type")
+    if found and asked and found != asked:
+        raise ValueError(f"--model_type {args.model_type}, but {path} is of an encoder of the family {found}")
+    return AutoConfig.for_model(found or asked, **values)
+
+
+def _config_candidates(name: Path) -> list[Path]:
+    return [name] if name.is_file() else [name / file for file in _CONFIG_FILES]
+
+
+def _load_tokenizer(args: NerArguments, source: str, config: PreTrainedConfig) -> PreTrainedTokenizerBase:
+    name = args.tokenizer_name or source
+    options: dict[str, Any] = {"do_lower_case": True} if args.do_lower_case else {}
+    if Path(name).is_file():
+        if config.model_type not in ("bert", "electra", "distilbert"):
+            raise ValueError(f"--tokenizer_name {name} is a file; for {config.model_type} name a folder")
+        return BertTokenizer(name, **options)
+    options["cache_dir"] = args.cache_dir or None
+    if config.model_type in ("roberta", "gpt2", "longformer", "bart", "deberta"):
+        options["add_prefix_space"] = True  # words come one by one, as if each stood after a space
+    tokenizer = AutoTokenizer.from_pretrained(name, config=config, **options)
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise ValueError(f"{name} has no tokenizer for {config.model_type}")
+    return tokenizer
+
+
+def _set_labels(args: NerArguments, config: PreTrainedConfig) -> None:
+    """Takes the labels of a trained tagger, or gives those of the corpus to a new one."""
+    args.model_type = config.model_type
+    if args.do_train:
+        args.label_list = corpus_of(args).label_list(args.markup)
+        config.id2label = dict(enumerate(args.label_list))
+        config.label2id = {label: index for index, label in config.id2label.items()}
+        config.tag_markup = args.markup
+        config.tag_loss = getattr(args, "loss_type", "ce")
+        return
+    names = [config.id2label[index] for index in range(config.num_labels)]
+    if all(name.startswith(_NO_NAMES) for name in names):
+        raise ValueError(f"the config of {args.output_dir} does not name its {len(names)} labels in id2label; add them")
+    args.label_list = names
+    args.markup = getattr(config, "tag_markup", args.markup)
+
+
+def _fit_lengths(args: NerArguments, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Windows are no longer than the encoder's positions; texts are cut into more of them, and nothing is lost."""
+    positions = getattr(config, "max_position_embeddings", None)
+    if not positions or positions < 1:
+        return
+    if config.model_type in ("roberta", "xlm-roberta", "camembert", "longformer"):
+        positions -= (config.pad_token_id or 0) + 1  # their positions are counted from behind the padding's
+    for name in ("train_max_seq_length", "eval_max_seq_length"):
+        if getattr(args, name) > positions:
+            logger.info("%s %d is more than the encoder's %d positions: lowered", name, getattr(args, name), positions)
+            setattr(args, name, positions)
+
+
+def _load_model(args: NerArguments, model_class: type[AnyTagger], source: str, config: PreTrainedConfig) -> AnyTagger:
+    if args.do_train and args.from_scratch:
+        return model_class(config)
+    model, report = model_class.from_pretrained(
+        source,
+        config=config,
+        cache_dir=args.cache_dir or None,
+        ignore_mismatched_sizes=args.do_train,  # another head's weights do not fit new labels
+        output_loading_info=True,
+    )
+    not_found = {name.partition(".")[0] for name in report["missing_keys"]}
+    random = not_found - ({"classifier", "crf"} if args.do_train else set())
+    if random:
+        parts = ", ".join(sorted(random))
+        raise ValueError(f"{source} has no weights for {parts} of {model_class.__name__}: is it of the same kind?")
+    if report["mismatched_keys"]:
+        logger.info("The head of %s has other labels: it starts anew", source)
+    return model

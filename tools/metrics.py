@@ -1,0 +1,112 @@
+"""Entity scores through seqeval: in conlleval's reading, which papers report, and strictly by scheme."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from rich.table import Table
+from seqeval.metrics import classification_report
+from seqeval.scheme import IOB2, IOBES, Prefix, Tag, Token
+
+from processors.tag_schemes import OUTSIDE
+
+
+class BIOS(Token):  # type: ignore[misc]
+    """Single words are S-, longer entities B- I- ...; seqeval has no such scheme of its own."""
+
+    allowed_prefix = Prefix.B | Prefix.I | Prefix.O | Prefix.S
+    start_patterns = {(Prefix.ANY, Prefix.B, Tag.ANY), (Prefix.ANY, Prefix.S, Tag.ANY)}  # noqa: RUF012
+    inside_patterns = {(Prefix.B, Prefix.I, Tag.SAME), (Prefix.I, Prefix.I, Tag.SAME)}  # noqa: RUF012
+    end_patterns = {  # noqa: RUF012
+        (Prefix.S, Prefix.ANY, Tag.ANY),
+        (Prefix.I, Prefix.O, Tag.ANY),
+        (Prefix.I, Prefix.B, Tag.ANY),
+        (Prefix.I, Prefix.S, Tag.ANY),
+        (Prefix.I, Prefix.I, Tag.DIFF),
+    }
+
+
+_STRICT_SCHEMES = {"bio": IOB2, "bios": BIOS, "bioes": IOBES}
+
+
+@dataclass
+class Score:
+    """Precision, recall and F1 of entities, and how many there are in the gold data."""
+
+    precision: float = 0.0
+    recall: float = 0.0
+    f1: float = 0.0
+    support: int = 0
+
+
+@dataclass
+class EntityScores:
+    """Scores of a split.
+
+    Args:
+        micro: over all entities, in conlleval's reading.
+        strict: over all entities, counting only those that are well-formed in the scheme.
+        types: by type, in conlleval's reading.
+    """
+
+    micro: Score = field(default_factory=Score)
+    strict: Score = field(default_factory=Score)
+    types: dict[str, Score] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Flat headline numbers, and the types under ``types``."""
+        return {
+            "precision": self.micro.precision,
+            "recall": self.micro.recall,
+            "f1": self.micro.f1,
+            "support": self.micro.support,
+            "strict_precision": self.strict.precision,
+            "strict_recall": self.strict.recall,
+            "strict_f1": self.strict.f1,
+            "types": {name: asdict(score) for name, score in self.types.items()},
+        }
+
+
+def score_entities(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], markup: str) -> EntityScores:
+    """Compares predicted tags with gold ones, sentence by sentence; an entity counts if span and type agree.
+
+    Args:
+        gold, predicted: tags of each sentence, of the scheme ``markup``.
+    """
+    gold, predicted = [list(tags) for tags in gold], [list(tags) for tags in predicted]
+    if all(tag == OUTSIDE for tags in (*gold, *predicted) for tag in tags):
+        return EntityScores()
+    lenient = classification_report(gold, predicted, output_dict=True, zero_division=0)
+    strict = _strict_report(gold, predicted, markup)
+    types = {name: _score(values) for name, values in lenient.items() if not name.endswith(" avg")}
+    return EntityScores(_score(lenient["micro avg"]), _score(strict["micro avg"]) if strict else Score(), types)
+
+
+def _strict_report(gold: list[list[str]], predicted: list[list[str]], markup: str) -> dict[str, Any] | None:
+    """``None`` where neither side has a single well-formed entity."""
+    try:
+        report: dict[str, Any] = classification_report(
+            gold, predicted, output_dict=True, mode="strict", scheme=_STRICT_SCHEMES[markup], zero_division=0
+        )
+    except ValueError:  # seqeval takes the maximum over no types
+        return None
+    return report
+
+
+def _score(values: dict[str, Any]) -> Score:
+    names = {"precision": "precision", "recall": "recall", "f1": "f1-score"}
+    return Score(**{name: float(values[key]) for name, key in names.items()}, support=int(values["support"]))
+
+
+def score_table(scores: EntityScores, title: str) -> Table:
+    """Types and their average as a table for the terminal."""
+    table = Table("type", title=title)
+    for column in ("precision", "recall", "F1", "support"):
+        table.add_column(column, justify="right")
+    rows = [*sorted(scores.types.items()), ("micro", scores.micro), ("strict by scheme", scores.strict)]
+    for name, score in rows:
+        if name == "micro":
+            table.add_section()
+        numbers = (score.precision, score.recall, score.f1)
+        table.add_row(name, *(f"{100 * number:.2f}" for number in numbers), str(score.support))
+    return table

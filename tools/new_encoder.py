@@ -1,0 +1,48 @@
+"""Writes an encoder folder without weights, for training from scratch with ``--from_scratch``.
+
+    python -m tools.new_encoder --vocab vocab.txt --layers 4 --width 256 --output_dir outputs/encoder
+"""
+
+import argparse
+from pathlib import Path
+
+from transformers import BertConfig, BertTokenizer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Write config and tokenizer of a new BERT encoder, without weights.")
+    parser.add_argument("--vocab", required=True, type=Path, help="word pieces, one a line (a BERT vocab.txt)")
+    parser.add_argument("--output_dir", required=True, type=Path, help="folder to write")
+    parser.add_argument("--layers", type=int, default=4, help="hidden layers")
+    parser.add_argument("--width", type=int, default=256, help="hidden size; attention heads are 64 wide")
+    parser.add_argument("--max_positions", type=int, default=512, help="longest window in tokens")
+    parser.add_argument("--cased", action="store_true", help="keep upper case")
+    args = parser.parse_args()
+    if not args.vocab.is_file():
+        parser.error(f"--vocab {args.vocab}: there is no such file")
+    if args.width % 64:
+        parser.error(f"--width {args.width} is not a multiple of 64")
+    write_encoder(args.output_dir, args.vocab, args.layers, args.width, args.max_positions, args.cased)
+    print(f"{args.output_dir}: {args.layers} layers, width {args.width}; train it with --from_scratch")
+
+
+def write_encoder(
+    output_dir: Path, vocab: Path, layers: int, width: int, max_positions: int = 512, cased: bool = False
+) -> None:
+    """Config and tokenizer of a BERT with heads of width 64 (one head where it is narrower)."""
+    tokenizer = BertTokenizer(str(vocab), do_lower_case=not cased)
+    tokenizer.model_max_length = max_positions
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=max(1, width // 64),
+        intermediate_size=4 * width,
+        max_position_embeddings=max_positions,
+    )
+    config.save_pretrained(output_dir)
+    tokenizer.save_pretrained(output_dir)
+
+
+if __name__ == "__main__":
+    main()

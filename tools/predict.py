@@ -1,0 +1,77 @@
+"""Predictions of the test split as JSON lines, and as a submission where the task has one."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from models.tagger import Tagger
+from processors.feature_dataset import Document
+from processors.submissions import SUBMISSIONS
+from processors.tag_schemes import Entity, tags_to_entities
+from processors.tasks import task_named
+from tools.arguments import NerArguments
+from tools.data import load_and_cache_examples
+from tools.distributed import is_main
+from tools.evaluate import SplitScores, report_scores
+from tools.inference import tag_documents
+from tools.metrics import score_entities
+
+logger = logging.getLogger(__name__)
+PREDICTIONS_FILE = "test_predictions.jsonl"
+
+
+def predict(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBase, prefix: str = "") -> dict[str, Any]:
+    """Tags the test split; writes ``test_predictions.jsonl``, and scores where the split is labelled.
+
+    A line holds ``id``, ``text``, ``tokens``, ``tags`` and ``entities``; an entity has its ``type``, ``start`` and
+    ``end`` in tokens (end exclusive), ``char_start`` and ``char_end`` in the text, and its ``text``.
+
+    Args:
+        prefix: folder below ``output_dir`` for the results.
+
+    Returns:
+        Scores as `tools.evaluate.evaluate` returns them; empty for an unlabelled split.
+    """
+    dataset = load_and_cache_examples(args, args.task_name, tokenizer, "test")
+    folder = Path(args.output_dir, prefix)
+    folder.mkdir(parents=True, exist_ok=True)
+    gold, predicted, submission, loss, labelled = [], [], [], 0.0, True
+    submission_line = SUBMISSIONS.get(task_named(args.task_name).submission or "")
+    path = folder / PREDICTIONS_FILE
+    with (path if is_main() else Path("/dev/null")).open("w", encoding="utf-8", errors="surrogatepass") as file:
+        for tagged in tag_documents(args, model, dataset, "Predicting"):
+            document = dataset.document(tagged.index)
+            tags = [args.label_list[label] for label in tagged.label_ids]
+            entities = tags_to_entities(tags)
+            file.write(json.dumps(prediction_record(document, tags, entities), ensure_ascii=False) + "\n")
+            if submission_line is not None:
+                submission.append(submission_line(document.guid, document.text, entities))
+            labelled = labelled and bool((document.label_ids >= 0).all())
+            if labelled:
+                gold.append([args.label_list[label] for label in document.label_ids])
+                predicted.append(tags)
+                loss += tagged.loss
+    if is_main():
+        logger.info("Predictions of %d texts written to %s", dataset.num_documents, path)
+        if submission:
+            submission_path = folder / f"{args.task_name}_predict.json"
+            submission_path.write_text("\n".join(submission) + "\n", "utf-8")
+            logger.info("Submission file: %s", submission_path)
+    if not labelled:
+        return {}
+    scores = SplitScores(score_entities(gold, predicted, args.markup), loss / max(1, dataset.num_words))
+    report_scores(scores, folder, "test_results", f"test {prefix}".strip())
+    return scores.as_dict()
+
+
+def prediction_record(document: Document, tags: list[str], entities: list[Entity]) -> dict[str, Any]:
+    """One line of the predictions file."""
+    found = []
+    for entity in entities:
+        start, end = int(document.offsets[entity.start][0]), int(document.offsets[entity.end - 1][1])
+        place = {"start": entity.start, "end": entity.end, "char_start": start, "char_end": end}
+        found.append({"type": entity.type, **place, "text": document.text[start:end]})
+    return {"id": document.guid, "text": document.text, "tokens": document.words, "tags": tags, "entities": found}

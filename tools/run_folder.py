@@ -1,0 +1,94 @@
+"""The folder of a run: everything to use, inspect and cite it."""
+
+import json
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from models.tagger import Tagger
+from tools.arguments import NerArguments
+from tools.distributed import is_main, world_size
+
+ARGUMENTS_FILE = "training_args.json"
+_PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "numpy",
+    "pytorch-crf",
+    "seqeval",
+    "tensorboardX",
+    "numba",
+    "triton",
+)
+
+
+def prepare_output_dir(args: NerArguments) -> Path:
+    """Makes the folder.
+
+    Raises:
+        ValueError: training would write over an earlier run.
+    """
+    folder = Path(args.output_dir)
+    if args.do_train and not args.overwrite_output_dir and (folder / "config.json").is_file():
+        raise ValueError(f"{folder} holds a trained model; name another --output_dir, or add --overwrite_output_dir")
+    if is_main():
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def save_model_folder(folder: Path, args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Writes weights (safetensors), config, tokenizer and arguments."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    write_json(folder / ARGUMENTS_FILE, args.as_json())
+
+
+def save_environment(folder: Path, args: NerArguments) -> None:
+    """Writes what the run ran on: versions, machine, command, commit."""
+    gpu = torch.cuda.get_device_name() if args.device.type == "cuda" else None
+    environment = {
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+        "platform": platform.platform(),
+        "device": gpu or platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "processes": world_size(),
+    }
+    write_json(folder / "environment.json", environment)
+
+
+def write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def checkpoint_folders(output_dir: Path) -> list[Path]:
+    """The ``checkpoint-STEP`` folders of a run, in order, and the best one last."""
+    folders = [path for path in output_dir.glob("checkpoint-*") if (path / "config.json").is_file()]
+    steps = {path: path.name.rpartition("-")[2] for path in folders}
+    return sorted(folders, key=lambda path: int(steps[path]) if steps[path].isdigit() else sys.maxsize)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    root = Path(__file__).parent
+    try:
+        found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()

@@ -1,0 +1,238 @@
+"""The training loop: the same on a CPU, one GPU, DataParallel and torch.distributed."""
+
+import logging
+import math
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerBase, set_seed
+
+from callbacks import (
+    BEST_FOLDER,
+    Callback,
+    Callbacks,
+    Checkpoints,
+    FastGradientMethod,
+    Progress,
+    TensorBoard,
+    TrainState,
+)
+from models.tagger import Tagger
+from processors.batch_sampler import BucketBatchSampler
+from processors.feature_dataset import FeatureDataset
+from tools.arguments import NerArguments
+from tools.data import corpus_of, load_and_cache_examples
+from tools.distributed import barrier, is_main, rank, sum_over_ranks, world_size
+from tools.evaluate import score_dataset
+from tools.optimizer import build_optimizer, build_schedule
+from tools.precision import GradientStep, autocast
+from tools.run_folder import save_model_folder
+
+logger = logging.getLogger(__name__)
+
+
+def train(
+    args: NerArguments, train_dataset: FeatureDataset, model: Tagger, tokenizer: PreTrainedTokenizerBase
+) -> tuple[int, float]:
+    """Fine-tunes the model in place.
+
+    The loss of a step is the mean over all words of all its batches, whatever the number of processes and
+    accumulation rounds. Where dev is scored on the way, the model ends with the best weights seen.
+
+    Returns:
+        The number of optimiser steps, and the mean loss a word over the whole training.
+    """
+    set_seed(args.seed + rank())
+    model.to(args.device)
+    sampler = _sampler(args, train_dataset)
+    total_steps = _total_steps(args, sampler.steps)
+    optimizer = build_optimizer(args, model)
+    schedule = build_schedule(args, optimizer, total_steps)
+    gradient_step = GradientStep(args, model, optimizer)
+    parallel_model = _parallel(args, gradient_step.model)
+    state = TrainState(model, optimizer, total_steps, sampler.steps, is_main=is_main())
+    dev_dataset = _dev_dataset(args, tokenizer)
+    checkpoints = _checkpoints(args, model, tokenizer, sampler.steps)
+    callbacks = Callbacks(_callbacks(args, checkpoints))
+    meter = _LossMeter(args.device)
+    logger.info("Training %d steps of %s windows: %s", total_steps, *_batch_plan(args))
+
+    callbacks.on_train_begin(state)
+    for step, batches in _steps(args, train_dataset, sampler, total_steps):
+        words = int(train_dataset.word_counts[sampler.step_windows(step % sampler.steps)].sum())
+        parallel_model.train()
+        for round_, batch in enumerate(batches, start=1):
+            inputs = {name: tensor.to(args.device, non_blocking=True) for name, tensor in batch.items()}
+            with _gradient_sync(parallel_model, last=round_ == args.gradient_accumulation_steps):
+
+                def backward(inputs: dict[str, Tensor] = inputs, words: int = words) -> Tensor:
+                    with autocast(args):
+                        # DDP averages gradients over ranks; the loss is already divided by the words of all of them
+                        loss = parallel_model(**inputs, num_items_in_batch=words).loss.sum()
+                    gradient_step.backward(loss * world_size())
+                    return loss.detach()
+
+                meter.add_loss(backward())
+                callbacks.after_backward(state, backward)
+        gradient_step.step()
+        schedule.step()
+        meter.add_step(words)
+        state.step = step + 1
+        callbacks.on_step(state)
+        if _is_due(args.log_loss_steps, state, sampler.steps):
+            state.loss, state.words_per_second = meter.since_last()
+            callbacks.on_log(state)
+        if dev_dataset is not None and _is_due(args.logging_steps, state, sampler.steps):
+            scores = score_dataset(args, model, dev_dataset, "Evaluating")
+            state.metrics = scores.headline()
+            logger.info("Epoch %.2f: dev F1 %.4f, loss %.4f", state.epoch, scores.entities.micro.f1, scores.loss)
+            callbacks.on_evaluate(state)
+            meter.restart_clock()
+    callbacks.on_train_end(state)
+    _restore_best(args, model)
+    return total_steps, meter.overall()
+
+
+def _sampler(args: NerArguments, dataset: FeatureDataset) -> BucketBatchSampler:
+    return BucketBatchSampler(
+        dataset.lengths,
+        batch_size=args.per_gpu_train_batch_size * max(1, args.n_gpu),
+        rounds=args.gradient_accumulation_steps,
+        rank=rank(),
+        world_size=world_size(),
+        seed=args.seed,
+        max_tokens=args.max_batch_tokens * max(1, args.n_gpu),
+    )
+
+
+def _total_steps(args: NerArguments, steps_per_epoch: int) -> int:
+    if args.max_steps > 0:
+        return args.max_steps
+    return math.ceil(args.num_train_epochs * steps_per_epoch)
+
+
+def _steps(
+    args: NerArguments, dataset: FeatureDataset, sampler: BucketBatchSampler, total_steps: int
+) -> Iterator[tuple[int, list[dict[str, Tensor]]]]:
+    """Each optimiser step's number and this rank's batches, over as many epochs as it takes."""
+    loader = DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        collate_fn=dataset.collate,
+        num_workers=args.num_workers,
+        pin_memory=args.device.type == "cuda",
+    )
+    step = 0
+    while step < total_steps:
+        sampler.set_epoch(step // sampler.steps)
+        batches = iter(loader)
+        for _ in range(min(sampler.steps, total_steps - step)):
+            yield step, list(islice(batches, args.gradient_accumulation_steps))
+            step += 1
+
+
+def _parallel(args: NerArguments, model: nn.Module) -> nn.Module:
+    """The model as it is, or spread over this process's GPUs, or joined with the other processes'."""
+    if world_size() > 1:
+        devices = [args.device] if args.device.type == "cuda" else None
+        return DistributedDataParallel(model, device_ids=devices)
+    return DataParallel(model) if args.n_gpu > 1 else model
+
+
+def _gradient_sync(model: nn.Module, last: bool) -> AbstractContextManager[Any]:
+    """Ranks exchange gradients once a step, in its last accumulation round."""
+    return model.no_sync() if isinstance(model, DistributedDataParallel) and not last else nullcontext()
+
+
+def _dev_dataset(args: NerArguments, tokenizer: PreTrainedTokenizerBase) -> FeatureDataset | None:
+    if not args.evaluate_during_training:
+        return None
+    if not corpus_of(args).has("dev"):
+        logger.warning("There is no dev split: the model is not scored while training, and the last one is kept")
+        return None
+    return load_and_cache_examples(args, args.task_name, tokenizer, "dev")
+
+
+def _checkpoints(
+    args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBase, steps_per_epoch: int
+) -> Checkpoints:
+    every = steps_per_epoch if args.save_steps < 0 else args.save_steps
+    return Checkpoints(Path(args.output_dir), lambda folder: save_model_folder(folder, args, model, tokenizer), every)
+
+
+def _callbacks(args: NerArguments, checkpoints: Checkpoints) -> list[Callback]:
+    callbacks: list[Callback] = [Progress(), TensorBoard(Path(args.output_dir, "tensorboard")), checkpoints]
+    if args.do_adv:
+        callbacks.append(FastGradientMethod(args.adv_name, args.adv_epsilon))
+    return callbacks
+
+
+def _batch_plan(args: NerArguments) -> tuple[int, str]:
+    """Windows of a step, and the product that they are."""
+    factors = {
+        "a batch": args.per_gpu_train_batch_size,
+        "GPUs": max(1, args.n_gpu),
+        "processes": world_size(),
+        "rounds": args.gradient_accumulation_steps,
+    }
+    plan = " x ".join(f"{factor} {name}" for name, factor in factors.items() if factor > 1 or name == "a batch")
+    return math.prod(factors.values()), plan
+
+
+def _is_due(every: int, state: TrainState, steps_per_epoch: int) -> bool:
+    """Whether something is to be done after this step: every so many, each epoch for -1, and in the end."""
+    interval = every if every > 0 else steps_per_epoch
+    return state.step % interval == 0 or state.step == state.total_steps
+
+
+def _restore_best(args: NerArguments, model: Tagger) -> None:
+    barrier()  # rank 0 has written the folder
+    weights = Path(args.output_dir, BEST_FOLDER, "model.safetensors")
+    if args.evaluate_during_training and weights.is_file():
+        model.load_state_dict(load_file(weights, device=str(args.device)))
+
+
+class _LossMeter:
+    """Adds up losses on the device, and looks at them only when asked."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._recent = torch.zeros((), device=device)
+        self._recent_steps = self._recent_words = self._steps = 0
+        self._total = 0.0
+        self._clock, self._busy = time.perf_counter(), 0.0
+
+    def add_loss(self, loss: Tensor) -> None:
+        self._recent += loss
+
+    def add_step(self, words: int) -> None:
+        self._recent_steps += 1
+        self._recent_words += words
+
+    def since_last(self) -> tuple[float, float]:
+        """Mean loss a step, and words a second of all processes, since the last call."""
+        loss = float(sum_over_ranks(self._recent))
+        seconds = self._busy + time.perf_counter() - self._clock
+        mean, speed = loss / self._recent_steps, self._recent_words / seconds
+        self._total += loss
+        self._steps += self._recent_steps
+        self._recent.zero_()
+        self._recent_steps = self._recent_words = 0
+        self._clock, self._busy = time.perf_counter(), 0.0
+        return mean, speed
+
+    def restart_clock(self) -> None:
+        """Leaves the time since the last call, spent on something else than training, out of the speed."""
+        self._clock = time.perf_counter()
+
+    def overall(self) -> float:
+        """Mean loss a step of the whole training."""
+        return self._total / max(1, self._steps)
