@@ -26,7 +26,7 @@ class FastGradientMethod(Callback):
             embeddings = ", ".join(name for name in names if "embed" in name)
             raise ValueError(f"no parameter's name contains {self._name!r} (--adv_name); there are {embeddings}")
 
-    def after_backward(self, state: TrainState, backward: Callable[[], None]) -> None:
+    def after_backward(self, state: TrainState, backward: Callable[[], object]) -> None:
         originals: list[tuple[Tensor, Tensor]] = []
         for name, parameter in state.model.named_parameters():
             if self._name in name and parameter.grad is not None:

@@ -49,7 +49,7 @@ class Callback:
     def on_train_begin(self, state: TrainState) -> None:
         """Before the first step."""
 
-    def after_backward(self, state: TrainState, backward: Callable[[], None]) -> None:
+    def after_backward(self, state: TrainState, backward: Callable[[], object]) -> None:
         """Gradients of a batch are there; ``backward()`` adds those of the same batch under the present weights."""
 
     def on_step(self, state: TrainState) -> None:
@@ -75,7 +75,7 @@ class Callbacks(Callback):
         for callback in self._callbacks:
             callback.on_train_begin(state)
 
-    def after_backward(self, state: TrainState, backward: Callable[[], None]) -> None:
+    def after_backward(self, state: TrainState, backward: Callable[[], object]) -> None:
         for callback in self._callbacks:
             callback.after_backward(state, backward)
 

@@ -3,6 +3,7 @@
 import logging
 import sys
 import time
+from typing import NoReturn
 
 from tqdm import tqdm
 
@@ -16,7 +17,7 @@ class Progress(Callback):
     """Shows loss, speed and remaining time."""
 
     def __init__(self) -> None:
-        self._bar: tqdm[None] | None = None
+        self._bar: tqdm[NoReturn] | None = None
         self._start = 0.0
         self._next_line = 0.0
 

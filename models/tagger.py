@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 
 @dataclass
@@ -38,12 +38,12 @@ class Tagger(PreTrainedModel):
         self.base_model_prefix = encoder.base_model_prefix
         setattr(self, self.base_model_prefix, encoder)
         self.dropout = nn.Dropout(_head_dropout(config))
-        self.classifier = nn.Linear(_width(config), config.num_labels)
+        self.classifier = nn.Linear(_width(config), len(config.id2label or {}))
         self._takes_token_types = "token_type_ids" in inspect.signature(encoder.forward).parameters
 
     @classmethod
-    def from_pretrained(cls, name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """Loads a trained tagger, or an encoder to be trained, from a folder or the hub; the family is in its config."""
+    def from_pretrained(cls, name_or_path: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        """Loads a trained tagger, or an encoder to be trained; which family it is of says its config."""
         if kwargs.get("config") is None:
             kwargs["config"] = AutoConfig.from_pretrained(name_or_path)
         return super().from_pretrained(name_or_path, *args, **kwargs)

@@ -78,7 +78,10 @@ def _pieces_of_words(
 def _pieces_word_by_word(
     words: Sequence[str], tokenizer: PreTrainedTokenizerBase, unknown: int, limit: int
 ) -> WordPieces:
-    pieces = [tokenizer.convert_tokens_to_ids(tokenizer.tokenize(word))[:limit] or [unknown] for word in words]
+    pieces = [
+        [int(piece) for piece in tokenizer.convert_tokens_to_ids(tokenizer.tokenize(word))[:limit]] or [unknown]  # type: ignore[index]
+        for word in words
+    ]
     ids = [piece for word in pieces for piece in word]
     return WordPieces(np.array(ids, np.int32), np.array([len(word) for word in pieces], np.int32))
 

@@ -93,7 +93,7 @@ class BucketBatchSampler(Sampler[list[int]]):
                     steps[-1] = np.concatenate((steps[-1], step))
                 else:
                     steps.append(step)
-        generator.shuffle(steps)  # type: ignore[arg-type]
+        generator.shuffle(steps)
         return steps
 
     def _cut(self, chunk: NDArray[np.int64]) -> list[NDArray[np.int64]]:

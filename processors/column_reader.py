@@ -90,7 +90,7 @@ def checked_tag(tag: str, path: Path, line: int) -> str:
 
 
 def _split_fields(line: str, columns: int) -> list[str]:
-    """Splits at tabs, else at runs of ASCII spaces: a full-width space is a word. A lone space may be a word as well."""
+    """Splits at tabs, else at runs of ASCII spaces; a full-width space is a word, and a lone space may be one."""
     if "\t" in line:
         return line.rstrip("\t").split("\t")
     fields = [field for field in line.split(" ") if field]

@@ -1,4 +1,4 @@
-"""Features on disk: built once with all cores, found again by the hash of all that they depend on, opened by mapping."""
+"""Features on disk: built once with all cores, found by the hash of what they depend on, opened by mapping."""
 
 import hashlib
 import json
@@ -49,8 +49,8 @@ def open_or_build_features(
     inventory = corpus.inventory(split)
     if (dataset.num_documents, dataset.num_words) != (inventory.sentences, inventory.words):
         raise RuntimeError(
-            f"{inventory.source} has {inventory.words} words in {inventory.sentences} sentences, its features in {folder} "
-            f"{dataset.num_words} in {dataset.num_documents}; run again with --overwrite_cache, and report this as a bug"
+            f"{inventory.source} has {inventory.words} words in {inventory.sentences} sentences, its features in "
+            f"{folder} {dataset.num_words} in {dataset.num_documents}; run again with --overwrite_cache, and report it"
         )
     return dataset
 
@@ -86,7 +86,9 @@ def _build(
     try:
         FeatureArrays.collector().concatenated().append_to(aside)  # an empty split still has all files
         total = corpus.inventory(split).sentences
-        with tqdm(total=total, desc=f"Features of {split}", unit=" sentences", disable=not show_progress) as bar:
+        with tqdm(
+            total=total, desc=f"Features of {split}", unit=" sentences", disable=None if show_progress else True
+        ) as bar:
             chunks = _chunks(corpus.examples(split))
             for size, arrays in _features_of_chunks(chunks, spec, tokenizer, total):
                 arrays.append_to(aside)

@@ -74,7 +74,7 @@ def convert_examples_to_features(
     """
 
     def special(token: str | None) -> tuple[int, ...]:
-        return () if token is None else (tokenizer.convert_tokens_to_ids(token),)
+        return () if token is None else tuple(tokenizer.convert_tokens_to_ids([token]))  # type: ignore[arg-type]
 
     cls, sep = special(cls_token), special(sep_token)
     cls_segment, sep_segment = (cls_token_segment_id,) * len(cls), (sequence_a_segment_id,) * len(sep)
@@ -140,7 +140,7 @@ def _framed_ids(
 def _window_label_ids(
     tags: list[str] | None, start: int, end: int, scheme: TagScheme, label_ids: dict[str, int], guid: str
 ) -> NDArray[np.int16]:
-    """Labels of the owned words; an entity that a window cuts is written as an entity of its own, so tags stay legal."""
+    """Labels of the owned words; the part of an entity that a window cuts off is an entity, so tags stay legal."""
     own = None if tags is None else tags[start:end]
     if own is not None and tags is not None and (end - start) < len(tags):
         own = entities_to_tags(tags_to_entities(own), len(own), scheme)

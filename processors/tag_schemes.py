@@ -74,6 +74,14 @@ SCHEMES = {
         _four_part_scheme("BILOU", "B", "I", "L", "U"),
     )
 }
+# Begin, inside, end and single, for the schemes in which a word's place in its entity alone decides.
+_POSITIONS = {
+    "IOB2": ("B", "I", "I", "B"),
+    "BIOS": ("B", "I", "I", "S"),
+    "BIOES": ("B", "I", "E", "S"),
+    "BMES": ("B", "M", "E", "S"),
+    "BILOU": ("B", "I", "L", "U"),
+}
 MARKUPS = {"bio": SCHEMES["IOB2"], "bios": SCHEMES["BIOS"], "bioes": SCHEMES["BIOES"]}
 
 
@@ -144,13 +152,7 @@ def _prefixes_of_entity(length: int, scheme: TagScheme, touches_left: bool, touc
         return ["B" if touches_left else "I"] + ["I"] * (length - 1)
     if scheme.name in ("IOE1", "IOE2"):
         return ["I"] * (length - 1) + ["E" if touches_right or scheme.name == "IOE2" else "I"]
-    begin, inside, end, single = {
-        "IOB2": "BIIB",
-        "BIOS": "BIIS",
-        "BIOES": "BIES",
-        "BMES": "BMES",
-        "BILOU": "BILU",
-    }[scheme.name]
+    begin, inside, end, single = _POSITIONS[scheme.name]
     return [single] if length == 1 else [begin, *[inside] * (length - 2), end]
 
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 class Window(NamedTuple):
-    """Words ``start`` to ``end`` are shown to the encoder; ``own_start`` to ``own_end`` are labelled (ends exclusive)."""
+    """Words ``start`` to ``end`` are shown to the encoder, ``own_start`` to ``own_end`` labelled; ends exclusive."""
 
     start: int
     end: int

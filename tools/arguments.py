@@ -17,7 +17,7 @@ from transformers import HfArgumentParser
 from processors.tag_schemes import MARKUPS
 
 
-def arg(default: Any, help: str, choices: Sequence[str] | None = None) -> Any:  # noqa: A002
+def arg(default: Any, help: str, choices: Sequence[str] | None = None) -> Any:
     """A dataclass field with its line of help."""
     metadata: dict[str, Any] = {"help": help}
     if choices:

@@ -55,7 +55,7 @@ def score_dataset(args: NerArguments, model: Tagger, dataset: FeatureDataset, de
     """Tags a labelled data set and compares."""
     gold, predicted, loss = [], [], 0.0
     for tagged in tag_documents(args, model, dataset, desc):
-        gold.append([args.label_list[label] for label in dataset.gold_label_ids(tagged.index)])
+        gold.append([args.label_list[label] for label in dataset.gold_label_ids(tagged.document)])
         predicted.append([args.label_list[label] for label in tagged.label_ids])
         loss += tagged.loss
     return SplitScores(score_entities(gold, predicted, args.markup), loss / max(1, dataset.num_words))

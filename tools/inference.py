@@ -23,7 +23,7 @@ _WORDS_A_DECODING_BATCH = 8192
 class TaggedDocument(NamedTuple):
     """Best tags ``(W,)`` of one document, and the loss of its gold tags, 0 where there are none."""
 
-    index: int
+    document: int
     label_ids: NDArray[np.int64]
     loss: float
 
@@ -51,7 +51,7 @@ def _stitched_emissions(args: NerArguments, model: Tagger, dataset: FeatureDatas
     """Emissions of all words that these windows own, in document order: ``(words, C)``."""
     word_counts = np.asarray(dataset.word_counts[windows.start : windows.stop], np.int64)
     first_words = np.concatenate(([0], np.cumsum(word_counts)))
-    emissions = torch.zeros(int(first_words[-1]), model.config.num_labels, device=args.device)
+    emissions = torch.zeros(int(first_words[-1]), model.classifier.out_features, device=args.device)
     by_length = windows.start + np.argsort(dataset.lengths[windows.start : windows.stop], kind="stable")
     batch_size = args.per_gpu_eval_batch_size * max(1, args.n_gpu)
     batches = [by_length[start : start + batch_size] for start in range(0, len(by_length), batch_size)]

@@ -114,7 +114,7 @@ def _set_labels(args: NerArguments, config: PreTrainedConfig) -> None:
         config.tag_markup = args.markup
         config.tag_loss = getattr(args, "loss_type", "ce")
         return
-    names = [config.id2label[index] for index in range(config.num_labels)]
+    names = [str(name) for _, name in sorted((config.id2label or {}).items())]
     if all(name.startswith(_NO_NAMES) for name in names):
         raise ValueError(f"the config of {args.output_dir} does not name its {len(names)} labels in id2label; add them")
     args.label_list = names

@@ -73,11 +73,11 @@ def score_entities(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[s
     Args:
         gold, predicted: tags of each sentence, of the scheme ``markup``.
     """
-    gold, predicted = [list(tags) for tags in gold], [list(tags) for tags in predicted]
-    if all(tag == OUTSIDE for tags in (*gold, *predicted) for tag in tags):
+    gold_tags, predicted_tags = [list(tags) for tags in gold], [list(tags) for tags in predicted]
+    if all(tag == OUTSIDE for tags in (*gold_tags, *predicted_tags) for tag in tags):
         return EntityScores()
-    lenient = classification_report(gold, predicted, output_dict=True, zero_division=0)
-    strict = _strict_report(gold, predicted, markup)
+    lenient = classification_report(gold_tags, predicted_tags, output_dict=True, zero_division=0)
+    strict = _strict_report(gold_tags, predicted_tags, markup)
     types = {name: _score(values) for name, values in lenient.items() if not name.endswith(" avg")}
     return EntityScores(_score(lenient["micro avg"]), _score(strict["micro avg"]) if strict else Score(), types)
 

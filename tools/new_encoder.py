@@ -1,6 +1,6 @@
 """Writes an encoder folder without weights, for training from scratch with ``--from_scratch``.
 
-    python -m tools.new_encoder --vocab vocab.txt --layers 4 --width 256 --output_dir outputs/encoder
+python -m tools.new_encoder --vocab vocab.txt --layers 4 --width 256 --output_dir outputs/encoder
 """
 
 import argparse

@@ -43,7 +43,7 @@ def predict(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBas
     path = folder / PREDICTIONS_FILE
     with (path if is_main() else Path("/dev/null")).open("w", encoding="utf-8", errors="surrogatepass") as file:
         for tagged in tag_documents(args, model, dataset, "Predicting"):
-            document = dataset.document(tagged.index)
+            document = dataset.document(tagged.document)
             tags = [args.label_list[label] for label in tagged.label_ids]
             entities = tags_to_entities(tags)
             file.write(json.dumps(prediction_record(document, tags, entities), ensure_ascii=False) + "\n")

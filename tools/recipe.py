@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from torch import nn
 from transformers import PreTrainedTokenizerBase, set_seed
 
 from models.tagger import Tagger
@@ -14,7 +15,6 @@ from tools.arguments import NerArguments, require
 from tools.data import load_and_cache_examples
 from tools.distributed import barrier, is_main, leave_process_group, setup_devices
 from tools.evaluate import evaluate
-from tools.loading import load_model_and_tokenizer
 from tools.log import setup_logging
 from tools.precision import uses_apex
 from tools.predict import predict
@@ -84,8 +84,7 @@ def predict_run(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenize
 
 def _models(args: NerArguments, model: Tagger, all_checkpoints: bool) -> Iterator[tuple[str, Tagger]]:
     """The model of the run, then those of its checkpoints, each with the folder for its results."""
-    model.to(args.device)
-    yield "", model
+    yield "", nn.Module.to(model, args.device)
     if all_checkpoints:
         for folder in checkpoint_folders(Path(args.output_dir)):
-            yield folder.name, type(model).from_pretrained(folder).to(args.device)
+            yield folder.name, nn.Module.to(type(model).from_pretrained(folder), args.device)

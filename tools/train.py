@@ -52,7 +52,7 @@ def train(
         The number of optimiser steps, and the mean loss a word over the whole training.
     """
     set_seed(args.seed + rank())
-    model.to(args.device)
+    nn.Module.to(model, args.device)
     sampler = _sampler(args, train_dataset)
     total_steps = _total_steps(args, sampler.steps)
     optimizer = build_optimizer(args, model)

