@@ -25,6 +25,11 @@ class Checkpoints(Callback):
         self._metric = metric
         self.best_score = float("-inf")
 
+    @property
+    def has_best(self) -> bool:
+        """Whether this run has scored a model and kept the best."""
+        return self.best_score > float("-inf")
+
     def on_step(self, state: TrainState) -> None:
         if state.is_main and self._every and state.step % self._every == 0:
             self._save_folder(self._output_dir / f"checkpoint-{state.step}")

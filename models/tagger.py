@@ -85,6 +85,11 @@ class Tagger(PreTrainedModel):
             loss = loss / (num_items_in_batch if num_items_in_batch is not None else word_mask.sum().clamp(min=1))
         return TaggerOutput(loss=loss, logits=logits)
 
+    @property
+    def tag_names(self) -> list[str]:
+        """The tags in the order of their ids."""
+        return [str(name) for _, name in sorted((self.config.id2label or {}).items())]
+
     def sequence_losses(self, logits: Tensor, labels: Tensor, word_mask: Tensor) -> Tensor:
         """The loss of each sequence, summed over its words: ``(B, W, C), (B, W), (B, W) -> (B,)``."""
         raise NotImplementedError

@@ -70,7 +70,7 @@ class Corpus:
     """
 
     task_name: str
-    data_dir: Path
+    data_dir: Path | None = None
     split_files: dict[str, Path] = field(default_factory=dict)
     dataset_name: str = ""
     tag_column: str = "last"
@@ -123,8 +123,9 @@ class Corpus:
         Raises:
             DataError: the label file is empty or names a label twice.
         """
-        labels_file = self.labels_file or self.data_dir / "labels.txt"
-        if self.labels_file or labels_file.is_file():
+        beside_data = self.data_dir and self.data_dir / "labels.txt"
+        labels_file = self.labels_file or (beside_data if beside_data and beside_data.is_file() else None)
+        if labels_file:
             return _types_of_file(labels_file)
         known = task_named(self.task_name).types
         if known:
@@ -167,7 +168,8 @@ class Corpus:
                 downloads = str(self.cache_dir) if self.cache_dir else None
                 self._sources[split] = open_hub_split(self.dataset_name, split, downloads)
             else:
-                self._sources[split] = self.split_files.get(split) or find_split_file(self.data_dir, split)
+                named = self.split_files.get(split)
+                self._sources[split] = named or (self.data_dir and find_split_file(self.data_dir, split))
         return self._sources[split]
 
     def _required_source(self, split: str) -> Any:

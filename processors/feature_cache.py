@@ -86,9 +86,8 @@ def _build(
     try:
         FeatureArrays.collector().concatenated().append_to(aside)  # an empty split still has all files
         total = corpus.inventory(split).sentences
-        with tqdm(
-            total=total, desc=f"Features of {split}", unit=" sentences", disable=None if show_progress else True
-        ) as bar:
+        hidden = None if show_progress else True  # None hides the bar where there is no terminal
+        with tqdm(total=total, desc=f"Features of {split}", unit=" sentences", disable=hidden) as bar:
             chunks = _chunks(corpus.examples(split))
             for size, arrays in _features_of_chunks(chunks, spec, tokenizer, total):
                 arrays.append_to(aside)

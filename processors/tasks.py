@@ -73,8 +73,10 @@ def find_split_file(data_dir: Path, split: str) -> Path | None:
     return found[0] if found else None
 
 
-def missing_split_error(data_dir: Path, split: str) -> DataError:
+def missing_split_error(data_dir: Path | None, split: str) -> DataError:
     """Says what was looked for and what is there instead."""
+    if data_dir is None:
+        return DataError(f"no file for the {split} split; name a folder with --data_dir, or it with --{split}_file")
     there = ", ".join(sorted(path.name for path in data_dir.iterdir())[:12]) or "nothing"
     expected = ", ".join(f"{alias}.txt" for alias in _SPLIT_ALIASES[split])
     message = f"no file for the {split} split; expected one named like {expected} or .json, .bmes, ...; found {there}"

@@ -3,6 +3,7 @@
 import os
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,25 +17,7 @@ from tools.new_encoder import write_encoder
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
 NAMES = {"PER": ["anna", "bob", "carol", "dan lee"], "LOC": ["paris", "rome", "new york"], "ORG": ["acme", "big co"]}
-FILLERS = [
-    "the",
-    "man",
-    "said",
-    "that",
-    "he",
-    "saw",
-    "it",
-    "when",
-    "we",
-    "met",
-    "near",
-    "here",
-    ",",
-    "and",
-    "then",
-    "left",
-    ".",
-]
+FILLERS = ["the", "man", "said", "that", "he", "saw", "it", "when", "we", "met", "near", "here", ",", "then", "left"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -122,7 +105,7 @@ def softmax_args(encoder: Path, corpus_dir: Path, tmp_path: Path) -> SoftmaxArgu
     return SoftmaxArguments(**_run_options(encoder, corpus_dir, tmp_path))
 
 
-def _run_options(encoder: Path, corpus_dir: Path, tmp_path: Path) -> dict[str, object]:
+def _run_options(encoder: Path, corpus_dir: Path, tmp_path: Path) -> dict[str, Any]:
     return {
         "task_name": "tiny",
         "data_dir": str(corpus_dir),

@@ -24,7 +24,7 @@ def corpus_of(args: NerArguments, task: str | None = None) -> Corpus:
     files = {"train": args.train_file, "dev": args.dev_file, "test": args.test_file}
     return Corpus(
         task_name=task or args.task_name,
-        data_dir=Path(args.data_dir),
+        data_dir=Path(args.data_dir) if args.data_dir else None,
         split_files={split: Path(path) for split, path in files.items() if path},
         dataset_name=args.dataset_name,
         tag_column=args.tag_column,
@@ -76,7 +76,7 @@ _reported: set[tuple[str, str, int]] = set()
 def _report(corpus: Corpus, split: str, dataset: FeatureDataset, max_seq_length: int) -> None:
     """Says once what a split holds and what was found odd in it."""
     inventory = corpus.inventory(split)
-    if (inventory.source, split, max_seq_length) in _reported:
+    if not is_main() or (inventory.source, split, max_seq_length) in _reported:
         return
     _reported.add((inventory.source, split, max_seq_length))
     counts = f"{inventory.sentences} sentences, {inventory.words} words, {inventory.entities} entities"

@@ -45,6 +45,7 @@ def evaluate(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBa
         ``loss`` (mean a word), ``precision``, ``recall``, ``f1`` in conlleval's reading, the same strictly by scheme
         as ``strict_precision`` and so on, ``support``, and the scores by type under ``types``.
     """
+    args.label_list = model.tag_names
     dataset = load_and_cache_examples(args, args.task_name, tokenizer, "dev")
     scores = score_dataset(args, model, dataset, "Evaluating")
     report_scores(scores, Path(args.output_dir, prefix), "eval_results", f"dev {prefix}".strip())
@@ -53,10 +54,11 @@ def evaluate(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBa
 
 def score_dataset(args: NerArguments, model: Tagger, dataset: FeatureDataset, desc: str) -> SplitScores:
     """Tags a labelled data set and compares."""
+    names = model.tag_names
     gold, predicted, loss = [], [], 0.0
     for tagged in tag_documents(args, model, dataset, desc):
-        gold.append([args.label_list[label] for label in dataset.gold_label_ids(tagged.document)])
-        predicted.append([args.label_list[label] for label in tagged.label_ids])
+        gold.append([names[label] for label in dataset.gold_label_ids(tagged.document)])
+        predicted.append([names[label] for label in tagged.label_ids])
         loss += tagged.loss
     return SplitScores(score_entities(gold, predicted, args.markup), loss / max(1, dataset.num_words))
 

@@ -61,8 +61,11 @@ def _stitched_emissions(args: NerArguments, model: Tagger, dataset: FeatureDatas
         inputs = {name: tensor.to(args.device, non_blocking=True) for name, tensor in inputs.items()}
         with autocast(args):
             logits = model(**inputs).logits.float()  # (B, W, C)
-        for row, window in enumerate(batch - windows.start):
-            emissions[first_words[window] : first_words[window + 1]] = logits[row, : word_counts[window]]
+        owned = batch - windows.start
+        rows = np.repeat(np.arange(len(batch)), word_counts[owned])
+        columns = np.concatenate([np.arange(count) for count in word_counts[owned]])
+        words = np.repeat(first_words[owned], word_counts[owned]) + columns
+        emissions[torch.from_numpy(words)] = logits[torch.from_numpy(rows), torch.from_numpy(columns)]
     return sum_over_ranks(emissions)
 
 

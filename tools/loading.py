@@ -76,7 +76,7 @@ def _load_config(args: NerArguments, source: str) -> PreTrainedConfig:
             raise ValueError(f"{name} has no {' or '.join(_CONFIG_FILES)}")
         return AutoConfig.from_pretrained(name, cache_dir=args.cache_dir or None)
     values = json.loads(path.read_text("utf-8"))
-    found, asked = values.pop("model_type", ""), args.model_type.lower()
+    found, asked = values.pop("model_type", ""), args.model_type.lower()  # folders of old do not say
     if not (found or asked):
         raise ValueError(f"{path} does not say of which family the encoder is; name it with --model_type")
     if found and asked and found != asked:

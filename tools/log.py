@@ -24,11 +24,12 @@ def setup_logging(output_dir: Path | None = None) -> None:
     handlers: list[logging.Handler] = [_TqdmHandler()]
     if output_dir is not None and is_main():
         handlers.append(logging.FileHandler(output_dir / "run.log", encoding="utf-8"))
+    handlers[0].setLevel(logging.INFO)  # the file also keeps where an error came from
     for handler in handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     logging.basicConfig(level=logging.WARNING, handlers=handlers, force=True)
     for package in ("callbacks", "models", "processors", "tools"):
-        logging.getLogger(package).setLevel(logging.INFO if is_main() else logging.WARNING)
+        logging.getLogger(package).setLevel(logging.DEBUG if is_main() else logging.WARNING)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*optimizer.step.*")  # GradScaler skips first steps

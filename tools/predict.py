@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -35,23 +36,24 @@ def predict(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBas
     Returns:
         Scores as `tools.evaluate.evaluate` returns them; empty for an unlabelled split.
     """
+    args.label_list = names = model.tag_names
     dataset = load_and_cache_examples(args, args.task_name, tokenizer, "test")
     folder = Path(args.output_dir, prefix)
     folder.mkdir(parents=True, exist_ok=True)
     gold, predicted, submission, loss, labelled = [], [], [], 0.0, True
     submission_line = SUBMISSIONS.get(task_named(args.task_name).submission or "")
     path = folder / PREDICTIONS_FILE
-    with (path if is_main() else Path("/dev/null")).open("w", encoding="utf-8", errors="surrogatepass") as file:
+    with (path if is_main() else Path(os.devnull)).open("w", encoding="utf-8", errors="surrogatepass") as file:
         for tagged in tag_documents(args, model, dataset, "Predicting"):
             document = dataset.document(tagged.document)
-            tags = [args.label_list[label] for label in tagged.label_ids]
+            tags = [names[label] for label in tagged.label_ids]
             entities = tags_to_entities(tags)
             file.write(json.dumps(prediction_record(document, tags, entities), ensure_ascii=False) + "\n")
             if submission_line is not None:
                 submission.append(submission_line(document.guid, document.text, entities))
             labelled = labelled and bool((document.label_ids >= 0).all())
             if labelled:
-                gold.append([args.label_list[label] for label in document.label_ids])
+                gold.append([names[label] for label in document.label_ids])
                 predicted.append(tags)
                 loss += tagged.loss
     if is_main():

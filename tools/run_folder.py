@@ -2,6 +2,7 @@
 
 import json
 import platform
+import shutil
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -40,6 +41,9 @@ def prepare_output_dir(args: NerArguments) -> Path:
         raise ValueError(f"{folder} holds a trained model; name another --output_dir, or add --overwrite_output_dir")
     if is_main():
         folder.mkdir(parents=True, exist_ok=True)
+        if args.do_train:  # what an earlier run left would be taken for this one's
+            for old in (*folder.glob("checkpoint-*"), folder / "tensorboard"):
+                shutil.rmtree(old, ignore_errors=True)
     return folder
 
 

@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -92,13 +92,14 @@ def train(
             state.loss, state.words_per_second = meter.since_last()
             callbacks.on_log(state)
         if dev_dataset is not None and _is_due(args.logging_steps, state, sampler.steps):
-            scores = score_dataset(args, model, dev_dataset, "Evaluating")
-            state.metrics = scores.headline()
-            logger.info("Epoch %.2f: dev F1 %.4f, loss %.4f", state.epoch, scores.entities.micro.f1, scores.loss)
-            callbacks.on_evaluate(state)
-            meter.restart_clock()
+            with meter.paused():
+                scores = score_dataset(args, model, dev_dataset, "Evaluating")
+                state.metrics = scores.headline()
+                logger.info("Epoch %.2f: dev F1 %.4f, loss %.4f", state.epoch, scores.entities.micro.f1, scores.loss)
+                callbacks.on_evaluate(state)
     callbacks.on_train_end(state)
-    _restore_best(args, model)
+    if checkpoints.has_best:
+        _restore_best(args, model)
     return total_steps, meter.overall()
 
 
@@ -197,8 +198,7 @@ def _is_due(every: int, state: TrainState, steps_per_epoch: int) -> bool:
 def _restore_best(args: NerArguments, model: Tagger) -> None:
     barrier()  # rank 0 has written the folder
     weights = Path(args.output_dir, BEST_FOLDER, "model.safetensors")
-    if args.evaluate_during_training and weights.is_file():
-        model.load_state_dict(load_file(weights, device=str(args.device)))
+    model.load_state_dict(load_file(weights, device=str(args.device)))
 
 
 class _LossMeter:
@@ -208,7 +208,7 @@ class _LossMeter:
         self._recent = torch.zeros((), device=device)
         self._recent_steps = self._recent_words = self._steps = 0
         self._total = 0.0
-        self._clock, self._busy = time.perf_counter(), 0.0
+        self._clock = time.perf_counter()
 
     def add_loss(self, loss: Tensor) -> None:
         self._recent += loss
@@ -220,18 +220,20 @@ class _LossMeter:
     def since_last(self) -> tuple[float, float]:
         """Mean loss a step, and words a second of all processes, since the last call."""
         loss = float(sum_over_ranks(self._recent))
-        seconds = self._busy + time.perf_counter() - self._clock
-        mean, speed = loss / self._recent_steps, self._recent_words / seconds
+        mean, speed = loss / self._recent_steps, self._recent_words / (time.perf_counter() - self._clock)
         self._total += loss
         self._steps += self._recent_steps
         self._recent.zero_()
         self._recent_steps = self._recent_words = 0
-        self._clock, self._busy = time.perf_counter(), 0.0
+        self._clock = time.perf_counter()
         return mean, speed
 
-    def restart_clock(self) -> None:
-        """Leaves the time since the last call, spent on something else than training, out of the speed."""
-        self._clock = time.perf_counter()
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leaves what is done meanwhile out of the speed."""
+        start = time.perf_counter()
+        yield
+        self._clock += time.perf_counter() - start
 
     def overall(self) -> float:
         """Mean loss a step of the whole training."""

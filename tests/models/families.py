@@ -1,0 +1,102 @@
+"""Tiny random encoders of seven families, and batches for them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig, PreTrainedConfig, set_seed
+
+from models.tagger import Tagger
+
+VOCABULARY = 60
+LABELS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
+_COMMON = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, "max_position_embeddings": 40}
+_SIZES: dict[str, dict[str, Any]] = {
+    "bert": {"hidden_size": 32, **_COMMON},
+    "roberta": {"hidden_size": 32, **_COMMON},
+    "electra": {"hidden_size": 32, "embedding_size": 16, **_COMMON},
+    "albert": {"hidden_size": 32, "embedding_size": 16, **_COMMON},
+    "deberta-v2": {"hidden_size": 32, "relative_attention": True, "pos_att_type": ["p2c", "c2p"], **_COMMON},
+    "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64, "max_position_embeddings": 40},
+    "xlnet": {"d_model": 32, "n_layer": 2, "n_head": 2, "d_inner": 64},
+}
+PREFIXES = {
+    "bert": "bert",
+    "roberta": "roberta",
+    "electra": "electra",
+    "albert": "albert",
+    "deberta-v2": "deberta",
+    "distilbert": "distilbert",
+    "xlnet": "transformer",
+}
+FAMILIES = sorted(_SIZES)
+
+
+def tiny_config(family: str, **changes: Any) -> PreTrainedConfig:
+    config = AutoConfig.for_model(family, vocab_size=VOCABULARY, **{**_SIZES[family], **changes})
+    config.id2label = dict(enumerate(LABELS))
+    config.label2id = {label: index for index, label in enumerate(LABELS)}
+    return config
+
+
+def tiny_tagger[AnyTagger: Tagger](model_class: type[AnyTagger], family: str = "bert", **changes: Any) -> AnyTagger:
+    """A tagger with random weights, ready to be asked (dropout off)."""
+    set_seed(7)
+    model = model_class(tiny_config(family, **changes))
+    model.eval()
+    return model
+
+
+@dataclass
+class Row:
+    """One window: its tokens, where its words begin, and their labels."""
+
+    tokens: Tensor
+    positions: Tensor
+    labels: Tensor
+
+
+def random_rows(lengths: Sequence[int], seed: int = 0) -> list[Row]:
+    """Windows of so many tokens, of which about half begin a word."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = []
+    for length in lengths:
+        words = max(1, length // 2)
+        positions = (torch.randperm(length - 1, generator=generator)[:words] + 1).sort().values
+        labels = torch.randint(0, len(LABELS), (words,), generator=generator)
+        rows.append(Row(torch.randint(6, VOCABULARY, (length,), generator=generator), positions, labels))
+    return rows
+
+
+def collate(rows: Sequence[Row], config: PreTrainedConfig, extra_padding: int = 0) -> dict[str, Tensor]:
+    """Pads windows to one batch, on the left for XLNet, with ``extra_padding`` beyond the longest."""
+    B = len(rows)
+    T = max(len(row.tokens) for row in rows) + extra_padding
+    W = max(len(row.positions) for row in rows) + extra_padding
+    batch = {
+        "input_ids": torch.full((B, T), int(config.pad_token_id or 0)),
+        "attention_mask": torch.zeros(B, T, dtype=torch.long),
+        "token_type_ids": torch.zeros(B, T, dtype=torch.long),
+        "word_positions": torch.zeros(B, W, dtype=torch.long),
+        "word_mask": torch.zeros(B, W, dtype=torch.bool),
+        "labels": torch.full((B, W), -100),
+    }
+    for index, row in enumerate(rows):
+        length, words = len(row.tokens), len(row.positions)
+        start = T - length if config.model_type == "xlnet" else 0
+        batch["input_ids"][index, start : start + length] = row.tokens
+        batch["attention_mask"][index, start : start + length] = 1
+        batch["word_positions"][index, :words] = row.positions + start
+        batch["word_mask"][index, :words] = True
+        batch["labels"][index, :words] = row.labels
+    return batch
+
+
+def scores(model: Tagger, batch: dict[str, Tensor], **changes: Any) -> tuple[Tensor, Tensor]:
+    """Logits and loss of a batch; no loss is a zero."""
+    with torch.no_grad():
+        output = model(**{**batch, **changes})
+    assert output.logits is not None
+    return output.logits, output.loss if output.loss is not None else torch.zeros(())

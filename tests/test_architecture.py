@@ -1,0 +1,94 @@
+"""Who may know whom, read off the import statements."""
+
+import ast
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("processors", "models", "callbacks", "tools")
+FORBIDDEN = {
+    "processors": {"models", "tools", "callbacks"},
+    "models": {"processors", "tools", "callbacks"},
+    "callbacks": {"processors", "models", "tools"},
+    "tools": set[str](),
+}
+SCRIPTS = {path.stem for path in ROOT.glob("*.py")}
+SOURCES = sorted(
+    path
+    for path in ROOT.rglob("*.py")
+    if not {".venv", "outputs"} & set(path.relative_to(ROOT).parts) and not path.relative_to(ROOT).parts[0][0] == "."
+)
+
+
+def imported_modules(path: Path) -> set[str]:
+    """The full names of all modules that a file imports, inside functions too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            assert node.module is not None
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def first_parts(modules: set[str]) -> set[str]:
+    return {module.partition(".")[0] for module in modules}
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def test_imports_are_seen_wherever_they_stand(tmp_path: Path) -> None:
+    source = tmp_path / "source.py"
+    source.write_text("import a.b as c\ndef f():\n    from d import e\n")
+    assert imported_modules(source) == {"a.b", "d", "d.e"}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_imports_only_what_lies_below_it(package: str) -> None:
+    sources = sorted((ROOT / package).rglob("*.py"))
+    assert sources
+    for path in sources:
+        assert not first_parts(imported_modules(path)) & FORBIDDEN[package], name_of(path)
+
+
+def test_nothing_imports_a_script() -> None:
+    assert {"run_ner_crf", "run_ner_softmax"} <= SCRIPTS
+    for path in SOURCES:
+        if path.relative_to(ROOT).parts[0] != "tests":  # tests call the scripts as users do
+            assert not first_parts(imported_modules(path)) & SCRIPTS, name_of(path)
+
+
+def test_processors_never_see_a_model_class() -> None:
+    for path in (ROOT / "processors").rglob("*.py"):
+        names = {module.rpartition(".")[2] for module in imported_modules(path)}
+        assert not {name for name in names if name.startswith("AutoModel") or name == "nn"}, name_of(path)
+
+
+def test_models_never_see_a_file_a_tokenizer_or_arguments() -> None:
+    for path in (ROOT / "models").rglob("*.py"):
+        imported = imported_modules(path)
+        assert not first_parts(imported) & {"pathlib", "argparse", "json", "tokenizers"}, name_of(path)
+        assert not {module for module in imported if "Tokenizer" in module}, name_of(path)
+
+
+def test_data_sets_do_not_hide_the_hugging_face_package() -> None:
+    assert not (ROOT / "datasets" / "__init__.py").exists()
+    spec = find_spec("datasets")
+    assert spec is not None
+    assert spec.origin is not None
+    assert "site-packages" in Path(spec.origin).parts
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_a_file_stays_under_400_lines(path: Path) -> None:
+    assert len(path.read_text("utf-8").splitlines()) <= 400
+
+
+def test_tests_are_found_by_their_path_alone() -> None:
+    assert not list((ROOT / "tests").rglob("__init__.py"))
