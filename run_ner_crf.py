@@ -10,7 +10,7 @@ from tools.data import load_and_cache_examples
 from tools.evaluate import evaluate
 from tools.loading import load_model_and_tokenizer
 from tools.predict import predict
-from tools.recipe import evaluate_run, predict_run, run_script, start_run, train_and_save
+from tools.recipe import evaluate_run, finish_run, predict_run, run_script, start_run, train_and_save
 from tools.train import train
 
 __all__ = ["evaluate", "load_and_cache_examples", "main", "predict", "train"]
@@ -26,6 +26,7 @@ def main() -> None:
         evaluate_run(args, model, tokenizer)
     if args.do_predict:
         predict_run(args, model, tokenizer)
+    finish_run(args)
 
 
 if __name__ == "__main__":

@@ -39,9 +39,8 @@ def main() -> None:
         start = time.perf_counter()
         dataset = _open(folder)
         seconds = time.perf_counter() - start
-        print(
-            f"built: {dataset.num_documents} sentences, {dataset.num_words} words in {seconds:.1f} s on {os.cpu_count()} cores"
-        )
+        counts = f"{dataset.num_documents} sentences, {dataset.num_words} words"
+        print(f"built: {counts} in {seconds:.1f} s on {os.cpu_count()} cores")
         command = [sys.executable, "-m", "benchmarks.feature_cache", "--open_only", "--folder", str(folder)]
         subprocess.run(command, check=True)
 

@@ -1,7 +1,6 @@
 """Shared pieces: a tiny encoder, a tiny corpus, and the places of real data where they exist."""
 
 import os
-import random
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,9 @@ import torch
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
+from tests.helpers import FILLERS, NAMES, SHARED, write_corpus
+from tools.arguments import CrfArguments, SoftmaxArguments
 from tools.new_encoder import write_encoder
-
-ROOT = Path(__file__).parent.parent
-SHARED = ROOT.parent / "shared"
-NAMES = {"PER": ["anna", "bob", "carol", "dan lee"], "LOC": ["paris", "rome", "new york"], "ORG": ["acme", "big co"]}
-FILLERS = ["the", "man", "said", "that", "he", "saw", "it", "when", "we", "met", "near", "here", ",", "then", "left"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -69,24 +64,6 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def write_corpus(folder: Path, sentences: dict[str, int], seed: int = 0) -> Path:
-    """Writes a learnable corpus in IOB2 columns: so many sentences a split."""
-    generator = random.Random(seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    for split, count in sentences.items():
-        blocks = []
-        for _ in range(count):
-            lines = []
-            for _ in range(generator.randrange(1, 4)):
-                lines += [f"{word} O" for word in generator.choices(FILLERS, k=generator.randrange(1, 6))]
-                entity_type = generator.choice(sorted(NAMES))
-                first, *rest = generator.choice(NAMES[entity_type]).split()
-                lines += [f"{first} B-{entity_type}", *(f"{word} I-{entity_type}" for word in rest)]
-            blocks.append("\n".join(lines))
-        (folder / f"{split}.txt").write_text("\n\n".join(blocks) + "\n", "utf-8")
-    return folder
-
-
 @pytest.fixture
 def corpus_dir(tmp_path: Path) -> Path:
     """A tiny corpus in IOB2: 60 sentences to train on, 20 of dev, 20 of test."""
@@ -118,8 +95,3 @@ def _run_options(encoder: Path, corpus_dir: Path, tmp_path: Path) -> dict[str, A
         "num_train_epochs": 2.0,
         "no_cuda": True,
     }
-
-
-def as_flags(args: NerArguments) -> list[str]:
-    """The arguments as a command line."""
-    return [f"--{name}={value}" for name, value in args.as_json().items() if value != ""]

@@ -57,6 +57,8 @@ def _check_source(args: NerArguments, source: str) -> None:
     folder = Path(source)
     if not args.do_train and not _has_weights(folder):
         raise ValueError(f"{folder} holds no trained model; add --do_train, or name the run in --output_dir")
+    if not folder.exists() and (folder.is_absolute() or source.count("/") > 1):  # no name on the hub
+        raise ValueError(f"{folder}: there is no such folder (--model_name_or_path)")
     if not args.do_train or args.from_scratch or not folder.is_dir():
         return
     if not _has_weights(folder):

@@ -2,11 +2,11 @@
 
 import logging
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from rich.table import Table
 from torch import nn
 from transformers import PreTrainedTokenizerBase, set_seed
 
@@ -15,13 +15,24 @@ from tools.arguments import NerArguments, require
 from tools.data import load_and_cache_examples
 from tools.distributed import barrier, is_main, leave_process_group, setup_devices
 from tools.evaluate import evaluate
-from tools.log import setup_logging
+from tools.log import console, setup_logging
 from tools.precision import uses_apex
-from tools.predict import predict
+from tools.predict import PREDICTIONS_FILE, predict
 from tools.run_folder import checkpoint_folders, prepare_output_dir, save_environment, save_model_folder
 from tools.train import train
 
 logger = logging.getLogger(__name__)
+_RUN_FILES = {
+    "model.safetensors": "weights",
+    "config.json": "config and labels",
+    "training_args.json": "arguments",
+    "environment.json": "versions and machine",
+    "run.log": "log",
+    "tensorboard": "curves",
+    "eval_results.json": "scores of dev",
+    "test_results.json": "scores of test",
+    PREDICTIONS_FILE: "predictions of test",
+}
 
 
 def run_script(main: Callable[[], None]) -> None:
@@ -56,14 +67,22 @@ def start_run(args: NerArguments) -> None:
 
 def train_and_save(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBase) -> None:
     """Trains and writes the model to ``output_dir``."""
-    start = time.perf_counter()
     dataset = load_and_cache_examples(args, args.task_name, tokenizer, "train")
     steps, loss = train(args, dataset, model, tokenizer)
     if is_main():
         save_model_folder(Path(args.output_dir), args, model, tokenizer)
     barrier()
-    seconds = time.perf_counter() - start
-    logger.info("Trained %d steps in %.0f s, mean loss %.4f; model in %s", steps, seconds, loss, args.output_dir)
+    logger.info("Mean loss of %d steps %.4f; model written to %s", steps, loss, args.output_dir)
+
+
+def finish_run(args: NerArguments) -> None:
+    """Says where everything is."""
+    if is_main():
+        table = Table("what", "where", title=f"Run {args.output_dir}")
+        for path in sorted(Path(args.output_dir).iterdir()):
+            if path.name in _RUN_FILES:
+                table.add_row(_RUN_FILES[path.name], str(path))
+        console().print(table)
 
 
 def evaluate_run(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:

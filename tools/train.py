@@ -63,7 +63,7 @@ def train(
     dev_dataset = _dev_dataset(args, tokenizer)
     checkpoints = _checkpoints(args, model, tokenizer, sampler.steps)
     callbacks = Callbacks(_callbacks(args, checkpoints))
-    meter = _LossMeter(args.device)
+    meter = _Meter(args.device)
     logger.info("Training %d steps of %s windows: %s", total_steps, *_batch_plan(args))
 
     callbacks.on_train_begin(state)
@@ -100,7 +100,9 @@ def train(
     callbacks.on_train_end(state)
     if checkpoints.has_best:
         _restore_best(args, model)
-    return total_steps, meter.overall()
+    speed = f"{meter.total_words / meter.total_seconds:,.0f} words/s in {meter.total_seconds:.0f} s without evaluation"
+    logger.info("Trained %d steps: %s", total_steps, speed)
+    return total_steps, meter.total_loss / meter.total_steps
 
 
 def _sampler(args: NerArguments, dataset: FeatureDataset) -> BucketBatchSampler:
@@ -201,30 +203,34 @@ def _restore_best(args: NerArguments, model: Tagger) -> None:
     model.load_state_dict(load_file(weights, device=str(args.device)))
 
 
-class _LossMeter:
-    """Adds up losses on the device, and looks at them only when asked."""
+class _Meter:
+    """Adds up losses on the device and words and time on the host, and looks at the losses only when asked."""
 
     def __init__(self, device: torch.device) -> None:
-        self._recent = torch.zeros((), device=device)
-        self._recent_steps = self._recent_words = self._steps = 0
-        self._total = 0.0
+        self._loss = torch.zeros((), device=device)
+        self._steps = self._words = 0
         self._clock = time.perf_counter()
+        self.total_loss, self.total_steps = 0.0, 0
+        self.total_words, self.total_seconds = 0, 0.0
 
     def add_loss(self, loss: Tensor) -> None:
-        self._recent += loss
+        self._loss += loss
 
     def add_step(self, words: int) -> None:
-        self._recent_steps += 1
-        self._recent_words += words
+        self._steps += 1
+        self._words += words
 
     def since_last(self) -> tuple[float, float]:
         """Mean loss a step, and words a second of all processes, since the last call."""
-        loss = float(sum_over_ranks(self._recent))
-        mean, speed = loss / self._recent_steps, self._recent_words / (time.perf_counter() - self._clock)
-        self._total += loss
-        self._steps += self._recent_steps
-        self._recent.zero_()
-        self._recent_steps = self._recent_words = 0
+        loss = float(sum_over_ranks(self._loss))
+        seconds = time.perf_counter() - self._clock
+        mean, speed = loss / self._steps, self._words / seconds
+        self.total_loss += loss
+        self.total_steps += self._steps
+        self.total_words += self._words
+        self.total_seconds += seconds
+        self._loss.zero_()
+        self._steps = self._words = 0
         self._clock = time.perf_counter()
         return mean, speed
 
@@ -234,7 +240,3 @@ class _LossMeter:
         start = time.perf_counter()
         yield
         self._clock += time.perf_counter() - start
-
-    def overall(self) -> float:
-        """Mean loss a step of the whole training."""
-        return self._total / max(1, self._steps)

@@ -1,0 +1,34 @@
+"""Small corpora and command lines that tests make."""
+
+import random
+from pathlib import Path
+
+from tools.arguments import NerArguments
+
+ROOT = Path(__file__).parent.parent
+SHARED = ROOT.parent / "shared"
+NAMES = {"PER": ["anna", "bob", "carol", "dan lee"], "LOC": ["paris", "rome", "new york"], "ORG": ["acme", "big co"]}
+FILLERS = ["the", "man", "said", "that", "he", "saw", "it", "when", "we", "met", "near", "here", ",", "then", "left"]
+
+
+def write_corpus(folder: Path, sentences: dict[str, int], seed: int = 0) -> Path:
+    """Writes a learnable corpus in IOB2 columns: so many sentences a split."""
+    generator = random.Random(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, count in sentences.items():
+        blocks = []
+        for _ in range(count):
+            lines = []
+            for _ in range(generator.randrange(1, 4)):
+                lines += [f"{word} O" for word in generator.choices(FILLERS, k=generator.randrange(1, 6))]
+                entity_type = generator.choice(sorted(NAMES))
+                first, *rest = generator.choice(NAMES[entity_type]).split()
+                lines += [f"{first} B-{entity_type}", *(f"{word} I-{entity_type}" for word in rest)]
+            blocks.append("\n".join(lines))
+        (folder / f"{split}.txt").write_text("\n\n".join(blocks) + "\n", "utf-8")
+    return folder
+
+
+def as_flags(args: NerArguments) -> list[str]:
+    """The arguments as a command line."""
+    return [f"--{name}={value}" for name, value in args.as_json().items() if value != ""]

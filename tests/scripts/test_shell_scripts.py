@@ -1,0 +1,93 @@
+"""The shell scripts as a user calls them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import ROOT
+
+# What a user of BERT-NER-Pytorch has in his own folder, but for the corpus and the length of the training.
+FOREIGN_SCRIPT = """
+CURRENT_DIR=`pwd`
+export BERT_BASE_DIR=$CURRENT_DIR/prev_trained_model/bert-base
+export DATA_DIR=$CURRENT_DIR/datasets
+export OUTPUR_DIR=$CURRENT_DIR/outputs
+TASK_NAME="cner"
+python run_ner_crf.py \\
+  --model_type=bert \\
+  --model_name_or_path=$BERT_BASE_DIR \\
+  --config_name=$BERT_BASE_DIR/bert_config.json \\
+  --tokenizer_name=$BERT_BASE_DIR/vocab.txt \\
+  --task_name=$TASK_NAME \\
+  --do_train \\
+  --do_eval \\
+  --do_lower_case \\
+  --data_dir=$DATA_DIR/${TASK_NAME}/ \\
+  --train_max_seq_length=128 \\
+  --eval_max_seq_length=512 \\
+  --per_gpu_train_batch_size=24 \\
+  --per_gpu_eval_batch_size=24 \\
+  --learning_rate=3e-5 \\
+  --crf_learning_rate=1e-3 \\
+  --num_train_epochs=1.0 \\
+  --logging_steps=-1 \\
+  --save_steps=-1 \\
+  --output_dir=$OUTPUR_DIR/${TASK_NAME}_output/ \\
+  --overwrite_output_dir \\
+  --seed=42
+"""
+
+
+def run(command: list[str], cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **variables}
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@pytest.mark.slow
+def test_script_of_bert_ner_pytorch_runs_unchanged(encoder: Path, tmp_path: Path) -> None:
+    from transformers import AutoConfig, AutoModel
+
+    pretrained = tmp_path / "prev_trained_model" / "bert-base"
+    AutoModel.from_config(AutoConfig.from_pretrained(encoder)).save_pretrained(pretrained)
+    (pretrained / "config.json").rename(pretrained / "bert_config.json")
+    (pretrained / "vocab.txt").write_bytes((encoder / "vocab.txt").read_bytes())
+    corpus = tmp_path / "datasets" / "cner"
+    corpus.mkdir(parents=True)
+    for split in ("train", "dev", "test"):
+        lines = "t B-NAME\nh M-NAME\ne E-NAME\nm O\n\na O\nn S-LOC\n\n" * 20
+        (corpus / f"{split}.char.bmes").write_text(lines, "utf-8")
+    for name in ("run_ner_crf.py", "tools", "models", "processors", "callbacks"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    run(["bash", "-c", FOREIGN_SCRIPT], tmp_path)
+    assert (tmp_path / "outputs" / "cner_output" / "eval_results.txt").is_file()
+    assert [path.name for path in (tmp_path / "outputs" / "cner_output").glob("checkpoint-*[0-9]")]
+
+
+@pytest.mark.parametrize("head", ["crf", "softmax"])
+@pytest.mark.slow
+def test_flags_after_the_script_win(head: str, tmp_path: Path) -> None:
+    flags = ["--max_steps", "2", "--learning_rate", "2e-4", "--do_predict", "false", "--output_dir", str(tmp_path)]
+    variables = {"SKIP_INSTALL": "1", "VIRTUAL_ENV": sys.prefix}
+    run(["bash", f"scripts/run_ner_{head}.sh", *flags], ROOT, **variables)
+    used = json.loads((tmp_path / "training_args.json").read_text("utf-8"))
+    assert (used["max_steps"], used["learning_rate"], used["task_name"]) == (2, 2e-4, "sample")
+    assert not (tmp_path / "test_predictions.jsonl").exists()
+
+
+def test_installs_once_into_a_new_environment_and_again_when_requirements_change(tmp_path: Path) -> None:
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "environment.sh").write_bytes((ROOT / "scripts" / "environment.sh").read_bytes())
+    (tmp_path / "requirements.txt").write_text("", "utf-8")
+    command = ["bash", "-c", "source scripts/environment.sh requirements.txt; which python"]
+    variables = {"VIRTUAL_ENV": "", "CONDA_PREFIX": "", "PYTHON": sys.executable}
+    first, second = run(command, tmp_path, **variables), run(command, tmp_path, **variables)
+    (tmp_path / "requirements.txt").write_text("# changed\n", "utf-8")
+    third = run(command, tmp_path, **variables)
+    assert str(tmp_path / ".venv") in first.stdout
+    assert ["Installing" in done.stdout for done in (first, second, third)] == [True, False, True]

@@ -1,0 +1,79 @@
+"""The commands that the two READMEs show are the same, and run."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from models import BertSoftmaxForNer
+from tests.helpers import ROOT, write_corpus
+from tools.arguments import CrfArguments, parse_arguments
+from tools.loading import load_model_and_tokenizer
+
+READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
+
+
+def blocks(readme: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", readme.read_text("utf-8"), flags=re.S)
+
+
+def comparable(command: str) -> str:
+    return command.replace("bert-base-cased", "ENCODER").replace("bert-base-chinese", "ENCODER")
+
+
+def test_both_readmes_show_the_same_commands() -> None:
+    english, chinese = ([*map(comparable, blocks(readme, "bash")), *blocks(readme, "python")] for readme in READMES)
+    assert english == chinese
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> dict[str, str]:
+    """What the README's placeholders stand for here: a corpus, and an encoder with weights."""
+    folder = tmp_path_factory.mktemp("readme")
+    write_corpus(folder / "data", {"train": 40, "dev": 10, "test": 10})
+    flags = ["--task_name=tiny", f"--data_dir={folder / 'data'}", f"--model_name_or_path={encoder}", "--from_scratch"]
+    args = parse_arguments(CrfArguments, [*flags, "--do_train"])
+    model, tokenizer = load_model_and_tokenizer(args, BertSoftmaxForNer)
+    encoder_model = getattr(model, model.base_model_prefix)
+    encoder_model.save_pretrained(folder / "encoder")
+    tokenizer.save_pretrained(folder / "encoder")
+    return {
+        "TASK_NAME=cner": "TASK_NAME=tiny",
+        "/data/cner": str(folder / "data"),
+        "/data/mine": str(folder / "data"),
+        "bert-base-cased": str(folder / "encoder"),
+        "bert-base-chinese": str(folder / "encoder"),
+    }
+
+
+def short_flags(output_dir: Path) -> str:
+    return f"--max_steps 3 --output_dir {output_dir} --feature_cache_dir {output_dir}-cache --no_cuda"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [block for block in blocks(READMES[0], "bash") if "test.sh" not in block])
+def test_command_runs(command: str, places: dict[str, str], tmp_path: Path) -> None:
+    for placeholder, place in places.items():
+        command = command.replace(placeholder, place)
+    environment = os.environ | {"SKIP_INSTALL": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment.setdefault("VIRTUAL_ENV", sys.prefix)
+    done = subprocess.run(
+        ["bash", "-c", f"{command.strip()} {short_flags(tmp_path / 'run')}"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "run" / "model.safetensors").is_file()
+    assert "micro" in done.stdout
+
+
+def test_links_lead_somewhere() -> None:
+    for page in (*READMES, *(ROOT / "docs").glob("*.md")):
+        for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8")):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
