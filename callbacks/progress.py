@@ -3,6 +3,7 @@
 import logging
 import sys
 import time
+from datetime import timedelta
 from typing import NoReturn
 
 from tqdm import tqdm
@@ -36,7 +37,7 @@ class Progress(Callback):
         elif state.is_main and state.step >= self._next_line:
             self._next_line = state.step + state.total_steps / _LINES_IN_A_LOG
             elapsed = time.monotonic() - self._start
-            left = time.strftime("%H:%M:%S", time.gmtime(elapsed * (state.total_steps / state.step - 1)))
+            left = timedelta(seconds=round(elapsed * (state.total_steps / state.step - 1)))
             place = f"step {state.step}/{state.total_steps}, epoch {state.epoch:.2f}"
             logger.info("%s, loss %.4f, %.0f words/s, %s left", place, state.loss, state.words_per_second, left)
 

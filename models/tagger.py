@@ -46,6 +46,7 @@ class Tagger(PreTrainedModel):
         """Loads a trained tagger, or an encoder to be trained; which family it is of says its config."""
         if kwargs.get("config") is None:
             kwargs["config"] = AutoConfig.from_pretrained(name_or_path)
+        kwargs.setdefault("dtype", torch.float32)  # not that of the file: AdamW needs weights in full precision
         return super().from_pretrained(name_or_path, *args, **kwargs)
 
     def forward(

@@ -88,11 +88,8 @@ class BucketBatchSampler(Sampler[list[int]]):
         for start in range(0, len(order), chunk_size):
             chunk = order[start : start + chunk_size]
             chunk = chunk[np.argsort(self._lengths[chunk], kind="stable")]
-            for step in self._cut(chunk):
-                if steps and len(step) < self._shares:  # every rank needs a window: the rest joins the step before
-                    steps[-1] = np.concatenate((steps[-1], step))
-                else:
-                    steps.append(step)
+            steps += self._cut(chunk)
+            self._settle_rest(steps)
         generator.shuffle(steps)
         return steps
 
@@ -111,3 +108,14 @@ class BucketBatchSampler(Sampler[list[int]]):
                 steps.append(chunk[start:end])
                 start = end
         return steps
+
+    def _settle_rest(self, steps: list[NDArray[np.int64]]) -> None:
+        """Shares a last step that is too small with the one before: every rank needs a window in every round."""
+        rest = len(steps[-1])
+        if len(steps) < 2 or rest >= (self._shares if self._max_tokens else self._batch_size * self._shares / 2):
+            return
+        both = np.concatenate(steps[-2:])
+        both = both[np.argsort(self._lengths[both], kind="stable")]
+        border = len(both) - self._shares if self._max_tokens else (len(both) + 1) // 2
+        feasible = min(border, len(both) - border) >= self._shares
+        steps[-2:] = [both[:border], both[border:]] if feasible else [both]

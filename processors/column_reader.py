@@ -54,7 +54,7 @@ def read_columns(path: Path, split: str, tag_column: str = "last", labelled: boo
         )
 
     for number, line in read_lines(path):
-        if not line.strip(" \t") or line.startswith(_DOCUMENT_MARKS):
+        if not line.strip(" \t") or _split_fields(line, columns)[0] in _DOCUMENT_MARKS:
             if words:
                 yield finished_example()
                 words, labels, sentences = [], [], sentences + 1
@@ -105,7 +105,7 @@ def _tag_index(tag_column: str, columns: int, path: Path, line: int) -> int:
     names = _DEFAULT_NAMES.get(columns, [])
     if tag_column in names:
         return names.index(tag_column)
-    if tag_column.removeprefix("-").isdigit() and -columns < int(tag_column) < columns:
+    if tag_column.removeprefix("-").isdecimal() and -columns < int(tag_column) < columns:
         return int(tag_column) % columns
     known = ", ".join(["last", f"1 to {columns - 1}", *names[1:]])
     raise DataError(

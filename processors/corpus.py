@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import re
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -85,7 +87,7 @@ class Corpus:
         """Reads a split from the start; only a test split may be unlabelled.
 
         Raises:
-            DataError: the split is missing, holds no sentence, or is malformed, with file and line.
+            DataError: the split is missing or malformed, with file and line.
         """
         source, labelled = self._required_source(split), split != "test"
         word_unit = self.word_unit or task_named(self.task_name).word_unit
@@ -178,6 +180,8 @@ class Corpus:
             if self.dataset_name:
                 raise DataError(f"the data set has no {split} split", self.dataset_name)
             raise missing_split_error(self.data_dir, split)
+        if isinstance(source, Path) and not source.is_file():
+            raise DataError(f"there is no such file (--{split}_file)", source)
         return source
 
     def _cached_inventory(self, split: str) -> Inventory:
@@ -239,11 +243,11 @@ def _looks_like_json(path: Path) -> bool:
     if path.suffix.lower() in (".json", ".jsonl"):
         return True
     first = next((line for _, line in read_lines(path) if line.strip()), "")
-    return first.startswith("{") and len(first.split()) != 2
+    return re.match(r'\s*\{\s*("|\}|$)', first) is not None
 
 
 def _types_of_file(path: Path) -> list[str]:
-    """Entity types of a label file, which lists tags (then ``O`` is among them) or types."""
+    """Entity types of a label file, which lists either types, or tags: then all have a prefix, or ``O`` is there."""
     lines = [(number, line.strip()) for number, line in read_lines(path) if line.strip()]
     if not lines:
         raise DataError("this label file is empty; write one tag or entity type a line, or remove it", path)
@@ -252,7 +256,7 @@ def _types_of_file(path: Path) -> list[str]:
         if label in seen:
             raise DataError(f"label {label!r} stands on line {seen[label]} already; remove one", path, number)
         seen[label] = number
-    if OUTSIDE not in seen:
+    if OUTSIDE not in seen and not all(re.match(r"[BIESMLU]-.", label) for label in seen):
         return list(seen)
     types: dict[str, None] = {}
     for label, number in seen.items():
@@ -266,8 +270,9 @@ def _types_of_file(path: Path) -> list[str]:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Writes a small text file so that no reader ever sees half of it."""
+    """Writes a small text file so that no reader ever sees half of it, whoever else writes it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{id(text):x}.tmp")
-    temporary.write_text(text, "utf-8")
-    temporary.replace(path)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as aside:
+        complete = Path(aside, path.name)
+        complete.write_text(text, "utf-8")
+        complete.replace(path)

@@ -1,9 +1,15 @@
 """One labelled text as it came from a file, and the errors that name the file and line."""
 
-import unicodedata
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+# Han, kana, bopomofo, their punctuation, and full-width forms; neither emoji nor Korean, which has spaces.
+_WIDE = re.compile(
+    "[\u2e80-\u312f\u31a0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\ufe30-\ufe4f"
+    "\uff00-\uff9f\uffe0-\uffe6\U00020000-\U0003ffff]"
+)
 
 
 class DataError(ValueError):
@@ -41,7 +47,9 @@ class Example:
     def __post_init__(self) -> None:
         if self.labels is not None and len(self.labels) != len(self.words):
             raise ValueError(f"{self.guid}: {len(self.words)} words but {len(self.labels)} labels")
-        if self.text is None or self.offsets is None:
+        if (self.text is None) != (self.offsets is None):
+            raise ValueError(f"{self.guid}: a text needs the offsets of its words, and offsets need their text")
+        if self.text is None:
             self.text, self.offsets = join_words(self.words)
 
     def line_of(self, position: int) -> int:
@@ -71,8 +79,4 @@ def join_words(words: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
 
 def is_wide(character: str) -> bool:
     """Whether a character belongs to a script that is written without spaces (Chinese, Japanese)."""
-    return character >= "\u1100" and unicodedata.east_asian_width(character) in "WF" and not _is_hangul(character)
-
-
-def _is_hangul(character: str) -> bool:
-    return "\uac00" <= character <= "\ud7a3" or "\u1100" <= character <= "\u11ff"
+    return _WIDE.match(character) is not None

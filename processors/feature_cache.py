@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -44,7 +45,7 @@ def open_or_build_features(
     """
     folder = cache_dir / f"{split}-{_cache_key(corpus.digest(split), spec, tokenizer)}"
     if overwrite or not folder.is_dir():
-        _build(corpus, split, spec, tokenizer, folder, show_progress)
+        _build(corpus, split, spec, tokenizer, folder, overwrite, show_progress)
     dataset = FeatureDataset(FeatureArrays.mapped(folder), spec.layout)
     inventory = corpus.inventory(split)
     if (dataset.num_documents, dataset.num_words) != (inventory.sentences, inventory.words):
@@ -66,11 +67,15 @@ def _cache_key(content_digest: str, spec: FeatureSpec, tokenizer: PreTrainedToke
 
 
 def _tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A hash of how the tokenizer splits words, whatever it was last used for and wherever it was loaded from."""
     if tokenizer.is_fast:
-        described = tokenizer.backend_tokenizer.to_str()
+        described = json.loads(tokenizer.backend_tokenizer.to_str()) | {"truncation": None, "padding": None}
     else:
-        described = json.dumps([sorted(tokenizer.get_vocab().items()), repr(tokenizer.init_kwargs)])
-    return hashlib.blake2b((type(tokenizer).__name__ + described).encode(), digest_size=12).hexdigest()
+        paths = ("file", "path")
+        options = {key: repr(value) for key, value in tokenizer.init_kwargs.items() if not key.endswith(paths)}
+        described = {"vocabulary": tokenizer.get_vocab(), "options": options}
+    text = type(tokenizer).__name__ + json.dumps(described, sort_keys=True)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
 
 
 def _build(
@@ -79,6 +84,7 @@ def _build(
     spec: FeatureSpec,
     tokenizer: PreTrainedTokenizerBase,
     folder: Path,
+    overwrite: bool,
     show_progress: bool,
 ) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -92,26 +98,28 @@ def _build(
             for size, arrays in _features_of_chunks(chunks, spec, tokenizer, total):
                 arrays.append_to(aside)
                 bar.update(size)
-        _publish(aside, folder)
+        _publish(aside, folder, overwrite)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _publish(aside: Path, folder: Path) -> None:
+def _publish(aside: Path, folder: Path, overwrite: bool) -> None:
     """Renames the complete folder into place; where another process was faster, its equal one stays."""
     for path in aside.iterdir():
         with path.open("rb") as file:
             os.fsync(file.fileno())
     aside.chmod(0o755)
     replaced = aside.with_name(f"{aside.name}-old")
-    if folder.is_dir():
-        folder.rename(replaced)
+    if overwrite:
+        with suppress(FileNotFoundError):
+            folder.rename(replaced)
     try:
         aside.rename(folder)
     except OSError:
         if not folder.is_dir():
             raise
-    shutil.rmtree(replaced, ignore_errors=True)
+    finally:
+        shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _chunks(examples: Iterator[Example]) -> Iterator[list[Example]]:

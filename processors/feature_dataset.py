@@ -1,6 +1,6 @@
 """Features as a few flat arrays, in memory or mapped from disk, and the data set that reads windows off them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -159,6 +159,9 @@ class FeatureDataset(Dataset[InputFeatures]):
             document=document,
             first_word=int(words.start - self._document_word_starts[document]),
         )
+
+    def __iter__(self) -> Iterator[InputFeatures]:
+        return (self[index] for index in range(len(self)))
 
     @property
     def num_documents(self) -> int:

@@ -74,7 +74,12 @@ def convert_examples_to_features(
     """
 
     def special(token: str | None) -> tuple[int, ...]:
-        return () if token is None else tuple(tokenizer.convert_tokens_to_ids([token]))  # type: ignore[arg-type]
+        if token is None:
+            return ()
+        (token_id,) = tokenizer.convert_tokens_to_ids([token])  # type: ignore[misc]
+        if token_id is None or (token_id == tokenizer.unk_token_id and token != tokenizer.unk_token):
+            raise ValueError(f"the tokenizer has no token {token!r}; name its own, such as {tokenizer.cls_token!r}")
+        return (token_id,)
 
     cls, sep = special(cls_token), special(sep_token)
     cls_segment, sep_segment = (cls_token_segment_id,) * len(cls), (sequence_a_segment_id,) * len(sep)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from processors.examples import DataError, Example
+from processors.tag_schemes import split_tag
 
 _SPLIT_ALIASES = {"train": ("train",), "dev": ("validation", "dev", "valid"), "test": ("test",)}
 _WORD_COLUMNS = ("tokens", "words")
@@ -40,11 +41,32 @@ def read_hub_split(dataset: Any, name: str, split: str, labelled: bool = True) -
         expected = f"a column {'/'.join(_WORD_COLUMNS)} and a column {'/'.join(_TAG_COLUMNS)}"
         raise DataError(f"columns {', '.join(dataset.column_names)} in split {split}; expected {expected}", name)
     tag_names = _class_names(dataset.features[tag_column]) if tag_column else None
+    place = f"{name} ({split})"
     for index, record in enumerate(dataset):
-        tags = record[tag_column] if tag_column else None
-        if tags is not None and tag_names is not None:
-            tags = [tag_names[tag] for tag in tags]
-        yield Example(f"{split}-{index}", list(record[word_column]), tags, line=index)
+        words = list(record[word_column])
+        tags = _checked_tags(record[tag_column], tag_names, len(words), place, index) if tag_column else None
+        if tags is None and labelled:
+            raise DataError(f"{tag_column} marks labels as missing (class -1)", place, index)
+        yield Example(f"{split}-{index}", words, tags, line=index)
+
+
+def _checked_tags(values: Any, tag_names: list[str] | None, words: int, place: str, row: int) -> list[str] | None:
+    """The tags of one row; ``None`` where the data set marks them as missing by the class -1."""
+    if tag_names is not None and values and all(value == -1 for value in values):
+        return None
+    if len(values) != words:
+        raise DataError(f"{words} tokens but {len(values)} tags", place, row)
+    if tag_names is not None:
+        unknown = [value for value in values if not 0 <= value < len(tag_names)]
+        if unknown:
+            raise DataError(f"class {unknown[0]} is none of the {len(tag_names)} tags", place, row)
+        values = [tag_names[value] for value in values]
+    for tag in values:
+        try:
+            split_tag(tag)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise DataError(f"{tag!r} is not a tag: {error}", place, row) from None
+    return list(values)
 
 
 def _first_present(candidates: tuple[str, ...], columns: list[str]) -> str | None:

@@ -13,6 +13,7 @@ from processors.tag_schemes import SCHEMES, Entity, entities_to_tags
 _TOKEN_KEYS = ("tokens", "words")
 _TAG_KEYS = ("tags", "ner_tags", "labels")
 _SPAN_KEYS = ("entities", "spans", "label", "labels")
+_BETWEEN = re.compile(r"[\s,:]*")
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 
@@ -54,16 +55,37 @@ def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _object_of_sentences(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    whole = "\n".join(line for _, line in read_lines(path))
-    if not whole.strip():
-        return
-    for key, entry in _parsed_object(whole, path, 1).items():
-        if not isinstance(entry, dict) or "sents" not in entry:
-            raise DataError(f'entry {key!r} is not of the form {{"sents": "...", "ner_labels": "..."}}', path)
+    text = "\n".join(line for _, line in read_lines(path))
+    for line, key, entry in _entries_with_lines(text, path):
+        strings = isinstance(entry, dict) and all(isinstance(value, str) for value in entry.values())
+        if not strings or "sents" not in entry:
+            message = f'entry {key!r} is not of the form {{"sents": "w w w", "ner_labels": "O B-LOC O"}}'
+            raise DataError(message, path, line)
         record = {"id": key, "tokens": entry["sents"].split()}
         if "ner_labels" in entry:
             record["tags"] = entry["ner_labels"].split()
-        yield 0, record
+        yield line, record
+
+
+def _entries_with_lines(text: str, path: Path) -> Iterator[tuple[int, str, Any]]:
+    """The entries of one JSON object, each with the line on which its key stands."""
+    if text.strip():
+        _parsed_object(text, path, 1)  # the whole is well-formed, or says where it is not
+    decoder = json.JSONDecoder()
+    line, counted = 1, 0
+    position = _next_value(text, text.find("{") + 1)
+    while position < len(text) and text[position] != "}":
+        line, counted = line + text.count("\n", counted, position), position
+        key, position = decoder.raw_decode(text, position)
+        entry, position = decoder.raw_decode(text, _next_value(text, position))
+        position = _next_value(text, position)
+        yield line, key, entry
+
+
+def _next_value(text: str, position: int) -> int:
+    """The position of the next key or value, behind white space, commas and colons."""
+    found = _BETWEEN.match(text, position)
+    return found.end() if found else position
 
 
 def _parsed_object(text: str, path: Path, first_line: int) -> dict[str, Any]:
@@ -137,7 +159,9 @@ def _character_spans(annotation: Any, text: str, path: Path, line: int) -> list[
                     spans.append((span.get("type") or span["label"], int(span["start"]), int(span["end"])))
                 else:
                     spans.append((str(span[2]), int(span[0]), int(span[1])))
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
+    except DataError:
+        raise
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         expected = '{"start", "end", "type"}, [start, end, type], or CLUENER\'s {type: {surface: [[start, last]]}}'
         raise DataError(f"cannot read the spans {annotation!r}; expected {expected}", path, line) from error
     for entity_type, start, end in spans:

@@ -51,7 +51,7 @@ class TagScheme:
         """Whether the tag ``following`` may stand right after ``previous``; ``O`` also means the sentence's edge."""
         (left, left_type), (right, right_type) = split_tag(previous), split_tag(following)
         if left != OUTSIDE and right != OUTSIDE and left_type == right_type:
-            return right in self.follows[left]
+            return right in self.follows.get(left, "")
         return (left == OUTSIDE or left in self.ends) and (right == OUTSIDE or right in self.starts)
 
 

@@ -18,8 +18,8 @@ class Window(NamedTuple):
 def plan_windows(piece_counts: NDArray[np.int32], capacity: int, overlap: int) -> list[Window]:
     """Covers a text by windows of at most ``capacity`` word pieces, each word owned by exactly one of them.
 
-    A word shown in two windows is owned by the one in which it has more context on its poorer side, so the border of
-    ownership is the middle of the overlap. A text without words has no window.
+    A word shown in two windows is owned by the one in which its first piece has more context on its poorer side, so the
+    border of ownership is the middle of the overlap. A text without words has no window.
 
     Args:
         piece_counts: word pieces of each word, ``(W,)``, each between 1 and ``capacity``.

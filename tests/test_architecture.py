@@ -18,7 +18,7 @@ SCRIPTS = {path.stem for path in ROOT.glob("*.py")}
 SOURCES = sorted(
     path
     for path in ROOT.rglob("*.py")
-    if not {".venv", "outputs"} & set(path.relative_to(ROOT).parts) and not path.relative_to(ROOT).parts[0][0] == "."
+    if path.relative_to(ROOT).parts[0] != "outputs" and not path.relative_to(ROOT).parts[0].startswith(".")
 )
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 import yaml
@@ -17,9 +17,9 @@ from transformers import HfArgumentParser
 from processors.tag_schemes import MARKUPS
 
 
-def arg(default: Any, help: str, choices: Sequence[str] | None = None) -> Any:
-    """A dataclass field with its line of help."""
-    metadata: dict[str, Any] = {"help": help}
+def arg(default: Any, help: str, choices: Sequence[str] | None = None, **options: Any) -> Any:
+    """A dataclass field with its line of help, and further options of ``argparse``."""
+    metadata: dict[str, Any] = {"help": help, **options}
     if choices:
         metadata["choices"] = list(choices)
     return field(default=default, metadata=metadata)
@@ -108,7 +108,9 @@ class LoggingArguments:
     log_loss_steps: int = arg(20, "write loss and learning rates to TensorBoard every so many steps")
     evaluate_during_training: bool = arg(True, "score dev while training, and end with the best model")
     eval_all_checkpoints: bool = arg(False, "with do_eval: score every checkpoint, not only the final model")
-    predict_checkpoints: bool = arg(False, "with do_predict: predict with every checkpoint")
+    predict_checkpoints: str = arg(
+        "", "with do_predict: also predict with the checkpoint of this step, or with all", nargs="?", const="all"
+    )
 
 
 @dataclass
@@ -126,56 +128,61 @@ class MachineArguments:
 
 
 @dataclass
-class NerArguments(TaskArguments, ModelArguments, OptimisationArguments, LoggingArguments, MachineArguments):
+class HeadArguments:
+    """What belongs to one head only."""
+
+    _argument_group_name = "heads"
+
+    loss_type: str = arg("ce", "of the softmax: cross-entropy, focal loss or label smoothing", ["ce", "focal", "lsr"])
+    crf_learning_rate: float = arg(1e-3, "peak learning rate of the CRF's transitions")
+
+
+@dataclass
+class NerArguments(
+    TaskArguments, ModelArguments, HeadArguments, OptimisationArguments, LoggingArguments, MachineArguments
+):
     """All arguments of the NER scripts as one flat namespace, with what the run finds out about itself."""
 
     label_list: list[str] = field(init=False, default_factory=list)
     device: torch.device = field(init=False, default_factory=lambda: torch.device("cpu"))
     n_gpu: int = field(init=False, default=0)
+    other_heads_arguments: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
+        for name in self.other_heads_arguments:
+            value, default = getattr(self, name), type(self).__dataclass_fields__[name].default
+            if value != default:
+                raise ValueError(f"--{name} {value} has no effect here: it belongs to another head; leave it out")
         if self.fp16 and self.bf16:
             raise ValueError("--fp16 and --bf16 exclude each other")
         if self.max_steps <= 0 and self.num_train_epochs <= 0:
             raise ValueError(f"--num_train_epochs {self.num_train_epochs} trains nothing; leave out --do_train instead")
         if not 0 <= self.warmup_proportion <= 1:
             raise ValueError(f"--warmup_proportion {self.warmup_proportion} is not between 0 and 1")
+        if not (self.predict_checkpoints in ("", "all") or self.predict_checkpoints.isdigit()):
+            raise ValueError(f"--predict_checkpoints {self.predict_checkpoints} is neither a step nor all")
         for name in ("per_gpu_train_batch_size", "per_gpu_eval_batch_size", "gradient_accumulation_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} {getattr(self, name)} is not positive")
 
     def as_json(self) -> dict[str, Any]:
-        """What a config file of the same run would hold."""
-        chosen = {one.name for one in fields(self) if one.init}
+        """What a config file of the same run would hold, on whatever process."""
+        chosen = {one.name for one in fields(self) if one.init} - {"local_rank"}
         return {name: value for name, value in asdict(self).items() if name in chosen}
 
 
 @dataclass
-class SoftmaxHeadArguments:
-    """The softmax head."""
-
-    _argument_group_name = "softmax head"
-
-    loss_type: str = arg("ce", "cross-entropy, focal loss or label smoothing", ["ce", "focal", "lsr"])
-
-
-@dataclass
-class CrfHeadArguments:
-    """The CRF."""
-
-    _argument_group_name = "CRF head"
-
-    crf_learning_rate: float = arg(1e-3, "peak learning rate of the CRF's transitions")
-
-
-@dataclass
-class SoftmaxArguments(NerArguments, SoftmaxHeadArguments):
+class SoftmaxArguments(NerArguments):
     """Named entity recognition by a softmax over each word's tags."""
 
+    other_heads_arguments: ClassVar[tuple[str, ...]] = ("crf_learning_rate",)
+
 
 @dataclass
-class CrfArguments(NerArguments, CrfHeadArguments):
+class CrfArguments(NerArguments):
     """Named entity recognition by a conditional random field."""
+
+    other_heads_arguments: ClassVar[tuple[str, ...]] = ("loss_type",)
 
 
 Arguments = TypeVar("Arguments", bound=NerArguments)
@@ -227,4 +234,4 @@ def _flags_of_file(path: Path, kind: type[NerArguments]) -> list[str]:
     unknown = sorted(set(entries) - known)
     if unknown:
         raise ValueError(f"{path}: unknown: {', '.join(unknown)}; see --help for the names that there are")
-    return [f"--{name}={value}" for name, value in entries.items()]
+    return [f"--{name}={value}" for name, value in entries.items() if value is not None]

@@ -96,7 +96,7 @@ def _load_tokenizer(args: NerArguments, source: str, config: PreTrainedConfig) -
     if Path(name).is_file():
         if config.model_type not in ("bert", "electra", "distilbert"):
             raise ValueError(f"--tokenizer_name {name} is a file; for {config.model_type} name a folder")
-        return BertTokenizer(name, **options)
+        return BertTokenizer(name, do_lower_case=args.do_lower_case)
     options["cache_dir"] = args.cache_dir or None
     if config.model_type in ("roberta", "gpt2", "longformer", "bart", "deberta"):
         options["add_prefix_space"] = True  # words come one by one, as if each stood after a space
@@ -114,7 +114,7 @@ def _set_labels(args: NerArguments, config: PreTrainedConfig) -> None:
         config.id2label = dict(enumerate(args.label_list))
         config.label2id = {label: index for index, label in config.id2label.items()}
         config.tag_markup = args.markup
-        config.tag_loss = getattr(args, "loss_type", "ce")
+        config.tag_loss = args.loss_type
         return
     names = [str(name) for _, name in sorted((config.id2label or {}).items())]
     if all(name.startswith(_NO_NAMES) for name in names):

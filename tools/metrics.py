@@ -1,5 +1,6 @@
 """Entity scores through seqeval: in conlleval's reading, which papers report, and strictly by scheme."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -85,9 +86,11 @@ def score_entities(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[s
 def _strict_report(gold: list[list[str]], predicted: list[list[str]], markup: str) -> dict[str, Any] | None:
     """``None`` where neither side has a single well-formed entity."""
     try:
-        report: dict[str, Any] = classification_report(
-            gold, predicted, output_dict=True, mode="strict", scheme=_STRICT_SCHEMES[markup], zero_division=0
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # and its mean, before that
+            report: dict[str, Any] = classification_report(
+                gold, predicted, output_dict=True, mode="strict", scheme=_STRICT_SCHEMES[markup], zero_division=0
+            )
     except ValueError:  # seqeval takes the maximum over no types
         return None
     return report

@@ -14,16 +14,18 @@ def build_optimizer(args: NerArguments, model: nn.Module) -> Optimizer:
     The groups are named ``encoder``, ``head`` and ``crf``, each with and without decay. Heads start from nothing, so
     they learn 10 to 100 times faster than the encoder unless told otherwise.
     """
-    crf_rate = getattr(args, "crf_learning_rate", args.learning_rate)
-    head_rate = crf_rate if args.head_learning_rate < 0 else args.head_learning_rate
-    rates = {"encoder": args.learning_rate, "head": head_rate, "crf": crf_rate}
+    has_crf = any(part_of(name) == "crf" for name, _ in model.named_parameters())
+    head_rate = args.head_learning_rate
+    if head_rate < 0:
+        head_rate = args.crf_learning_rate if has_crf else args.learning_rate
+    rates = {"encoder": args.learning_rate, "head": head_rate, "crf": args.crf_learning_rate}
     groups = []
     for part, rate in rates.items():
         for decays in (True, False):
             parameters = [
                 parameter
                 for name, parameter in model.named_parameters()
-                if parameter.requires_grad and part_of(name) == part and (parameter.ndim > 1) == decays
+                if parameter.requires_grad and part_of(name) == part and _decays(name, parameter) == decays
             ]
             if parameters:
                 name = f"{part}/{'decayed' if decays else 'not decayed'}"
@@ -35,6 +37,10 @@ def build_optimizer(args: NerArguments, model: nn.Module) -> Optimizer:
 def part_of(parameter_name: str) -> str:
     """Which part of a tagger a parameter belongs to: ``encoder``, ``head`` or ``crf``."""
     return {"classifier": "head", "crf": "crf"}.get(parameter_name.partition(".")[0], "encoder")
+
+
+def _decays(name: str, parameter: nn.Parameter) -> bool:
+    return parameter.ndim > 1 and not name.endswith("bias")  # XLNet has biases of two dimensions
 
 
 def build_schedule(args: NerArguments, optimizer: Optimizer, total_steps: int) -> LambdaLR:

@@ -59,7 +59,7 @@ def start_run(args: NerArguments) -> None:
     folder = prepare_output_dir(args)
     barrier()
     setup_logging(folder)
-    if is_main():
+    if is_main() and args.do_train:
         save_environment(folder, args)
     set_seed(args.seed)  # the same on all ranks, so that new weights are
     logger.info("Device %s, %d GPUs in this process", args.device, args.n_gpu)
@@ -88,22 +88,22 @@ def finish_run(args: NerArguments) -> None:
 def evaluate_run(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """Scores dev with the final model, and with ``--eval_all_checkpoints`` with every checkpoint."""
     results = {}
-    for prefix, checkpoint in _models(args, model, all_checkpoints=args.eval_all_checkpoints):
+    for prefix, checkpoint in _models(args, model, checkpoints="all" if args.eval_all_checkpoints else ""):
         results[prefix] = evaluate(args, checkpoint, tokenizer, prefix)
     return results
 
 
 def predict_run(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """Predicts test with the final model, and with ``--predict_checkpoints`` with every checkpoint."""
+    """Predicts test with the final model, and with the checkpoints of ``--predict_checkpoints``."""
     results = {}
-    for prefix, checkpoint in _models(args, model, all_checkpoints=args.predict_checkpoints):
+    for prefix, checkpoint in _models(args, model, checkpoints=args.predict_checkpoints):
         results[prefix] = predict(args, checkpoint, tokenizer, prefix)
     return results
 
 
-def _models(args: NerArguments, model: Tagger, all_checkpoints: bool) -> Iterator[tuple[str, Tagger]]:
+def _models(args: NerArguments, model: Tagger, checkpoints: str) -> Iterator[tuple[str, Tagger]]:
     """The model of the run, then those of its checkpoints, each with the folder for its results."""
     yield "", nn.Module.to(model, args.device)
-    if all_checkpoints:
-        for folder in checkpoint_folders(Path(args.output_dir)):
+    for folder in checkpoint_folders(Path(args.output_dir)):
+        if checkpoints == "all" or folder.name == f"checkpoint-{checkpoints}":
             yield folder.name, nn.Module.to(type(model).from_pretrained(folder), args.device)

@@ -17,6 +17,7 @@ from tools.arguments import NerArguments
 from tools.distributed import is_main, world_size
 
 ARGUMENTS_FILE = "training_args.json"
+_RESULT_FILES = ("eval_results.*", "test_results.*", "test_predictions.jsonl", "*_predict.json")
 _PACKAGES = (
     "torch",
     "transformers",
@@ -44,6 +45,8 @@ def prepare_output_dir(args: NerArguments) -> Path:
         if args.do_train:  # what an earlier run left would be taken for this one's
             for old in (*folder.glob("checkpoint-*"), folder / "tensorboard"):
                 shutil.rmtree(old, ignore_errors=True)
+            for old in (path for pattern in _RESULT_FILES for path in folder.glob(pattern)):
+                old.unlink()
     return folder
 
 

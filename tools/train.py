@@ -120,7 +120,7 @@ def _sampler(args: NerArguments, dataset: FeatureDataset) -> BucketBatchSampler:
 def _total_steps(args: NerArguments, steps_per_epoch: int) -> int:
     if args.max_steps > 0:
         return args.max_steps
-    return math.ceil(args.num_train_epochs * steps_per_epoch)
+    return math.ceil(round(args.num_train_epochs * steps_per_epoch, 6))  # 1.1 * 110 is a little more than 121
 
 
 def _steps(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from transformers import AutoConfig, PreTrainedConfig, set_seed
 
 from models.tagger import Tagger
 
+AnyTagger = TypeVar("AnyTagger", bound=Tagger)
 VOCABULARY = 60
 LABELS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
 _COMMON = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, "max_position_embeddings": 40}
@@ -41,7 +42,7 @@ def tiny_config(family: str, **changes: Any) -> PreTrainedConfig:
     return config
 
 
-def tiny_tagger[AnyTagger: Tagger](model_class: type[AnyTagger], family: str = "bert", **changes: Any) -> AnyTagger:
+def tiny_tagger(model_class: type[AnyTagger], family: str = "bert", **changes: Any) -> AnyTagger:
     """A tagger with random weights, ready to be asked (dropout off)."""
     set_seed(7)
     model = model_class(tiny_config(family, **changes))

@@ -74,7 +74,8 @@ def test_its_checkpoint_is_one_of_transformers_token_classifiers(family: str, tm
 
 
 def test_the_pipeline_of_transformers_gives_the_same_tags(encoder: Path, tmp_path: Path) -> None:
-    words = "the man met dan lee near new york and qqq left acme .".split()
+    text = "the man met dan lee near new york and qqq left acme ."
+    words = text.split()
     tokenizer = AutoTokenizer.from_pretrained(encoder)
     config = BertConfig.from_pretrained(encoder, initializer_range=0.5)  # far apart, so that many tags win
     config.id2label = dict(enumerate(LABELS))
@@ -91,9 +92,8 @@ def test_the_pipeline_of_transformers_gives_the_same_tags(encoder: Path, tmp_pat
         logits = model(**encoded, word_positions=positions).logits
     ours = [LABELS[label] for label in model.decode(logits, torch.ones(1, len(words), dtype=torch.bool))[0]]
 
-    text = " ".join(words)
     starts = [len(" ".join(words[:index])) + (index > 0) for index in range(len(words))]
     found = pipeline("token-classification", model=str(tmp_path), ignore_labels=[], device="cpu")(text)
-    theirs = {token["start"]: token["entity"] for token in found}
+    theirs = {int(token["start"]): token["entity"] for token in found}
     assert [theirs[start] for start in starts] == ours
     assert len(set(ours)) > 1

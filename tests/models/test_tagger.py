@@ -6,10 +6,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoModel, PreTrainedConfig
+from transformers import AutoModel, T5GemmaConfig
 
 from models import BertCrfForNer, BertSoftmaxForNer
-from models.tagger import Tagger
+from models.tagger import Tagger, _width
 from tests.models.families import FAMILIES, LABELS, PREFIXES, collate, random_rows, scores, tiny_config, tiny_tagger
 
 TAGGERS: list[type[Tagger]] = [BertSoftmaxForNer, BertCrfForNer]
@@ -147,15 +147,8 @@ def test_dropout_acts_in_training_only() -> None:
 
 
 def test_an_encoder_of_unknown_width_is_refused() -> None:
-    with pytest.raises(ValueError, match="'nameless'.*how wide"):
-        _width_of(PreTrainedConfig(), "nameless")
-
-
-def _width_of(config: PreTrainedConfig, model_type: str) -> int:
-    from models.tagger import _width
-
-    config.model_type = model_type
-    return _width(config)
+    with pytest.raises(ValueError, match=r"'t5gemma'.* how wide"):
+        _width(T5GemmaConfig())
 
 
 def test_the_head_has_one_row_a_label() -> None:

@@ -1,0 +1,70 @@
+"""Examples, how words are joined to a text, and how errors name their place."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from processors.examples import DataError, Example, is_wide, join_words
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["Anna", "lives", "in", "Paris", "."], "Anna lives in Paris ."),
+        (["我", "爱", "北", "京"], "我爱北京"),
+        (["C", "S", "O", "L", "游", "戏"], "CSOL游戏"),
+        (["我", "用", "iPhone", "手机"], "我用iPhone手机"),
+        (["서울", "은", "크다"], "서울 은 크다"),
+        (["東京", "タワー"], "東京タワー"),
+        (["hello", "😀", "world"], "hello 😀 world"),
+        ([], ""),
+    ],
+)
+def test_words_are_joined_as_their_script_is_written(words: list[str], text: str) -> None:
+    assert join_words(words)[0] == text
+
+
+@given(st.lists(st.text(st.characters(), max_size=4), max_size=12))
+def test_offsets_find_every_word_in_the_joined_text(words: list[str]) -> None:
+    text, offsets = join_words(words)
+    assert [text[start:end] for start, end in offsets] == words
+    assert text.replace(" ", "") == "".join(words).replace(" ", "")
+
+
+@pytest.mark.parametrize("character", "中あア、。　Ａ")
+def test_chinese_and_japanese_are_wide(character: str) -> None:
+    assert is_wide(character)
+
+
+@pytest.mark.parametrize("character", ["a", "é", "я", "가", "ᄀ", "ㅋ", "😀", "⌚", "\u200b", "\ud800"])
+def test_other_scripts_and_emoji_are_not_wide(character: str) -> None:
+    assert not is_wide(character)
+
+
+def test_an_example_joins_its_words_to_a_text() -> None:
+    example = Example("train-0", ["New", "York"], ["B-LOC", "I-LOC"])
+    assert (example.text, example.offsets) == ("New York", [(0, 3), (4, 8)])
+
+
+def test_an_example_keeps_the_text_it_is_given() -> None:
+    example = Example("a", ["New", "York"], text="New  York", offsets=[(0, 3), (5, 9)])
+    assert (example.text, example.offsets) == ("New  York", [(0, 3), (5, 9)])
+
+
+@pytest.mark.parametrize("labels", [[], ["O"], ["O"] * 3])
+def test_an_example_has_a_label_a_word(labels: list[str]) -> None:
+    with pytest.raises(ValueError, match=f"dev-7: 2 words but {len(labels)} labels"):
+        Example("dev-7", ["a", "b"], labels)
+
+
+@pytest.mark.parametrize(("one_word_a_line", "lines"), [(True, [5, 6, 6]), (False, [5, 5, 5])])
+def test_a_position_has_its_line_and_the_end_that_of_the_last_word(one_word_a_line: bool, lines: list[int]) -> None:
+    example = Example("a", ["x", "y"], ["O", "O"], line=5, one_word_a_line=one_word_a_line)
+    assert [example.line_of(position) for position in range(3)] == lines
+
+
+@pytest.mark.parametrize(
+    ("place", "message"), [((), "wrong"), (("a.txt",), "a.txt: wrong"), (("a.txt", 3), "a.txt:3: wrong")]
+)
+def test_an_error_begins_with_its_place(place: tuple[str, int], message: str) -> None:
+    assert str(DataError("wrong", *place)) == message

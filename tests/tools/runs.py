@@ -1,0 +1,117 @@
+"""Command lines, runs of the scripts, and what they leave."""
+
+import importlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase, set_seed
+
+from models import BertCrfForNer, BertSoftmaxForNer
+from models.tagger import Tagger
+from processors.feature_dataset import FeatureDataset
+from tests.helpers import ROOT
+from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
+from tools.data import load_and_cache_examples
+from tools.loading import load_model_and_tokenizer
+from tools.recipe import run_script
+from tools.train import train
+
+AnyArguments = TypeVar("AnyArguments", bound=NerArguments)
+TAGGERS: dict[type[NerArguments], type[Tagger]] = {CrfArguments: BertCrfForNer, SoftmaxArguments: BertSoftmaxForNer}
+SCRIPTS = ["run_ner_crf", "run_ner_softmax"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its script, its folder, and the options that name data and folder."""
+
+    script: str
+    folder: Path
+    options: dict[str, Any]
+
+
+def options_of_run(encoder: Path, corpus: Path, home: Path) -> dict[str, Any]:
+    return {
+        "task_name": "tiny",
+        "data_dir": str(corpus),
+        "output_dir": str(home / "run"),
+        "model_name_or_path": str(encoder),
+        "feature_cache_dir": str(home / "cache"),
+        "learning_rate": 2e-3,
+        "no_cuda": True,
+    }
+
+
+def flags(**options: Any) -> list[str]:
+    return [f"--{name}={value}" for name, value in options.items()]
+
+
+def call_script(script: str, **options: Any) -> None:
+    """Runs a script in this process; it ends in SystemExit where the user would see an error."""
+    with patch.object(sys, "argv", [f"{script}.py", *flags(**options)]):
+        run_script(importlib.import_module(script).main)
+
+
+def start_script(*command: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Runs ``python COMMAND --option=value ...`` in a process of its own."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(
+        [sys.executable, *command, *flags(**options)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text("utf-8"))
+
+
+def read_predictions(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "test_predictions.jsonl").read_text("utf-8").splitlines()]
+
+
+def encoder_without_dropout(encoder: Path, folder: Path) -> Path:
+    """The same encoder, trained without chance."""
+    shutil.copytree(encoder, folder)
+    config = read_json(folder / "config.json")
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def prepared(args: NerArguments) -> tuple[Tagger, PreTrainedTokenizerBase]:
+    """Model and tokenizer as a script would have them."""
+    set_seed(args.seed)
+    return load_model_and_tokenizer(args, TAGGERS[type(args)])
+
+
+def fit(args: NerArguments) -> tuple[int, float, dict[str, Tensor]]:
+    """Trains as a script does; steps, mean loss and weights."""
+    model, tokenizer = prepared(args)
+    dataset = load_and_cache_examples(args, args.task_name, tokenizer, "train")
+    steps, loss = train(args, dataset, model, tokenizer)
+    return steps, loss, {name: weight.detach().clone() for name, weight in model.state_dict().items()}
+
+
+def split_of(args: NerArguments, split: str = "dev") -> tuple[Tagger, FeatureDataset]:
+    """A new model, ready to be asked, and a split."""
+    model, tokenizer = prepared(args)
+    return model.eval(), load_and_cache_examples(args, args.task_name, tokenizer, split)
+
+
+def largest_difference(left: dict[str, Tensor], right: dict[str, Tensor]) -> float:
+    assert left.keys() == right.keys()
+    return max(float((left[name] - right[name]).abs().max()) for name in left if left[name].dtype == torch.float32)

@@ -1,0 +1,231 @@
+"""Flags, config files, refusals and help."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments, parse_arguments, require
+
+KINDS: list[type[NerArguments]] = [CrfArguments, SoftmaxArguments]
+both_kinds = pytest.mark.parametrize("kind", KINDS)
+
+# The names that the field uses, from docs and issues, each with a value that is not its default.
+FIELD_FLAGS: dict[str, Any] = {
+    "model_type": "bert",
+    "model_name_or_path": "bert-base-chinese",
+    "task_name": "cner",
+    "data_dir": "datasets/cner",
+    "output_dir": "outputs/cner",
+    "do_train": True,
+    "do_eval": True,
+    "do_predict": True,
+    "do_lower_case": True,
+    "train_max_seq_length": 64,
+    "eval_max_seq_length": 256,
+    "per_gpu_train_batch_size": 24,
+    "per_gpu_eval_batch_size": 25,
+    "gradient_accumulation_steps": 2,
+    "learning_rate": 3e-5,
+    "crf_learning_rate": 2e-3,
+    "weight_decay": 0.02,
+    "adam_epsilon": 1e-6,
+    "max_grad_norm": 2.0,
+    "num_train_epochs": 4.5,
+    "max_steps": 100,
+    "warmup_proportion": 0.2,
+    "logging_steps": 50,
+    "save_steps": 60,
+    "eval_all_checkpoints": True,
+    "predict_checkpoints": True,
+    "no_cuda": True,
+    "overwrite_output_dir": True,
+    "overwrite_cache": True,
+    "seed": 7,
+    "fp16": True,
+    "fp16_opt_level": "O2",
+    "local_rank": 0,
+    "markup": "bio",
+    "loss_type": "focal",
+    "do_adv": True,
+    "adv_epsilon": 0.5,
+    "adv_name": "embeddings",
+    "cache_dir": "downloads",
+    "config_name": "config.json",
+    "tokenizer_name": "vocab.txt",
+    "evaluate_during_training": False,
+}
+BERT_NER_PYTORCH = [
+    "--model_type=bert",
+    "--model_name_or_path=prev_trained_model/bert-base",
+    "--task_name=cner",
+    "--do_train",
+    "--do_eval",
+    "--do_lower_case",
+    "--data_dir=datasets/cner/",
+    "--train_max_seq_length=128",
+    "--eval_max_seq_length=512",
+    "--per_gpu_train_batch_size=24",
+    "--per_gpu_eval_batch_size=24",
+    "--learning_rate=3e-5",
+    "--crf_learning_rate=1e-3",
+    "--num_train_epochs=4.0",
+    "--logging_steps=-1",
+    "--save_steps=-1",
+    "--output_dir=outputs/cner_output/",
+    "--overwrite_output_dir",
+    "--seed=42",
+]
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *argv: str, kind: type[NerArguments] = CrfArguments) -> str:
+    """What the user reads when a command line ends the program."""
+    with pytest.raises(SystemExit) as ended:
+        parse_arguments(kind, list(argv))
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
+@both_kinds
+@pytest.mark.parametrize("name", FIELD_FLAGS)
+def test_every_flag_of_the_field_is_taken(kind: type[NerArguments], name: str) -> None:
+    value = FIELD_FLAGS[name]
+    assert getattr(parse_arguments(kind, [f"--{name}={value}"]), name) == value
+    assert getattr(parse_arguments(kind, [f"--{name.replace('_', '-')}", str(value)]), name) == value
+
+
+@both_kinds
+def test_a_flag_that_stands_alone_means_yes(kind: type[NerArguments]) -> None:
+    args = parse_arguments(kind, ["--do_train", "--fp16", "--no_evaluate_during_training"])
+    assert args.do_train
+    assert args.fp16
+    assert not args.evaluate_during_training
+
+
+def test_a_command_line_of_bert_ner_pytorch_runs_unchanged() -> None:
+    args = parse_arguments(CrfArguments, BERT_NER_PYTORCH)
+    assert (args.do_train, args.do_eval, args.do_predict) == (True, True, False)
+    assert (args.learning_rate, args.crf_learning_rate, args.num_train_epochs) == (3e-5, 1e-3, 4.0)
+    assert (args.logging_steps, args.save_steps, args.seed) == (-1, -1, 42)
+
+
+@pytest.mark.parametrize("flag", ["--local-rank=1", "--local_rank=1"])
+def test_both_spellings_of_the_launcher_are_taken(flag: str) -> None:
+    assert parse_arguments(CrfArguments, [*BERT_NER_PYTORCH, flag]).local_rank == 1
+
+
+def test_an_unknown_flag_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--learning_rat" in refusal(capsys, "--learning_rat=1")
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--fp16", "--bf16"], "--fp16 and --bf16 exclude each other"),
+        (["--num_train_epochs=0"], "--num_train_epochs 0.0 trains nothing"),
+        (["--warmup_proportion=1.5"], "--warmup_proportion 1.5 is not between 0 and 1"),
+        (["--per_gpu_train_batch_size=0"], "--per_gpu_train_batch_size 0 is not positive"),
+        (["--per_gpu_eval_batch_size=-1"], "--per_gpu_eval_batch_size -1 is not positive"),
+        (["--gradient_accumulation_steps=0"], "--gradient_accumulation_steps 0 is not positive"),
+        (["--markup=bilou"], "bilou"),
+        (["--fp16_opt_level=O7"], "O7"),
+        (["--learning_rate=fast"], "fast"),
+        (["--seed=1.5"], "1.5"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_its_value(
+    argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in refusal(capsys, *argv)
+
+
+def test_max_steps_may_stand_for_epochs() -> None:
+    assert parse_arguments(CrfArguments, ["--max_steps=10", "--num_train_epochs=0"]).max_steps == 10
+
+
+@pytest.mark.parametrize("suffix", [".yaml", ".yml", ".json"])
+@pytest.mark.parametrize("joined", [True, False])
+def test_a_config_file_holds_the_same_names_and_flags_win(tmp_path: Path, suffix: str, joined: bool) -> None:
+    entries = {"learning_rate": 3e-5, "do_train": True, "task_name": "cner", "logging_steps": -1, "seed": 3}
+    path = tmp_path / f"run{suffix}"
+    path.write_text(json.dumps(entries) if suffix == ".json" else yaml.safe_dump(entries), "utf-8")
+    option = [f"--config_file={path}"] if joined else ["--config_file", str(path)]
+    args = parse_arguments(CrfArguments, ["--seed=5", *option])
+    assert (args.learning_rate, args.do_train, args.task_name, args.logging_steps) == (3e-5, True, "cner", -1)
+    assert args.seed == 5
+
+
+def test_a_config_file_may_write_numbers_as_yaml_reads_text(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("learning_rate: 3e-5\nevaluate_during_training: no\n")
+    args = parse_arguments(CrfArguments, ["--config_file", str(path)])
+    assert args.learning_rate == 3e-5
+    assert not args.evaluate_during_training
+
+
+def test_an_empty_entry_of_a_config_file_is_the_default(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("cache_dir:\ntask_name: cner\n")
+    args = parse_arguments(CrfArguments, ["--config_file", str(path)])
+    assert args.cache_dir == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("run.yaml", "learning_rat: 1\nseed: 2\n", "unknown: learning_rat; see --help"),
+        ("run.json", '{"label_list": ["O"]}', "unknown: label_list"),
+        ("run.yaml", "- learning_rate\n", "expected names with values"),
+        ("run.yaml", "learning_rate: [1\n", "run.yaml: "),
+        ("run.json", "{", "run.json: "),
+        ("run.json", '{"seed": "x"}', "invalid int value: 'x'"),
+        ("run.yaml", "fp16: true\nbf16: true\n", "exclude each other"),
+    ],
+)
+def test_a_bad_config_file_is_refused(
+    tmp_path: Path, name: str, content: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / name
+    path.write_text(content)
+    assert message in refusal(capsys, "--config_file", str(path))
+
+
+def test_a_missing_config_file_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "nowhere.yaml: there is no such config file" in refusal(capsys, "--config_file=nowhere.yaml")
+
+
+@both_kinds
+def test_the_arguments_as_json_are_a_config_file_of_the_same_run(kind: type[NerArguments], tmp_path: Path) -> None:
+    args = parse_arguments(kind, ["--seed=7", "--do_adv", "--data_dir=a b", "--learning_rate=1e-7", "--tag_column=-1"])
+    args.label_list = ["O", "B-PER"]
+    path = tmp_path / "training_args.json"
+    path.write_text(json.dumps(args.as_json()))
+    again = parse_arguments(kind, ["--config_file", str(path)])
+    assert again.as_json() == args.as_json()
+    assert again.label_list == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "head", "flag"),
+    [(CrfArguments, "CRF head", "--crf_learning_rate"), (SoftmaxArguments, "softmax head", "--loss_type")],
+)
+def test_help_shows_each_group_and_each_flag(
+    kind: type[NerArguments], head: str, flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse_arguments(kind, ["--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    for group in ("task", "model", "optimisation", "logging and checkpoints", "machine", head):
+        assert f"\n{group}:\n" in shown
+    for name in (*kind().as_json(), "config_file"):
+        assert f"--{name}" in shown
+    assert flag in shown
+
+
+def test_missing_flags_are_all_named() -> None:
+    with pytest.raises(ValueError, match="--task_name, --data_dir must be given"):
+        require(CrfArguments(output_dir="x"), "task_name", "output_dir", "data_dir")
+    require(CrfArguments(output_dir="x"), "output_dir")

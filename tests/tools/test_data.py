@@ -1,0 +1,162 @@
+"""From arguments to features."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+import processors.feature_cache
+import tools.data
+from processors.examples import DataError, Example
+from processors.feature_dataset import FeatureArrays, FeatureDataset
+from processors.features import FeatureSpec, build_feature_arrays
+from tools.arguments import CrfArguments
+from tools.data import corpus_of, load_and_cache_examples
+
+
+@pytest.fixture
+def tokenizer(encoder: Path) -> PreTrainedTokenizerBase:
+    found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(encoder)
+    return found
+
+
+@pytest.fixture
+def load(crf_args: CrfArguments, tokenizer: PreTrainedTokenizerBase) -> Callable[..., FeatureDataset]:
+    """Loads a split under changed arguments."""
+
+    def load(split: str = "train", **changes: object) -> FeatureDataset:
+        args = replace(crf_args, train_max_seq_length=32, eval_max_seq_length=64, **changes)  # type: ignore[arg-type]
+        return load_and_cache_examples(args, args.task_name, tokenizer, split)
+
+    return load
+
+
+Load = Callable[..., FeatureDataset]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_reported_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tools.data, "_reported", set())
+
+
+@pytest.mark.parametrize(("split", "sentences"), [("train", 60), ("dev", 20), ("test", 20)])
+def test_a_split_has_all_its_sentences_and_words(load: Load, corpus_dir: Path, split: str, sentences: int) -> None:
+    dataset = load(split)
+    assert dataset.num_documents == sentences
+    assert dataset.num_words == sum(map(bool, (corpus_dir / f"{split}.txt").read_text("utf-8").splitlines()))
+
+
+def test_training_and_evaluation_have_their_own_window_lengths(load: Load, corpus_dir: Path) -> None:
+    for split in ("train", "dev"):
+        sentences = (corpus_dir / f"{split}.txt").read_text("utf-8").strip().split("\n\n")
+        (corpus_dir / f"{split}.txt").write_text("\n".join(sentences), "utf-8")
+    assert 24 < load("train").lengths.max() <= 32
+    assert 56 < load("dev").lengths.max() <= 64
+
+
+def test_an_overlap_of_a_quarter_is_the_default(load: Load, corpus_dir: Path) -> None:
+    path = corpus_dir / "train.txt"
+    path.write_text("\n".join(path.read_text("utf-8").split("\n\n")), "utf-8")
+    assert len(load("train", window_overlap=0)) < len(load("train")) < len(load("train", window_overlap=15))
+    assert len(load("train")) == len(load("train", window_overlap=30 // 4))
+
+
+def test_the_labels_of_the_model_win_over_those_of_the_data(
+    crf_args: CrfArguments, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    own = load_and_cache_examples(crf_args, "tiny", tokenizer, "dev")
+    crf_args.label_list = ["O", *(f"{p}-{t}" for t in ("PER", "ORG", "LOC") for p in "SIB")]
+    turned = load_and_cache_examples(crf_args, "tiny", tokenizer, "dev")
+    names = corpus_of(crf_args).label_list("bios")
+    assert [names[label] for label in own.gold_label_ids(0)] == [
+        crf_args.label_list[label] for label in turned.gold_label_ids(0)
+    ]
+    assert own.gold_label_ids(0).tolist() != turned.gold_label_ids(0).tolist()
+
+
+def test_features_are_built_once(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = load()
+    built: list[int] = []
+
+    def counted(examples: Sequence[Example], spec: FeatureSpec, tokenizer: PreTrainedTokenizerBase) -> FeatureArrays:
+        built.append(len(examples))
+        return build_feature_arrays(examples, spec, tokenizer)
+
+    monkeypatch.setattr(processors.feature_cache, "build_feature_arrays", counted)
+    second = load()
+    assert not built
+    assert (first.arrays["input_ids"] == second.arrays["input_ids"]).all()
+    load(overwrite_cache=True)
+    assert built == [60]
+
+
+def test_files_can_be_named_outright(load: Load, corpus_dir: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere.data"
+    (corpus_dir / "dev.txt").rename(elsewhere)
+    assert load("dev", dev_file=str(elsewhere)).num_documents == 20
+    with pytest.raises(DataError, match="no file for the dev split"):
+        load("dev")
+
+
+def test_a_split_is_reported_once(load: Load, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        load()
+        load()
+    reports = [message for message in caplog.messages if message.startswith("train: 60 sentences")]
+    assert len(reports) == 1
+    assert "(IOB2)" in reports[0]
+    assert "60 windows of at most 32 tokens, 0 words lost" in reports[0]
+
+
+def test_illegal_tags_are_counted_with_their_place(
+    load: Load, corpus_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (corpus_dir / "dev.txt").open("a") as file:
+        file.write("\nhe O\nmet O\nbob I-PER\n")
+    lines = len((corpus_dir / "dev.txt").read_text("utf-8").splitlines())
+    with caplog.at_level(logging.WARNING):
+        load("dev")
+    assert any(
+        f"dev: 1 tag transitions are illegal in IOB2, the first at {corpus_dir / 'dev.txt'}:{lines}" in m
+        for m in caplog.messages
+    )
+
+
+def test_a_type_without_an_example_in_train_is_a_warning(
+    load: Load, corpus_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (corpus_dir / "dev.txt").open("a") as file:
+        file.write("\nflu B-ILL\n")
+    with caplog.at_level(logging.WARNING):
+        load("dev")
+    assert any("1 entities of type ILL" in message and "no example in train" in message for message in caplog.messages)
+
+
+def test_a_type_that_is_no_label_is_an_error_with_its_line(load: Load, corpus_dir: Path) -> None:
+    (corpus_dir / "labels.txt").write_text("PER\nLOC\n", "utf-8")
+    line = 1 + next(
+        number
+        for number, text in enumerate((corpus_dir / "train.txt").read_text("utf-8").splitlines())
+        if text.endswith("-ORG")
+    )
+    with pytest.raises(DataError, match=rf"train\.txt:{line}: entity type 'ORG' is not among the labels \(PER, LOC\)"):
+        load("train")
+
+
+def test_training_on_no_word_is_an_error(load: Load, corpus_dir: Path) -> None:
+    (corpus_dir / "train.txt").unlink()
+    (corpus_dir / "train.jsonl").write_text('{"tokens": [], "tags": []}\n', "utf-8")
+    with pytest.raises(DataError, match=r"train\.jsonl: no word to train on"):
+        load("train")
+
+
+def test_other_ranks_report_nothing(
+    load: Load, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tools.data, "is_main", lambda: False)
+    with caplog.at_level(logging.INFO):
+        load()
+    assert not caplog.messages

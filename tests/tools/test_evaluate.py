@@ -1,0 +1,101 @@
+"""Scores of dev: written, printed and returned alike."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import tools.evaluate
+from tests.tools.runs import prepared, read_json
+from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
+from tools.data import load_and_cache_examples
+from tools.evaluate import SplitScores, evaluate, report_scores, score_dataset
+from tools.inference import TaggedDocument
+from tools.metrics import EntityScores, score_entities
+
+
+@pytest.mark.parametrize("head", ["crf", "softmax"])
+def test_scores_and_loss_are_those_of_a_direct_pass(
+    head: str, crf_args: CrfArguments, softmax_args: SoftmaxArguments
+) -> None:
+    args: NerArguments = crf_args if head == "crf" else softmax_args
+    model, tokenizer = prepared(args)
+    torch.manual_seed(0)
+    for weight in model.parameters():
+        weight.data.add_(0.2 * torch.randn_like(weight))
+    dataset = load_and_cache_examples(args, args.task_name, tokenizer, "dev")
+    assert len(dataset) == dataset.num_documents  # a window a document
+    batch = dataset.collate([dataset[index] for index in range(len(dataset))])
+    with torch.no_grad():
+        output = model.eval()(**batch)
+        best = model.decode(output.logits, batch["word_mask"])
+    gold, predicted = [], []
+    for row, words in enumerate(batch["word_mask"].sum(1).tolist()):
+        gold.append([args.label_list[label] for label in batch["labels"][row, :words]])
+        predicted.append([args.label_list[label] for label in best[row, :words]])
+    scores = score_dataset(args, model, dataset, "Testing")
+    assert scores.loss == pytest.approx(output.loss.item(), rel=1e-4)
+    assert scores.entities == score_entities(gold, predicted, args.markup)
+    in_file = Path(args.data_dir, "dev.txt").read_text("utf-8").count(" B-")
+    assert scores.entities.micro.support == in_file > 20
+
+
+def test_results_are_returned_written_and_printed(crf_args: CrfArguments, capsys: pytest.CaptureFixture[str]) -> None:
+    model, tokenizer = prepared(crf_args)
+    results = evaluate(crf_args, model, tokenizer)
+    folder = Path(crf_args.output_dir)
+    assert read_json(folder / "eval_results.json") == results
+    lines = (folder / "eval_results.txt").read_text("utf-8").splitlines()
+    for name in ("loss", "precision", "recall", "f1", "strict_f1"):
+        assert f"{name} = {results[name]}" in lines
+    for entity_type, score in results["types"].items():
+        assert any(line.startswith(f"{entity_type}: ") and f"f1 = {score['f1']} " in line for line in lines)
+    printed = capsys.readouterr().out
+    assert "micro" in printed
+    assert all(entity_type in printed for entity_type in results["types"])
+
+
+def test_a_prefix_is_a_folder_below(crf_args: CrfArguments) -> None:
+    model, tokenizer = prepared(crf_args)
+    evaluate(crf_args, model, tokenizer, "checkpoint-8")
+    assert Path(crf_args.output_dir, "checkpoint-8", "eval_results.json").is_file()
+    assert not Path(crf_args.output_dir, "eval_results.json").exists()
+
+
+def test_other_ranks_neither_print_nor_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tools.evaluate, "is_main", lambda: False)
+    report_scores(SplitScores(EntityScores(), 0.0), tmp_path, "eval_results", "dev")
+    assert not list(tmp_path.iterdir())
+    assert not capsys.readouterr().out
+
+
+def test_headline_scores_are_numbers_only() -> None:
+    headline = SplitScores(score_entities([["S-PER"]], [["S-PER"]], "bios"), 0.5).headline()
+    assert headline["loss"] == 0.5
+    assert all(isinstance(value, float) for value in headline.values())
+
+
+def test_the_labels_are_the_models_whatever_the_arguments_say(crf_args: CrfArguments) -> None:
+    model, tokenizer = prepared(crf_args)
+    expected = evaluate(crf_args, model, tokenizer)
+    assert evaluate(replace(crf_args), model, tokenizer) == expected  # new arguments have no labels yet
+
+
+def test_a_perfect_model_scores_one(crf_args: CrfArguments, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokenizer = prepared(crf_args)
+    dataset = load_and_cache_examples(crf_args, "tiny", tokenizer, "dev")
+
+    def gold(*_: object) -> list[object]:
+        return [
+            TaggedDocument(document, dataset.gold_label_ids(document).astype(np.int64), 0.25)
+            for document in range(dataset.num_documents)
+        ]
+
+    monkeypatch.setattr(tools.evaluate, "tag_documents", gold)
+    scores = score_dataset(crf_args, model, dataset, "Testing")
+    assert scores.entities.micro.f1 == scores.entities.strict.f1 == 1.0
+    assert scores.loss == pytest.approx(0.25 * dataset.num_documents / dataset.num_words)

@@ -1,0 +1,274 @@
+"""What may be loaded, from where, and what is refused."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModel, PreTrainedTokenizerBase, RobertaConfig
+
+from models import BertCrfForNer, BertSoftmaxForNer
+from processors.layout import layout_of_tokenizer
+from tests.tools.runs import Run, read_json
+from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
+from tools.loading import load_model_and_tokenizer
+
+
+@pytest.fixture
+def pretrained(encoder: Path, tmp_path: Path) -> Path:
+    """The tiny encoder with weights, as the hub would hold it."""
+    folder = tmp_path / "pretrained"
+    shutil.copytree(encoder, folder)
+    AutoModel.from_config(AutoConfig.from_pretrained(encoder)).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def train_args(crf_args: CrfArguments, pretrained: Path) -> CrfArguments:
+    """Arguments that train the pretrained encoder."""
+    return replace(crf_args, model_name_or_path=str(pretrained), from_scratch=False)
+
+
+def load_crf(args: NerArguments) -> tuple[BertCrfForNer, PreTrainedTokenizerBase]:
+    return load_model_and_tokenizer(args, BertCrfForNer)
+
+
+def applying(run: Run, folder: Path | None = None, **changes: Any) -> CrfArguments:
+    """Arguments that apply a finished run, perhaps another folder than its own."""
+    options = {**run.options, "do_eval": True, **changes}
+    if folder is not None:
+        options["output_dir"] = str(folder)
+    return CrfArguments(**options)
+
+
+def edit_json(path: Path, **changes: Any) -> None:
+    """Changes entries; None removes one."""
+    content = {**read_json(path), **changes}
+    path.write_text(json.dumps({name: value for name, value in content.items() if value is not None}))
+
+
+def test_a_folder_without_weights_is_an_error_that_names_the_flag(crf_args: CrfArguments) -> None:
+    with pytest.raises(ValueError, match=r"has no weights .*model\.safetensors.*--from_scratch"):
+        load_crf(replace(crf_args, from_scratch=False))
+
+
+def test_from_scratch_takes_random_weights(crf_args: CrfArguments) -> None:
+    model, tokenizer = load_crf(crf_args)
+    assert model.config.vocab_size == len(tokenizer)
+    assert 0.01 < model.classifier.weight.std().item() < 0.03
+
+
+def test_from_scratch_leaves_weights_alone_that_are_there(train_args: CrfArguments, pretrained: Path) -> None:
+    model, _ = load_crf(replace(train_args, from_scratch=True))
+    weights = load_file(pretrained / "model.safetensors")["embeddings.word_embeddings.weight"]
+    assert not torch.equal(model.state_dict()["bert.embeddings.word_embeddings.weight"], weights)
+
+
+def test_a_pretrained_encoder_keeps_its_weights(train_args: CrfArguments, pretrained: Path) -> None:
+    model, _ = load_crf(train_args)
+    loaded = model.state_dict()
+    for name, weight in load_file(pretrained / "model.safetensors").items():
+        assert name.startswith("pooler") or torch.equal(loaded[f"bert.{name}"], weight), name
+
+
+def test_an_encoder_saved_in_half_precision_is_trained_in_float32(train_args: CrfArguments, pretrained: Path) -> None:
+    AutoModel.from_pretrained(pretrained).half().save_pretrained(pretrained)
+    model, _ = load_crf(train_args)
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+
+
+def test_labels_come_from_the_corpus_when_training(train_args: CrfArguments) -> None:
+    model, _ = load_crf(train_args)
+    assert train_args.label_list == ["O", *(f"{p}-{t}" for t in ("LOC", "ORG", "PER") for p in "BIS")]
+    assert model.config.id2label == dict(enumerate(train_args.label_list))
+    assert model.config.label2id == {label: index for index, label in enumerate(train_args.label_list)}
+    assert model.config.tag_markup == "bios"
+    assert model.crf.num_tags == len(train_args.label_list)
+
+
+def test_the_loss_type_reaches_the_softmax_tagger(softmax_args: SoftmaxArguments) -> None:
+    model, _ = load_model_and_tokenizer(replace(softmax_args, loss_type="focal"), BertSoftmaxForNer)
+    assert model.tag_loss == model.config.tag_loss == "focal"
+
+
+def test_the_family_is_found_in_the_config(train_args: CrfArguments) -> None:
+    load_crf(train_args)
+    assert train_args.model_type == "bert"
+
+
+def test_another_family_than_the_configs_is_refused(train_args: CrfArguments) -> None:
+    with pytest.raises(ValueError, match=r"--model_type roberta, but .*config\.json is of .* family bert"):
+        load_crf(replace(train_args, model_type="roberta"))
+
+
+def test_a_config_that_names_no_family_wants_model_type(train_args: CrfArguments, pretrained: Path) -> None:
+    edit_json(pretrained / "config.json", model_type=None)
+    with pytest.raises(ValueError, match=r"config\.json does not say .*--model_type"):
+        load_crf(train_args)
+    model, _ = load_crf(replace(train_args, model_type="BERT"))
+    assert model.base_model_prefix == "bert"
+
+
+def test_a_folder_of_googles_release_loads(train_args: CrfArguments, pretrained: Path) -> None:
+    """bert_config.json without a family, vocab.txt, pytorch_model.bin."""
+    edit_json(pretrained / "config.json", model_type=None)
+    (pretrained / "config.json").rename(pretrained / "bert_config.json")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (pretrained / name).unlink()
+    weights = load_file(pretrained / "model.safetensors")
+    torch.save({f"bert.{name}": weight for name, weight in weights.items()}, pretrained / "pytorch_model.bin")
+    (pretrained / "model.safetensors").unlink()
+    model, tokenizer = load_crf(replace(train_args, model_type="bert"))
+    name = "embeddings.word_embeddings.weight"
+    assert torch.equal(model.state_dict()[f"bert.{name}"], weights[name])
+    assert tokenizer.convert_tokens_to_ids("[CLS]") == 2
+
+
+def test_config_and_tokenizer_may_be_files_elsewhere(
+    train_args: CrfArguments, pretrained: Path, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (pretrained / "config.json").rename(elsewhere / "bert_config.json")
+    (pretrained / "vocab.txt").rename(elsewhere / "my_vocab.txt")
+    edit_json(elsewhere / "bert_config.json", model_type=None)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (pretrained / name).unlink()
+    files = {"config_name": elsewhere / "bert_config.json", "tokenizer_name": elsewhere / "my_vocab.txt"}
+    names: dict[str, Any] = {name: str(path) for name, path in files.items()}
+    _, tokenizer = load_crf(replace(train_args, model_type="bert", **names))
+    assert tokenizer.tokenize("anna met") == ["anna", "met"]
+
+
+def test_a_vocabulary_file_is_refused_for_families_that_need_more(train_args: CrfArguments, pretrained: Path) -> None:
+    AutoModel.from_config(
+        RobertaConfig(vocab_size=200, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+    ).save_pretrained(pretrained)
+    with pytest.raises(ValueError, match=r"vocab\.txt is a file; for roberta name a folder"):
+        load_crf(replace(train_args, tokenizer_name=str(pretrained / "vocab.txt")))
+
+
+def test_a_folder_without_config_is_refused(train_args: CrfArguments, pretrained: Path) -> None:
+    (pretrained / "config.json").unlink()
+    with pytest.raises(ValueError, match=r"has no config\.json or bert_config\.json"):
+        load_crf(train_args)
+
+
+def test_a_tokenizer_larger_than_the_vocabulary_is_refused(train_args: CrfArguments, pretrained: Path) -> None:
+    edit_json(pretrained / "config.json", vocab_size=50)
+    with pytest.raises(ValueError, match=r"the tokenizer has \d+ entries, the encoder 50"):
+        load_crf(replace(train_args, from_scratch=True))
+
+
+def test_windows_are_no_longer_than_the_encoders_positions(train_args: CrfArguments) -> None:
+    args = replace(train_args, train_max_seq_length=32)
+    load_crf(args)
+    assert (args.train_max_seq_length, args.eval_max_seq_length) == (32, 64)
+
+
+def test_robertas_positions_are_counted_from_behind_the_padding(crf_args: CrfArguments) -> None:
+    from tools.loading import _fit_lengths
+
+    config = RobertaConfig(max_position_embeddings=66, pad_token_id=1)
+    _fit_lengths(crf_args, config, None)  # type: ignore[arg-type]
+    assert (crf_args.train_max_seq_length, crf_args.eval_max_seq_length) == (64, 64)
+
+
+@pytest.mark.parametrize("from_file", [True, False])
+def test_do_lower_case_lowers_what_a_cased_tokenizer_would_not(
+    train_args: CrfArguments, pretrained: Path, from_file: bool
+) -> None:
+    _make_cased(pretrained)
+    name = str(pretrained / "vocab.txt") if from_file else ""
+    _, lowering = load_crf(replace(train_args, do_lower_case=True, tokenizer_name=name))
+    assert lowering.tokenize("Anna MET") == ["anna", "met"]
+
+
+@pytest.mark.parametrize("from_file", [True, False])
+def test_without_do_lower_case_a_cased_encoder_keeps_case(
+    train_args: CrfArguments, pretrained: Path, from_file: bool
+) -> None:
+    _make_cased(pretrained)
+    name = str(pretrained / "vocab.txt") if from_file else ""
+    _, tokenizer = load_crf(replace(train_args, tokenizer_name=name))
+    assert tokenizer.tokenize("anna MET") == ["anna", "[UNK]"]
+
+
+def _make_cased(folder: Path) -> None:
+    from transformers import BertTokenizer
+
+    BertTokenizer(str(folder / "vocab.txt"), do_lower_case=False).save_pretrained(folder)
+
+
+def test_lower_casing_stays_with_the_saved_tokenizer(
+    train_args: CrfArguments, pretrained: Path, crf_run: Run, tmp_path: Path
+) -> None:
+    _make_cased(pretrained)
+    _, tokenizer = load_crf(replace(train_args, do_lower_case=True))
+    folder = tmp_path / "applied"
+    shutil.copytree(crf_run.folder, folder)
+    tokenizer.save_pretrained(folder)
+    _, again = load_crf(applying(crf_run, folder))
+    assert again.tokenize("Anna MET") == ["anna", "met"]
+
+
+def test_a_finished_run_is_found_in_its_output_dir(crf_run: Run) -> None:
+    args = applying(crf_run, model_name_or_path="not looked at", markup="bio")
+    model, tokenizer = load_crf(args)
+    assert args.markup == "bios"  # as it was trained
+    assert args.label_list == model.tag_names
+    assert len(args.label_list) == 10
+    weights = load_file(crf_run.folder / "model.safetensors")
+    assert all(torch.equal(weight, weights[name]) for name, weight in model.state_dict().items())
+    assert layout_of_tokenizer(tokenizer).before == (2,)
+
+
+def test_a_finished_run_can_be_trained_on(crf_run: Run, crf_args: CrfArguments) -> None:
+    model, _ = load_crf(replace(crf_args, from_scratch=False, model_name_or_path=str(crf_run.folder)))
+    weights = load_file(crf_run.folder / "model.safetensors")
+    assert all(torch.equal(weight, weights[name]) for name, weight in model.state_dict().items())
+
+
+def test_other_labels_start_the_head_anew_and_keep_the_encoder(crf_run: Run, crf_args: CrfArguments) -> None:
+    args = replace(crf_args, from_scratch=False, model_name_or_path=str(crf_run.folder), markup="bioes")
+    model, _ = load_crf(args)
+    assert model.classifier.out_features == len(args.label_list) == 13
+    assert (model.crf.transitions.abs() <= 0.1).all()
+    weights = load_file(crf_run.folder / "model.safetensors")
+    for name, weight in model.bert.state_dict().items():  # type: ignore[union-attr]
+        assert torch.equal(weight, weights[f"bert.{name}"]), name
+
+
+def test_nothing_is_applied_before_it_is_trained(crf_args: CrfArguments) -> None:
+    with pytest.raises(ValueError, match=r"holds no trained model; add --do_train"):
+        load_crf(replace(crf_args, do_train=False, do_eval=True))
+
+
+def test_a_softmax_checkpoint_is_not_applied_as_a_crf(softmax_run: Run) -> None:
+    with pytest.raises(ValueError, match="has no weights for crf of BertCrfForNer"):
+        load_crf(applying(softmax_run))
+
+
+def test_an_encoder_without_a_head_is_not_applied(pretrained: Path, crf_run: Run) -> None:
+    edit_json(pretrained / "config.json", id2label={"0": "O", "1": "S-PER"})
+    with pytest.raises(ValueError, match="has no weights for classifier, crf"):
+        load_crf(applying(crf_run, pretrained))
+
+
+def test_a_trained_folder_without_label_names_is_refused(crf_run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "nameless"
+    shutil.copytree(crf_run.folder, folder)
+    edit_json(folder / "config.json", id2label={str(i): f"LABEL_{i}" for i in range(10)})
+    with pytest.raises(ValueError, match="does not name its 10 labels in id2label"):
+        load_crf(applying(crf_run, folder))
+
+
+def test_a_checkpoint_can_be_named_instead(crf_run: Run) -> None:
+    checkpoint = crf_run.folder / "checkpoint-16"
+    model, _ = load_model_and_tokenizer(applying(crf_run), BertCrfForNer, source=str(checkpoint))
+    weights = load_file(checkpoint / "model.safetensors")
+    assert torch.equal(model.state_dict()["crf.transitions"], weights["crf.transitions"])

@@ -1,0 +1,103 @@
+"""Which precision is used, and what is refused."""
+
+import sys
+import types
+from dataclasses import replace
+from unittest.mock import MagicMock
+
+import pytest
+import torch
+from torch import nn
+
+from tools.arguments import CrfArguments
+from tools.precision import GradientStep, autocast, uses_apex
+
+GPU = torch.device("cuda")
+
+
+def fp16_args(backend: str = "auto", device: torch.device = GPU) -> CrfArguments:
+    args = CrfArguments(fp16=True, fp16_backend=backend)
+    args.device = device
+    return args
+
+
+@pytest.fixture
+def apex(monkeypatch: pytest.MonkeyPatch) -> MagicMock:
+    """An apex of the years in which it had amp."""
+    module = types.ModuleType("apex")
+    amp = MagicMock()
+    amp.initialize.side_effect = lambda model, optimizer, opt_level: (model, optimizer)
+    amp.master_params.side_effect = lambda optimizer: [p for group in optimizer.param_groups for p in group["params"]]
+    amp.scale_loss.return_value.__enter__.side_effect = lambda: amp.scale_loss.call_args.args[0] * 4
+    module.amp = amp  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "apex", module)
+    return amp
+
+
+@pytest.fixture
+def no_apex(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "apex", None)
+
+
+def product_dtype(args: CrfArguments) -> torch.dtype:
+    with autocast(args):
+        return (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
+
+
+def test_full_precision_is_the_default() -> None:
+    assert product_dtype(CrfArguments()) == torch.float32
+
+
+def test_bf16_runs_on_a_cpu() -> None:
+    assert product_dtype(CrfArguments(bf16=True)) == torch.bfloat16
+
+
+def test_fp16_on_a_cpu_is_refused() -> None:
+    with pytest.raises(ValueError, match="--fp16 needs a GPU; on a CPU use --bf16"):
+        uses_apex(fp16_args(device=torch.device("cpu")))
+
+
+@pytest.mark.usefixtures("no_apex")
+def test_without_apex_torchs_own_is_used() -> None:
+    assert not uses_apex(fp16_args())
+    assert not uses_apex(fp16_args("native"))
+    with pytest.raises(ValueError, match=r"no apex with apex\.amp is installed"):
+        uses_apex(fp16_args("apex"))
+
+
+def test_an_apex_without_amp_is_no_apex(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "apex", types.ModuleType("apex"))
+    assert not uses_apex(fp16_args())
+    with pytest.raises(ValueError, match="NVIDIA removed it"):
+        uses_apex(fp16_args("apex"))
+
+
+@pytest.mark.usefixtures("apex")
+def test_an_apex_with_amp_is_used_unless_torchs_own_is_asked_for() -> None:
+    assert uses_apex(fp16_args())
+    assert uses_apex(fp16_args("apex"))
+    assert not uses_apex(fp16_args("native"))
+    assert not uses_apex(CrfArguments())
+
+
+def test_apex_scales_the_loss_at_the_chosen_level(apex: MagicMock) -> None:
+    args, model = replace(fp16_args(), fp16_opt_level="O2", max_grad_norm=0.0), nn.Linear(1, 1, bias=False)
+    args.device = GPU
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    step = GradientStep(args, model, optimizer)
+    assert apex.initialize.call_args.kwargs["opt_level"] == "O2"
+    step.backward(model(torch.ones(1, 1)).sum())
+    assert model.weight.grad is not None
+    assert model.weight.grad.item() == 4.0
+
+
+@pytest.mark.parametrize(("max_norm", "expected"), [(0.0, 5.0), (1.0, 1.0), (10.0, 5.0)])
+def test_a_step_moves_along_the_clipped_sum_of_gradients(max_norm: float, expected: float) -> None:
+    model = nn.Linear(2, 1, bias=False)
+    before = model.weight.detach().clone()
+    step = GradientStep(CrfArguments(max_grad_norm=max_norm), model, torch.optim.SGD(model.parameters(), lr=1.0))
+    step.backward(model(torch.tensor([[3.0, 0.0]])).sum())
+    step.backward(model(torch.tensor([[0.0, 4.0]])).sum())
+    step.step()
+    assert (model.weight - before).norm().item() == pytest.approx(expected, rel=1e-4)
+    assert model.weight.grad is None
