@@ -57,6 +57,6 @@ def _run(script: str, encoder: Path, home: Path) -> Run:
     corpus = write_corpus(home / "corpus", {"train": 60, "dev": 20, "test": 20})
     options = options_of_run(encoder, corpus, home)
     steps = {"do_train": True, "from_scratch": True, "save_steps": 16, "num_train_epochs": 6.0}
-    actions = {"do_eval": True, "do_predict": True, "eval_all_checkpoints": True, "predict_checkpoints": True}
+    actions = {"do_eval": True, "do_predict": True, "eval_all_checkpoints": True, "predict_checkpoints": "all"}
     call_script(script, **options, **steps, **actions, log_loss_steps=4)
     return Run(script, home / "run", options)

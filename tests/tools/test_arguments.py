@@ -39,7 +39,7 @@ FIELD_FLAGS: dict[str, Any] = {
     "logging_steps": 50,
     "save_steps": 60,
     "eval_all_checkpoints": True,
-    "predict_checkpoints": True,
+    "predict_checkpoints": "all",
     "no_cuda": True,
     "overwrite_output_dir": True,
     "overwrite_cache": True,
@@ -92,8 +92,30 @@ def refusal(capsys: pytest.CaptureFixture[str], *argv: str, kind: type[NerArgume
 @pytest.mark.parametrize("name", FIELD_FLAGS)
 def test_every_flag_of_the_field_is_taken(kind: type[NerArguments], name: str) -> None:
     value = FIELD_FLAGS[name]
+    if name in kind.other_heads_arguments:
+        value = getattr(kind(), name)
     assert getattr(parse_arguments(kind, [f"--{name}={value}"]), name) == value
     assert getattr(parse_arguments(kind, [f"--{name.replace('_', '-')}", str(value)]), name) == value
+
+
+@pytest.mark.parametrize(
+    ("kind", "flag"), [(CrfArguments, "--loss_type=focal"), (SoftmaxArguments, "--crf_learning_rate=0.5")]
+)
+def test_a_flag_of_another_head_is_refused_where_it_would_change_nothing(
+    kind: type[NerArguments], flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "belongs to another head" in refusal(capsys, flag, kind=kind)
+
+
+@pytest.mark.parametrize(
+    ("flags", "chosen"), [([], ""), (["--predict_checkpoints"], "all"), (["--predict_checkpoints=40"], "40")]
+)
+def test_checkpoints_to_predict_with_are_named_by_step_or_all(flags: list[str], chosen: str) -> None:
+    assert parse_arguments(CrfArguments, flags).predict_checkpoints == chosen
+
+
+def test_other_names_of_checkpoints_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "neither a step nor all" in refusal(capsys, "--predict_checkpoints=best")
 
 
 @both_kinds
@@ -207,22 +229,16 @@ def test_the_arguments_as_json_are_a_config_file_of_the_same_run(kind: type[NerA
     assert again.label_list == []
 
 
-@pytest.mark.parametrize(
-    ("kind", "head", "flag"),
-    [(CrfArguments, "CRF head", "--crf_learning_rate"), (SoftmaxArguments, "softmax head", "--loss_type")],
-)
-def test_help_shows_each_group_and_each_flag(
-    kind: type[NerArguments], head: str, flag: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+@both_kinds
+def test_help_shows_each_group_and_each_flag(kind: type[NerArguments], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         parse_arguments(kind, ["--help"])
     assert ended.value.code == 0
     shown = capsys.readouterr().out
-    for group in ("task", "model", "optimisation", "logging and checkpoints", "machine", head):
+    for group in ("task", "model", "optimisation", "logging and checkpoints", "machine", "heads"):
         assert f"\n{group}:\n" in shown
     for name in (*kind().as_json(), "config_file"):
         assert f"--{name}" in shown
-    assert flag in shown
 
 
 def test_missing_flags_are_all_named() -> None:
