@@ -1,0 +1,100 @@
+# mypy: allow-untyped-decorators
+"""Forward-backward over one sentence in log space and double precision: for what scaled arithmetic cannot hold."""
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from models.crf.cpu.job import Inputs, load_potentials
+from models.crf.cpu.primitives import FUSED, SUMS, Array, exp, row_max
+
+
+@njit(fastmath=FUSED)
+def exp_of_sum(out: Array, a: Array, b: Array, shift: float) -> None:
+    """out = exp(a + b - shift), for a shift that no sum exceeds."""
+    for j in range(out.shape[0]):
+        out[j] = exp(a[j] + b[j] - shift)
+
+
+@njit
+def log_sum_exp(a: Array, b: Array, work: Array) -> float:
+    """log sum exp(a + b), -inf where every term is."""
+    for j in range(a.shape[0]):
+        work[j] = a[j] + b[j]
+    top = row_max(work)
+    if top == -np.inf:
+        return top
+    exp_of_sum(work, a, b, top)
+    total = 0.0
+    for j in range(a.shape[0]):
+        total += work[j]
+    return top + np.log(total)
+
+
+@njit
+def forward(job: Any, inputs: Inputs, row: int, words: Array, count: int) -> tuple[float, Array]:
+    """The log-partition of a row and its log forward variables (count, width), each word's largest brought to zero."""
+    into = inputs.scores.T.astype(np.float64)  # row j: the scores of the transitions into tag j
+    width = into.shape[0]
+    alpha = np.empty((count, width))
+    potentials = np.empty(width)
+    work = np.empty(width)
+    log_partition = 0.0
+    for k in range(count):
+        load_potentials(potentials, job, inputs, row, words, k, count)
+        for j in range(width):
+            alpha[k, j] = potentials[j]
+            if k > 0:
+                alpha[k, j] += log_sum_exp(alpha[k - 1], into[j], work)
+        top = row_max(alpha[k])
+        if top == -np.inf:
+            return top, alpha
+        alpha[k] -= top
+        log_partition += top
+    work[:] = 0
+    return log_partition + log_sum_exp(alpha[count - 1], np.zeros(width), work), alpha
+
+
+@njit
+def backward(
+    job: Any,
+    inputs: Inputs,
+    row: int,
+    words: Array,
+    count: int,
+    factor: float,
+    grad_emissions: Array,
+    sums: Array,
+) -> None:
+    """As `scaled.backward`; the forward variables are computed again."""
+    C = job.num_tags
+    alpha = forward(job, inputs, row, words, count)[1]
+    out_of = inputs.scores.astype(np.float64)  # row i: the scores of the transitions out of tag i
+    width = out_of.shape[0]
+    beta = np.zeros(width)
+    potentials = np.empty(width)
+    marginals = np.empty(width)
+    work = np.empty(width)
+    for k in range(count - 1, -1, -1):
+        exp_of_sum(marginals, alpha[k], beta, log_sum_exp(alpha[k], beta, work))
+        base = row * job.grad_emissions_row + words[k] * job.grad_emissions_word
+        for j in range(C):
+            grad_emissions[base + j] = factor * marginals[j]
+            if k == count - 1:
+                sums[C + 1, j] += factor * marginals[j]
+            if k == 0:
+                sums[C, j] += factor * marginals[j]
+        if k == 0:
+            break
+        load_potentials(potentials, job, inputs, row, words, k, count)
+        potentials += beta
+        for i in range(width):
+            beta[i] = log_sum_exp(potentials, out_of[i], work)
+        total = log_sum_exp(alpha[k - 1], beta, work)
+        for i in range(C):
+            if alpha[k - 1, i] > -np.inf:
+                exp_of_sum(work, potentials, out_of[i], total - alpha[k - 1, i])
+                for j in range(C):
+                    sums[i, j] += factor * work[j]
+        beta -= row_max(beta)
