@@ -13,7 +13,7 @@ from models.crf.backend import Chains, Forward, Gradients
 from models.crf.cpu import threads
 from models.crf.cpu.job import Job
 from models.crf.cpu.kernels import NO_PATH, NO_SUCH_TAG, compile_kernel
-from models.crf.cpu.primitives import padded
+from models.crf.cpu.lanes import padded
 
 CHUNKS = 32  # parts that a batch is divided into; more would only cost memory for their sums
 THREAD_NS = 5000  # work that is worth a thread: waking one takes about half as long

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from models.crf.cpu.primitives import Array, Real, array_at
+from models.crf.cpu.lanes import LANES, Array, Real, broadcast, larger, largest, load, load_first, store
+from models.crf.cpu.primitives import array_at
 
 NEXT_CHUNK, CHUNKS_DONE, FAULT = 0, 1, 2  # the counters that threads share are the first fields
 
@@ -82,31 +83,33 @@ def find_words(words: Array, job: Any, inputs: Inputs, row: int) -> int:
     return count
 
 
-@njit
-def load_potentials(out: Array, job: Any, inputs: Inputs, row: int, words: Array, k: int, count: int) -> None:
+@njit(forceinline=True)
+def load_potentials(out: Array, job: Any, inputs: Inputs, row: int, words: Array, k: int, count: int) -> Real:
     """The scores of word k of `count` alone (width,): its emissions, and those of starting and ending where it does so.
 
-    So the chain has no boundary terms: its path scores are sums of potentials and transitions.
+    So the chain has no boundary terms: its path scores are sums of potentials and transitions. Returns the largest.
     """
     C = job.num_tags
     base = row * job.emissions_row + words[k] * job.emissions_word
+    top = broadcast(-np.inf, load(out, 0))
+    for j in range(0, job.width, LANES):
+        scores = load_first(inputs.emissions, base + j, C - j, -np.inf)
+        if k == 0:
+            scores = scores + load(inputs.start, j)
+        if k == count - 1:
+            scores = scores + load(inputs.end, j)
+        store(out, j, scores)
+        top = larger(top, scores)
+    if job.allowed == 0:
+        return largest(top)
+    base = (row * job.words + words[k]) * C
     for j in range(C):
-        out[j] = inputs.emissions[base + j]
-    out[C:] = -np.inf
-    if k == 0:
-        for j in range(C):
-            out[j] += inputs.start[j]
-    if k == count - 1:
-        for j in range(C):
-            out[j] += inputs.end[j]
-    if job.allowed != 0:
-        base = (row * job.words + words[k]) * C
-        for j in range(C):
-            if not inputs.allowed[base + j]:
-                out[j] = -np.inf
+        if not inputs.allowed[base + j]:
+            out[j] = -np.inf
+    return out.max()
 
 
-@njit
+@njit(forceinline=True)
 def tag_at(job: Any, inputs: Inputs, row: int, column: int) -> int:
     """The given tag of a word."""
     return inputs.tags[row * job.tags_row + column * job.tags_word]

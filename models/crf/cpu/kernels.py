@@ -33,7 +33,7 @@ SCALED, LOG_SPACE, NO_GRADIENT, NO_PATH, NO_SUCH_TAG = 0, 1, 2, 3, 4  # how a ro
 def forward(job: Any, counters: Array, like: Real) -> None:
     """Write the log-partition of each row, or the log-likelihood of its tags, with forward variables and modes."""
     inputs = view_inputs(job, like)
-    tables = scaled.make_tables(inputs)
+    tables = scaled.make_tables(job, inputs)
     words = np.empty(job.words, np.int64)
     value = array_at(job.value, job.rows, like)
     mode = array_at(job.mode, job.rows, np.uint8(0))
@@ -105,7 +105,7 @@ def sum_chunks(job: Any, sums: Array, like: Real) -> None:
 def backward(job: Any, counters: Array, like: Real) -> None:
     """Write the gradients of the sum of grad * value."""
     inputs = view_inputs(job, like)
-    tables = scaled.make_tables(inputs)
+    tables = scaled.make_tables(job, inputs)
     C = job.num_tags
     words = np.empty(job.words, np.int64)
     mode = array_at(job.mode, job.rows, np.uint8(0))

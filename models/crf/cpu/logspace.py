@@ -7,53 +7,59 @@ import numpy as np
 from numba import njit
 
 from models.crf.cpu.job import Inputs, load_potentials
-from models.crf.cpu.primitives import FUSED, SUMS, Array, exp, row_max
-
-
-@njit(fastmath=FUSED)
-def exp_of_sum(out: Array, a: Array, b: Array, shift: float) -> None:
-    """out = exp(a + b - shift), for a shift that no sum exceeds."""
-    for j in range(out.shape[0]):
-        out[j] = exp(a[j] + b[j] - shift)
+from models.crf.cpu.lanes import LANES, Array, broadcast, exp, larger, largest, load, store, total
 
 
 @njit
-def log_sum_exp(a: Array, b: Array, work: Array) -> float:
+def log_sum_exp(a: Array, b: Array) -> float:
     """log sum exp(a + b), -inf where every term is."""
-    for j in range(a.shape[0]):
-        work[j] = a[j] + b[j]
-    top = row_max(work)
+    tops = broadcast(-np.inf, load(a, 0))
+    for j in range(0, a.shape[0], LANES):
+        tops = larger(tops, load(a, j) + load(b, j))
+    top = largest(tops)
     if top == -np.inf:
         return top
-    exp_of_sum(work, a, b, top)
-    total = 0.0
-    for j in range(a.shape[0]):
-        total += work[j]
-    return top + np.log(total)
+    sums = broadcast(0.0, tops)
+    for j in range(0, a.shape[0], LANES):
+        sums = sums + exp(load(a, j) + load(b, j) - top)
+    return top + np.log(total(sums))
+
+
+@njit
+def exp_of_sum(out: Array, a: Array, b: Array, shift: float) -> None:
+    """out = exp(a + b - shift), for a shift that no sum exceeds."""
+    for j in range(0, out.shape[0], LANES):
+        store(out, j, exp(load(a, j) + load(b, j) - shift))
+
+
+@njit
+def double_potentials(out: Array, job: Any, inputs: Inputs, row: int, words: Array, k: int, count: int) -> None:
+    """`load_potentials` into a row of double precision."""
+    single = np.empty(job.width, inputs.scores.dtype)
+    load_potentials(single, job, inputs, row, words, k, count)
+    out[:] = single
 
 
 @njit
 def forward(job: Any, inputs: Inputs, row: int, words: Array, count: int) -> tuple[float, Array]:
     """The log-partition of a row and its log forward variables (count, width), each word's largest brought to zero."""
-    into = inputs.scores.T.astype(np.float64)  # row j: the scores of the transitions into tag j
+    into = np.ascontiguousarray(inputs.scores.T).astype(np.float64)  # row j: the scores of the transitions into tag j
     width = into.shape[0]
     alpha = np.empty((count, width))
     potentials = np.empty(width)
-    work = np.empty(width)
     log_partition = 0.0
     for k in range(count):
-        load_potentials(potentials, job, inputs, row, words, k, count)
+        double_potentials(potentials, job, inputs, row, words, k, count)
         for j in range(width):
             alpha[k, j] = potentials[j]
             if k > 0:
-                alpha[k, j] += log_sum_exp(alpha[k - 1], into[j], work)
-        top = row_max(alpha[k])
+                alpha[k, j] += log_sum_exp(alpha[k - 1], into[j])
+        top = alpha[k].max()
         if top == -np.inf:
             return top, alpha
         alpha[k] -= top
         log_partition += top
-    work[:] = 0
-    return log_partition + log_sum_exp(alpha[count - 1], np.zeros(width), work), alpha
+    return log_partition + log_sum_exp(alpha[count - 1], np.zeros(width)), alpha
 
 
 @njit
@@ -77,7 +83,7 @@ def backward(
     marginals = np.empty(width)
     work = np.empty(width)
     for k in range(count - 1, -1, -1):
-        exp_of_sum(marginals, alpha[k], beta, log_sum_exp(alpha[k], beta, work))
+        exp_of_sum(marginals, alpha[k], beta, log_sum_exp(alpha[k], beta))
         base = row * job.grad_emissions_row + words[k] * job.grad_emissions_word
         for j in range(C):
             grad_emissions[base + j] = factor * marginals[j]
@@ -87,14 +93,14 @@ def backward(
                 sums[C, j] += factor * marginals[j]
         if k == 0:
             break
-        load_potentials(potentials, job, inputs, row, words, k, count)
+        double_potentials(potentials, job, inputs, row, words, k, count)
         potentials += beta
         for i in range(width):
-            beta[i] = log_sum_exp(potentials, out_of[i], work)
-        total = log_sum_exp(alpha[k - 1], beta, work)
+            beta[i] = log_sum_exp(potentials, out_of[i])
+        total = log_sum_exp(alpha[k - 1], beta)
         for i in range(C):
             if alpha[k - 1, i] > -np.inf:
                 exp_of_sum(work, potentials, out_of[i], total - alpha[k - 1, i])
                 for j in range(C):
                     sums[i, j] += factor * work[j]
-        beta -= row_max(beta)
+        beta -= beta.max()

@@ -14,25 +14,26 @@ import numpy as np
 from numba import njit, types
 from numba.extending import overload
 
-from models.crf.cpu.job import Inputs, load_potentials, tag_at
-from models.crf.cpu.primitives import (
-    EXTREMA,
-    SUMS,
+from models.crf.cpu.job import Inputs, load_potentials
+from models.crf.cpu.lanes import (
+    LANES,
     Array,
     Real,
-    add_weighted_rows,
-    dot,
-    exp_row,
-    exponent_of,
-    power_of_two,
-    row_max,
-    vector_matrix,
+    broadcast,
+    exp,
+    load,
+    smaller,
+    smallest,
+    store,
+    total,
+    where_above,
 )
+from models.crf.cpu.primitives import exponent_of, power_of_two, vector_matrix
 
 LN_2 = 0.6931471805599453
 FLUSH = 32  # blocks of four words between two moves of the pairwise sums to double precision
 
-Tables = namedtuple("Tables", "weights transposed top_score usable e u beta block pairs")
+Tables = namedtuple("Tables", "weights transposed height top_score usable e u beta block pairs")
 
 
 def smallest_weight(like: Real) -> Real:
@@ -52,23 +53,26 @@ def _smallest_weight(like: Real) -> Any:
 
 
 @njit
-def make_tables(inputs: Inputs) -> Tables:
+def make_tables(job: Any, inputs: Inputs) -> Tables:
     """The weights exp(score - top_score) of the transitions, and rows to work in, for one thread."""
     scores = inputs.scores
     width = scores.shape[0]
-    top_score = row_max(scores.reshape(width * width))
+    height = job.num_tags + job.num_tags % 2
+    top_score = scores.max()
     if top_score == -np.inf:
         top_score = scores.dtype.type(0)
     weights = np.empty_like(scores)
     usable = True
+    for i in range(0, width * width, LANES):
+        store(weights, i, exp(load(scores, i) - top_score))
     for i in range(width):
-        exp_row(weights[i], scores[i], top_score)
         for j in range(width):
             usable &= scores[i, j] == -np.inf or weights[i, j] >= smallest_weight(top_score)
     row = np.empty((3, width), scores.dtype)
     return Tables(
         weights,
         np.ascontiguousarray(weights.T),
+        height,
         top_score,
         usable,
         row[0],
@@ -79,65 +83,52 @@ def make_tables(inputs: Inputs) -> Tables:
     )
 
 
-@njit(fastmath=SUMS)
-def multiply_rows(out: Array, a: Array, b: Array) -> Real:
-    """out = a * b, returning the sum."""
-    total = a[0] * b[0]
-    out[0] = total
-    for j in range(1, a.shape[0]):
-        product = a[j] * b[j]
-        out[j] = product
-        total += product
-    return total
-
-
-@njit(fastmath=EXTREMA)
-def scale_row(row: Array, scale: Real, before: Array, e: Array) -> Real:
-    """row *= scale, returning the smallest entry of the products before * e that are not zero by their factors."""
-    smallest = scale * 0 + 1
-    for j in range(row.shape[0]):
-        row[j] *= scale
-        smallest = min(smallest, row[j] if before[j] > 0 and e[j] > 0 else smallest)
-    return smallest
-
-
 @njit
 def forward(job: Any, inputs: Inputs, tables: Tables, alpha: Array, row: int, words: Array, count: int) -> float:
     """The log-partition of a row; its forward variables (count, width) in `alpha`. NaN where log space is needed."""
-    e, u = tables.e, tables.u
+    width, height = job.width, tables.height
+    weights, e, u = tables.weights, tables.e, tables.u
     if not tables.usable:
         return np.nan
+    zeros, ones = broadcast(0.0, load(e, 0)), broadcast(1.0, load(e, 0))
     shift = (count - 1) * np.float64(tables.top_score)
     exponent = 0
-    total = e[0]
+    mass = e[0]
     for k in range(count):
-        load_potentials(e, job, inputs, row, words, k, count)
-        top = row_max(e)
+        top = load_potentials(e, job, inputs, row, words, k, count)
         if top == -np.inf:
             return -np.inf
-        exp_row(e, e, top)
-        if k == 0:
-            u[:] = 1
-        else:
-            vector_matrix(u, alpha[k - 1], tables.weights)
-        total = multiply_rows(alpha[k], u, e)
-        if not total >= smallest_weight(total) ** 2:
+        sums = zeros
+        for j in range(0, width, LANES):
+            factor = exp(load(e, j) - top)
+            before = ones if k == 0 else vector_matrix(alpha[k - 1], weights, j, height)
+            after = before * factor
+            sums = sums + after
+            store(e, j, after)
+            store(u, j, where_above(factor, 0.0, before, zeros))  # zero where no path leads
+        mass = total(sums)
+        if not mass >= smallest_weight(mass) ** 2:
             return np.nan
-        power = exponent_of(total)
-        scale = power_of_two(-power, total)
-        total *= scale
-        if scale_row(alpha[k], scale, u, e) < smallest_weight(total):
+        power = exponent_of(mass)
+        scale = power_of_two(-power, mass)
+        mass *= scale
+        least = ones
+        for j in range(0, width, LANES):
+            after = load(e, j) * scale
+            store(alpha, k * width + j, after)
+            least = smaller(least, where_above(load(u, j), 0.0, after, ones))
+        if smallest(least) < smallest_weight(mass):
             return np.nan
         shift += top
         exponent += power
-    return shift + exponent * LN_2 + np.log(np.float64(total))
+    return shift + exponent * LN_2 + np.log(np.float64(mass))
 
 
-@njit(fastmath=EXTREMA)
-def reachable(beta: Array, alpha: Array, scale: Real) -> None:
-    """beta *= scale where the forward variable is not zero, else 0: what no path reaches must not set the scale."""
-    for j in range(beta.shape[0]):
-        beta[j] = beta[j] * scale if alpha[j] > 0 else 0
+@njit
+def add_row(sums: Array, i: int, factor: Real, row: Array) -> None:
+    """sums[i] += factor * row, without the row's padding."""
+    for j in range(sums.shape[1]):
+        sums[i, j] += np.float64(factor * row[j])
 
 
 @njit
@@ -150,13 +141,39 @@ def move_pairs(counts: Array, tables: Tables, factor: float) -> None:
     tables.pairs[:] = 0
 
 
-@njit
+@njit(forceinline=True)
 def add_pairs(tables: Tables, alpha: Array, k: int) -> None:
     """pairs += the outer products of the forward variables of words k to k + 3 with the block's four rows."""
-    last = alpha.shape[0] - 1
+    pairs, block = tables.pairs, tables.block
+    last, width = alpha.shape[0] - 1, alpha.shape[1]
     a, b, c, d = alpha[k], alpha[min(k + 1, last)], alpha[min(k + 2, last)], alpha[min(k + 3, last)]
-    for i in range(alpha.shape[1]):
-        add_weighted_rows(tables.pairs[i], a[i], b[i], c[i], d[i], tables.block, 0)
+    for j in range(0, width, LANES):
+        block_a, block_b = load(block, j), load(block, width + j)
+        block_c, block_d = load(block, 2 * width + j), load(block, 3 * width + j)
+        for i in range(tables.height):
+            left = load(pairs, i * width + j) + block_a * a[i] + block_b * b[i]
+            right = block_c * c[i] + block_d * d[i]
+            store(pairs, i * width + j, left + right)
+
+
+@njit(forceinline=True)
+def marginalise(out: Array, alpha: Array, k: int, beta: Array) -> Real:
+    """Scale beta so that alpha[k] . beta = 1, clear it where no path leads, and write the marginals alpha[k] * beta.
+
+    Returns the scale. What no path reaches must not count: its beta may be larger than all others by any factor.
+    """
+    width = beta.shape[0]
+    zeros = broadcast(0.0, load(beta, 0))
+    sums = zeros
+    for j in range(0, width, LANES):
+        sums = sums + load(alpha, k * width + j) * load(beta, j)
+    scale = 1 / total(sums)
+    for j in range(0, width, LANES):
+        forward = load(alpha, k * width + j)
+        scaled = where_above(forward, 0.0, load(beta, j) * scale, zeros)
+        store(beta, j, scaled)
+        store(out, j, forward * scaled)
+    return scale
 
 
 @njit
@@ -176,32 +193,30 @@ def backward(
 
     The backward variables are scaled so that alpha . beta = 1 at each word; alpha * beta is then the marginal.
     """
-    C = job.num_tags
-    e, beta, block = tables.e, tables.beta, tables.block
+    C, width = job.num_tags, job.width
+    e, marginals, beta, block = tables.e, tables.u, tables.beta, tables.block
     beta[:] = 1
-    reachable(beta, alpha[count - 1], 1 / dot(beta, alpha[count - 1]))
+    marginalise(marginals, alpha, count - 1, beta)
+    add_row(sums, C + 1, factor, marginals)
     for k in range(count - 1, -1, -1):
         base = row * job.grad_emissions_row + words[k] * job.grad_emissions_word
+        gradient = grad_emissions[base : base + C]
         for j in range(C):
-            grad_emissions[base + j] = factor * alpha[k, j] * beta[j]
-        if k == count - 1:
-            for j in range(C):
-                sums[C + 1, j] += factor * alpha[k, j] * beta[j]
+            gradient[j] = factor * marginals[j]
         if k == 0:
-            for j in range(C):
-                sums[C, j] += factor * alpha[k, j] * beta[j]
             break
-        load_potentials(e, job, inputs, row, words, k, count)
-        exp_row(e, e, row_max(e))
-        multiply_rows(e, e, beta)
-        vector_matrix(beta, e, tables.transposed)
-        scale = 1 / dot(beta, alpha[k - 1])
-        reachable(beta, alpha[k - 1], scale)
+        top = load_potentials(e, job, inputs, row, words, k, count)
+        for j in range(0, width, LANES):
+            store(e, j, exp(load(e, j) - top) * load(beta, j))
+        for j in range(0, width, LANES):
+            store(beta, j, vector_matrix(e, tables.transposed, j, tables.height))
+        scale = marginalise(marginals, alpha, k - 1, beta)
         slot = (k - 1) % 4
-        for j in range(e.shape[0]):
-            block[slot, j] = e[j] * scale
+        for j in range(0, width, LANES):
+            store(block, slot * width + j, load(e, j) * scale)
         if slot == 0:
             add_pairs(tables, alpha[:count], k - 1)
             block[:] = 0
             if (k - 1) % (4 * FLUSH) == 0:
                 move_pairs(sums[:C], tables, factor)
+    add_row(sums, C, factor, marginals)

@@ -11,16 +11,19 @@ import numpy as np
 from numba import njit
 
 from models.crf.cpu.job import Inputs, load_potentials
-from models.crf.cpu.primitives import EXTREMA, Array, Real, row_max
+from models.crf.cpu.lanes import LANES, Array, Lanes, broadcast, larger, largest, load, store
 
 
-@njit(fastmath=EXTREMA)
-def raise_to_rows(out: Array, a: Real, b: Real, c: Real, d: Real, rows: Array, first: int) -> None:
-    """out = max(out, a + row, b + row, c + row, d + row) for four rows from `first` on."""
-    for j in range(out.shape[0]):
-        left = max(a + rows[first, j], b + rows[first + 1, j])
-        right = max(c + rows[first + 2, j], d + rows[first + 3, j])
-        out[j] = max(out[j], max(left, right))
+@njit(forceinline=True)
+def best_before(before: Array, scores: Array, column: int, height: int) -> Lanes:
+    """The largest before[i] + scores[i, j] over the first `height` rows, an even number, for sixteen columns j."""
+    width = scores.shape[1]
+    even = broadcast(-np.inf, load(scores, column))
+    odd = even
+    for i in range(0, height, 2):
+        even = larger(even, load(scores, i * width + column) + before[i])
+        odd = larger(odd, load(scores, (i + 1) * width + column) + before[i + 1])
+    return larger(even, odd)
 
 
 @njit
@@ -33,26 +36,24 @@ def decode(
     tag of each word, each word's largest brought to zero.
     """
     width = job.width
+    height = job.num_tags + job.num_tags % 2
     potentials = np.empty(width, best.dtype)
-    total = 0.0
+    score = 0.0
     for k in range(count):
         load_potentials(potentials, job, inputs, row, words, k, count)
-        scores = best[k]
-        if k == 0:
-            scores[:] = 0
-        else:
-            before = best[k - 1]
-            scores[:] = -np.inf
-            for i in range(0, width, 4):
-                raise_to_rows(scores, before[i], before[i + 1], before[i + 2], before[i + 3], inputs.scores, i)
-        for j in range(width):
-            scores[j] += potentials[j]
-        top = row_max(scores)
-        if top == -np.inf:
+        top = broadcast(-np.inf, load(potentials, 0))
+        for j in range(0, width, LANES):
+            scores = load(potentials, j)
+            if k > 0:
+                scores = scores + best_before(best[k - 1], inputs.scores, j, height)
+            store(best, k * width + j, scores)
+            top = larger(top, scores)
+        offset = largest(top)
+        if offset == -np.inf:
             return -np.inf
-        total += top
-        for j in range(width):
-            scores[j] -= top
+        score += offset
+        for j in range(0, width, LANES):
+            store(best, k * width + j, load(best, k * width + j) - offset)
 
     tag = np.argmax(best[count - 1])
     path[words[count - 1]] = tag
@@ -61,4 +62,4 @@ def decode(
             potentials[i] = best[k, i] + into[tag, i]
         tag = np.argmax(potentials)
         path[words[k]] = tag
-    return total
+    return score
