@@ -9,6 +9,9 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+# How a row was computed, or why it was not: the values of `Forward.mode`.
+SCALED, LOG_SPACE, NO_GRADIENT, NO_PATH, NO_SUCH_TAG = 0, 1, 2, 3, 4
+
 
 class Chains(NamedTuple):
     """A batch of linear chains. `B` rows, `W` words, `C` tags; scores all of one type, float32 or float64."""
@@ -27,7 +30,7 @@ class Forward(NamedTuple):
 
     value: Tensor  # (B,) log-partition, or log-likelihood of the tags; 0 for a row without words
     alpha: Tensor  # (B, W, K) forward variables, in the backend's own form
-    mode: Tensor  # (B,) uint8, the backend's own notes on how each row was computed
+    mode: Tensor  # (B,) uint8, how each row was computed
 
 
 class Gradients(NamedTuple):
@@ -59,3 +62,57 @@ class Backend(Protocol):
         Raises:
             ValueError: a row has no legal path; the message names the rows.
         """
+
+
+def raise_for_rows(mode: Tensor) -> None:
+    """Raise ValueError if a row of a batch could not be computed, naming all such rows."""
+    for code, what in ((NO_SUCH_TAG, "a tag that does not exist"), (NO_PATH, "no legal path")):
+        rows = (mode == code).nonzero().flatten().tolist()
+        if rows:
+            raise ValueError(f"{what} in row{'s' * (len(rows) > 1)} {', '.join(map(str, rows))} of the batch")
+
+
+_forced: list[str] = []
+
+
+@contextlib.contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Compute with the backend `torch`, `numba` or `triton` inside the context, for tests and benchmarks."""
+    _forced.append(name)
+    try:
+        yield
+    finally:
+        _forced.pop()
+
+
+def backend_for(device: torch.device, num_tags: int) -> Backend:
+    """The fastest backend that is installed for a device."""
+    if _forced:
+        return _load(_forced[-1])
+    if device.type == "cpu" and _installed("numba"):
+        return _load("numba")
+    if device.type == "cuda" and _installed("triton") and num_tags <= 256:
+        return _load("triton")
+    return _load("torch")
+
+
+@functools.cache
+def _installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+@functools.cache
+def _load(name: str) -> Backend:
+    if name == "numba":
+        from models.crf.cpu import NumbaBackend
+
+        return NumbaBackend()
+    if name == "triton":
+        from models.crf.gpu import TritonBackend
+
+        return TritonBackend()
+    if name == "torch":
+        from models.crf.torch_backend import TorchBackend
+
+        return TorchBackend()
+    raise ValueError(f"no CRF backend {name!r}: expected torch, numba or triton")

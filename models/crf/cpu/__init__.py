@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.crf.backend import Chains, Forward, Gradients
+from models.crf.backend import Chains, Forward, Gradients, raise_for_rows
 from models.crf.cpu import threads
 from models.crf.cpu.job import Job
-from models.crf.cpu.kernels import NO_PATH, NO_SUCH_TAG, compile_kernel
+from models.crf.cpu.kernels import compile_kernel
 from models.crf.cpu.lanes import padded
 
 CHUNKS = 32  # parts that a batch is divided into; more would only cost memory for their sums
@@ -82,7 +82,7 @@ def _run(
     work_ns = B * W * (50 + C * C // 16)
     threads.run(_kernel(name, emissions.dtype), job, max(1, min(threads.thread_limit(), chunks, work_ns // THREAD_NS)))
     if job.fault:
-        _raise(forward.mode)
+        raise_for_rows(forward.mode)
 
 
 def _address(tensor: Tensor | None) -> int:
@@ -92,13 +92,6 @@ def _address(tensor: Tensor | None) -> int:
 def _strided(tensor: Tensor | None) -> tuple[int, int, int]:
     """Address, and strides of rows and words, in entries."""
     return (0, 0, 0) if tensor is None else (tensor.data_ptr(), tensor.stride(0), tensor.stride(1))
-
-
-def _raise(mode: Tensor) -> None:
-    for code, what in ((NO_SUCH_TAG, "a tag that does not exist"), (NO_PATH, "no legal path")):
-        rows = (mode == code).nonzero().flatten().tolist()
-        if rows:
-            raise ValueError(f"{what} in row{'s' * (len(rows) > 1)} {', '.join(map(str, rows))} of the batch")
 
 
 @functools.cache

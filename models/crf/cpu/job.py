@@ -1,4 +1,4 @@
-# mypy: allow-untyped-decorators
+# mypy: allow-untyped-decorators, no-warn-return-any
 """One call of a compiled kernel: every argument is an integer, an address or a size, in one structure.
 
 A structure is what a C callback can take, all threads of a call share it, and it is filled in a microsecond where
@@ -18,18 +18,18 @@ from models.crf.cpu.primitives import array_at
 NEXT_CHUNK, CHUNKS_DONE, FAULT = 0, 1, 2  # the counters that threads share are the first fields
 
 _FIELDS = (
-    ("next_chunk", "chunks_done", "fault")
+    *("next_chunk", "chunks_done", "fault"),
     # B rows, W words, C tags, entries of a padded row of tags, rows in a chunk, chunks
-    + ("rows", "words", "num_tags", "width", "chunk", "chunks")
+    *("rows", "words", "num_tags", "width", "chunk", "chunks"),
     # Inputs: addresses, 0 for what is absent; strides, in entries, of what may be strided.
-    + ("emissions", "emissions_row", "emissions_word", "mask", "mask_row", "mask_word", "tags", "tags_row", "tags_word")
-    + ("start", "end", "transitions", "legal", "allowed")
+    *("emissions", "emissions_row", "emissions_word", "mask", "mask_row", "mask_word", "tags", "tags_row", "tags_word"),
+    *("start", "end", "transitions", "legal", "allowed"),
     # Outputs of the forward kernel, inputs of the backward one.
-    + ("value", "mode", "alpha")
-    + ("grad", "grad_emissions", "grad_emissions_row", "grad_emissions_word")
-    + ("sums", "grad_start", "grad_end", "grad_transitions")
+    *("value", "mode", "alpha"),
+    *("grad", "grad_emissions", "grad_emissions_row", "grad_emissions_word"),
+    *("sums", "grad_start", "grad_end", "grad_transitions"),
     # Decoding.
-    + ("paths",)
+    "paths",
 )
 
 Job = type("Job", (ctypes.Structure,), {"_fields_": [(name, ctypes.c_int64) for name in _FIELDS]})

@@ -1,4 +1,4 @@
-# mypy: allow-untyped-decorators
+# mypy: allow-untyped-decorators, no-warn-return-any
 """The three kernels as C callbacks: each thread of a call takes chunks of rows until none is left.
 
 Rows are divided into chunks by the size of the batch alone, and gradients of parameters are summed within a chunk in
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numba import carray, cfunc, njit, types
 
+from models.crf.backend import LOG_SPACE, NO_GRADIENT, NO_PATH, NO_SUCH_TAG, SCALED
 from models.crf.cpu import logspace, scaled, viterbi
 from models.crf.cpu.job import (
     CHUNKS_DONE,
@@ -25,8 +26,6 @@ from models.crf.cpu.job import (
     view_inputs,
 )
 from models.crf.cpu.primitives import Array, Real, array_at, fetch_add
-
-SCALED, LOG_SPACE, NO_GRADIENT, NO_PATH, NO_SUCH_TAG = 0, 1, 2, 3, 4  # how a row was computed, or why it was not
 
 
 @njit
@@ -129,9 +128,7 @@ def backward(job: Any, counters: Array, like: Real) -> None:
                 continue
             factor = -grad[row] if job.tags != 0 else grad[row]
             if mode[row] == SCALED:
-                scaled.backward(
-                    job, inputs, tables, alpha[row], row, words, count, factor, grad_emissions, sums
-                )
+                scaled.backward(job, inputs, tables, alpha[row], row, words, count, factor, grad_emissions, sums)
             else:
                 logspace.backward(job, inputs, row, words, count, factor, grad_emissions, sums)
             if job.tags != 0:

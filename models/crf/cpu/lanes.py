@@ -1,4 +1,4 @@
-# mypy: allow-untyped-decorators
+# mypy: allow-untyped-decorators, no-warn-return-any
 """Vectors of sixteen numbers for numba: values that live in vector registers, with arithmetic.
 
 LLVM vectorises plain loops by itself, but neither the pattern that a CRF lives on, a sum over rows whose running total
@@ -187,7 +187,9 @@ def _define_reduction(emit: Callable[[Any, Any, Any], Any]) -> Any:
             while half:
                 index = ir.VectorType(ir.IntType(32), half)
                 low, high = index(list(range(half))), index(list(range(half, 2 * half)))
-                value = emit(builder, builder.shuffle_vector(value, value, low), builder.shuffle_vector(value, value, high))
+                value = emit(
+                    builder, builder.shuffle_vector(value, value, low), builder.shuffle_vector(value, value, high)
+                )
                 half //= 2
             return builder.extract_element(value, ir.IntType(32)(0))
 

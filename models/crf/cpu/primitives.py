@@ -1,4 +1,4 @@
-# mypy: allow-untyped-decorators
+# mypy: allow-untyped-decorators, no-warn-return-any
 """What numba does not bring: raw pointers, an atomic counter, an exponential that LLVM turns into vector code.
 
 Rows over tags are padded to whole vectors, so that loops over them become vector instructions. Each function carries just the fast-math flags that its purpose allows: none that meets a NaN or an infinity on purpose has

@@ -1,4 +1,4 @@
-# mypy: allow-untyped-decorators
+# mypy: allow-untyped-decorators, no-warn-return-any
 """Forward-backward over one sentence in scaled probability space (Rabiner 1989, section V.A).
 
 Each step multiplies by exp(score - largest score) and divides by a power of two, which rounds nothing. It is as exact

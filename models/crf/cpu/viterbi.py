@@ -1,4 +1,4 @@
-# mypy: allow-untyped-decorators
+# mypy: allow-untyped-decorators, no-warn-return-any
 """The best path of one sentence (Viterbi 1967).
 
 The forward sweep keeps scores and no back-pointers: it is then nothing but vector maxima, and the way back looks for
