@@ -52,7 +52,7 @@ def lattice_of(chains: Chains, dtype: torch.dtype) -> Lattice:
         columns = places.expand(B, W)
     else:
         lengths = chains.mask.sum(1)  # (B,)
-        columns = chains.mask.logical_not().to(torch.uint8).argsort(1, stable=True)  # (B, W)
+        columns = chains.mask.logical_not().to(torch.uint8).argsort(dim=1, stable=True)  # (B, W)
         potentials = potentials.gather(1, columns[:, :, None].expand(B, W, C))  # (B, W, C)
     first = places == 0  # (W,)
     last = places == lengths[:, None] - 1  # (B, W)

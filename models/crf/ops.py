@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from models.crf.backend import Chains, Forward, backend_for
 
@@ -49,8 +48,9 @@ class _Value(torch.autograd.Function):
         return forward.value
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, grad: Tensor) -> Any:
+        if torch.is_grad_enabled():
+            raise RuntimeError("a CRF is differentiable once: its gradient has none, so create_graph cannot be had")
         *scores, tags, value, alpha, mode = ctx.saved_tensors
         gradients = _backward(grad, Chains(*scores), tags, Forward(value, alpha, mode))
         return *gradients, None, None, None, None

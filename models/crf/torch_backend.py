@@ -67,7 +67,7 @@ class TorchBackend:
             exact = lattice_of(_select(chains, vanishing), _double(grad.device))
             exact_unary, exact_pairs = _log_marginals(exact, weight[vanishing])
             unary[vanishing] = exact_unary.to(unary.dtype)
-            pairs = pairs + exact_pairs.to(pairs.dtype)
+            pairs = pairs + exact_pairs
         unary, pairs = sign * unary, sign * pairs
         if tags is not None:
             path_unary, path_pairs = _path_counts(lattice, tags, weight)
@@ -79,7 +79,7 @@ class TorchBackend:
             emissions=gradients.emissions.copy_(lattice.at_columns(unary, 0)),
             start=unary[:, 0].sum(0),
             end=unary.gather(1, last).sum((0, 1)),
-            transitions=pairs,
+            transitions=pairs.to(unary.dtype),
         )
 
     def decode(self, chains: Chains, padding: int) -> tuple[Tensor, Tensor]:
@@ -135,7 +135,7 @@ def _scaled_forward(lattice: Lattice) -> tuple[Tensor, Tensor]:
     present = lattice.present()  # (B, W)
     smallest = math.sqrt(torch.finfo(alpha.dtype).tiny)
     vanishing = (arriving > 0) & (lattice.potentials > -math.inf) & ~(alpha >= smallest)  # (B, W, C)
-    vanishing = vanishing.any(2) | ~(mass[:, :, 0] >= smallest**2)  # (B, W)
+    vanishing = vanishing.any(2) | ~(mass[:, :, 0] >= 8 * smallest)  # (B, W)
     vanishing_weights = ((lattice.scores > -math.inf) & ~(weights >= smallest)).any()
     doubtful = (vanishing & present).any(1) | vanishing_weights  # (B,)
 
@@ -165,10 +165,11 @@ def _scaled_backward(lattice: Lattice, alpha: Tensor, weight: Tensor) -> tuple[T
     present = lattice.present() & (weight != 0)[:, None]  # (B, W)
     unary = torch.where(present[:, :, None], alpha * torch.stack(betas[::-1], 1) * weight[:, None, None], 0)
     if W == 1:
-        return unary, torch.zeros_like(weights)
+        return unary, torch.zeros_like(weights, dtype=_double(alpha.device))
     left = torch.where(present[:, 1:, None], alpha[:, :-1] * weight[:, None, None], 0)  # (B, W - 1, C)
     right = torch.where(present[:, 1:, None], torch.stack(leaving[::-1], 1), 0)  # (B, W - 1, C)
-    return unary, left.flatten(0, 1).T @ right.flatten(0, 1) * weights
+    exact = _double(alpha.device)  # a long document adds up many small terms
+    return unary, left.flatten(0, 1).T.to(exact) @ right.flatten(0, 1).to(exact) * weights
 
 
 def _log_marginals(lattice: Lattice, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -211,7 +212,7 @@ def _path_counts(lattice: Lattice, tags: Tensor, weight: Tensor) -> tuple[Tensor
 def _viterbi(lattice: Lattice) -> tuple[Tensor, Tensor]:
     """The best paths (B, W) and their scores (B,); no back-pointers, the way back looks for the maximum again."""
     potentials, scores, lengths, _ = lattice
-    B, W, C = potentials.shape
+    W = potentials.size(1)
     best = [potentials[:, 0]]  # W times (B, C)
     for k in range(1, W):
         step = (best[-1][:, :, None] + scores).amax(1) + potentials[:, k]  # (B, C)

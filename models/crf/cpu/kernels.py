@@ -25,7 +25,8 @@ from models.crf.cpu.job import (
     tags_in_range,
     view_inputs,
 )
-from models.crf.cpu.primitives import Array, Real, array_at, fetch_add
+from models.crf.cpu.lanes import Array, Real
+from models.crf.cpu.primitives import array_at, fetch_add
 
 
 @njit

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from models.crf.cpu.job import Inputs, load_potentials
+from models.crf.cpu.job import Inputs
 from models.crf.cpu.lanes import LANES, Array, broadcast, exp, larger, largest, load, store, total
 
 
@@ -34,10 +34,18 @@ def exp_of_sum(out: Array, a: Array, b: Array, shift: float) -> None:
 
 @njit
 def double_potentials(out: Array, job: Any, inputs: Inputs, row: int, words: Array, k: int, count: int) -> None:
-    """`load_potentials` into a row of double precision."""
-    single = np.empty(job.width, inputs.scores.dtype)
-    load_potentials(single, job, inputs, row, words, k, count)
-    out[:] = single
+    """`load_potentials` in double precision."""
+    C = job.num_tags
+    base = row * job.emissions_row + words[k] * job.emissions_word
+    out[C:] = -np.inf
+    for j in range(C):
+        out[j] = inputs.emissions[base + j]
+        if k == 0:
+            out[j] += inputs.start[j]
+        if k == count - 1:
+            out[j] += inputs.end[j]
+        if job.allowed != 0 and not inputs.allowed[(row * job.words + words[k]) * C + j]:
+            out[j] = -np.inf
 
 
 @njit
@@ -55,7 +63,7 @@ def forward(job: Any, inputs: Inputs, row: int, words: Array, count: int) -> tup
             if k > 0:
                 alpha[k, j] += log_sum_exp(alpha[k - 1], into[j])
         top = alpha[k].max()
-        if top == -np.inf:
+        if not top > -np.inf:  # no path, or not a number
             return top, alpha
         alpha[k] -= top
         log_partition += top

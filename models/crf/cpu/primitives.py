@@ -1,9 +1,5 @@
 # mypy: allow-untyped-decorators, no-warn-return-any
-"""What numba does not bring: raw pointers, an atomic counter, an exponential that LLVM turns into vector code.
-
-Rows over tags are padded to whole vectors, so that loops over them become vector instructions. Each function carries just the fast-math flags that its purpose allows: none that meets a NaN or an infinity on purpose has
-a flag that denies them.
-"""
+"""What numba does not bring, beside vectors: raw pointers, an atomic counter, and the bits of a number."""
 
 from typing import Any
 
@@ -42,7 +38,7 @@ def array_at(address: int, shape: Any, like: Any) -> Array:
     return carray(_pointer(address, like), shape)
 
 
-# Floating-point numbers and their bits, for both precisions (IEEE 754): a power of two is an exponent field alone.
+# The bits of numbers (IEEE 754), for both precisions: a power of two is an exponent field alone.
 
 
 def power_of_two(exponent: int, like: Real) -> Real:

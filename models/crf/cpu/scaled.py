@@ -97,7 +97,7 @@ def forward(job: Any, inputs: Inputs, tables: Tables, alpha: Array, row: int, wo
     for k in range(count):
         top = load_potentials(e, job, inputs, row, words, k, count)
         if top == -np.inf:
-            return -np.inf
+            return np.nan
         sums = zeros
         for j in range(0, width, LANES):
             factor = exp(load(e, j) - top)
@@ -107,7 +107,7 @@ def forward(job: Any, inputs: Inputs, tables: Tables, alpha: Array, row: int, wo
             store(e, j, after)
             store(u, j, where_above(factor, 0.0, before, zeros))  # zero where no path leads
         mass = total(sums)
-        if not mass >= smallest_weight(mass) ** 2:
+        if not mass >= 8 * smallest_weight(mass):  # else what `exp` holds above zero would pass for more than it is
             return np.nan
         power = exponent_of(mass)
         scale = power_of_two(-power, mass)
@@ -189,7 +189,7 @@ def backward(
     grad_emissions: Array,
     sums: Array,
 ) -> None:
-    """Write factor * the marginals of a row to its gradient; add those of transitions, start and end to sums (C + 2, C).
+    """Write factor * the marginals of a row as its gradient; add those of the parameters to sums (C + 2, C).
 
     The backward variables are scaled so that alpha . beta = 1 at each word; alpha * beta is then the marginal.
     """

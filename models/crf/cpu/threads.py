@@ -50,7 +50,7 @@ def _openmp_parallel() -> Callable[..., None] | None:
         return None
     parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
     parallel.restype = None
-    return parallel  # type: ignore[no-any-return]
+    return parallel
 
 
 @functools.cache
