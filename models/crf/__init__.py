@@ -1,0 +1,5 @@
+"""A linear-chain CRF layer: exact, complete, and fast enough not to show beside an encoder. See docs/crf.md."""
+
+from models.crf.layer import CRF, Paths
+
+__all__ = ["CRF", "Paths"]

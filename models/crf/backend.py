@@ -1,0 +1,118 @@
+"""What a backend computes, and which one computes on a device."""
+
+import contextlib
+import functools
+import importlib.util
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+# How a row was computed, or why it was not: the values of `Forward.mode`.
+SCALED, LOG_SPACE, NO_GRADIENT, NO_PATH, NO_SUCH_TAG = 0, 1, 2, 3, 4
+
+
+class Chains(NamedTuple):
+    """A batch of linear chains. `B` rows, `W` words, `C` tags; scores all of one type, float32 or float64."""
+
+    emissions: Tensor  # (B, W, C), any strides
+    start: Tensor  # (C,)
+    end: Tensor  # (C,)
+    transitions: Tensor  # (C, C), from row to column
+    mask: Tensor | None  # (B, W) bool, any strides; what is masked does not exist for the chain
+    legal: Tensor | None  # (C + 2, C + 2) bool; row C is the start, column C + 1 the end
+    allowed: Tensor | None  # (B, W, C) bool; the tags that a word may have
+
+
+class Forward(NamedTuple):
+    """What `Backend.forward` found, and what `Backend.backward` needs of it."""
+
+    value: Tensor  # (B,) log-partition, or log-likelihood of the tags; 0 for a row without words
+    alpha: Tensor  # (B, W, K) forward variables, in the backend's own form
+    mode: Tensor  # (B,) uint8, how each row was computed
+
+
+class Gradients(NamedTuple):
+    emissions: Tensor  # (B, W, C)
+    start: Tensor  # (C,)
+    end: Tensor  # (C,)
+    transitions: Tensor  # (C, C)
+
+
+class Backend(Protocol):
+    """The three computations that have to be fast. Everything else is built on them, or on `lattice`."""
+
+    def state_width(self, num_tags: int) -> int:
+        """K, the last size of `Forward.alpha`."""
+
+    def forward(self, chains: Chains, tags: Tensor | None) -> Forward:
+        """Log-partition of each row, or log-likelihood of `tags` (B, W) if they are given.
+
+        Raises:
+            ValueError: a row has no legal path, or a tag that does not exist; the message names the rows.
+        """
+
+    def backward(self, grad: Tensor, chains: Chains, tags: Tensor | None, forward: Forward) -> Gradients:
+        """Gradients of the sum of grad (B,) * value (B,). A row whose value is -inf has none."""
+
+    def decode(self, chains: Chains, padding: int) -> tuple[Tensor, Tensor]:
+        """Best paths (B, W), `padding` where masked, and their scores (B,).
+
+        Raises:
+            ValueError: a row has no legal path; the message names the rows.
+        """
+
+
+def raise_for_rows(mode: Tensor) -> None:
+    """Raise ValueError if a row of a batch could not be computed, naming all such rows."""
+    for code, what in ((NO_SUCH_TAG, "a tag that does not exist"), (NO_PATH, "no legal path")):
+        rows = (mode == code).nonzero().flatten().tolist()
+        if rows:
+            raise ValueError(f"{what} in row{'s' * (len(rows) > 1)} {', '.join(map(str, rows))} of the batch")
+
+
+_forced: list[str] = []
+
+
+@contextlib.contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Compute with the backend `torch`, `numba` or `triton` inside the context, for tests and benchmarks."""
+    _forced.append(name)
+    try:
+        yield
+    finally:
+        _forced.pop()
+
+
+def backend_for(device: torch.device, num_tags: int) -> Backend:
+    """The fastest backend that is installed for a device."""
+    if _forced:
+        return _load(_forced[-1])
+    if device.type == "cpu" and _installed("numba"):
+        return _load("numba")
+    if device.type == "cuda" and _installed("triton") and num_tags <= 256:
+        return _load("triton")
+    return _load("torch")
+
+
+@functools.cache
+def _installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+@functools.cache
+def _load(name: str) -> Backend:
+    if name == "numba":
+        from models.crf.cpu import NumbaBackend
+
+        return NumbaBackend()
+    if name == "triton":
+        from models.crf.gpu import TritonBackend
+
+        return TritonBackend()
+    if name == "torch":
+        from models.crf.torch_backend import TorchBackend
+
+        return TorchBackend()
+    raise ValueError(f"no CRF backend {name!r}: expected torch, numba or triton")

@@ -1,0 +1,140 @@
+# mypy: allow-untyped-decorators, no-warn-return-any
+"""One call of a compiled kernel: every argument is an integer, an address or a size, in one structure.
+
+A structure is what a C callback can take, all threads of a call share it, and it is filled in a microsecond where
+numba's own argument handling takes ten.
+"""
+
+import ctypes
+from collections import namedtuple
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from models.crf.cpu.lanes import LANES, Array, Real, broadcast, larger, largest, load, load_first, store
+from models.crf.cpu.primitives import array_at
+
+NEXT_CHUNK, CHUNKS_DONE, FAULT = 0, 1, 2  # the counters that threads share are the first fields
+
+_FIELDS = (
+    *("next_chunk", "chunks_done", "fault"),
+    # B rows, W words, C tags, entries of a padded row of tags, rows in a chunk, chunks
+    *("rows", "words", "num_tags", "width", "chunk", "chunks"),
+    # Inputs: addresses, 0 for what is absent; strides, in entries, of what may be strided.
+    *("emissions", "emissions_row", "emissions_word", "mask", "mask_row", "mask_word", "tags", "tags_row", "tags_word"),
+    *("start", "end", "transitions", "legal", "allowed"),
+    # Outputs of the forward kernel, inputs of the backward one.
+    *("value", "mode", "alpha"),
+    *("grad", "grad_emissions", "grad_emissions_row", "grad_emissions_word"),
+    *("sums", "grad_start", "grad_end", "grad_transitions"),
+    # Decoding.
+    "paths",
+)
+
+Job = type("Job", (ctypes.Structure,), {"_fields_": [(name, ctypes.c_int64) for name in _FIELDS]})
+JOB_TYPE = np.dtype([(name, np.int64) for name in _FIELDS])
+
+STRIDED = 1 << 60  # length given to a strided tensor seen as flat: its indices come from its strides
+
+Inputs = namedtuple("Inputs", "emissions mask tags allowed start end scores")
+
+
+@njit
+def view_inputs(job: Any, like: Real) -> Inputs:
+    """The inputs of a job as arrays; what is illegal is -inf in `start`, `end` (width,) and `scores` (width, width)."""
+    C, width = job.num_tags, job.width
+    first = array_at(job.start, C, like)
+    last = array_at(job.end, C, like)
+    transitions = array_at(job.transitions, (C, C), like)
+    legal = array_at(job.legal, (C + 2, C + 2), np.bool_(True))
+    everything = job.legal == 0
+
+    start = np.full(width, -np.inf, transitions.dtype)
+    end = np.full(width, -np.inf, transitions.dtype)
+    scores = np.full((width, width), -np.inf, transitions.dtype)
+    for i in range(C):
+        if everything or legal[C, i]:
+            start[i] = first[i]
+        if everything or legal[i, C + 1]:
+            end[i] = last[i]
+        for j in range(C):
+            if everything or legal[i, j]:
+                scores[i, j] = transitions[i, j]
+    return Inputs(
+        array_at(job.emissions, STRIDED, like),
+        array_at(job.mask, STRIDED, np.bool_(True)),
+        array_at(job.tags, STRIDED, np.int64(0)),
+        array_at(job.allowed, STRIDED, np.bool_(True)),
+        start,
+        end,
+        scores,
+    )
+
+
+@njit
+def find_words(words: Array, job: Any, inputs: Inputs, row: int) -> int:
+    """Write the columns of a row that are not masked to `words`, and return how many: no other exists for the chain."""
+    count = 0
+    for column in range(job.words):
+        if job.mask == 0 or inputs.mask[row * job.mask_row + column * job.mask_word]:
+            words[count] = column
+            count += 1
+    return count
+
+
+@njit(forceinline=True)
+def load_potentials(out: Array, job: Any, inputs: Inputs, row: int, words: Array, k: int, count: int) -> Real:
+    """The scores of word k of `count` alone (width,): its emissions, and those of starting and ending where it does so.
+
+    So the chain has no boundary terms: its path scores are sums of potentials and transitions. Returns the largest.
+    """
+    C = job.num_tags
+    base = row * job.emissions_row + words[k] * job.emissions_word
+    top = broadcast(-np.inf, load(out, 0))
+    for j in range(0, job.width, LANES):
+        scores = load_first(inputs.emissions, base + j, C - j, -np.inf)
+        if k == 0:
+            scores = scores + load(inputs.start, j)
+        if k == count - 1:
+            scores = scores + load(inputs.end, j)
+        store(out, j, scores)
+        top = larger(top, scores)
+    if job.allowed == 0:
+        return largest(top)
+    base = (row * job.words + words[k]) * C
+    for j in range(C):
+        if not inputs.allowed[base + j]:
+            out[j] = -np.inf
+    return out.max()
+
+
+@njit(forceinline=True)
+def tag_at(job: Any, inputs: Inputs, row: int, column: int) -> int:
+    """The given tag of a word."""
+    return inputs.tags[row * job.tags_row + column * job.tags_word]
+
+
+@njit
+def path_score(job: Any, inputs: Inputs, row: int, words: Array, count: int) -> float:
+    """The score of the given tags of a row, in double precision."""
+    first = tag_at(job, inputs, row, words[0])
+    score = np.float64(inputs.start[first])
+    before = first
+    for k in range(count):
+        tag = tag_at(job, inputs, row, words[k])
+        if k > 0:
+            score += inputs.scores[before, tag]
+        score += inputs.emissions[row * job.emissions_row + words[k] * job.emissions_word + tag]
+        before = tag
+    return score + inputs.end[before]
+
+
+@njit
+def tags_in_range(job: Any, inputs: Inputs, row: int, words: Array, count: int) -> bool:
+    """Whether every given tag of a row exists."""
+    for k in range(count):
+        tag = tag_at(job, inputs, row, words[k])
+        if tag < 0 or tag >= job.num_tags:
+            return False
+    return True

@@ -1,0 +1,99 @@
+"""The lattice of a batch in log space, step by step in plain torch: for whatever is not worth a kernel.
+
+Words that are masked are taken out first, so that row b holds its words at 0 .. lengths[b] - 1. Emissions and the
+scores of starting and ending are one potential a word, so the chain has no boundary terms.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from models.crf.backend import Chains
+
+NEGATIVE_INFINITY = float("-inf")
+
+
+class Lattice(NamedTuple):
+    """`K` counts the words of a row that are not masked; what lies behind the last one means nothing."""
+
+    potentials: Tensor  # (B, W, C) -inf for a tag that is not allowed
+    scores: Tensor  # (C, C) -inf for a transition that is not legal
+    lengths: Tensor  # (B,)
+    columns: Tensor  # (B, W) where in the row each word came from; a permutation
+
+    def present(self) -> Tensor:
+        """Which places hold a word: (B, W) bool."""
+        W = self.columns.size(1)
+        return torch.arange(W, device=self.columns.device) < self.lengths[:, None]  # (B, W)
+
+    def at_columns(self, values: Tensor, padding: float) -> Tensor:
+        """Put `values` (B, W, ...) of words back into their columns, and `padding` where masked."""
+        rest = values.shape[2:]
+        kept = torch.where(_expand(self.present(), values), values, padding)  # (B, W, ...)
+        return torch.zeros_like(kept).scatter(1, _expand(self.columns, values).expand(-1, -1, *rest), kept)
+
+
+def lattice_of(chains: Chains, dtype: torch.dtype) -> Lattice:
+    """The lattice of a batch, computed in `dtype`."""
+    B, W, C = chains.emissions.shape
+    device = chains.emissions.device
+    potentials = chains.emissions.to(dtype)  # (B, W, C)
+    start, end, scores = chains.start.to(dtype), chains.end.to(dtype), chains.transitions.to(dtype)
+    if chains.legal is not None:
+        start = start.masked_fill(~chains.legal[C, :C], NEGATIVE_INFINITY)  # (C,)
+        end = end.masked_fill(~chains.legal[:C, C + 1], NEGATIVE_INFINITY)  # (C,)
+        scores = scores.masked_fill(~chains.legal[:C, :C], NEGATIVE_INFINITY)  # (C, C)
+    if chains.allowed is not None:
+        potentials = potentials.masked_fill(~chains.allowed, NEGATIVE_INFINITY)  # (B, W, C)
+    places = torch.arange(W, device=device)
+    if chains.mask is None:
+        lengths = torch.full((B,), W, device=device)
+        columns = places.expand(B, W)
+    else:
+        lengths = chains.mask.sum(1)  # (B,)
+        columns = chains.mask.logical_not().to(torch.uint8).argsort(dim=1, stable=True)  # (B, W)
+        potentials = potentials.gather(1, columns[:, :, None].expand(B, W, C))  # (B, W, C)
+    first = places == 0  # (W,)
+    last = places == lengths[:, None] - 1  # (B, W)
+    potentials = potentials + torch.where(first[:, None], start, 0) + torch.where(last[:, :, None], end, 0)
+    return Lattice(potentials, scores, lengths, columns)
+
+
+def log_forward(lattice: Lattice) -> Tensor:
+    """log sum of exp(score) over the paths up to each word that end in each tag: (B, W, C)."""
+    potentials, scores, lengths, _ = lattice
+    steps = [potentials[:, 0]]  # (B, C)
+    for k in range(1, potentials.size(1)):
+        step = (steps[-1][:, :, None] + scores).logsumexp(1) + potentials[:, k]  # (B, C)
+        steps.append(torch.where((k < lengths)[:, None], step, steps[-1]))
+    return torch.stack(steps, 1)
+
+
+def log_backward(lattice: Lattice) -> Tensor:
+    """log sum of exp(score) over what may follow each tag of each word: (B, W, C), 0 from the last word on."""
+    potentials, scores, lengths, _ = lattice
+    W = potentials.size(1)
+    steps = [torch.zeros_like(potentials[:, 0])]  # (B, C)
+    for k in range(W - 2, -1, -1):
+        follow = (scores + (potentials[:, k + 1] + steps[-1])[:, None, :]).logsumexp(2)  # (B, C)
+        steps.append(torch.where((k < lengths - 1)[:, None], follow, steps[-1]))
+    return torch.stack(steps[::-1], 1)
+
+
+def log_partition(lattice: Lattice, alpha: Tensor) -> Tensor:
+    """The log-partition (B,), 0 for rows without words, from `log_forward`."""
+    return torch.where(lattice.lengths > 0, alpha[:, -1].logsumexp(1), 0)
+
+
+def log_pairs(lattice: Lattice, alpha: Tensor, beta: Tensor) -> Tensor:
+    """log P(tag k is i, tag k + 1 is j): (B, W - 1, C, C), -inf where there is no word k + 1."""
+    arriving = lattice.potentials[:, 1:] + beta[:, 1:]  # (B, W - 1, C)
+    total = log_partition(lattice, alpha)[:, None, None, None]
+    pairs = alpha[:, :-1, :, None] + lattice.scores + arriving[:, :, None, :] - total  # (B, W - 1, C, C)
+    return pairs.masked_fill(~lattice.present()[:, 1:, None, None], NEGATIVE_INFINITY)
+
+
+def _expand(tensor: Tensor, like: Tensor) -> Tensor:
+    """Give a (B, W) tensor as many dimensions as `like`."""
+    return tensor.reshape(*tensor.shape, *[1] * (like.dim() - 2))

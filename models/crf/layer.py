@@ -1,0 +1,378 @@
+"""The CRF layer: a `torchcrf.CRF` (package pytorch-crf) that is fast, complete and knows which tags may follow."""
+
+import itertools
+from typing import NamedTuple, overload
+
+import torch
+import torchcrf
+from torch import Tensor
+
+from models.crf import posterior
+from models.crf.backend import NO_PATH, SCALED, Chains, backend_for, raise_for_rows
+from models.crf.lattice import Lattice, lattice_of, log_backward, log_forward, log_pairs
+from models.crf.nbest import nbest_paths
+from models.crf.ops import chain_value, marginals
+
+PADDING = -100  # the tag of a masked word, as in torch.nn.functional.cross_entropy
+
+
+class Paths(NamedTuple):
+    """Tag sequences as tensors, without lists on the host."""
+
+    tags: Tensor  # (B, W), with nbest (B, W, nbest), PADDING where masked
+    scores: Tensor  # (B,), with nbest (B, nbest), -inf where there are fewer paths; log P = score - log_partition
+
+
+class CRF(torchcrf.CRF):  # type: ignore[misc]
+    """Linear-chain conditional random field (Lafferty, McCallum and Pereira 2001).
+
+    Parameters, state dict, signatures, reductions and errors are those of pytorch-crf 0.7.2. Beyond it, a masked word
+    does not exist for the chain wherever the mask has its holes, and a row without words counts zero.
+
+    Shapes are given as (B, W, C): B rows, W words, C tags; if not `batch_first`, the first two change places.
+    Scores in half precision are computed in float32, also inside autocast; float64 stays float64.
+
+    Args:
+        num_tags: C.
+        batch_first: whether tensors come as (B, W, ...) and not as (W, B, ...).
+        legal: (C + 2, C + 2) bool, see `set_legal`.
+
+    Raises:
+        ValueError: `num_tags` is not positive, or `legal` has another shape or type.
+    """
+
+    def __init__(self, num_tags: int, batch_first: bool = False, legal: Tensor | None = None) -> None:
+        super().__init__(num_tags, batch_first)
+        self.legal: Tensor | None
+        self.register_buffer("legal", None, persistent=False)
+        self._deferred_legal: Tensor | None = None
+        self.set_legal(legal)
+
+    def set_legal(self, legal: Tensor | None) -> None:
+        """Allow only some transitions from now on; None allows all.
+
+        An illegal path has probability zero: it counts in no sum and is never decoded. The parameters stay as they are.
+
+        Args:
+            legal: (C + 2, C + 2) bool: [i, j] tells whether tag j may follow tag i; row C is the start of a
+                sequence, column C + 1 its end.
+
+        The matrix is no part of the state dict. While the layer is on the meta device, where transformers builds what
+        it then loads, the matrix is kept aside and used once the parameters exist. One that was itself made there has
+        no values: set it again after loading, otherwise the first use raises RuntimeError.
+
+        Raises:
+            ValueError: `legal` has another shape or type.
+        """
+        size = self.num_tags + 2
+        self._deferred_legal = None
+        if legal is None:
+            self.legal = None
+        elif legal.shape != (size, size) or legal.dtype != torch.bool:
+            raise ValueError(
+                f"legal must be a bool tensor of shape ({size}, {size}), got {legal.dtype} of {tuple(legal.shape)}"
+            )
+        elif legal.is_meta or self.transitions.is_meta:
+            self.legal, self._deferred_legal = None, legal
+        else:
+            self.legal = legal.detach().to(self.transitions.device, copy=True).contiguous()
+
+    def forward(
+        self,
+        emissions: Tensor,
+        tags: Tensor | None = None,
+        mask: Tensor | None = None,
+        reduction: str = "sum",
+        allowed: Tensor | None = None,
+    ) -> Tensor:
+        """The log-likelihood of tag sequences, or of sets of them.
+
+        Args:
+            emissions: (B, W, C) scores.
+            tags: (B, W) the tags; those of masked words are not read.
+            mask: (B, W), not zero where there is a word; all of them if None.
+            reduction: none | sum | mean | token_mean: per row, over rows, averaged over rows, or over words.
+            allowed: (B, W, C) bool, instead of `tags`: the tags that each word may have. The result is then the
+                log-probability that all words have such tags (Tsuboi et al. 2008); a word with all tags allowed is
+                an unlabelled word.
+
+        Returns:
+            (B,) for reduction none, else (). -inf, and without a gradient, for tags of an illegal path.
+
+        Raises:
+            ValueError: shapes do not fit, the reduction is unknown, a row has no legal path or a tag that does not
+                exist. On a GPU, where looking would stop the stream, the last two raise at a later call.
+        """
+        self._validate(emissions, tags=tags, mask=mask)
+        if reduction not in ("none", "sum", "mean", "token_mean"):
+            raise ValueError(f"invalid reduction: {reduction}")
+        if (tags is None) == (allowed is None):
+            raise ValueError("expected either tags or allowed")
+        chains = self._chains(emissions, mask)
+        if allowed is None:
+            assert tags is not None
+            llh = chain_value(chains, self._rows_first(tags).long())  # (B,)
+        else:
+            free = chain_value(chains)  # (B,)
+            llh = chain_value(chains._replace(allowed=self._allowed(emissions, allowed))) - free  # (B,)
+        if reduction == "none":
+            return llh
+        if reduction == "sum":
+            return llh.sum()
+        if reduction == "mean":
+            return llh.mean()
+        B, W, _ = chains.emissions.shape
+        words = llh.new_tensor(B * W) if chains.mask is None else chains.mask.sum()
+        return llh.sum() / words.clamp(min=1)
+
+    @overload
+    def decode(
+        self, emissions: Tensor, mask: Tensor | None = None, nbest: None = None, allowed: Tensor | None = None
+    ) -> list[list[int]]: ...
+
+    @overload
+    def decode(
+        self, emissions: Tensor, mask: Tensor | None = None, *, nbest: int, allowed: Tensor | None = None
+    ) -> list[list[tuple[list[int], float]]]: ...
+
+    def decode(
+        self,
+        emissions: Tensor,
+        mask: Tensor | None = None,
+        nbest: int | None = None,
+        allowed: Tensor | None = None,
+    ) -> list[list[int]] | list[list[tuple[list[int], float]]]:
+        """The best tag sequence of each row, as lists of its words' tags.
+
+        Args:
+            emissions, mask, allowed: as for `forward`; `allowed` restricts the tags of words.
+            nbest: how many sequences of each row to return, best first, each with its score; fewer if there are not
+                so many.
+
+        Returns:
+            For each row a list of tags; with `nbest` a list of (tags, score).
+
+        Raises:
+            ValueError: shapes do not fit, `nbest` is not positive, or a row has no legal path.
+        """
+        tags, scores, present = self._search(emissions, mask, nbest, allowed)
+        counts = present.sum(1).tolist()
+        if nbest is None:
+            return _split(tags[present].tolist(), counts)
+        ranked = [_split(tags[:, :, rank][present].tolist(), counts) for rank in range(nbest)]
+        return [
+            [(ranked[rank][row], score) for rank, score in enumerate(row_scores) if score > float("-inf")]
+            for row, row_scores in enumerate(scores.tolist())
+        ]
+
+    def best_paths(
+        self,
+        emissions: Tensor,
+        mask: Tensor | None = None,
+        nbest: int | None = None,
+        allowed: Tensor | None = None,
+    ) -> Paths:
+        """As `decode`, as tensors that stay on their device."""
+        tags, scores, _ = self._search(emissions, mask, nbest, allowed)
+        return Paths(self._turned(tags), scores)
+
+    @torch.no_grad()
+    def _search(
+        self, emissions: Tensor, mask: Tensor | None, nbest: int | None, allowed: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The best paths (B, W) or (B, W, nbest), their scores, and which words exist (B, W)."""
+        if nbest is not None and nbest < 1:
+            raise ValueError(f"nbest must be positive, got {nbest}")
+        self._validate(emissions, mask=mask)
+        chains = self._chains(emissions, mask, allowed)
+        B, W, C = chains.emissions.shape
+        present = chains.emissions.new_ones((B, W), dtype=torch.bool) if chains.mask is None else chains.mask
+        if nbest is None:
+            return *backend_for(chains.emissions.device, C).decode(chains, PADDING), present
+        lattice = self._lattice(chains)
+        tags, scores = nbest_paths(lattice, nbest)
+        empty = (lattice.lengths == 0)[:, None]  # (B, 1)
+        raise_for_rows(torch.where(empty[:, 0] | (scores[:, 0] > float("-inf")), SCALED, NO_PATH))
+        first = torch.arange(nbest, device=scores.device) == 0  # (nbest,): a row without words has one path, of score 0
+        scores = torch.where(empty, torch.where(first, 0.0, float("-inf")), scores)
+        return lattice.at_columns(tags, PADDING), scores.to(chains.emissions.dtype), present
+
+    def marginals(
+        self,
+        emissions: Tensor,
+        mask: Tensor | None = None,
+        pairwise: bool = False,
+        allowed: Tensor | None = None,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """P(tag) of each word, (B, W, C), 0 where masked. Not differentiable.
+
+        With `pairwise` also P(tag i, next word's tag j), (B, W, C, C), found at the first of the two words and 0 at
+        the last one and where masked.
+
+        Args:
+            emissions, mask, allowed: as for `forward`; with `allowed` the probabilities are conditional on it.
+
+        Raises:
+            ValueError: shapes do not fit, or a row has no legal path.
+        """
+        self._validate(emissions, mask=mask)
+        chains = self._chains(emissions, mask, allowed)
+        unary = self._turned(marginals(chains))
+        if not pairwise:
+            return unary
+        with torch.no_grad():
+            lattice = self._lattice(chains)
+            pairs = log_pairs(lattice, log_forward(lattice), log_backward(lattice)).exp()  # (B, W - 1, C, C)
+            pairs = torch.nn.functional.pad(pairs, (0, 0, 0, 0, 0, 1))  # (B, W, C, C)
+            return unary, self._turned(lattice.at_columns(pairs, 0).to(unary.dtype))
+
+    def log_partition(self, emissions: Tensor, mask: Tensor | None = None, allowed: Tensor | None = None) -> Tensor:
+        """log sum of exp(score) over all legal paths: (B,), 0 for a row without words. Differentiable.
+
+        Raises:
+            ValueError: shapes do not fit, or a row has no legal path.
+        """
+        self._validate(emissions, mask=mask)
+        return chain_value(self._chains(emissions, mask, allowed))
+
+    @torch.no_grad()
+    def entropy(self, emissions: Tensor, mask: Tensor | None = None, allowed: Tensor | None = None) -> Tensor:
+        """The entropy of the distribution over paths, in nats: (B,). Not differentiable.
+
+        Raises:
+            ValueError: shapes do not fit, or a row has no legal path.
+        """
+        self._validate(emissions, mask=mask)
+        chains = self._chains(emissions, mask, allowed)
+        return posterior.entropy(self._lattice(chains)).to(chains.emissions.dtype)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        emissions: Tensor,
+        mask: Tensor | None = None,
+        n: int = 1,
+        generator: torch.Generator | None = None,
+        allowed: Tensor | None = None,
+    ) -> Tensor:
+        """Independent tag sequences from the distribution over paths: (n, B, W), PADDING where masked.
+
+        Raises:
+            ValueError: shapes do not fit, or a row has no legal path.
+        """
+        self._validate(emissions, mask=mask)
+        lattice = self._lattice(self._chains(emissions, mask, allowed))
+        tags = posterior.sample(lattice, n, generator)  # (n, B, W)
+        return torch.stack([self._turned(lattice.at_columns(drawn, PADDING)) for drawn in tags])
+
+    @torch.no_grad()
+    def span_confidence(
+        self,
+        emissions: Tensor,
+        mask: Tensor | None,
+        spans: Tensor,
+        inside: Tensor,
+        before: Tensor | None = None,
+        after: Tensor | None = None,
+    ) -> Tensor:
+        """The probability that words of a span have certain tags, and its neighbours too: (N,), exact.
+
+        It is the share of all paths that pass there, not a product over words. That exactly this entity is in the tag
+        sequence means that the words have its tags and that no neighbour extends it: so `inside` holds, in the scheme
+        BIO, B-X for the first word and I-X for the others, and `after` holds all tags but I-X.
+
+        Args:
+            emissions, mask: as for `forward`.
+            spans: (N, 3) row, first and last column of each span; neither of the two columns may be masked.
+            inside: (N, L, C) bool, the tags that the k-th word of the span may have; L is the length of the longest.
+            before: (N, C) bool, the tags that the word before the span may have, if there is one; all if None.
+            after: (N, C) bool, likewise for the word after.
+
+        Raises:
+            ValueError: shapes do not fit, a span does not lie in its row's words, or a row has no legal path.
+        """
+        self._validate(emissions, mask=mask)
+        chains = self._chains(emissions, mask)
+        B, W, C = chains.emissions.shape
+        N, L = inside.shape[:2]
+        everything = inside.new_ones(N, C)
+        before, after = everything if before is None else before, everything if after is None else after
+        for name, tensor, shape in (
+            ("spans", spans, (N, 3)),
+            ("inside", inside, (N, L, C)),
+            ("before", before, (N, C)),
+            ("after", after, (N, C)),
+        ):
+            if tensor.shape != shape:
+                raise ValueError(f"{name} must have shape {shape}, got {tuple(tensor.shape)}")
+        if N == 0:
+            return chains.emissions.new_zeros(0)
+        lattice = self._lattice(chains)
+        rows, columns = spans[:, 0], spans[:, 1:]
+        if not bool(((rows >= 0) & (rows < B) & (columns >= 0).all(1) & (columns < W).all(1)).all()):
+            raise ValueError(f"spans must lie in a batch of {B} rows of {W} words")
+        places = lattice.columns.argsort(1)[rows].gather(1, columns)  # (N, 2) the inverse of the permutation
+        length = places[:, 1] - places[:, 0] + 1  # (N,)
+        if not bool(((places < lattice.lengths[rows, None]).all(1) & (length >= 1) & (length <= L)).all()):
+            raise ValueError(f"a span begins or ends at a masked word, or has not 1 to {L} words")
+        probability = posterior.span_probability(lattice, rows, places[:, 0], places[:, 1], before, inside, after)
+        return probability.to(chains.emissions.dtype)
+
+    def _chains(self, emissions: Tensor, mask: Tensor | None, allowed: Tensor | None = None) -> Chains:
+        """What the backends compute on: rows first, one floating-point type, the mask bool."""
+        if self._deferred_legal is not None:
+            if self._deferred_legal.is_meta:
+                raise RuntimeError("the legal transitions were made on the meta device: call set_legal again")
+            self.set_legal(self._deferred_legal)
+        dtype = torch.promote_types(emissions.dtype, self.transitions.dtype)
+        if dtype != torch.float64:
+            dtype = torch.float32
+        if mask is not None:
+            mask = self._rows_first(mask)
+            mask = mask if mask.dtype == torch.bool else mask != 0
+        return Chains(
+            self._rows_first(emissions).to(dtype),
+            self.start_transitions.to(dtype),
+            self.end_transitions.to(dtype),
+            self.transitions.to(dtype),
+            mask,
+            self.legal,
+            None if allowed is None else self._allowed(emissions, allowed),
+        )
+
+    def _lattice(self, chains: Chains) -> Lattice:
+        """The lattice in double precision, where the device has it; every row has a legal path."""
+        exact = torch.float32 if chains.emissions.device.type == "mps" else torch.float64
+        return lattice_of(chains, exact)
+
+    def _allowed(self, emissions: Tensor, allowed: Tensor) -> Tensor:
+        if allowed.shape != emissions.shape or allowed.dtype != torch.bool:
+            raise ValueError(
+                f"allowed must be a bool tensor of shape {tuple(emissions.shape)}, "
+                f"got {allowed.dtype} of {tuple(allowed.shape)}"
+            )
+        return self._rows_first(allowed).contiguous()
+
+    def _rows_first(self, tensor: Tensor) -> Tensor:
+        return tensor if self.batch_first else tensor.transpose(0, 1)
+
+    _turned = _rows_first  # the same exchange gives results the order of their arguments
+
+    def _validate(self, emissions: Tensor, tags: Tensor | None = None, mask: Tensor | None = None) -> None:
+        """As pytorch-crf, but without looking at the mask's values: any mask is right."""
+        if emissions.dim() != 3:
+            raise ValueError(f"emissions must have dimension of 3, got {emissions.dim()}")
+        if emissions.size(2) != self.num_tags:
+            raise ValueError(f"expected last dimension of emissions is {self.num_tags}, got {emissions.size(2)}")
+        for name, tensor in (("tags", tags), ("mask", mask)):
+            if tensor is not None and emissions.shape[:2] != tensor.shape:
+                raise ValueError(
+                    f"the first two dimensions of emissions and {name} must match, "
+                    f"got {tuple(emissions.shape[:2])} and {tuple(tensor.shape)}"
+                )
+
+
+def _split(flat: list[int], counts: list[int]) -> list[list[int]]:
+    """Cut a list into pieces of given lengths."""
+    ends = list(itertools.accumulate(counts))
+    return [flat[end - count : end] for end, count in zip(ends, counts, strict=True)]

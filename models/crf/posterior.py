@@ -1,0 +1,83 @@
+"""What else the distribution over paths tells: its entropy, samples of it, and how probable a span is."""
+
+import torch
+from torch import Tensor
+
+from models.crf.lattice import NEGATIVE_INFINITY, Lattice, log_backward, log_forward, log_partition
+
+
+def entropy(lattice: Lattice) -> Tensor:
+    """The entropy of the distribution over paths, in nats: (B,).
+
+    One sweep carries, for each tag, the entropy of the paths that end in it (Hernando, Crespi and Cybenko 2005).
+    """
+    alpha = log_forward(lattice)  # (B, W, C)
+    carried = torch.zeros_like(alpha[:, 0])  # (B, C)
+    for k in range(1, alpha.size(1)):
+        before = _normalised(alpha[:, k - 1, :, None] + lattice.scores, 1)  # (B, C, C) P(i before | j here)
+        step = (torch.special.entr(before) + before * carried[:, :, None]).sum(1)  # (B, C)
+        carried = torch.where((k < lattice.lengths)[:, None], step, carried)
+    last = _normalised(alpha[:, -1], 1)  # (B, C)
+    total = (torch.special.entr(last) + last * carried).sum(1)
+    return torch.where(lattice.lengths > 0, total, 0)
+
+
+def sample(lattice: Lattice, n: int, generator: torch.Generator | None) -> Tensor:
+    """n independent paths of each row: (n, B, W). Filter forward, then draw backward."""
+    alpha = log_forward(lattice)  # (B, W, C)
+    B, W, C = alpha.shape
+    into = lattice.scores.T  # (C, C) row j: transitions into tag j
+
+    def draw(logits: Tensor) -> Tensor:
+        uniform = torch.rand(n, B, C, dtype=alpha.dtype, device=alpha.device, generator=generator)
+        return (logits - (-uniform.log()).log()).argmax(2)  # (n, B): the maximum of Gumbel-perturbed scores
+
+    tag = draw(alpha[:, -1].expand(n, B, C))
+    path = [tag]
+    for k in range(W - 2, -1, -1):
+        drawn = draw(alpha[:, k] + into[tag])  # (n, B)
+        tag = torch.where(k < lattice.lengths - 1, drawn, tag)
+        path.append(tag)
+    return torch.stack(path[::-1], 2)
+
+
+def span_probability(
+    lattice: Lattice, rows: Tensor, first: Tensor, last: Tensor, before: Tensor, inside: Tensor, after: Tensor
+) -> Tensor:
+    """P(the words `first` to `last` of `rows` have tags `inside`, their neighbours tags `before` and `after`): (N,).
+
+    Args:
+        lattice: B rows.
+        rows, first, last: (N,) row and places of each span, places counted in words that are not masked.
+        before: (N, C) bool, tags that the word before the span may have, if there is one.
+        inside: (N, L, C) bool, tags that each word of the span may have; L at least the length of the longest span.
+        after: (N, C) bool, tags that the word after the span may have, if there is one.
+    """
+    alpha, beta = log_forward(lattice), log_backward(lattice)  # (B, W, C)
+    total = log_partition(lattice, alpha)[rows]  # (N,)
+    potentials = lattice.potentials[rows]  # (N, W, C)
+    L = inside.size(1)
+
+    def at(values: Tensor, place: Tensor) -> Tensor:
+        place = place.clamp(0, values.size(1) - 1)[:, None, None].expand(-1, 1, values.size(2))
+        return values.gather(1, place)[:, 0]  # (N, C)
+
+    def step(state: Tensor, place: Tensor, tags: Tensor) -> Tensor:
+        arrived = (state[:, :, None] + lattice.scores).logsumexp(1) + at(potentials, place)  # (N, C)
+        return arrived.masked_fill(~tags, NEGATIVE_INFINITY)
+
+    entering = at(alpha[rows], first - 1).masked_fill(~before, NEGATIVE_INFINITY)  # (N, C)
+    opening = at(potentials, first).masked_fill(~inside[:, 0], NEGATIVE_INFINITY)  # (N, C)
+    state = torch.where((first > 0)[:, None], step(entering, first, inside[:, 0]), opening)
+    for k in range(1, L):
+        state = torch.where((first + k <= last)[:, None], step(state, first + k, inside[:, k]), state)
+    has_next = (last + 1 < lattice.lengths[rows])[:, None]  # (N, 1)
+    state = torch.where(has_next, step(state, last + 1, after) + at(beta[rows], last + 1), state)
+    return (state.logsumexp(1) - total).exp().clamp(max=1)
+
+
+def _normalised(logits: Tensor, dim: int) -> Tensor:
+    """exp(logits) divided by their sum, 0 where all of them are -inf."""
+    top = logits.amax(dim, keepdim=True)
+    weights = (logits - torch.where(top == NEGATIVE_INFINITY, 0, top)).exp()
+    return weights / weights.sum(dim, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)

@@ -1,0 +1,226 @@
+"""The backend for any device that torch knows: a loop over words, a few operators a step, no autograd graph.
+
+Scaled probability space as in the CPU kernels (`cpu/scaled.py`), and log space for rows where a number might vanish.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from models.crf.backend import (
+    LOG_SPACE,
+    NO_GRADIENT,
+    NO_PATH,
+    NO_SUCH_TAG,
+    SCALED,
+    Chains,
+    Forward,
+    Gradients,
+    raise_for_rows,
+)
+from models.crf.lattice import Lattice, lattice_of, log_backward, log_forward, log_pairs, log_partition
+
+
+class TorchBackend:
+    """See `Backend`."""
+
+    def state_width(self, num_tags: int) -> int:
+        return num_tags
+
+    def forward(self, chains: Chains, tags: Tensor | None) -> Forward:
+        B, W, C = chains.emissions.shape
+        emissions = chains.emissions
+        if B == 0 or W == 0:
+            mode = torch.full((B,), NO_GRADIENT, dtype=torch.uint8, device=emissions.device)
+            return Forward(emissions.new_zeros(B), emissions.new_empty(B, W, C), mode)
+        lattice = lattice_of(chains, emissions.dtype)
+        value, alpha = _scaled_forward(lattice)  # (B,), (B, W, C)
+
+        vanishing = value.isnan()  # (B,)
+        if vanishing.any():
+            exact = lattice_of(_select(chains, vanishing), _double(emissions.device))
+            value = value.masked_scatter(vanishing, log_partition(exact, log_forward(exact)))
+        mode = torch.where(vanishing, LOG_SPACE, SCALED)  # (B,)
+        mode = mode.masked_fill(value == -math.inf, NO_PATH)
+        if tags is not None:
+            path, known = _path_score(lattice, tags)  # (B,), (B,)
+            value = path - value  # (B,)
+            mode = mode.masked_fill((value == -math.inf) & (mode != NO_PATH), NO_GRADIENT)
+            mode = mode.masked_fill(~known, NO_SUCH_TAG)
+        empty = lattice.lengths == 0  # (B,)
+        mode = mode.masked_fill(empty, NO_GRADIENT).to(torch.uint8)
+        raise_for_rows(mode)
+        return Forward(value.masked_fill(empty, 0).to(emissions.dtype), alpha, mode)
+
+    def backward(self, grad: Tensor, chains: Chains, tags: Tensor | None, forward: Forward) -> Gradients:
+        _, W, C = chains.emissions.shape
+        gradients = Gradients(*(torch.zeros_like(scores) for scores in chains[:4]))
+        if forward.mode.numel() == 0 or W == 0:
+            return gradients
+        weight = torch.where(forward.mode == NO_GRADIENT, 0, grad)  # (B,)
+        sign = 1 if tags is None else -1
+        lattice = lattice_of(chains, chains.emissions.dtype)
+        unary, pairs = _scaled_backward(lattice, forward.alpha, weight * (forward.mode == SCALED))
+        vanishing = forward.mode == LOG_SPACE  # (B,)
+        if vanishing.any():
+            exact = lattice_of(_select(chains, vanishing), _double(grad.device))
+            exact_unary, exact_pairs = _log_marginals(exact, weight[vanishing])
+            unary[vanishing] = exact_unary.to(unary.dtype)
+            pairs = pairs + exact_pairs
+        unary, pairs = sign * unary, sign * pairs
+        if tags is not None:
+            path_unary, path_pairs = _path_counts(lattice, tags, weight)
+            unary, pairs = unary + path_unary, pairs + path_pairs
+        last = (lattice.lengths - 1).clamp(min=0)[:, None, None].expand(-1, 1, C)  # (B, 1, C)
+        present = lattice.present()[:, :, None]  # (B, W, 1)
+        unary = torch.where(present, unary, 0)  # (B, W, C)
+        return Gradients(
+            emissions=gradients.emissions.copy_(lattice.at_columns(unary, 0)),
+            start=unary[:, 0].sum(0),
+            end=unary.gather(1, last).sum((0, 1)),
+            transitions=pairs.to(unary.dtype),
+        )
+
+    def decode(self, chains: Chains, padding: int) -> tuple[Tensor, Tensor]:
+        B, W, _ = chains.emissions.shape
+        if B == 0 or W == 0:
+            return chains.emissions.new_full((B, W), padding, dtype=torch.long), chains.emissions.new_zeros(B)
+        lattice = lattice_of(chains, chains.emissions.dtype)
+        path, score = _viterbi(lattice)
+        empty = lattice.lengths == 0  # (B,)
+        raise_for_rows(torch.where((score == -math.inf) & ~empty, NO_PATH, SCALED))
+        return lattice.at_columns(path, padding), score.masked_fill(empty, 0)
+
+
+def _double(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def _select(chains: Chains, rows: Tensor) -> Chains:
+    mask, allowed = chains.mask, chains.allowed
+    return chains._replace(
+        emissions=chains.emissions[rows],
+        mask=None if mask is None else mask[rows],
+        allowed=None if allowed is None else allowed[rows],
+    )
+
+
+def _weights(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """exp(scores - top), and top."""
+    top = scores.amax()
+    top = torch.where(top == -math.inf, 0, top)
+    return (scores - top).exp(), top
+
+
+def _factors(lattice: Lattice) -> tuple[Tensor, Tensor]:
+    """exp(potentials - top) (B, W, C), and top (B, W, 1), one of each word."""
+    top = lattice.potentials.amax(2, keepdim=True)
+    return (lattice.potentials - torch.where(top == -math.inf, 0, top)).exp(), top
+
+
+def _scaled_forward(lattice: Lattice) -> tuple[Tensor, Tensor]:
+    """The log-partition (B,), NaN where a number might have vanished, and the forward variables (B, W, C)."""
+    weights, top_score = _weights(lattice.scores)
+    factors, tops = _factors(lattice)
+    before = [torch.ones_like(factors[:, 0])]  # sums over the paths that arrive: W times (B, C)
+    masses = []  # W times (B, 1)
+    for k in range(factors.size(1)):
+        after = before[-1] * factors[:, k]  # (B, C)
+        masses.append(after.sum(1, keepdim=True))
+        before.append((after / masses[-1]) @ weights)
+    arriving, mass = torch.stack(before[:-1], 1), torch.stack(masses, 1)  # (B, W, C), (B, W, 1)
+    alpha = arriving * factors / mass  # (B, W, C)
+
+    present = lattice.present()  # (B, W)
+    smallest = math.sqrt(torch.finfo(alpha.dtype).tiny)
+    vanishing = (arriving > 0) & (lattice.potentials > -math.inf) & ~(alpha >= smallest)  # (B, W, C)
+    vanishing = vanishing.any(2) | ~(mass[:, :, 0] >= 8 * smallest)  # (B, W)
+    vanishing_weights = ((lattice.scores > -math.inf) & ~(weights >= smallest)).any()
+    doubtful = (vanishing & present).any(1) | vanishing_weights  # (B,)
+
+    exact = _double(alpha.device)
+    steps = torch.where(present, tops[:, :, 0].to(exact) + mass[:, :, 0].to(exact).log(), 0)  # (B, W)
+    value = steps.sum(1) + (lattice.lengths - 1) * top_score.to(exact)  # (B,)
+    value = value.masked_fill(doubtful & (lattice.lengths > 0), math.nan)
+    return value, alpha
+
+
+def _scaled_backward(lattice: Lattice, alpha: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The marginals (B, W, C), and the sums over rows of the pairwise ones (C, C), rows weighted by `weight` (B,)."""
+    W = alpha.size(1)
+    weights, _ = _weights(lattice.scores)
+    factors, _ = _factors(lattice)
+    reached = alpha > 0  # (B, W, C)
+    is_last = torch.arange(W, device=alpha.device) == lattice.lengths[:, None] - 1  # (B, W)
+    beta = reached[:, -1] / alpha[:, -1].sum(1, keepdim=True)  # (B, C), such that alpha . beta = 1
+    betas, leaving = [beta], []
+    for k in range(W - 2, -1, -1):
+        leave = factors[:, k + 1] * beta  # (B, C)
+        beta = torch.where(is_last[:, k, None], 1, leave @ weights.T) * reached[:, k]  # (B, C)
+        scale = 1 / (alpha[:, k] * beta).sum(1, keepdim=True)  # (B, 1)
+        beta = beta * scale
+        betas.append(beta)
+        leaving.append(leave * scale)
+    present = lattice.present() & (weight != 0)[:, None]  # (B, W)
+    unary = torch.where(present[:, :, None], alpha * torch.stack(betas[::-1], 1) * weight[:, None, None], 0)
+    if W == 1:
+        return unary, torch.zeros_like(weights, dtype=_double(alpha.device))
+    left = torch.where(present[:, 1:, None], alpha[:, :-1] * weight[:, None, None], 0)  # (B, W - 1, C)
+    right = torch.where(present[:, 1:, None], torch.stack(leaving[::-1], 1), 0)  # (B, W - 1, C)
+    exact = _double(alpha.device)  # a long document adds up many small terms
+    return unary, left.flatten(0, 1).T.to(exact) @ right.flatten(0, 1).to(exact) * weights
+
+
+def _log_marginals(lattice: Lattice, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """As `_scaled_backward`, in log space."""
+    alpha, beta = log_forward(lattice), log_backward(lattice)  # (B, W, C)
+    total = log_partition(lattice, alpha)  # (B,)
+    unary = (alpha + beta - total[:, None, None]).exp() * weight[:, None, None]  # (B, W, C)
+    pairs = log_pairs(lattice, alpha, beta).exp() * weight[:, None, None, None]  # (B, W - 1, C, C)
+    return unary, pairs.sum((0, 1))
+
+
+def _words_tags(lattice: Lattice, tags: Tensor) -> tuple[Tensor, Tensor]:
+    """The tags of the words of each row (B, W), 0 where there is no word, and whether all of a row's exist (B,)."""
+    tags = tags.gather(1, lattice.columns)  # (B, W)
+    exists = (tags >= 0) & (tags < lattice.potentials.size(2))
+    present = lattice.present()
+    return torch.where(present & exists, tags, 0), (exists | ~present).all(1)
+
+
+def _path_score(lattice: Lattice, tags: Tensor) -> tuple[Tensor, Tensor]:
+    """The score of given tags (B,), and whether they all exist (B,)."""
+    tags, known = _words_tags(lattice, tags)  # (B, W), (B,)
+    present = lattice.present()
+    exact = _double(tags.device)
+    unary = lattice.potentials.gather(2, tags[:, :, None])[:, :, 0].to(exact)  # (B, W)
+    pairs = lattice.scores[tags[:, :-1], tags[:, 1:]].to(exact)  # (B, W - 1)
+    score = torch.where(present, unary, 0).sum(1) + torch.where(present[:, 1:], pairs, 0).sum(1)
+    return score, known
+
+
+def _path_counts(lattice: Lattice, tags: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradient of the weighted path scores: of potentials (B, W, C) and transitions (C, C)."""
+    C = lattice.potentials.size(2)
+    tags, _ = _words_tags(lattice, tags)  # (B, W)
+    chosen = torch.nn.functional.one_hot(tags, C).to(weight.dtype) * lattice.present()[:, :, None]  # (B, W, C)
+    weighted = chosen * weight[:, None, None]
+    return weighted, weighted[:, :-1].flatten(0, 1).T @ chosen[:, 1:].flatten(0, 1)
+
+
+def _viterbi(lattice: Lattice) -> tuple[Tensor, Tensor]:
+    """The best paths (B, W) and their scores (B,); no back-pointers, the way back looks for the maximum again."""
+    potentials, scores, lengths, _ = lattice
+    W = potentials.size(1)
+    best = [potentials[:, 0]]  # W times (B, C)
+    for k in range(1, W):
+        step = (best[-1][:, :, None] + scores).amax(1) + potentials[:, k]  # (B, C)
+        best.append(torch.where((k < lengths)[:, None], step, best[-1]))
+    score, tag = best[-1].max(1)  # (B,)
+    path = [tag]
+    into = scores.T  # (C, C) row j: transitions into tag j
+    for k in range(W - 2, -1, -1):
+        tag = torch.where(k < lengths - 1, (best[k] + into[tag]).argmax(1), tag)  # (B,)
+        path.append(tag)
+    return torch.stack(path[::-1], 1), score

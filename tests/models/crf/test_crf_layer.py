@@ -1,0 +1,175 @@
+"""The layer as a module: legal transitions, errors, devices, compilers, and what it imports."""
+
+import copy
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from models.crf import CRF
+from models.crf.backend import use_backend
+from tests.models.crf.problems import BACKENDS
+
+
+def bio(types: int) -> torch.Tensor:
+    """Legal transitions of the scheme BIO: O is tag 0, B-k is 2 k + 1, I-k is 2 k + 2."""
+    C = 2 * types + 1
+    legal = torch.ones(C + 2, C + 2, dtype=torch.bool)
+    for inside in range(2, C, 2):
+        legal[:, inside] = False
+        legal[[inside - 1, inside], inside] = True
+    return legal
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_illegal_paths_are_impossible(backend: str) -> None:
+    torch.manual_seed(0)
+    crf = CRF(5, batch_first=True, legal=bio(2))
+    emissions = torch.randn(8, 12, 5) * 3
+    emissions[:, :, 2] += 500  # the emissions want nothing but I-0
+    tags = torch.zeros(8, 12, dtype=torch.long)
+    tags[3, 4] = 2
+    with use_backend(backend):
+        llh = crf(emissions.requires_grad_(), tags, reduction="none")
+        assert llh.isneginf().nonzero().flatten().tolist() == [3]
+        llh.sum().backward()
+        assert emissions.grad is not None
+        assert not emissions.grad[3].any()
+        assert emissions.grad.isfinite().all()
+        legal = bio(2)
+        illegal = ~legal[:5, :5]
+        assert crf.transitions.grad is not None
+        assert not crf.transitions.grad[illegal].any()
+        for path in crf.decode(emissions):
+            assert legal[5, path[0]]
+            assert all(legal[i, j] for i, j in zip(path, path[1:], strict=False))
+        crf.set_legal(None)
+        assert crf(emissions, tags, reduction="none").isfinite().all()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_rows_without_a_legal_path_are_named(backend: str) -> None:
+    legal = bio(1)
+    legal[0, 0] = False
+    crf = CRF(3, batch_first=True, legal=legal)
+    emissions = torch.zeros(4, 3, 3)
+    emissions[1, 1, 1:] = emissions[3, 2, :] = -torch.inf
+    emissions[1, 0, 1:] = -torch.inf
+    tags = torch.ones(4, 3, dtype=torch.long)
+    with use_backend(backend):
+        for call in (lambda: crf(emissions, tags), lambda: crf.decode(emissions), lambda: crf.marginals(emissions)):
+            with pytest.raises(ValueError, match="no legal path in rows 1, 3 of the batch"):
+                call()
+        with pytest.raises(ValueError, match="no legal path in rows 1, 3"):
+            crf.decode(emissions, nbest=2)
+        tags[2, 1] = 7
+        with pytest.raises(ValueError, match="a tag that does not exist in row 2"):
+            crf(torch.zeros(4, 3, 3), tags)
+
+
+def test_arguments_are_checked() -> None:
+    crf = CRF(3, batch_first=True)
+    with pytest.raises(ValueError, match=r"legal must be a bool tensor of shape \(5, 5\), got torch.bool of \(3, 3\)"):
+        crf.set_legal(torch.ones(3, 3, dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"got torch.float32"):
+        CRF(3, legal=torch.ones(5, 5))
+    emissions, tags = torch.zeros(2, 4, 3), torch.zeros(2, 4, dtype=torch.long)
+    with pytest.raises(ValueError, match="either tags or allowed"):
+        crf(emissions)
+    with pytest.raises(ValueError, match="either tags or allowed"):
+        crf(emissions, tags, allowed=torch.ones(2, 4, 3, dtype=torch.bool))
+    with pytest.raises(ValueError, match="allowed must be a bool tensor"):
+        crf(emissions, allowed=torch.ones(2, 4, dtype=torch.bool))
+    with pytest.raises(ValueError, match="nbest must be positive, got 0"):
+        crf.decode(emissions, nbest=0)
+    inside = torch.ones(1, 2, 3, dtype=torch.bool)
+    mask = torch.tensor([[1, 1, 0, 1], [1, 1, 1, 1]])
+    for span in ([0, 1, 2], [0, 0, 3], [1, 2, 1]):
+        with pytest.raises(ValueError, match="a span begins or ends at a masked word, or has not 1 to 2 words"):
+            crf.span_confidence(emissions, mask, torch.tensor([span]), inside)
+    with pytest.raises(ValueError, match="spans must lie in a batch of 2 rows of 4 words"):
+        crf.span_confidence(emissions, mask, torch.tensor([[2, 0, 0]]), inside)
+    with pytest.raises(ValueError, match=r"spans must have shape \(1, 3\)"):
+        crf.span_confidence(emissions, mask, torch.tensor([[0, 0]]), inside)
+
+
+def test_double_backward_is_refused() -> None:
+    crf = CRF(3, batch_first=True)
+    emissions = torch.zeros(2, 4, 3, requires_grad=True)
+    with pytest.raises(RuntimeError, match="a CRF is differentiable once"):
+        torch.autograd.grad(crf.log_partition(emissions).sum(), emissions, create_graph=True)
+
+
+def test_legal_survives_the_meta_device() -> None:
+    """Hugging Face transformers builds on the meta device, where tensors have no values, and loads afterwards."""
+    legal = bio(1)
+    emissions, tags = torch.randn(2, 4, 3), torch.zeros(2, 4, dtype=torch.long)
+    expected = CRF(3, batch_first=True, legal=legal)
+    for prepare in ("before", "again"):
+        with torch.device("meta"):
+            made_there = prepare == "again"
+            crf = CRF(3, batch_first=True, legal=torch.empty(5, 5, dtype=torch.bool) if made_there else legal)
+        crf.to_empty(device="cpu")
+        crf.load_state_dict(expected.state_dict())
+        if made_there:
+            with pytest.raises(RuntimeError, match="call set_legal again"):
+                crf(emissions, tags)
+            crf.set_legal(legal)
+        torch.testing.assert_close(crf(emissions, tags), expected(emissions, tags))
+        assert torch.equal(copy.deepcopy(crf).legal, legal)
+
+
+class Tagger(nn.Module):
+    def __init__(self, backend: str) -> None:
+        super().__init__()
+        self.backend = backend
+        self.classifier = nn.Linear(6, 5)
+        self.crf = CRF(5, batch_first=True, legal=bio(2))
+
+    def forward(self, states: torch.Tensor, tags: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return -self.crf(self.classifier(states), tags, mask, reduction="token_mean")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_compile_without_graph_break(backend: str) -> None:
+    torch.manual_seed(0)
+    model = Tagger(backend)
+    tags, mask = torch.zeros(3, 7, dtype=torch.long), torch.arange(7) < torch.tensor([[7], [3], [5]])
+    states = torch.randn(3, 7, 6)
+    results = []
+    with use_backend(backend):
+        for forward in (model, torch.compile(model, fullgraph=True, backend="aot_eager")):
+            model.zero_grad()
+            loss = forward(states, tags, mask)
+            loss.backward()
+            results.append([loss.detach(), *[parameter.grad.clone() for parameter in model.parameters()]])
+    torch.testing.assert_close(*results)
+
+
+def test_custom_operator_is_registered_correctly() -> None:
+    emissions = torch.randn(2, 4, 3, requires_grad=True)
+    parameters = [torch.randn(shape, requires_grad=True) for shape in ((3,), (3,), (3, 3))]
+    mask, tags = torch.ones(2, 4, dtype=torch.bool), torch.zeros(2, 4, dtype=torch.long)
+    for arguments in ((mask, None, None, tags), (None, bio(1), None, None)):
+        torch.library.opcheck(torch.ops.bert_crf.value, (emissions, *parameters, *arguments))
+
+
+def test_numba_is_imported_only_to_compute() -> None:
+    program = (
+        "import sys, torch, models.crf as m; crf = m.CRF(3); assert 'numba' not in sys.modules; "
+        "crf(torch.zeros(2, 1, 3), torch.zeros(2, 1).long()); assert 'numba' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize("missing", ["numba", "triton"])
+def test_computes_without_the_compiled_backends(missing: str) -> None:
+    program = (
+        f"import sys; sys.modules[{missing!r}] = None\n"
+        "import torch, models.crf as m\n"
+        "print(m.CRF(3).log_partition(torch.zeros(2, 1, 3)).isfinite().all().item())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "True"

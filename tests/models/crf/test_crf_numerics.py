@@ -1,0 +1,158 @@
+"""Precision, range, determinism."""
+
+import math
+
+import pytest
+import torch
+
+from models.crf import CRF
+from models.crf.backend import LOG_SPACE, SCALED, Chains, use_backend
+from models.crf.cpu import NumbaBackend
+from tests.models.crf.problems import BACKENDS
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gradcheck(backend: str) -> None:
+    crf = CRF(3, batch_first=True).double()
+    crf.set_legal(torch.rand(5, 5) < 0.8)
+    crf.legal[3:, :], crf.legal[:, 4], crf.legal[0, :3] = True, True, True
+    emissions = torch.randn(2, 4, 3, dtype=torch.float64, requires_grad=True)
+    mask = torch.tensor([[1, 0, 1, 1], [0, 1, 1, 0]]).bool()
+    allowed = torch.rand(2, 4, 3) < 0.7
+    allowed[:, :, 0] = True
+
+    def values(emissions: torch.Tensor, *_: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        tags = torch.zeros(2, 4, dtype=torch.long)
+        return crf(emissions, tags, mask, "none"), crf(emissions, mask=mask, allowed=allowed, reduction="none")
+
+    with use_backend(backend):
+        assert torch.autograd.gradcheck(values, (emissions, *crf.parameters()))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_long_document(backend: str) -> None:
+    """Twenty thousand words: value and gradients of single precision agree with those of double precision."""
+    W, C = 20_000, 5
+    crf = CRF(C, batch_first=True)
+    emissions, tags = 3 * torch.randn(1, W, C), torch.randint(0, C, (1, W))
+    results = []
+    for dtype in (torch.float32, torch.float64):
+        crf = crf.to(dtype)
+        crf.zero_grad()
+        given = emissions.to(dtype, copy=True).requires_grad_()
+        with use_backend(backend if dtype == torch.float32 else "numba"):
+            llh = crf(given, tags)
+            llh.backward()
+        results.append([llh.detach(), given.grad, *[parameter.grad for parameter in crf.parameters()]])
+    for single, double in zip(*results, strict=True):
+        torch.testing.assert_close(single.double(), double, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_mass_that_vanishes_and_returns(backend: str, dtype: torch.dtype) -> None:
+    """A path 100 nats behind, below what scaled single precision holds, that alone may go on to the best tags.
+
+    Its rivals then lose 40 nats a word: no step looks alarming, and still the lost path is all there is in the end.
+    """
+    gap, loss = (100.0, 40.0) if dtype == torch.float32 else (800.0, 350.0)
+    legal = torch.ones(4, 4, dtype=torch.bool)
+    legal[0, 1] = legal[1, 0] = False
+    crf = CRF(2, batch_first=True, legal=legal).to(dtype)
+    with torch.no_grad():
+        for parameter in crf.parameters():
+            parameter.zero_()
+    emissions = torch.zeros(1, 5, 2, dtype=dtype)
+    emissions[0, 0, 1] = -gap
+    emissions[0, 1:, 0] = -loss
+    with use_backend(backend):
+        partition = crf.log_partition(emissions)
+        unary = crf.marginals(emissions)
+    assert partition.item() == pytest.approx(max(-gap, -4 * loss), abs=1e-4)
+    assert unary[0, 0, 1].item() == pytest.approx(1.0)
+
+
+def test_ordinary_scores_stay_scaled_and_others_do_not() -> None:
+    crf = CRF(9)
+    crf.transitions.data.mul_(30)
+    plain = torch.randn(4, 50, 9) * 5
+    wide = plain.clone()
+    wide[2, 10, 3] = 300.0
+    for emissions, expected in ((plain, [SCALED] * 4), (wide, [SCALED, SCALED, LOG_SPACE, SCALED])):
+        chains = Chains(
+            emissions, crf.start_transitions.data, crf.end_transitions.data, crf.transitions.data, None, None, None
+        )
+        assert NumbaBackend().forward(chains, None).mode.tolist() == expected
+
+
+def test_thread_count_changes_no_bit() -> None:
+    B, W, C = 37, 60, 11
+    crf = CRF(C, batch_first=True)
+    emissions, tags = torch.randn(B, W, C), torch.randint(0, C, (B, W))
+    emissions[5] *= 1e3
+    mask = torch.arange(W) < torch.randint(1, W + 1, (B, 1))
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3, 8, 1):
+            torch.set_num_threads(threads)
+            crf.zero_grad()
+            given = emissions.clone().requires_grad_()
+            llh = crf(given, tags, mask)
+            llh.backward()
+            results.append([llh.detach(), given.grad, *[parameter.grad for parameter in crf.parameters()]])
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_single(dtype: torch.dtype) -> None:
+    crf = CRF(7, batch_first=True)
+    emissions = torch.randn(3, 20, 7).to(dtype).requires_grad_()
+    tags = torch.randint(0, 7, (3, 20))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        llh = crf(emissions, tags)
+    llh.backward()
+    assert llh.dtype == torch.float32
+    torch.testing.assert_close(llh, crf(emissions.detach().float(), tags))
+    assert emissions.grad is not None
+    assert emissions.grad.dtype == dtype
+    assert crf.decode(emissions) == crf.decode(emissions.detach().float())
+    assert crf.to(dtype)(emissions, tags).dtype == torch.float32
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("C", [1, 9, 20])
+def test_not_a_number_stays_visible(backend: str, C: int) -> None:
+    crf = CRF(C, batch_first=True)
+    emissions = torch.randn(2, 3, C)
+    emissions[1, 1, C - 1] = math.nan
+    with use_backend(backend):
+        values = crf.log_partition(emissions)
+    assert values.isnan().tolist() == [False, True]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_no_words(backend: str) -> None:
+    crf = CRF(3, batch_first=True)
+    emissions = torch.randn(2, 4, 3, requires_grad=True)
+    mask = torch.tensor([[False] * 4, [True] * 4])
+    tags = torch.zeros(2, 4, dtype=torch.long)
+    with use_backend(backend):
+        llh = crf(emissions, tags, mask, "none")
+        llh.sum().backward()
+        assert llh[0] == 0
+        assert emissions.grad is not None
+        assert not emissions.grad[0].any()
+        assert crf.decode(emissions, mask)[0] == []
+        assert crf.decode(emissions, mask, nbest=2)[0] == [([], 0.0)]
+        for shape in ((0, 4, 3), (2, 0, 3)):
+            nothing = torch.zeros(shape, requires_grad=True)
+            crf(nothing, torch.zeros(shape[:2], dtype=torch.long)).backward()
+            assert crf.decode(nothing) == [[]] * shape[0]
