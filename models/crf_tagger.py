@@ -1,5 +1,6 @@
 """Tags of a whole text, chosen together by a linear-chain conditional random field."""
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
@@ -8,20 +9,40 @@ from models.tagger import Tagger
 
 
 class BertCrfForNer(Tagger):
-    """Encoder, dropout, a linear layer for the emissions, and a CRF (Lafferty et al. 2001) over the words."""
+    """Encoder, dropout, a linear layer for the emissions, and a CRF (Lafferty et al. 2001) over the words.
+
+    ``config.crf_legal`` lists, for each of the C tags and then for the start, what may follow: tags by their ids, the
+    end as ``C + 1``. Illegal sequences then have probability zero in training and decoding. Without it all are legal.
+    """
 
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__(config)
-        self.crf = CRF(config.num_labels, batch_first=True)
+        num_tags = self.classifier.out_features
+        self.crf = CRF(num_tags, batch_first=True, legal=_legal_matrix(getattr(config, "crf_legal", None), num_tags))
         self.post_init()
 
     def sequence_losses(self, logits: Tensor, labels: Tensor, word_mask: Tensor) -> Tensor:
         return -self.crf(logits, labels, word_mask, reduction="none")  # (B,)
 
     def decode(self, logits: Tensor, word_mask: Tensor) -> Tensor:
-        return self.crf.best_tags(logits, word_mask)  # (B, W)
+        return self.crf.best_paths(logits, word_mask).tags  # (B, W)
+
+    def span_confidences(
+        self, logits: Tensor, word_mask: Tensor, spans: Tensor, inside: Tensor, after: Tensor
+    ) -> Tensor:
+        return self.crf.span_confidence(logits, word_mask, spans, inside, after=after)  # (N,)
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, CRF):
             module.reset_parameters()
+
+
+def _legal_matrix(followers: list[list[int]] | None, num_tags: int) -> Tensor | None:
+    """The matrix ``(C + 2, C + 2)`` that the CRF takes, from the lists of the config."""
+    if followers is None:
+        return None
+    legal = torch.zeros(num_tags + 2, num_tags + 2, dtype=torch.bool, device="cpu")  # real also while the model is meta
+    for tag, following in enumerate(followers):
+        legal[tag, following] = True
+    return legal

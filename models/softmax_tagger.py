@@ -1,5 +1,6 @@
 """A tag a word, each chosen by itself."""
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedConfig
 
@@ -28,3 +29,18 @@ class BertSoftmaxForNer(Tagger):
 
     def decode(self, logits: Tensor, word_mask: Tensor) -> Tensor:
         return logits.argmax(-1)  # (B, W)
+
+    def span_confidences(
+        self, logits: Tensor, word_mask: Tensor, spans: Tensor, inside: Tensor, after: Tensor
+    ) -> Tensor:
+        probabilities = logits.softmax(-1)  # (B, W, C)
+        rows, first, last = spans.unbind(1)  # (N,) each
+        L = inside.size(1)
+        words = first[:, None] + torch.arange(L, device=spans.device)  # (N, L)
+        in_span = words <= last[:, None]
+        words = words.clamp(max=logits.size(1) - 1)
+        of_words = (probabilities[rows[:, None], words] * inside).sum(-1)  # (N, L)
+        following = (last + 1).clamp(max=logits.size(1) - 1)  # (N,)
+        has_following = (last + 1 < logits.size(1)) & word_mask[rows, following]
+        of_following = (probabilities[rows, following] * after).sum(-1)  # (N,)
+        return of_words.masked_fill(~in_span, 1).prod(1) * of_following.masked_fill(~has_following, 1)  # words are free

@@ -99,6 +99,22 @@ class Tagger(PreTrainedModel):
         """The best tags: ``(B, W, C), (B, W) -> (B, W)``; what stands at masked words means nothing."""
         raise NotImplementedError
 
+    def span_confidences(
+        self, logits: Tensor, word_mask: Tensor, spans: Tensor, inside: Tensor, after: Tensor
+    ) -> Tensor:
+        """The probability that the words of a span have certain tags, and that the next word has one of others.
+
+        Args:
+            logits, word_mask: ``(B, W, C)`` and ``(B, W)``.
+            spans: ``(N, 3)`` row, first and last word of each span.
+            inside: ``(N, L, C)`` true for the tags that the k-th word of the span may have.
+            after: ``(N, C)`` true for the tags that the word after the span may have, if there is one.
+
+        Returns:
+            ``(N,)``.
+        """
+        raise NotImplementedError
+
 
 def _new_encoder(config: PreTrainedConfig) -> PreTrainedModel:
     """The bare encoder, without the pooler that no tagger uses where the family lets it be left out."""

@@ -15,7 +15,7 @@ if [[ -z "${MODEL_NAME_OR_PATH:-}" ]]; then
     HEAD_LEARNING_RATE=1e-2
     NER_FLAGS+=(
         --model_name_or_path "$ROOT/datasets/sample/encoder" --from_scratch
-        --learning_rate 1e-3 --num_train_epochs 8
+        --learning_rate 1e-3 --num_train_epochs 20
     )
 else
     HEAD_LEARNING_RATE=1e-3

@@ -135,6 +135,7 @@ class HeadArguments:
 
     loss_type: str = arg("ce", "of the softmax: cross-entropy, focal loss or label smoothing", ["ce", "focal", "lsr"])
     crf_learning_rate: float = arg(1e-3, "peak learning rate of the CRF's transitions")
+    crf_constraints: bool = arg(True, "let the CRF know which tags may follow which in the scheme")
 
 
 @dataclass
@@ -175,7 +176,7 @@ class NerArguments(
 class SoftmaxArguments(NerArguments):
     """Named entity recognition by a softmax over each word's tags."""
 
-    other_heads_arguments: ClassVar[tuple[str, ...]] = ("crf_learning_rate",)
+    other_heads_arguments: ClassVar[tuple[str, ...]] = ("crf_learning_rate", "crf_constraints")
 
 
 @dataclass

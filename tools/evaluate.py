@@ -58,7 +58,7 @@ def score_dataset(args: NerArguments, model: Tagger, dataset: FeatureDataset, de
     gold, predicted, loss = [], [], 0.0
     for tagged in tag_documents(args, model, dataset, desc):
         gold.append([names[label] for label in dataset.gold_label_ids(tagged.document)])
-        predicted.append([names[label] for label in tagged.label_ids])
+        predicted.append(tagged.tags)
         loss += tagged.loss
     return SplitScores(score_entities(gold, predicted, args.markup), loss / max(1, dataset.num_words))
 

@@ -12,7 +12,9 @@ from tqdm import tqdm
 
 from models.tagger import Tagger
 from processors.feature_dataset import FeatureDataset
+from processors.tag_schemes import Entity, tags_to_entities
 from tools.arguments import NerArguments
+from tools.confidence import entity_confidences
 from tools.distributed import is_main, rank, sum_over_ranks, world_size
 from tools.precision import autocast
 
@@ -21,15 +23,27 @@ _WORDS_A_DECODING_BATCH = 8192
 
 
 class TaggedDocument(NamedTuple):
-    """Best tags ``(W,)`` of one document, and the loss of its gold tags, 0 where there are none."""
+    """What a model finds in one document.
+
+    Args:
+        document: its number in the data set.
+        tags: the best tag of each word.
+        entities: what the tags say.
+        confidences: of each entity; empty where they were not asked for.
+        loss: of the gold tags, summed over words; 0 where there are none.
+    """
 
     document: int
-    label_ids: NDArray[np.int64]
+    tags: list[str]
+    entities: list[Entity]
+    confidences: list[float]
     loss: float
 
 
 @torch.no_grad()
-def tag_documents(args: NerArguments, model: Tagger, dataset: FeatureDataset, desc: str) -> Iterator[TaggedDocument]:
+def tag_documents(
+    args: NerArguments, model: Tagger, dataset: FeatureDataset, desc: str, with_confidence: bool = False
+) -> Iterator[TaggedDocument]:
     """Tags all documents, in order; every rank computes a share of the windows and gets the whole result.
 
     The windows of a document are put back in order before decoding, so a text of any length gets one best path.
@@ -39,7 +53,7 @@ def tag_documents(args: NerArguments, model: Tagger, dataset: FeatureDataset, de
         for first in range(0, dataset.num_documents, _DOCUMENTS_AT_ONCE):
             last = min(first + _DOCUMENTS_AT_ONCE, dataset.num_documents)
             emissions = _stitched_emissions(args, model, dataset, dataset.windows_of(first, last))
-            yield from _decoded_documents(model, dataset, emissions, first, last)
+            yield from _decoded_documents(args, model, dataset, emissions, range(first, last), with_confidence)
             bar.update(last - first)
 
 
@@ -70,27 +84,46 @@ def _stitched_emissions(args: NerArguments, model: Tagger, dataset: FeatureDatas
 
 
 def _decoded_documents(
-    model: Tagger, dataset: FeatureDataset, emissions: Tensor, first: int, last: int
+    args: NerArguments,
+    model: Tagger,
+    dataset: FeatureDataset,
+    emissions: Tensor,
+    documents: range,
+    with_confidence: bool,
 ) -> Iterator[TaggedDocument]:
-    lengths = np.asarray(dataset.arrays["document_words"][first:last], np.int64)
+    names = model.tag_names
+    lengths = np.asarray(dataset.arrays["document_words"][documents.start : documents.stop], np.int64)
     starts = np.concatenate(([0], np.cumsum(lengths)))
-    tags: list[NDArray[np.int64]] = [np.empty(0, np.int64)] * len(lengths)
-    losses = np.zeros(len(lengths))
+    found = [TaggedDocument(document, [], [], [], 0.0) for document in documents]
     for batch in _decoding_batches(lengths):
         W = int(lengths[batch].max())
         index = torch.from_numpy(np.minimum(starts[batch, None] + np.arange(W), len(emissions) - 1))  # (B, W)
         mask = torch.from_numpy(np.arange(W) < lengths[batch, None]).to(emissions.device)  # (B, W)
         logits = emissions[index.to(emissions.device)]  # (B, W, C)
         best = model.decode(logits, mask).cpu().numpy()
+        tags = [[names[tag] for tag in best[row, : lengths[document]]] for row, document in enumerate(batch)]
+        entities = [tags_to_entities(row) for row in tags]
+        confidences: list[list[float]] = [[] for _ in batch]
+        if with_confidence:
+            confidences = entity_confidences(model, logits, mask, entities, args.markup)
+        losses = _gold_losses(model, dataset, logits, mask, [documents[document] for document in batch])
         for row, document in enumerate(batch):
-            tags[document] = best[row, : lengths[document]]
-        gold = np.zeros((len(batch), W), np.int64)
-        for row, document in enumerate(batch):
-            gold[row, : lengths[document]] = dataset.gold_label_ids(first + int(document))
-        if (gold >= 0).all():
-            losses[batch] = model.sequence_losses(logits, torch.from_numpy(gold).to(mask.device), mask).cpu().numpy()
-    for document, (best_tags, loss) in enumerate(zip(tags, losses, strict=True)):
-        yield TaggedDocument(first + document, best_tags, float(loss))
+            whole = TaggedDocument(documents[document], tags[row], entities[row], confidences[row], losses[row])
+            found[document] = whole
+    yield from found
+
+
+def _gold_losses(
+    model: Tagger, dataset: FeatureDataset, logits: Tensor, mask: Tensor, documents: list[int]
+) -> list[float]:
+    """The loss of each document's gold tags; 0 where the documents are not labelled."""
+    gold = torch.zeros(mask.shape, dtype=torch.long)
+    for row, document in enumerate(documents):
+        labels = torch.from_numpy(dataset.gold_label_ids(document).astype(np.int64))
+        gold[row, : len(labels)] = labels
+    if (gold < 0).any():
+        return [0.0] * len(documents)
+    return model.sequence_losses(logits, gold.to(mask.device), mask).tolist()
 
 
 def _decoding_batches(lengths: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:

@@ -5,9 +5,11 @@ import logging
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 from transformers import AutoConfig, AutoTokenizer, BertTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 from models.tagger import Tagger
+from processors.tag_schemes import MARKUPS, legal_transitions
 from tools.arguments import NerArguments
 from tools.data import corpus_of
 from tools.distributed import main_process_first
@@ -115,12 +117,22 @@ def _set_labels(args: NerArguments, config: PreTrainedConfig) -> None:
         config.label2id = {label: index for index, label in config.id2label.items()}
         config.tag_markup = args.markup
         config.tag_loss = args.loss_type
+        config.crf_legal = _followers(args.label_list, args.markup) if args.crf_constraints else None
         return
     names = [str(name) for _, name in sorted((config.id2label or {}).items())]
     if all(name.startswith(_NO_NAMES) for name in names):
         raise ValueError(f"the config of {args.output_dir} does not name its {len(names)} labels in id2label; add them")
     args.label_list = names
     args.markup = getattr(config, "tag_markup", args.markup)
+
+
+def _followers(tags: list[str], markup: str) -> list[list[int]]:
+    """For each tag and the start of a text, the ids of what may follow; the end counts as one tag more than there are.
+
+    The form in which `models.BertCrfForNer` finds the legal transitions in its config.
+    """
+    legal = legal_transitions(tags, MARKUPS[markup])
+    return [np.flatnonzero(row).tolist() for row in legal[:-1]]
 
 
 def _fit_lengths(args: NerArguments, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:

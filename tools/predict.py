@@ -11,13 +11,12 @@ from transformers import PreTrainedTokenizerBase
 from models.tagger import Tagger
 from processors.feature_dataset import Document
 from processors.submissions import SUBMISSIONS
-from processors.tag_schemes import Entity, tags_to_entities
 from processors.tasks import task_named
 from tools.arguments import NerArguments
 from tools.data import load_and_cache_examples
 from tools.distributed import is_main
 from tools.evaluate import SplitScores, report_scores
-from tools.inference import tag_documents
+from tools.inference import TaggedDocument, tag_documents
 from tools.metrics import score_entities
 
 logger = logging.getLogger(__name__)
@@ -28,7 +27,8 @@ def predict(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBas
     """Tags the test split; writes ``test_predictions.jsonl``, and scores where the split is labelled.
 
     A line holds ``id``, ``text``, ``tokens``, ``tags`` and ``entities``; an entity has its ``type``, ``start`` and
-    ``end`` in tokens (end exclusive), ``char_start`` and ``char_end`` in the text, and its ``text``.
+    ``end`` in tokens (end exclusive), ``char_start`` and ``char_end`` in the text, its ``text``, and a ``confidence``:
+    the probability of exactly this entity.
 
     Args:
         prefix: folder below ``output_dir`` for the results.
@@ -44,17 +44,15 @@ def predict(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBas
     submission_line = SUBMISSIONS.get(task_named(args.task_name).submission or "")
     path = folder / PREDICTIONS_FILE
     with (path if is_main() else Path(os.devnull)).open("w", encoding="utf-8", errors="surrogatepass") as file:
-        for tagged in tag_documents(args, model, dataset, "Predicting"):
+        for tagged in tag_documents(args, model, dataset, "Predicting", with_confidence=True):
             document = dataset.document(tagged.document)
-            tags = [names[label] for label in tagged.label_ids]
-            entities = tags_to_entities(tags)
-            file.write(json.dumps(prediction_record(document, tags, entities), ensure_ascii=False) + "\n")
+            file.write(json.dumps(prediction_record(document, tagged), ensure_ascii=False) + "\n")
             if submission_line is not None:
-                submission.append(submission_line(document.guid, document.text, entities))
+                submission.append(submission_line(document.guid, document.text, tagged.entities))
             labelled = labelled and bool((document.label_ids >= 0).all())
             if labelled:
                 gold.append([names[label] for label in document.label_ids])
-                predicted.append(tags)
+                predicted.append(tagged.tags)
                 loss += tagged.loss
     if is_main():
         logger.info("Predictions of %d texts written to %s", dataset.num_documents, path)
@@ -69,11 +67,18 @@ def predict(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBas
     return scores.as_dict()
 
 
-def prediction_record(document: Document, tags: list[str], entities: list[Entity]) -> dict[str, Any]:
+def prediction_record(document: Document, tagged: TaggedDocument) -> dict[str, Any]:
     """One line of the predictions file."""
     found = []
-    for entity in entities:
+    for entity, confidence in zip(tagged.entities, tagged.confidences, strict=True):
         start, end = int(document.offsets[entity.start][0]), int(document.offsets[entity.end - 1][1])
         place = {"start": entity.start, "end": entity.end, "char_start": start, "char_end": end}
-        found.append({"type": entity.type, **place, "text": document.text[start:end]})
-    return {"id": document.guid, "text": document.text, "tokens": document.words, "tags": tags, "entities": found}
+        text = document.text[start:end]
+        found.append({"type": entity.type, **place, "text": text, "confidence": round(confidence, 6)})
+    return {
+        "id": document.guid,
+        "text": document.text,
+        "tokens": document.words,
+        "tags": tagged.tags,
+        "entities": found,
+    }
