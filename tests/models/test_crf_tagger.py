@@ -138,3 +138,18 @@ def test_a_checkpoint_of_bert_ner_pytorch_loads(tmp_path: Path) -> None:
         assert torch.equal(weight, old[name]), name
     batch = collate(short_rows(), model.config)
     torch.testing.assert_close(scores(loaded.eval(), batch), scores(model, batch))
+
+
+def test_legal_transitions_of_the_config_hold_in_training_decoding_and_after_loading(tmp_path: Path) -> None:
+    config = tiny_config("bert")
+    config.crf_legal = [[0, 1, 6], [0, 1, 2, 6], [0, 1, 2, 6], [0, 6], [0, 6], [0, 1]]  # LOC is legal nowhere
+    BertCrfForNer(config).save_pretrained(tmp_path)
+    loaded = BertCrfForNer.from_pretrained(tmp_path).eval()
+    logits, mask = torch.randn(8, 5, len(LABELS)), torch.ones(8, 5, dtype=torch.bool)
+    logits[..., 3] += 100
+    with torch.no_grad():
+        decoded = loaded.decode(logits, mask)
+        illegal_losses = loaded.sequence_losses(logits, torch.full((8, 5), 3), mask)
+    assert set(decoded.flatten().tolist()) <= {0, 1, 2}
+    assert not (decoded[:, 0] == 2).any()
+    assert illegal_losses.isinf().all()

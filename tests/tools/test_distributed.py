@@ -122,8 +122,12 @@ def test_two_processes_score_as_one(alone: Path, together: tuple[Path, str]) -> 
 
 @pytest.mark.slow
 def test_two_processes_predict_as_one(alone: Path, together: tuple[Path, str]) -> None:
-    assert len(read_predictions(together[0])) == 21
-    assert read_predictions(together[0]) == read_predictions(alone)
+    ours, theirs = read_predictions(alone), read_predictions(together[0])
+    assert len(theirs) == 21
+    for one, other in zip(ours, theirs, strict=True):
+        pairs = zip(one["entities"], other["entities"], strict=True)
+        assert all(left.pop("confidence") == pytest.approx(right.pop("confidence"), abs=1e-3) for left, right in pairs)
+    assert theirs == ours
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -90,10 +89,8 @@ def test_a_perfect_model_scores_one(crf_args: CrfArguments, monkeypatch: pytest.
     dataset = load_and_cache_examples(crf_args, "tiny", tokenizer, "dev")
 
     def gold(*_: object) -> list[object]:
-        return [
-            TaggedDocument(document, dataset.gold_label_ids(document).astype(np.int64), 0.25)
-            for document in range(dataset.num_documents)
-        ]
+        tags = [[model.tag_names[label] for label in dataset.gold_label_ids(n)] for n in range(dataset.num_documents)]
+        return [TaggedDocument(document, row, [], [], 0.25) for document, row in enumerate(tags)]
 
     monkeypatch.setattr(tools.evaluate, "tag_documents", gold)
     scores = score_dataset(crf_args, model, dataset, "Testing")

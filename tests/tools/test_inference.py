@@ -12,6 +12,7 @@ import torch
 import tools.inference
 from models.tagger import Tagger
 from processors.feature_dataset import FeatureDataset
+from processors.tag_schemes import tags_to_entities
 from tests.tools.runs import split_of
 from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
 from tools.inference import TaggedDocument, tag_documents
@@ -50,14 +51,15 @@ def tagged_slowly(model: Tagger, dataset: FeatureDataset, document: int) -> Tagg
     mask = torch.ones(1, len(gold), dtype=torch.bool)
     with torch.no_grad():
         loss = model.sequence_losses(logits[None], gold[None], mask)
-        return TaggedDocument(document, model.decode(logits[None], mask)[0].numpy(), float(loss))
+        tags = [model.tag_names[tag] for tag in model.decode(logits[None], mask)[0]]
+        return TaggedDocument(document, tags, tags_to_entities(tags), [], float(loss))
 
 
 def assert_same(left: list[TaggedDocument], right: list[TaggedDocument]) -> None:
     assert len(left) == len(right)
     for one, other in zip(left, right, strict=True):
         assert one.document == other.document
-        assert one.label_ids.tolist() == other.label_ids.tolist()
+        assert (one.tags, one.entities) == (other.tags, other.entities)
         assert one.loss == pytest.approx(other.loss, rel=1e-4)
 
 
@@ -68,7 +70,7 @@ def test_documents_longer_than_a_window_are_tagged_whole(args: NerArguments) -> 
     found = tagged(args, model, dataset)
     assert [document.document for document in found] == list(range(dataset.num_documents))
     assert_same(found, [tagged_slowly(model, dataset, document) for document in range(dataset.num_documents)])
-    assert len({label for document in found for label in document.label_ids}) > 3
+    assert len({label for document in found for label in document.tags}) > 3
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
@@ -97,7 +99,7 @@ def test_tags_do_not_depend_on_the_order_of_documents(args: NerArguments, corpus
     model, dataset = split_of(args)
     disturbed(model)
     texts = [dataset.document(document).text for document in range(dataset.num_documents)]
-    expected = [document.label_ids.tolist() for document in tagged(args, model, dataset)]
+    expected = [document.tags for document in tagged(args, model, dataset)]
 
     path = corpus_dir / "dev.txt"
     blocks = path.read_text("utf-8").strip().split("\n\n")
@@ -106,7 +108,7 @@ def test_tags_do_not_depend_on_the_order_of_documents(args: NerArguments, corpus
     path.write_text("\n\n".join(blocks[number] for number in order) + "\n", "utf-8")
     _, shuffled = split_of(args)
     assert [shuffled.document(place).text for place in range(len(order))] == [texts[number] for number in order]
-    found = [document.label_ids.tolist() for document in tagged(args, model, shuffled)]
+    found = [document.tags for document in tagged(args, model, shuffled)]
     assert found == [expected[number] for number in order]
 
 
@@ -118,7 +120,7 @@ def test_empty_documents_keep_their_places(args: NerArguments, corpus_dir: Path)
     model, dataset = split_of(args, "test")
     found = tagged(args, model, dataset)
     assert [document.document for document in found] == [0, 1, 2, 3, 4, 5]
-    assert [len(document.label_ids) for document in found] == [0, 3, 0, 0, 2, 0]
+    assert [len(document.tags) for document in found] == [0, 3, 0, 0, 2, 0]
     assert [document.loss > 0 for document in found] == [False, True, False, False, True, False]
 
 
@@ -126,7 +128,7 @@ def test_a_split_of_empty_documents_only_is_no_error(args: NerArguments, corpus_
     (corpus_dir / "test.txt").unlink()
     (corpus_dir / "test.jsonl").write_text('{"tokens": []}\n{"tokens": []}\n', "utf-8")
     model, dataset = split_of(args, "test")
-    assert [len(document.label_ids) for document in tagged(args, model, dataset)] == [0, 0]
+    assert [len(document.tags) for document in tagged(args, model, dataset)] == [0, 0]
 
 
 def test_unlabelled_documents_have_no_loss(args: NerArguments, corpus_dir: Path) -> None:

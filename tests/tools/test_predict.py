@@ -13,6 +13,7 @@ from processors.feature_dataset import Document
 from processors.tag_schemes import tags_to_entities
 from tests.tools.runs import Run, prepared, read_json, read_predictions
 from tools.arguments import CrfArguments
+from tools.inference import TaggedDocument
 from tools.predict import predict, prediction_record
 
 
@@ -29,15 +30,15 @@ def test_entities_have_places_in_tokens_and_in_the_text() -> None:
     offsets = np.array([(0, 3), (4, 7), (8, 12), (13, 17)], np.int32)
     document = Document("test-0", "dan lee left acme", offsets, np.full(4, -100, np.int16))
     tags = ["B-PER", "I-PER", "O", "S-ORG"]
-    record = prediction_record(document, tags, tags_to_entities(tags))
+    record = prediction_record(document, TaggedDocument(0, tags, tags_to_entities(tags), [0.5, 0.25], 0.0))
     assert record == {
         "id": "test-0",
         "text": "dan lee left acme",
         "tokens": ["dan", "lee", "left", "acme"],
         "tags": tags,
         "entities": [
-            {"type": "PER", "start": 0, "end": 2, "char_start": 0, "char_end": 7, "text": "dan lee"},
-            {"type": "ORG", "start": 3, "end": 4, "char_start": 13, "char_end": 17, "text": "acme"},
+            {"type": "PER", "start": 0, "end": 2, "char_start": 0, "char_end": 7, "text": "dan lee", "confidence": 0.5},
+            {"type": "ORG", "start": 3, "end": 4, "char_start": 13, "char_end": 17, "text": "acme", "confidence": 0.25},
         ],
     }
 

@@ -1,0 +1,96 @@
+"""Confidence of entities, against sums over all tag sequences."""
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from models import BertCrfForNer, BertSoftmaxForNer
+from models.tagger import Tagger
+from processors.tag_schemes import MARKUPS, Entity, illegal_positions, legal_transitions, tag_set, tags_to_entities
+from tests.models.families import tiny_config
+from tools.confidence import entity_confidences
+
+WORDS = 4
+
+
+@pytest.fixture(params=["bio", "bios", "bioes"])
+def markup(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def tagger(kind: type[Tagger], markup: str) -> Tagger:
+    tags = tag_set(["A", "B"], MARKUPS[markup])
+    config = tiny_config("bert")
+    config.id2label = dict(enumerate(tags))
+    config.label2id = {tag: index for index, tag in enumerate(tags)}
+    config.crf_legal = [row.nonzero()[0].tolist() for row in legal_transitions(tags, MARKUPS[markup])[:-1]]
+    torch.manual_seed(0)
+    return kind(config).eval()
+
+
+def sequences(names: list[str]) -> Iterator[tuple[tuple[int, ...], list[str]]]:
+    for path in itertools.product(range(len(names)), repeat=WORDS):
+        yield path, [names[tag] for tag in path]
+
+
+def all_entities() -> list[Entity]:
+    spans = itertools.combinations(range(WORDS + 1), 2)
+    return [Entity(entity_type, start, end) for start, end in spans for entity_type in ("A", "B")]
+
+
+def confidences(model: Tagger, logits: Tensor, markup: str) -> list[float]:
+    mask = torch.ones(1, WORDS, dtype=torch.bool)
+    with torch.no_grad():
+        return entity_confidences(model, logits, mask, [all_entities()], markup)[0]
+
+
+def test_of_a_crf_is_the_share_of_all_legal_sequences_that_hold_the_entity(markup: str) -> None:
+    model = tagger(BertCrfForNer, markup)
+    assert isinstance(model, BertCrfForNer)
+    logits = torch.randn(1, WORDS, len(model.tag_names))
+    expected, total = dict.fromkeys(all_entities(), 0.0), 0.0
+    crf = model.crf.requires_grad_(False)
+    for path, tags in sequences(model.tag_names):
+        if not illegal_positions(tags, MARKUPS[markup]):
+            score = float(crf.start_transitions[path[0]] + crf.end_transitions[path[-1]])
+            score += sum(float(logits[0, word, tag]) for word, tag in enumerate(path))
+            score += sum(float(crf.transitions[pair]) for pair in itertools.pairwise(path))
+            weight = float(torch.tensor(score, dtype=torch.float64).exp())
+            total += weight
+            for entity in tags_to_entities(tags):
+                expected[entity] += weight
+    found = confidences(model, logits, markup)
+    assert found == pytest.approx([expected[entity] / total for entity in all_entities()], abs=1e-5)
+
+
+def test_of_a_softmax_is_the_share_of_sequences_that_write_it_well(markup: str) -> None:
+    model = tagger(BertSoftmaxForNer, markup)
+    logits = torch.randn(1, WORDS, len(model.tag_names))
+    probabilities = logits.softmax(-1)[0]
+    expected = dict.fromkeys(all_entities(), 0.0)
+    for path, tags in sequences(model.tag_names):
+        weight = float(torch.stack([probabilities[word, tag] for word, tag in enumerate(path)]).prod())
+        for entity in tags_to_entities(tags):
+            own = tags[entity.start : entity.end]
+            begins_well = own[0][0] in "BS"
+            if begins_well and not illegal_positions(own, MARKUPS[markup]):
+                expected[entity] += weight
+    assert confidences(model, logits, markup) == pytest.approx(list(expected.values()), abs=1e-5)
+
+
+def test_rows_and_batches_are_kept_apart(markup: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tagger(BertCrfForNer, markup)
+    logits = torch.randn(2, WORDS, len(model.tag_names))
+    mask = torch.tensor([[True] * WORDS, [True, True, False, False]])
+    entities = [[Entity("A", 0, 2), Entity("B", 3, 4)], [Entity("A", 1, 2)]]
+    with torch.no_grad():
+        together = entity_confidences(model, logits, mask, entities, markup)
+        monkeypatch.setattr("tools.confidence._SPANS_AT_ONCE", 1)
+        apart = entity_confidences(model, logits, mask, entities, markup)
+        alone = entity_confidences(model, logits[1:, :2], mask[1:, :2], entities[1:], markup)
+    assert [len(row) for row in together] == [2, 1]
+    assert apart == [pytest.approx(row, abs=1e-6) for row in together]
+    assert alone[0] == pytest.approx(together[1], abs=1e-6)
