@@ -9,7 +9,7 @@ from torch import Tensor
 from models.tagger import Tagger
 from processors.tag_schemes import MARKUPS, OUTSIDE, Entity, begins_entity, entities_to_tags
 
-_SPANS_AT_ONCE = 512  # bounds the memory that the lattice of a span takes
+_SPANS_AT_ONCE = 4096  # bounds the memory that spans take; every call walks the whole lattice once
 
 
 def entity_confidences(

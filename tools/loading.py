@@ -46,7 +46,7 @@ def load_model_and_tokenizer(
         config = _load_config(args, source)
         tokenizer = _load_tokenizer(args, source, config)
         _set_labels(args, config)
-        _fit_lengths(args, config, tokenizer)
+        _fit_lengths(args, config)
         model = _load_model(args, model_class, source, config)
     if len(tokenizer) > config.vocab_size:
         raise ValueError(
@@ -135,17 +135,24 @@ def _followers(tags: list[str], markup: str) -> list[list[int]]:
     return [np.flatnonzero(row).tolist() for row in legal[:-1]]
 
 
-def _fit_lengths(args: NerArguments, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Windows are no longer than the encoder's positions; texts are cut into more of them, and nothing is lost."""
-    positions = getattr(config, "max_position_embeddings", None)
-    if not positions or positions < 1:
-        return
-    if config.model_type in ("roberta", "xlm-roberta", "camembert", "longformer"):
-        positions -= (config.pad_token_id or 0) + 1  # their positions are counted from behind the padding's
+def _fit_lengths(args: NerArguments, config: PreTrainedConfig) -> None:
+    """Windows are no longer than the positions that the encoder knows; texts are cut into more of them, not lost."""
+    if args.do_train and args.from_scratch:
+        config.trained_positions = args.train_max_seq_length  # the others keep their random embeddings
+    positions = _positions(config)
     for name in ("train_max_seq_length", "eval_max_seq_length"):
-        if getattr(args, name) > positions:
+        if positions and getattr(args, name) > positions:
             logger.info("%s %d is more than the encoder's %d positions: lowered", name, getattr(args, name), positions)
             setattr(args, name, positions)
+
+
+def _positions(config: PreTrainedConfig) -> int:
+    """Tokens of the longest window; 0 where there is no limit."""
+    positions = max(0, getattr(config, "max_position_embeddings", None) or 0)
+    if positions and config.model_type in ("roberta", "xlm-roberta", "camembert", "longformer"):
+        positions -= (config.pad_token_id or 0) + 1  # their positions are counted from behind the padding's
+    trained = getattr(config, "trained_positions", None) or positions
+    return min(positions, trained) or trained
 
 
 def _load_model(args: NerArguments, model_class: type[AnyTagger], source: str, config: PreTrainedConfig) -> AnyTagger:

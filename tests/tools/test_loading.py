@@ -16,6 +16,7 @@ from processors.layout import layout_of_tokenizer
 from tests.tools.runs import Run, read_json
 from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
 from tools.loading import load_model_and_tokenizer
+from tools.run_folder import save_model_folder
 
 
 @pytest.fixture
@@ -174,7 +175,7 @@ def test_robertas_positions_are_counted_from_behind_the_padding(crf_args: CrfArg
     from tools.loading import _fit_lengths
 
     config = RobertaConfig(max_position_embeddings=66, pad_token_id=1)
-    _fit_lengths(crf_args, config, None)  # type: ignore[arg-type]
+    _fit_lengths(crf_args, config)
     assert (crf_args.train_max_seq_length, crf_args.eval_max_seq_length) == (64, 64)
 
 
@@ -272,3 +273,13 @@ def test_a_checkpoint_can_be_named_instead(crf_run: Run) -> None:
     model, _ = load_model_and_tokenizer(applying(crf_run), BertCrfForNer, source=str(checkpoint))
     weights = load_file(checkpoint / "model.safetensors")
     assert torch.equal(model.state_dict()["crf.transitions"], weights["crf.transitions"])
+
+
+def test_windows_keep_to_positions_that_training_from_scratch_has_seen(crf_args: CrfArguments) -> None:
+    args = replace(crf_args, train_max_seq_length=24, eval_max_seq_length=60)
+    model, tokenizer = load_model_and_tokenizer(args, BertCrfForNer)
+    assert (args.train_max_seq_length, args.eval_max_seq_length) == (24, 24)
+    save_model_folder(Path(args.output_dir), args, model, tokenizer)
+    later = CrfArguments(output_dir=args.output_dir, do_eval=True, eval_max_seq_length=60)
+    load_model_and_tokenizer(later, BertCrfForNer)
+    assert later.eval_max_seq_length == 24
