@@ -36,9 +36,7 @@ def _forward(chains: Chains, tags: Tensor | None) -> tuple[Tensor, State]:
     return backend_for(chains.emissions.device, C).forward(chains, tags)
 
 
-def _backward(
-    grad: Tensor, chains: Chains, tags: Tensor | None, state: State
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _backward(grad: Tensor, chains: Chains, tags: Tensor | None, state: State) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     _, _, C = chains.emissions.shape
     return backend_for(chains.emissions.device, C).backward(grad, chains, tags, state)
 

@@ -66,7 +66,7 @@ def _launch(kernel: Any, chains: Chains, tags: Tensor | None, *rest: Any) -> Non
         "HAS_MASK": mask is not None,
         "HAS_LEGAL": legal is not None,
         "HAS_ALLOWED": allowed is not None,
-        "num_warps": min(32, max(1, block * block // TILE_A_WARP)),
+        "num_warps": warps(block),
     }
     given = (emissions, *emissions.stride()[:2], *_strided(mask, emissions))
     if kernel is not decode_kernel:
@@ -78,8 +78,13 @@ def _launch(kernel: Any, chains: Chains, tags: Tensor | None, *rest: Any) -> Non
         kernel[(B,)](*given, *tables, W, *rest, **constants)
 
 
+def warps(block: int) -> int:
+    """How many warps share a tile of transitions (block, block)."""
+    return min(32, max(1, block * block // TILE_A_WARP))
+
+
 def _strided(tensor: Tensor | None, absent: Tensor) -> tuple[Tensor, int, int]:
-    return (absent, 0, 0) if tensor is None else (tensor, *tensor.stride())
+    return (absent, 0, 0) if tensor is None else (tensor, tensor.stride(0), tensor.stride(1))
 
 
 @functools.cache

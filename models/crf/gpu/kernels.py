@@ -143,15 +143,15 @@ def path_score(
             else:
                 score += tl.load(transitions + before * C + tag).to(tl.float64)
             if HAS_LEGAL:
-                if tl.load(legal + before * (C + 2) + tag) == 0:
-                    score = score + NEGATIVE_INFINITY
+                may = tl.load(legal + before * (C + 2) + tag) != 0
+                score = tl.where(may, score, NEGATIVE_INFINITY)
             score += tl.load(emissions + row * emissions_row + word * emissions_word + tag).to(tl.float64)
             before = tag
     if last >= 0:
         score += tl.load(end + before).to(tl.float64)
         if HAS_LEGAL:
-            if tl.load(legal + before * (C + 2) + C + 1) == 0:
-                score = score + NEGATIVE_INFINITY
+            may = tl.load(legal + before * (C + 2) + C + 1) != 0
+            score = tl.where(may, score, NEGATIVE_INFINITY)
     return score, exist
 
 
@@ -242,7 +242,7 @@ def backward_kernel(
     C: tl.constexpr, BLOCK: tl.constexpr, HAS_MASK: tl.constexpr, HAS_TAGS: tl.constexpr,
     HAS_LEGAL: tl.constexpr, HAS_ALLOWED: tl.constexpr,
 ):  # fmt: skip
-    """Gradients: of emissions (B, W, C), and of each row's share in start, end and transitions, `sums` (B, C + 2, C)."""
+    """Gradients: of emissions (B, W, C), and of each row's share in those of the parameters, (B, C + 2, C)."""
     row = tl.program_id(0)
     i, j = tl.arange(0, BLOCK)[:, None], tl.arange(0, BLOCK)[None, :]
     tag_ids = tl.arange(0, BLOCK)
@@ -263,7 +263,7 @@ def backward_kernel(
         top_score = zero_if_infinite(tl.max(tl.max(scores, 0), 0))
         weights = tl.exp(scores - top_score)
         leaving = tl.zeros_like(starts)
-        for step in range(0, last + 1 - first):
+        for step in range(last + 1 - first):
             word = last - step
             if is_present(mask, mask_row, mask_word, row, word, HAS_MASK):
                 alpha = tl.load(alpha_row + word * C + tag_ids, mask=tag_ids < C, other=0.0)
@@ -285,7 +285,7 @@ def backward_kernel(
     if mode == LOG_SPACE:
         exact_scores = scores.to(tl.float64)
         log_leaving = tl.zeros_like(starts).to(tl.float64)
-        for step in range(0, last + 1 - first):
+        for step in range(last + 1 - first):
             word = last - step
             if is_present(mask, mask_row, mask_word, row, word, HAS_MASK):
                 log_alpha = tl.load(alpha_row + word * C + tag_ids, mask=tag_ids < C, other=NEGATIVE_INFINITY)
@@ -365,7 +365,7 @@ def decode_kernel(
         tl.store(fault, row * 8 + mode)
         last = first - 1
     column = tl.where(j < C, 0.0, NEGATIVE_INFINITY).to(starts.dtype)
-    for step in range(0, last + 1 - first):
+    for step in range(last + 1 - first):
         word = last - step
         if is_present(mask, mask_row, mask_word, row, word, HAS_MASK):
             here = tl.load(best_row + word * C + j, mask=j < C, other=NEGATIVE_INFINITY)

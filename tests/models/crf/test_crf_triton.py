@@ -1,4 +1,4 @@
-"""Run `triton_cases.py` in Triton's CPU interpreter, or on a GPU where there is one."""
+"""Run `triton_cases.py` in Triton's CPU interpreter, and on a GPU where there is one; compile for GPUs without one."""
 
 import importlib.util
 import os
@@ -12,18 +12,28 @@ import torch
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 
 
-def run_cases(interpret: str) -> None:
-    cases = Path(__file__).with_name("triton_cases.py")
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(cases)]
-    done = subprocess.run(command, env={**os.environ, "TRITON_INTERPRET": interpret}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
+def run(*command: str, interpret: str) -> None:
+    environment = {**os.environ, "TRITON_INTERPRET": interpret, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+
+
+def cases(interpret: str) -> None:
+    path = Path(__file__).with_name("triton_cases.py")
+    run("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(path), interpret=interpret)
 
 
 def test_interpreted() -> None:
-    run_cases("1")
+    cases("1")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", ["80", "90"])
+def test_compiles_for_gpus(capability: str) -> None:
+    run(str(Path(__file__).with_name("compile_for_gpu.py")), capability, interpret="0")
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_on_a_gpu() -> None:
-    run_cases("0")
+    cases("0")

@@ -36,7 +36,7 @@ def test_values_and_gradients(dtype: torch.dtype, problem: Problem) -> None:
     atol = tolerance(problem, dtype)
     with use_backend("triton"):
         partition = crf.log_partition(emissions, mask)
-        partition.sum().backward()
+        torch.autograd.backward(partition.sum())
         restricted = crf.marginals(emissions, mask, allowed=problem.allowed.to(DEVICE))
         llh = crf(emissions, problem.tags.to(DEVICE), mask, reduction="none").tolist()
     pairs = torch.zeros_like(problem.transitions)
@@ -72,12 +72,14 @@ def test_agrees_with_the_torch_backend(shape: tuple[int, int, int]) -> None:
     """Shapes beyond enumeration; batches that are strided, gradients that differ by row."""
     B, W, C = shape
     torch.manual_seed(B * W * C)
-    scores = [torch.randn(size, device=DEVICE) for size in ((W, B, C), (C,), (C,), (C, C))]
+    emissions = torch.randn(W, B, C, device=DEVICE).transpose(0, 1)
+    start, end = torch.randn(2, C, device=DEVICE)
+    transitions = torch.randn(C, C, device=DEVICE)
     mask = torch.rand(W, B, device=DEVICE).lt(0.8).T
     legal = torch.rand(C + 2, C + 2, device=DEVICE) < 0.9
     legal[:, 0] = legal[0] = True
     tags = torch.zeros(W, B, dtype=torch.long, device=DEVICE).T
-    chains = Chains(scores[0].transpose(0, 1), *scores[1:], mask, legal, None)
+    chains = Chains(emissions, start, end, transitions, mask, legal, None)
     grad = torch.linspace(-1, 1, B, device=DEVICE)
     results: list[tuple[torch.Tensor, Gradients, tuple[torch.Tensor, torch.Tensor]]] = []
     for backend in (TritonBackend(), TorchBackend()):
@@ -95,11 +97,11 @@ def test_faults_surface_at_a_later_call() -> None:
     blocked = emissions.clone()
     blocked[3, 0] = -torch.inf
     with use_backend("triton"):
-        for call, message in (
-            (lambda: crf(emissions, wrong), "a tag that does not exist in row 2 of an earlier batch"),
-            (lambda: crf(blocked, tags), "no legal path in row 3 of an earlier batch"),
+        for faulty, message in (
+            ((emissions, wrong), "a tag that does not exist in row 2 of an earlier batch"),
+            ((blocked, tags), "no legal path in row 3 of an earlier batch"),
         ):
-            call()
+            crf(*faulty)
             if not INTERPRETED:
                 torch.cuda.synchronize()
             with pytest.raises(ValueError, match=message):
