@@ -22,12 +22,9 @@ FLAGS = {"HAS_MASK": True, "HAS_TAGS": True, "HAS_LEGAL": True, "HAS_ALLOWED": T
 def main(capability: int) -> None:
     for C, block in ((9, 16), (40, 64), (256, 256)):
         for kernel in (forward_kernel, backward_kernel, decode_kernel):
-            constants = {
-                name: value for name, value in (FLAGS | {"C": C, "BLOCK": block}).items() if name in kernel.arg_names
-            }
-            signature = {
-                name: "constexpr" if name in constants else TYPES.get(name, "i32") for name in kernel.arg_names
-            }
+            names = kernel.arg_names
+            constants = {name: value for name, value in {**FLAGS, "C": C, "BLOCK": block}.items() if name in names}
+            signature = {name: "constexpr" if name in constants else TYPES.get(name, "i32") for name in names}
             source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
             binary = compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": warps(block)})
             print(kernel.__name__, C, len(binary.asm["cubin"]))
