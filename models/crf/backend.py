@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-# How a row was computed, or why it was not: the values of `Forward.mode`.
+# How a row was computed, or why it was not: the values of `State.mode`.
 SCALED, LOG_SPACE, NO_GRADIENT, NO_PATH, NO_SUCH_TAG = 0, 1, 2, 3, 4
 
 
@@ -25,10 +25,9 @@ class Chains(NamedTuple):
     allowed: Tensor | None  # (B, W, C) bool; the tags that a word may have
 
 
-class Forward(NamedTuple):
-    """What `Backend.forward` found, and what `Backend.backward` needs of it."""
+class State(NamedTuple):
+    """What `Backend.backward` needs of `Backend.forward`."""
 
-    value: Tensor  # (B,) log-partition, or log-likelihood of the tags; 0 for a row without words
     alpha: Tensor  # (B, W, K) forward variables, in the backend's own form
     mode: Tensor  # (B,) uint8, how each row was computed
 
@@ -44,16 +43,16 @@ class Backend(Protocol):
     """The three computations that have to be fast. Everything else is built on them, or on `lattice`."""
 
     def state_width(self, num_tags: int) -> int:
-        """K, the last size of `Forward.alpha`."""
+        """K, the last size of `State.alpha`."""
 
-    def forward(self, chains: Chains, tags: Tensor | None) -> Forward:
-        """Log-partition of each row, or log-likelihood of `tags` (B, W) if they are given.
+    def forward(self, chains: Chains, tags: Tensor | None) -> tuple[Tensor, State]:
+        """Log-partition (B,), 0 for a row without words; or log-likelihood (B,) of `tags` (B, W) if they are given.
 
         Raises:
             ValueError: a row has no legal path, or a tag that does not exist; the message names the rows.
         """
 
-    def backward(self, grad: Tensor, chains: Chains, tags: Tensor | None, forward: Forward) -> Gradients:
+    def backward(self, grad: Tensor, chains: Chains, tags: Tensor | None, state: State) -> Gradients:
         """Gradients of the sum of grad (B,) * value (B,). A row whose value is -inf has none."""
 
     def decode(self, chains: Chains, padding: int) -> tuple[Tensor, Tensor]:
@@ -64,9 +63,12 @@ class Backend(Protocol):
         """
 
 
+FAULTS = {NO_SUCH_TAG: "a tag that does not exist", NO_PATH: "no legal path"}
+
+
 def raise_for_rows(mode: Tensor) -> None:
     """Raise ValueError if a row of a batch could not be computed, naming all such rows."""
-    for code, what in ((NO_SUCH_TAG, "a tag that does not exist"), (NO_PATH, "no legal path")):
+    for code, what in FAULTS.items():
         rows = (mode == code).nonzero().flatten().tolist()
         if rows:
             raise ValueError(f"{what} in row{'s' * (len(rows) > 1)} {', '.join(map(str, rows))} of the batch")

@@ -111,19 +111,17 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
         chains = self._chains(emissions, mask)
         if allowed is None:
             assert tags is not None
-            llh = chain_value(chains, self._rows_first(tags).long())  # (B,)
+            llh = chain_value(chains, self._rows_first(tags).long(), reduction != "none")  # (B,) or ()
         else:
-            free = chain_value(chains)  # (B,)
-            llh = chain_value(chains._replace(allowed=self._allowed(emissions, allowed))) - free  # (B,)
-        if reduction == "none":
+            inside = chain_value(chains._replace(allowed=self._allowed(emissions, allowed)))  # (B,)
+            llh = inside - chain_value(chains)  # (B,)
+            llh = llh if reduction == "none" else llh.sum()
+        if reduction in ("none", "sum"):
             return llh
-        if reduction == "sum":
-            return llh.sum()
-        if reduction == "mean":
-            return llh.mean()
         B, W, _ = chains.emissions.shape
-        words = llh.new_tensor(B * W) if chains.mask is None else chains.mask.sum()
-        return llh.sum() / words.clamp(min=1)
+        if reduction == "mean":
+            return llh / B
+        return llh / (max(B * W, 1) if chains.mask is None else chains.mask.sum().clamp(min=1))
 
     @overload
     def decode(
@@ -156,10 +154,15 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
             ValueError: shapes do not fit, `nbest` is not positive, or a row has no legal path.
         """
         tags, scores, present = self._search(emissions, mask, nbest, allowed)
-        counts = present.sum(1).tolist()
+        if tags.device.type != "cpu":  # there no backend has looked: the lists are the first to wait for the result
+            best = scores if nbest is None else scores[:, 0]
+            raise_for_rows(torch.where(best.isneginf() & present.any(1), NO_PATH, SCALED))
+        # numpy makes lists several times faster than torch.
+        words, there = tags.cpu().numpy(), present.cpu().numpy()
+        counts = there.sum(1).tolist()
         if nbest is None:
-            return _split(tags[present].tolist(), counts)
-        ranked = [_split(tags[:, :, rank][present].tolist(), counts) for rank in range(nbest)]
+            return _split(words[there].tolist(), counts)
+        ranked = [_split(words[:, :, rank][there].tolist(), counts) for rank in range(nbest)]
         return [
             [(ranked[rank][row], score) for rank, score in enumerate(row_scores) if score > float("-inf")]
             for row, row_scores in enumerate(scores.tolist())
@@ -331,10 +334,10 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
             mask = self._rows_first(mask)
             mask = mask if mask.dtype == torch.bool else mask != 0
         return Chains(
-            self._rows_first(emissions).to(dtype),
-            self.start_transitions.to(dtype),
-            self.end_transitions.to(dtype),
-            self.transitions.to(dtype),
+            _as(self._rows_first(emissions), dtype),
+            _as(self.start_transitions, dtype),
+            _as(self.end_transitions, dtype),
+            _as(self.transitions, dtype),
             mask,
             self.legal,
             None if allowed is None else self._allowed(emissions, allowed),
@@ -370,6 +373,10 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
                     f"the first two dimensions of emissions and {name} must match, "
                     f"got {tuple(emissions.shape[:2])} and {tuple(tensor.shape)}"
                 )
+
+
+def _as(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return tensor if tensor.dtype == dtype else tensor.to(dtype)
 
 
 def _split(flat: list[int], counts: list[int]) -> list[list[int]]:

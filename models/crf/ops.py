@@ -10,50 +10,54 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.crf.backend import Chains, Forward, backend_for
+from models.crf.backend import Chains, State, backend_for
 
 
-def chain_value(chains: Chains, tags: Tensor | None = None) -> Tensor:
-    """The log-partition of each row, or the log-likelihood of `tags` (B, W): (B,), differentiable once."""
+def chain_value(chains: Chains, tags: Tensor | None = None, summed: bool = False) -> Tensor:
+    """The log-partition of each row, or the log-likelihood of `tags` (B, W): (B,), differentiable once.
+
+    `summed` gives the sum over rows, (), and one node less in the graph.
+    """
     if torch.compiler.is_compiling():
         value: Tensor = torch.ops.bert_crf.value(*chains, tags)[0]
-        return value
-    return _Value.apply(*chains, tags)  # type: ignore[no-any-return, no-untyped-call]
+        return value.sum() if summed else value
+    return _Value.apply(*chains, tags, summed)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def marginals(chains: Chains) -> Tensor:
     """P(tag) of each word: (B, W, C), 0 where masked. Not differentiable."""
     with torch.no_grad():
-        forward = _forward(chains, None)
-        return _backward(torch.ones_like(forward.value), chains, None, forward)[0]
+        value, state = _forward(chains, None)
+        return _backward(torch.ones_like(value), chains, None, state)[0]
 
 
-def _forward(chains: Chains, tags: Tensor | None) -> Forward:
+def _forward(chains: Chains, tags: Tensor | None) -> tuple[Tensor, State]:
     _, _, C = chains.emissions.shape
     return backend_for(chains.emissions.device, C).forward(chains, tags)
 
 
-def _backward(
-    grad: Tensor, chains: Chains, tags: Tensor | None, forward: Forward
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _backward(grad: Tensor, chains: Chains, tags: Tensor | None, state: State) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     _, _, C = chains.emissions.shape
-    return backend_for(chains.emissions.device, C).backward(grad, chains, tags, forward)
+    return backend_for(chains.emissions.device, C).backward(grad, chains, tags, state)
 
 
 class _Value(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
-        forward = _forward(Chains(*inputs[:-1]), inputs[-1])
-        ctx.save_for_backward(*inputs, *forward)
-        return forward.value
+        *scores, tags, summed = inputs
+        chains = Chains(*scores)
+        value, ctx.state = _forward(chains, tags)
+        ctx.save_for_backward(*chains[:4], tags)
+        ctx.constants, ctx.rows = chains[4:], value.shape
+        return value.sum() if summed else value
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         if torch.is_grad_enabled():
             raise RuntimeError("a CRF is differentiable once: its gradient has none, so create_graph cannot be had")
-        *scores, tags, value, alpha, mode = ctx.saved_tensors
-        gradients = _backward(grad, Chains(*scores), tags, Forward(value, alpha, mode))
-        return *gradients, None, None, None, None
+        *scores, tags = ctx.saved_tensors
+        gradients = _backward(grad.expand(ctx.rows), Chains(*scores, *ctx.constants), tags, ctx.state)
+        return *gradients, None, None, None, None, None
 
 
 @torch.library.custom_op("bert_crf::value", mutates_args=())
@@ -67,7 +71,8 @@ def _value(
     allowed: Tensor | None,
     tags: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return _forward(Chains(emissions, start, end, transitions, mask, legal, allowed), tags)
+    value, state = _forward(Chains(emissions, start, end, transitions, mask, legal, allowed), tags)
+    return value, *state
 
 
 @_value.register_fake
@@ -88,12 +93,11 @@ def _value_backward(
     legal: Tensor | None,
     allowed: Tensor | None,
     tags: Tensor | None,
-    value: Tensor,
     alpha: Tensor,
     mode: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     chains = Chains(emissions, start, end, transitions, mask, legal, allowed)
-    return _backward(grad, chains, tags, Forward(value, alpha, mode))
+    return _backward(grad, chains, tags, State(alpha, mode))
 
 
 @_value_backward.register_fake
@@ -104,7 +108,7 @@ def _(
 
 
 def _keep(ctx: Any, inputs: tuple[Tensor | None, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    ctx.save_for_backward(*inputs, *output)
+    ctx.save_for_backward(*inputs, *output[1:])
 
 
 def _differentiate(ctx: Any, grad: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:

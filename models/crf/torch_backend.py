@@ -15,8 +15,8 @@ from models.crf.backend import (
     NO_SUCH_TAG,
     SCALED,
     Chains,
-    Forward,
     Gradients,
+    State,
     raise_for_rows,
 )
 from models.crf.lattice import Lattice, lattice_of, log_backward, log_forward, log_pairs, log_partition
@@ -28,12 +28,12 @@ class TorchBackend:
     def state_width(self, num_tags: int) -> int:
         return num_tags
 
-    def forward(self, chains: Chains, tags: Tensor | None) -> Forward:
+    def forward(self, chains: Chains, tags: Tensor | None) -> tuple[Tensor, State]:
         B, W, C = chains.emissions.shape
         emissions = chains.emissions
         if B == 0 or W == 0:
             mode = torch.full((B,), NO_GRADIENT, dtype=torch.uint8, device=emissions.device)
-            return Forward(emissions.new_zeros(B), emissions.new_empty(B, W, C), mode)
+            return emissions.new_zeros(B), State(emissions.new_empty(B, W, C), mode)
         lattice = lattice_of(chains, emissions.dtype)
         value, alpha = _scaled_forward(lattice)  # (B,), (B, W, C)
 
@@ -51,18 +51,18 @@ class TorchBackend:
         empty = lattice.lengths == 0  # (B,)
         mode = mode.masked_fill(empty, NO_GRADIENT).to(torch.uint8)
         raise_for_rows(mode)
-        return Forward(value.masked_fill(empty, 0).to(emissions.dtype), alpha, mode)
+        return value.masked_fill(empty, 0).to(emissions.dtype), State(alpha, mode)
 
-    def backward(self, grad: Tensor, chains: Chains, tags: Tensor | None, forward: Forward) -> Gradients:
+    def backward(self, grad: Tensor, chains: Chains, tags: Tensor | None, state: State) -> Gradients:
         _, W, C = chains.emissions.shape
         gradients = Gradients(*(torch.zeros_like(scores) for scores in chains[:4]))
-        if forward.mode.numel() == 0 or W == 0:
+        if state.mode.numel() == 0 or W == 0:
             return gradients
-        weight = torch.where(forward.mode == NO_GRADIENT, 0, grad)  # (B,)
+        weight = torch.where(state.mode == NO_GRADIENT, 0, grad)  # (B,)
         sign = 1 if tags is None else -1
         lattice = lattice_of(chains, chains.emissions.dtype)
-        unary, pairs = _scaled_backward(lattice, forward.alpha, weight * (forward.mode == SCALED))
-        vanishing = forward.mode == LOG_SPACE  # (B,)
+        unary, pairs = _scaled_backward(lattice, state.alpha, weight * (state.mode == SCALED))
+        vanishing = state.mode == LOG_SPACE  # (B,)
         if vanishing.any():
             exact = lattice_of(_select(chains, vanishing), _double(grad.device))
             exact_unary, exact_pairs = _log_marginals(exact, weight[vanishing])

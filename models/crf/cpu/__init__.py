@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.crf.backend import Chains, Forward, Gradients, raise_for_rows
+from models.crf.backend import Chains, Gradients, State, raise_for_rows
 from models.crf.cpu import threads
 from models.crf.cpu.job import Job
 from models.crf.cpu.kernels import compile_kernel
@@ -25,36 +25,34 @@ class NumbaBackend:
     def state_width(self, num_tags: int) -> int:
         return padded(num_tags)
 
-    def forward(self, chains: Chains, tags: Tensor | None) -> Forward:
-        emissions = chains.emissions
-        B, W, C = emissions.shape
-        forward = Forward(
-            value=emissions.new_empty(B),
-            alpha=emissions.new_empty(B, W, padded(C)),
-            mode=emissions.new_empty(B, dtype=torch.uint8),
-        )
-        _run("forward", chains, tags=tags, forward=forward)
-        return forward
+    def forward(self, chains: Chains, tags: Tensor | None) -> tuple[Tensor, State]:
+        B, W, C = chains.emissions.shape
+        dtype = chains.emissions.dtype
+        value = torch.empty(B, dtype=dtype)
+        state = State(torch.empty(B, W, padded(C), dtype=dtype), torch.empty(B, dtype=torch.uint8))
+        _run("forward", chains, value, state, tags=tags)
+        return value, state
 
-    def backward(self, grad: Tensor, chains: Chains, tags: Tensor | None, forward: Forward) -> Gradients:
+    def backward(self, grad: Tensor, chains: Chains, tags: Tensor | None, state: State) -> Gradients:
         gradients = Gradients(*(torch.empty_like(score) for score in chains[:4]))
-        _run("backward", chains, tags=tags, forward=forward, grad=grad.contiguous(), gradients=gradients)
+        if grad.numel() == 0:
+            return Gradients(*(gradient.zero_() for gradient in gradients))
+        _run("backward", chains, None, state, tags=tags, grad=grad, gradients=gradients)
         return gradients
 
     def decode(self, chains: Chains, padding: int) -> tuple[Tensor, Tensor]:
-        emissions = chains.emissions
-        B, W, _ = emissions.shape
+        B, W, _ = chains.emissions.shape
         paths = torch.full((B, W), padding)
-        scores = emissions.new_empty(B)
-        forward = Forward(scores, scores, emissions.new_empty(B, dtype=torch.uint8))
-        _run("decode", chains, forward=forward, paths=paths)
+        scores = torch.empty(B, dtype=chains.emissions.dtype)
+        _run("decode", chains, scores, State(scores, torch.empty(B, dtype=torch.uint8)), paths=paths)
         return paths, scores
 
 
 def _run(
     name: str,
     chains: Chains,
-    forward: Forward,
+    value: Tensor | None,
+    state: State,
     tags: Tensor | None = None,
     grad: Tensor | None = None,
     gradients: Gradients | None = None,
@@ -63,35 +61,38 @@ def _run(
     emissions, start, end, transitions, mask, legal, allowed = chains
     B, W, C = emissions.shape
     if B == 0:
-        for gradient in gradients or ():
-            gradient.zero_()
         return
     chunk = -(-B // CHUNKS)
     chunks = -(-B // chunk)
-    row_sums = emissions.new_empty(chunks, C + 2, C, dtype=torch.float64) if gradients else None
+    width = padded(C)
+    sums = torch.empty(chunks, C + 2, C, dtype=torch.float64) if gradients else None
     job = Job(
-        *(0, 0, 0),
-        *(B, W, C, padded(C), chunk, chunks),
-        *(_strided(emissions) + _strided(mask) + _strided(tags)),
-        *(_address(start), _address(end), _address(transitions), _address(legal), _address(allowed)),
-        *(_address(forward.value), _address(forward.mode), _address(forward.alpha)),
-        *(_address(grad), *_strided(gradients.emissions if gradients else None), _address(row_sums)),
-        *map(_address, gradients[1:] if gradients else (None, None, None)),
-        _address(paths),
+        *(0, 0, 0, B, W, C, width, chunk, chunks),
+        *(emissions.data_ptr(), *emissions.stride()[:2]),
+        *(_NONE if mask is None else (mask.data_ptr(), *mask.stride())),
+        *(_NONE if tags is None else (tags.data_ptr(), *tags.stride())),
+        *(start.data_ptr(), end.data_ptr(), transitions.data_ptr()),
+        *(_address(legal), _address(allowed)),
+        *(_address(value), state.mode.data_ptr(), state.alpha.data_ptr()),
     )
+    if gradients and grad is not None:
+        job.grad, (job.grad_row,) = grad.data_ptr(), grad.stride()
+        job.grad_emissions = gradients.emissions.data_ptr()
+        job.grad_emissions_row, job.grad_emissions_word, _ = gradients.emissions.stride()
+        job.grad_start, job.grad_end = gradients.start.data_ptr(), gradients.end.data_ptr()
+        job.grad_transitions, job.sums = gradients.transitions.data_ptr(), _address(sums)
+    job.paths = _address(paths)
     work_ns = B * W * (50 + C * C // 16)
     threads.run(_kernel(name, emissions.dtype), job, max(1, min(threads.thread_limit(), chunks, work_ns // THREAD_NS)))
     if job.fault:
-        raise_for_rows(forward.mode)
+        raise_for_rows(state.mode)
+
+
+_NONE = (0, 0, 0)
 
 
 def _address(tensor: Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
-
-
-def _strided(tensor: Tensor | None) -> tuple[int, int, int]:
-    """Address, and strides of rows and words, in entries."""
-    return (0, 0, 0) if tensor is None else (tensor.data_ptr(), tensor.stride(0), tensor.stride(1))
 
 
 @functools.cache

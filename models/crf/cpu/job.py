@@ -26,7 +26,7 @@ _FIELDS = (
     *("start", "end", "transitions", "legal", "allowed"),
     # Outputs of the forward kernel, inputs of the backward one.
     *("value", "mode", "alpha"),
-    *("grad", "grad_emissions", "grad_emissions_row", "grad_emissions_word"),
+    *("grad", "grad_row", "grad_emissions", "grad_emissions_row", "grad_emissions_word"),
     *("sums", "grad_start", "grad_end", "grad_transitions"),
     # Decoding.
     "paths",

@@ -110,7 +110,7 @@ def backward(job: Any, counters: Array, like: Real) -> None:
     words = np.empty(job.words, np.int64)
     mode = array_at(job.mode, job.rows, np.uint8(0))
     alpha = array_at(job.alpha, (job.rows, job.words, job.width), like)
-    grad = array_at(job.grad, job.rows, like)
+    grads = array_at(job.grad, STRIDED, like)
     grad_emissions = array_at(job.grad_emissions, STRIDED, like)
     all_sums = array_at(job.sums, (job.chunks, C + 2, C), np.float64(0))
     while True:
@@ -127,13 +127,14 @@ def backward(job: Any, counters: Array, like: Real) -> None:
                     grad_emissions[base + j] = 0
             if mode[row] == NO_GRADIENT:
                 continue
-            factor = -grad[row] if job.tags != 0 else grad[row]
+            grad = grads[row * job.grad_row]
+            factor = -grad if job.tags != 0 else grad
             if mode[row] == SCALED:
                 scaled.backward(job, inputs, tables, alpha[row], row, words, count, factor, grad_emissions, sums)
             else:
                 logspace.backward(job, inputs, row, words, count, factor, grad_emissions, sums)
             if job.tags != 0:
-                add_path(job, inputs, row, words, count, grad[row], grad_emissions, sums)
+                add_path(job, inputs, row, words, count, grad, grad_emissions, sums)
         if fetch_add(counters, CHUNKS_DONE, 1) == job.chunks - 1:
             sum_chunks(job, all_sums, like)
 

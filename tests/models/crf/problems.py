@@ -50,7 +50,8 @@ def problems(draw: st.DrawFn, max_rows: int = 3, max_words: int = 5, max_tags: i
 
 def layer(problem: Problem, dtype: torch.dtype, batch_first: bool = True) -> CRF:
     """The layer with the parameters and legal transitions of a problem."""
-    crf = CRF(problem.start.numel(), batch_first, problem.legal).to(dtype)
+    crf = CRF(problem.start.numel(), batch_first, problem.legal)
+    crf.to(dtype)
     with torch.no_grad():
         crf.start_transitions.copy_(problem.start)
         crf.end_transitions.copy_(problem.end)

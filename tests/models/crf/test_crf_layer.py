@@ -1,6 +1,7 @@
 """The layer as a module: legal transitions, errors, devices, compilers, and what it imports."""
 
 import copy
+import itertools
 import subprocess
 import sys
 
@@ -44,7 +45,7 @@ def test_illegal_paths_are_impossible(backend: str) -> None:
         assert not crf.transitions.grad[illegal].any()
         for path in crf.decode(emissions):
             assert legal[5, path[0]]
-            assert all(legal[i, j] for i, j in zip(path, path[1:], strict=False))
+            assert all(legal[i, j] for i, j in itertools.pairwise(path))
         crf.set_legal(None)
         assert crf(emissions, tags, reduction="none").isfinite().all()
 
@@ -118,7 +119,9 @@ def test_legal_survives_the_meta_device() -> None:
                 crf(emissions, tags)
             crf.set_legal(legal)
         torch.testing.assert_close(crf(emissions, tags), expected(emissions, tags))
-        assert torch.equal(copy.deepcopy(crf).legal, legal)
+        kept = copy.deepcopy(crf).legal
+        assert kept is not None
+        assert torch.equal(kept, legal)
 
 
 class Tagger(nn.Module):
@@ -129,7 +132,8 @@ class Tagger(nn.Module):
         self.crf = CRF(5, batch_first=True, legal=bio(2))
 
     def forward(self, states: torch.Tensor, tags: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        return -self.crf(self.classifier(states), tags, mask, reduction="token_mean")
+        llh: torch.Tensor = self.crf(self.classifier(states), tags, mask, reduction="token_mean")
+        return -llh
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -144,7 +148,7 @@ def test_compile_without_graph_break(backend: str) -> None:
             model.zero_grad()
             loss = forward(states, tags, mask)
             loss.backward()
-            results.append([loss.detach(), *[parameter.grad.clone() for parameter in model.parameters()]])
+            results.append([loss.detach(), *[parameter.grad for parameter in model.parameters()]])
     torch.testing.assert_close(*results)
 
 

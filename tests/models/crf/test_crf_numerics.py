@@ -87,7 +87,7 @@ def test_ordinary_scores_stay_scaled_and_others_do_not() -> None:
         chains = Chains(
             emissions, crf.start_transitions.data, crf.end_transitions.data, crf.transitions.data, None, None, None
         )
-        assert NumbaBackend().forward(chains, None).mode.tolist() == expected
+        assert NumbaBackend().forward(chains, None)[1].mode.tolist() == expected
 
 
 def test_thread_count_changes_no_bit() -> None:
