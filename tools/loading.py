@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 from transformers import AutoConfig, AutoTokenizer, BertTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
+from models import BertCrfForNer
 from models.tagger import Tagger
 from processors.tag_schemes import MARKUPS, legal_transitions
 from tools.arguments import NerArguments
@@ -45,7 +46,7 @@ def load_model_and_tokenizer(
     with main_process_first():  # downloads
         config = _load_config(args, source)
         tokenizer = _load_tokenizer(args, source, config)
-        _set_labels(args, config)
+        _set_labels(args, model_class, config)
         _fit_lengths(args, config)
         model = _load_model(args, model_class, source, config)
     if len(tokenizer) > config.vocab_size:
@@ -108,7 +109,7 @@ def _load_tokenizer(args: NerArguments, source: str, config: PreTrainedConfig) -
     return tokenizer
 
 
-def _set_labels(args: NerArguments, config: PreTrainedConfig) -> None:
+def _set_labels(args: NerArguments, model_class: type[Tagger], config: PreTrainedConfig) -> None:
     """Takes the labels of a trained tagger, or gives those of the corpus to a new one."""
     args.model_type = config.model_type
     if args.do_train:
@@ -116,8 +117,10 @@ def _set_labels(args: NerArguments, config: PreTrainedConfig) -> None:
         config.id2label = dict(enumerate(args.label_list))
         config.label2id = {label: index for index, label in config.id2label.items()}
         config.tag_markup = args.markup
-        config.tag_loss = args.loss_type
-        config.crf_legal = _followers(args.label_list, args.markup) if args.crf_constraints else None
+        if issubclass(model_class, BertCrfForNer):
+            config.crf_legal = _followers(args.label_list, args.markup) if args.crf_constraints else None
+        else:
+            config.tag_loss = args.loss_type
         return
     names = [str(name) for _, name in sorted((config.id2label or {}).items())]
     if all(name.startswith(_NO_NAMES) for name in names):
