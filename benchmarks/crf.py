@@ -129,9 +129,9 @@ def contenders(num_tags: int, device: torch.device) -> list[Contender]:
         ("numba", "numba", "cpu"),
         ("triton", "triton", "cuda"),
     ]
-    for backend, package, kind in installed:
+    for ours, package, kind in installed:
         if importlib.util.find_spec(package) and kind in (None, device.type):
-            modules.append((f"ours, {backend}", CRF(num_tags, batch_first=True).to(device), backend))
+            modules.append((f"ours, {ours}", CRF(num_tags, batch_first=True).to(device), ours))
     result = []
     for name, module, backend in modules:
         module.load_state_dict(peer.state_dict())
