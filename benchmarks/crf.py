@@ -12,6 +12,7 @@ from float64 log space.
 
 import argparse
 import contextlib
+import functools
 import importlib.util
 import itertools
 import platform
@@ -109,15 +110,28 @@ class Contender:
             self.decode(batch)
 
 
+def _llh(crf: Any, batch: Batch) -> Tensor:
+    return crf(batch.emissions, batch.tags, batch.mask)  # type: ignore[no-any-return]
+
+
+def _decode(crf: Any, batch: Batch) -> Any:
+    return crf.decode(batch.emissions, batch.mask)
+
+
 def contenders(num_tags: int, device: torch.device) -> list[Contender]:
     """All that are installed, with equal parameters; pytorch-crf first."""
     peer = torchcrf.CRF(num_tags, batch_first=True).to(device)
     modules: list[tuple[str, nn.Module, str | None]] = [("pytorch-crf", peer, None)]
     if importlib.util.find_spec("torch_struct"):
         modules.append(("torch-struct", TorchStruct(num_tags).to(device), None))
-    for backend, package, kind in (("torch", "torch", None), ("numba", "numba", "cpu"), ("triton", "triton", "cuda")):
+    installed: list[tuple[str, str, str | None]] = [
+        ("torch", "torch", None),
+        ("numba", "numba", "cpu"),
+        ("triton", "triton", "cuda"),
+    ]
+    for ours, package, kind in installed:
         if importlib.util.find_spec(package) and kind in (None, device.type):
-            modules.append((f"ours, {backend}", CRF(num_tags, batch_first=True).to(device), backend))
+            modules.append((f"ours, {ours}", CRF(num_tags, batch_first=True).to(device), ours))
     result = []
     for name, module, backend in modules:
         module.load_state_dict(peer.state_dict())
@@ -125,13 +139,7 @@ def contenders(num_tags: int, device: torch.device) -> list[Contender]:
             result.append(Contender(name, module, module.forward, module.decode))
         else:
             result.append(
-                Contender(
-                    name,
-                    module,
-                    lambda batch, crf=module: crf(batch.emissions, batch.tags, batch.mask),
-                    lambda batch, crf=module: crf.decode(batch.emissions, batch.mask),
-                    backend,
-                )
+                Contender(name, module, functools.partial(_llh, module), functools.partial(_decode, module), backend)
             )
     return result
 
@@ -171,7 +179,7 @@ def peak_memory(contender: Contender, batch: Batch) -> float:
     assert profile.profiler is not None
     events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
     changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
-    return max(itertools.accumulate(changes)) / 2**20
+    return float(max(itertools.accumulate(changes))) / 2**20
 
 
 def compare(shape: tuple[int, int, int], rounds: int, device: torch.device) -> None:
@@ -253,7 +261,11 @@ def encoder_step(rounds: int, device: torch.device) -> None:
     times: dict[bool, list[float]] = {False: [], True: []}
     for turn in range(rounds + 2):
         for crf in (False, True):
-            taken = seconds(lambda _, crf=crf: step(crf), batch, 1)
+            begin = time.perf_counter()
+            step(crf)
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            taken = time.perf_counter() - begin
             if turn >= 2:
                 times[crf].append(taken)
     softmax, crf_time = (statistics.median(times[crf]) for crf in (False, True))

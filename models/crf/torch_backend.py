@@ -3,6 +3,7 @@
 Scaled probability space as in the CPU kernels (`cpu/scaled.py`), and log space for rows where a number might vanish.
 """
 
+import itertools
 import math
 
 import torch
@@ -20,6 +21,8 @@ from models.crf.backend import (
     raise_for_rows,
 )
 from models.crf.lattice import Lattice, lattice_of, log_backward, log_forward, log_pairs, log_partition
+
+RESCALED = 4  # words between two divisions
 
 
 class TorchBackend:
@@ -120,54 +123,71 @@ def _factors(lattice: Lattice) -> tuple[Tensor, Tensor]:
 
 
 def _scaled_forward(lattice: Lattice) -> tuple[Tensor, Tensor]:
-    """The log-partition (B,), NaN where a number might have vanished, and the forward variables (B, W, C)."""
+    """The log-partition (B,), NaN where a number might have vanished, and the forward variables (B, W, C).
+
+    Variables are divided by their sum at every `RESCALED` words only, and written in place: a step is three operators.
+    """
     weights, top_score = _weights(lattice.scores)
     factors, tops = _factors(lattice)
-    before = [torch.ones_like(factors[:, 0])]  # sums over the paths that arrive: W times (B, C)
-    masses = []  # W times (B, 1)
-    for k in range(factors.size(1)):
-        after = before[-1] * factors[:, k]  # (B, C)
-        masses.append(after.sum(1, keepdim=True))
-        before.append((after / masses[-1]) @ weights)
-    arriving, mass = torch.stack(before[:-1], 1), torch.stack(masses, 1)  # (B, W, C), (B, W, 1)
-    alpha = arriving * factors / mass  # (B, W, C)
+    B, W, C = factors.shape
+    arriving, alpha = factors.new_ones(W, B, C), factors.new_empty(W, B, C)
+    masses = factors.new_ones(W, B, 1)
+    steps = zip(arriving.unbind(), factors.unbind(1), alpha.unbind(), masses.unbind(), strict=True)
+    before = None
+    for k, (arrive, factor, after, mass) in enumerate(steps):
+        if before is not None:
+            torch.mm(before, weights, out=arrive)  # (B, C)
+        torch.mul(arrive, factor, out=after)  # (B, C)
+        before = after
+        if k % RESCALED == RESCALED - 1:
+            torch.sum(after, 1, keepdim=True, out=mass)  # (B, 1)
+            before = after / mass  # (B, C)
+    arriving, alpha, mass = arriving.transpose(0, 1), alpha.transpose(0, 1), masses.transpose(0, 1)  # (B, W, ...)
 
     present = lattice.present()  # (B, W)
     smallest = math.sqrt(torch.finfo(alpha.dtype).tiny)
     vanishing = (arriving > 0) & (lattice.potentials > -math.inf) & ~(alpha >= smallest)  # (B, W, C)
-    vanishing = vanishing.any(2) | ~(mass[:, :, 0] >= 8 * smallest)  # (B, W)
+    lost = ~(alpha.sum(2) >= math.sqrt(smallest))  # (B, W) so that the way back has room for as many words
     vanishing_weights = ((lattice.scores > -math.inf) & ~(weights >= smallest)).any()
-    doubtful = (vanishing & present).any(1) | vanishing_weights  # (B,)
+    doubtful = ((vanishing.any(2) | lost) & present).any(1) | vanishing_weights  # (B,)
 
     exact = _double(alpha.device)
-    steps = torch.where(present, tops[:, :, 0].to(exact) + mass[:, :, 0].to(exact).log(), 0)  # (B, W)
-    value = steps.sum(1) + (lattice.lengths - 1) * top_score.to(exact)  # (B,)
-    value = value.masked_fill(doubtful & (lattice.lengths > 0), math.nan)
-    return value, alpha
+    last = (lattice.lengths - 1).clamp(min=0)[:, None]  # (B, 1)
+    earlier = torch.arange(W, device=alpha.device) < last  # (B, W)
+    value = alpha.sum(2).gather(1, last)[:, 0].to(exact).log()  # (B,)
+    value = value + torch.where(earlier, mass[:, :, 0].to(exact).log(), 0).sum(1)
+    value = value + torch.where(present, tops[:, :, 0].to(exact), 0).sum(1) + last[:, 0] * top_score.to(exact)
+    return value.masked_fill(doubtful & (lattice.lengths > 0), math.nan), alpha
 
 
 def _scaled_backward(lattice: Lattice, alpha: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """The marginals (B, W, C), and the sums over rows of the pairwise ones (C, C), rows weighted by `weight` (B,)."""
-    W = alpha.size(1)
     weights, _ = _weights(lattice.scores)
     factors, _ = _factors(lattice)
-    reached = alpha > 0  # (B, W, C)
-    is_last = torch.arange(W, device=alpha.device) == lattice.lengths[:, None] - 1  # (B, W)
-    beta = reached[:, -1] / alpha[:, -1].sum(1, keepdim=True)  # (B, C), such that alpha . beta = 1
-    betas, leaving = [beta], []
-    for k in range(W - 2, -1, -1):
-        leave = factors[:, k + 1] * beta  # (B, C)
-        beta = torch.where(is_last[:, k, None], 1, leave @ weights.T) * reached[:, k]  # (B, C)
-        scale = 1 / (alpha[:, k] * beta).sum(1, keepdim=True)  # (B, 1)
-        beta = beta * scale
-        betas.append(beta)
-        leaving.append(leave * scale)
+    B, W, C = alpha.shape
+    place = torch.arange(W, device=alpha.device)
+    reached = alpha > 0  # (B, W, C) what no path reaches must not set the scale
+    ends = (reached & (place == lattice.lengths[:, None] - 1)[:, :, None]).to(alpha.dtype)  # (B, W, C)
+    inner = (reached & (place < lattice.lengths[:, None] - 1)[:, :, None]).to(alpha.dtype)  # (B, W, C)
+    betas, leaving = alpha.new_empty(W, B, C), alpha.new_zeros(W, B, C)
+    from_right = weights.T.contiguous()
+    steps = zip(betas.unbind(), leaving.unbind(), ends.unbind(1), inner.unbind(1), factors.unbind(1), strict=True)
+    arrive = alpha.new_zeros(B, C)
+    for k, (beta, leave, end, inside, factor) in enumerate(reversed(list(steps))):
+        torch.addcmul(end, arrive, inside, out=beta)  # (B, C)
+        if k % RESCALED == RESCALED - 1:
+            torch.div(beta * factor, beta.sum(1, keepdim=True).clamp(min=torch.finfo(beta.dtype).tiny), out=leave)
+        else:
+            torch.mul(beta, factor, out=leave)  # (B, C)
+        arrive = leave @ from_right  # (B, C)
+    betas, leaving = betas.transpose(0, 1), leaving.transpose(0, 1)  # (B, W, C)
+
     present = lattice.present() & (weight != 0)[:, None]  # (B, W)
-    unary = torch.where(present[:, :, None], alpha * torch.stack(betas[::-1], 1) * weight[:, None, None], 0)
-    if W == 1:
-        return unary, torch.zeros_like(weights, dtype=_double(alpha.device))
-    left = torch.where(present[:, 1:, None], alpha[:, :-1] * weight[:, None, None], 0)  # (B, W - 1, C)
-    right = torch.where(present[:, 1:, None], torch.stack(leaving[::-1], 1), 0)  # (B, W - 1, C)
+    scale = weight[:, None] / (alpha * betas).sum(2)  # (B, W)
+    unary = torch.where(present[:, :, None], alpha * betas * scale[:, :, None], 0)  # (B, W, C)
+    followed = present[:, 1:, None]
+    left = torch.where(followed, alpha[:, :-1] * scale[:, :-1, None], 0)  # (B, W - 1, C)
+    right = torch.where(followed, leaving[:, 1:], 0)  # (B, W - 1, C)
     exact = _double(alpha.device)  # a long document adds up many small terms
     return unary, left.flatten(0, 1).T.to(exact) @ right.flatten(0, 1).to(exact) * weights
 
@@ -212,15 +232,20 @@ def _path_counts(lattice: Lattice, tags: Tensor, weight: Tensor) -> tuple[Tensor
 def _viterbi(lattice: Lattice) -> tuple[Tensor, Tensor]:
     """The best paths (B, W) and their scores (B,); no back-pointers, the way back looks for the maximum again."""
     potentials, scores, lengths, _ = lattice
-    W = potentials.size(1)
-    best = [potentials[:, 0]]  # W times (B, C)
-    for k in range(1, W):
-        step = (best[-1][:, :, None] + scores).amax(1) + potentials[:, k]  # (B, C)
-        best.append(torch.where((k < lengths)[:, None], step, best[-1]))
-    score, tag = best[-1].max(1)  # (B,)
-    path = [tag]
-    into = scores.T  # (C, C) row j: transitions into tag j
+    B, W, C = potentials.shape
+    into = scores.T.contiguous()  # (C, C) row j: transitions into tag j
+    best = potentials.transpose(0, 1).contiguous()  # (W, B, C)
+    steps = best.unbind()
+    ways = best.new_empty(B, C, C)
+    for before, here in itertools.pairwise(steps):
+        torch.add(before[:, None, :], into, out=ways)  # (B, C to, C from)
+        here.add_(ways.amax(2))  # (B, C)
+    ends = (lengths - 1).clamp(min=0)  # (B,)
+    score, tag = best[ends, torch.arange(B, device=ends.device)].max(1)  # (B,)
+    path = best.new_empty(W, B, dtype=torch.long)
+    moves = torch.arange(W, device=ends.device)[:, None] < ends  # (W, B) whether a word has a next one
+    path[W - 1] = tag
     for k in range(W - 2, -1, -1):
-        tag = torch.where(k < lengths - 1, (best[k] + into[tag]).argmax(1), tag)  # (B,)
-        path.append(tag)
-    return torch.stack(path[::-1], 1), score
+        tag = torch.where(moves[k], (steps[k] + into[tag]).argmax(1), tag)  # (B,)
+        path[k] = tag
+    return path.T, score

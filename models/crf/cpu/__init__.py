@@ -16,7 +16,7 @@ from models.crf.cpu.kernels import compile_kernel
 from models.crf.cpu.lanes import padded
 
 CHUNKS = 32  # parts that a batch is divided into; more would only cost memory for their sums
-THREAD_NS = 5000  # work that is worth a thread: waking one takes about half as long
+PARALLEL_NS = 20_000  # work that is worth several threads
 
 
 class NumbaBackend:
@@ -83,7 +83,8 @@ def _run(
         job.grad_transitions, job.sums = gradients.transitions.data_ptr(), _address(sums)
     job.paths = _address(paths)
     work_ns = B * W * (50 + C * C // 16)
-    threads.run(_kernel(name, emissions.dtype), job, max(1, min(threads.thread_limit(), chunks, work_ns // THREAD_NS)))
+    # All threads or one: OpenMP ends and makes threads when two regions differ in how many they want.
+    threads.run(_kernel(name, emissions.dtype), job, threads.thread_limit() if work_ns > PARALLEL_NS else 1)
     if job.fault:
         raise_for_rows(state.mode)
 

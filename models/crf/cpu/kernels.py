@@ -84,6 +84,15 @@ def add_path(
 
 
 @njit
+def clear_row(job: Any, row: int, grad_emissions: Array) -> None:
+    """Write zeros as the gradient of all words of a row."""
+    for column in range(job.words):
+        base = row * job.grad_emissions_row + column * job.grad_emissions_word
+        gradient = grad_emissions[base : base + job.num_tags]
+        gradient[:] = 0
+
+
+@njit
 def sum_chunks(job: Any, sums: Array, like: Real) -> None:
     """Write the gradients of the parameters: the sums of all chunks, in their order."""
     C = job.num_tags
@@ -121,10 +130,8 @@ def backward(job: Any, counters: Array, like: Real) -> None:
         sums[:] = 0
         for row in range(chunk * job.chunk, min((chunk + 1) * job.chunk, job.rows)):
             count = find_words(words, job, inputs, row)
-            for column in range(job.words):
-                base = row * job.grad_emissions_row + column * job.grad_emissions_word
-                for j in range(C):
-                    grad_emissions[base + j] = 0
+            if count < job.words or mode[row] == NO_GRADIENT:
+                clear_row(job, row, grad_emissions)
             if mode[row] == NO_GRADIENT:
                 continue
             grad = grads[row * job.grad_row]

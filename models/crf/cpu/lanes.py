@@ -82,7 +82,7 @@ def load(typing_context: Any, array: Any, offset: Any) -> Any:
 
 @intrinsic
 def load_first(typing_context: Any, array: Any, offset: Any, count: Any, rest: Any) -> Any:
-    """The first `count` numbers from `offset` on, if there are not sixteen; `rest` in the other lanes."""
+    """The first `count` of the numbers from `offset` on, or all sixteen; `rest` in the other lanes."""
     lanes = _vector_of(array)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -109,6 +109,24 @@ def store(typing_context: Any, array: Any, offset: Any, lanes: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(array, types.int64, _vector_of(array)), generate
+
+
+@intrinsic
+def store_first(typing_context: Any, array: Any, offset: Any, count: Any, lanes: Any) -> Any:
+    """Write the first `count` of the numbers from `offset` on, or all sixteen."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data, offset, count, value = arguments
+        index = ir.VectorType(ir.IntType(64), LANES)
+        pointer = _address(context, builder, array, data, offset)
+        present = builder.icmp_signed("<", index(list(range(LANES))), _splat(builder, count))
+        name = f"llvm.masked.store.v{LANES}f{array.dtype.bitwidth}.p0"
+        signature_ir = ir.FunctionType(ir.VoidType(), [value.type, pointer.type, ir.IntType(32), present.type])
+        function = builder.module.globals.get(name) or ir.Function(builder.module, signature_ir, name)
+        builder.call(function, [value, pointer, ir.IntType(32)(array.dtype.bitwidth // 8), present])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64, _vector_of(array)), generate
 
 
 def _splat(builder: Any, number: Any) -> Any:

@@ -25,6 +25,7 @@ from models.crf.cpu.lanes import (
     smaller,
     smallest,
     store,
+    store_first,
     total,
     where_above,
 )
@@ -200,9 +201,8 @@ def backward(
     add_row(sums, C + 1, factor, marginals)
     for k in range(count - 1, -1, -1):
         base = row * job.grad_emissions_row + words[k] * job.grad_emissions_word
-        gradient = grad_emissions[base : base + C]
-        for j in range(C):
-            gradient[j] = factor * marginals[j]
+        for j in range(0, width, LANES):
+            store_first(grad_emissions, base + j, C - j, load(marginals, j) * factor)
         if k == 0:
             break
         top = load_potentials(e, job, inputs, row, words, k, count)

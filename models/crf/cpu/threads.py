@@ -22,7 +22,8 @@ def thread_limit() -> int:
 
 @functools.cache
 def _share_of_cores() -> int:
-    return (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def run(callback: Callable[[int], None], job: ctypes.Structure, threads: int) -> None:
