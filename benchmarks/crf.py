@@ -77,7 +77,7 @@ class TorchStruct(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         distribution = self._distribution(batch)
         event = distribution.struct.to_parts(batch.tags, self.transitions.size(0), lengths=batch.mask.sum(1))
-        return distribution.log_prob(event.to(batch.emissions.dtype)).sum()  # type: ignore[no-any-return]
+        return distribution.log_prob(event.to(batch.emissions.dtype)).sum()
 
     def decode(self, batch: Batch) -> Any:
         distribution = self._distribution(batch)
@@ -103,7 +103,7 @@ class Contender:
         batch.emissions.grad = None
         self.module.zero_grad(set_to_none=True)
         with self.chosen():
-            (-self.llh(batch)).backward()  # type: ignore[no-untyped-call]
+            (-self.llh(batch)).backward()
 
     def search(self, batch: Batch) -> None:
         with self.chosen(), torch.no_grad():
@@ -111,7 +111,7 @@ class Contender:
 
 
 def _llh(crf: Any, batch: Batch) -> Tensor:
-    return crf(batch.emissions, batch.tags, batch.mask)  # type: ignore[no-any-return]
+    return crf(batch.emissions, batch.tags, batch.mask)
 
 
 def _decode(crf: Any, batch: Batch) -> Any:
@@ -239,7 +239,7 @@ class Tagger(nn.Module):
         emissions = self.classifier(self.encoder(states, src_key_padding_mask=~mask))  # (B, W, C)
         if self.crf is None:
             return nn.functional.cross_entropy(emissions[mask].float(), tags[mask])
-        return -self.crf(emissions, tags, mask, reduction="token_mean")  # type: ignore[no-any-return]
+        return -self.crf(emissions, tags, mask, reduction="token_mean")
 
 
 def encoder_step(rounds: int, device: torch.device) -> None:

@@ -21,7 +21,7 @@ def chain_value(chains: Chains, tags: Tensor | None = None, summed: bool = False
     if torch.compiler.is_compiling():
         value: Tensor = torch.ops.bert_crf.value(*chains, tags)[0]
         return value.sum() if summed else value
-    return _Value.apply(*chains, tags, summed)  # type: ignore[no-any-return, no-untyped-call]
+    return _Value.apply(*chains, tags, summed)
 
 
 def marginals(chains: Chains) -> Tensor:

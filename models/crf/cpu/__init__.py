@@ -100,7 +100,7 @@ def _address(tensor: Tensor | None) -> int:
 def _kernel(name: str, dtype: torch.dtype) -> Callable[[int], None]:
     like = {torch.float32: np.float32(0), torch.float64: np.float64(0)}[dtype]
     compiled = compile_kernel(name, like, _fingerprint())
-    return compiled.ctypes  # type: ignore[no-any-return]
+    return compiled.ctypes
 
 
 @functools.cache
