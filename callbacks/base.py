@@ -15,7 +15,7 @@ class TrainState:
         model: without the wrappers of DataParallel or DDP.
         optimizer: its groups carry a ``name``.
         total_steps: optimiser steps of the whole run.
-        steps_per_epoch: optimiser steps of an epoch.
+        steps_per_epoch: optimiser steps of the first epoch; with a token budget others differ by a few.
         is_main: whether this process is the one that writes.
         step: optimiser steps done.
         loss: mean loss a word over the steps since it was last logged.

@@ -32,6 +32,10 @@ class BertCrfForNer(Tagger):
     ) -> Tensor:
         return self.crf.span_confidence(logits, word_mask, spans, inside, after=after)  # (N,)
 
+    def reset_head(self) -> None:
+        super().reset_head()
+        self.crf.reset_parameters()
+
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, CRF):

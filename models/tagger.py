@@ -6,8 +6,10 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.utils.generic import ModelOutput
+
+_ATTENTION_SUPPORT = ("_supports_sdpa", "_supports_flash_attn", "_supports_flex_attn", "_supports_attention_backend")
 
 
 @dataclass
@@ -33,6 +35,8 @@ class Tagger(PreTrainedModel):
     config_class = PreTrainedConfig
 
     def __init__(self, config: PreTrainedConfig) -> None:
+        for name in _ATTENTION_SUPPORT:  # a tagger attends as its encoder can; by itself it would choose the slow way
+            setattr(self, name, getattr(_encoder_class(config), name, False))
         super().__init__(config)
         encoder = _new_encoder(config)
         self.base_model_prefix = encoder.base_model_prefix
@@ -65,7 +69,7 @@ class Tagger(PreTrainedModel):
             input_ids, attention_mask, token_type_ids: ``(B, T)``.
             word_positions: ``(B, W)`` index of each word's first piece; without it every token is a word.
             word_mask: ``(B, W)`` true where there is a word, from the left without holes.
-            labels: ``(B, W)``.
+            labels: ``(B, W)``; a word of label -100 does not count.
             num_items_in_batch: divides the summed loss: the words of the whole optimiser step, over all ranks and
                 accumulation rounds; by default the words of this batch.
         """
@@ -82,9 +86,15 @@ class Tagger(PreTrainedModel):
         logits = self.classifier(self.dropout(states))  # (B, W, C)
         loss = None
         if labels is not None:
+            word_mask = word_mask & (labels != -100)
             loss = self.sequence_losses(logits, labels, word_mask).sum()
             loss = loss / (num_items_in_batch if num_items_in_batch is not None else word_mask.sum().clamp(min=1))
         return TaggerOutput(loss=loss, logits=logits)
+
+    def reset_head(self) -> None:
+        """Gives what is not the encoder new random weights."""
+        nn.init.normal_(self.classifier.weight, std=getattr(self.config, "initializer_range", 0.02))
+        nn.init.zeros_(self.classifier.bias)
 
     @property
     def tag_names(self) -> list[str]:
@@ -114,6 +124,11 @@ class Tagger(PreTrainedModel):
             ``(N,)``.
         """
         raise NotImplementedError
+
+
+def _encoder_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
+    found = MODEL_MAPPING[type(config)]
+    return cast(type[PreTrainedModel], found[0] if isinstance(found, tuple) else found)
 
 
 def _new_encoder(config: PreTrainedConfig) -> PreTrainedModel:

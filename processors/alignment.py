@@ -1,5 +1,6 @@
 """Words to word pieces: every word has at least one token, and labels never shift."""
 
+import json
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -31,6 +32,8 @@ def tokenize_words(
         tokenizer: fast tokenizers do the whole batch at once; others go word by word.
         max_pieces_per_word: the longest run of pieces that is kept of one word.
     """
+    if drops_spaces_between_words(tokenizer):
+        raise ValueError(f"load {type(tokenizer).__name__} with add_prefix_space=True: it is given words one by one")
     clean = [[_LONE_SURROGATES.sub("\ufffd", word) for word in words] for words in texts]
     unknown = _unknown_id(tokenizer)
     if not tokenizer.is_fast:
@@ -57,6 +60,16 @@ def tokenize_words(
             max_pieces_per_word,
         )
     return pieces
+
+
+def drops_spaces_between_words(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a byte-level tokenizer would read words given one by one as if no space stood before them."""
+    pre_tokenizer = tokenizer.backend_tokenizer.pre_tokenizer if tokenizer.is_fast else None
+    if pre_tokenizer is None:
+        return False
+    described = json.loads(pre_tokenizer.__getstate__())
+    parts = [described, *described.get("pretokenizers", [])]
+    return any(part.get("type") == "ByteLevel" and not part["add_prefix_space"] for part in parts)
 
 
 def _pieces_of_words(

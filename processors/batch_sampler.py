@@ -22,7 +22,8 @@ class BucketBatchSampler(Sampler[list[int]]):
         rounds: gradient accumulation rounds a step.
         rank, world_size: this process among those that train together.
         seed: of the shuffling.
-        max_tokens: where positive, a batch's padded tokens, instead of ``batch_size``, bound its windows.
+        max_tokens: where positive, a batch's padded tokens, instead of ``batch_size``, bound its windows; the last
+            steps of very small data may hold up to twice as many.
 
     Raises:
         ValueError: fewer windows than ranks and rounds, or a window longer than ``max_tokens``.

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import asdict
 from itertools import islice
@@ -46,12 +47,13 @@ def open_or_build_features(
     folder = cache_dir / f"{split}-{_cache_key(corpus.digest(split), spec, tokenizer)}"
     if overwrite or not folder.is_dir():
         _build(corpus, split, spec, tokenizer, folder, overwrite, show_progress)
-    dataset = FeatureDataset(FeatureArrays.mapped(folder), spec.layout)
+    dataset = FeatureDataset(FeatureArrays.mapped(folder), spec.layout, spec.label_list)
     inventory = corpus.inventory(split)
-    if (dataset.num_documents, dataset.num_words) != (inventory.sentences, inventory.words):
+    owned = int(dataset.word_counts.sum())
+    if (dataset.num_documents, dataset.num_words, owned) != (inventory.sentences, inventory.words, inventory.words):
         raise RuntimeError(
             f"{inventory.source} has {inventory.words} words in {inventory.sentences} sentences, its features in "
-            f"{folder} {dataset.num_words} in {dataset.num_documents}; run again with --overwrite_cache, and report it"
+            f"{folder} {owned} in {dataset.num_documents}; run again with --overwrite_cache, and report it"
         )
     return dataset
 
@@ -106,7 +108,7 @@ def _build(
 def _publish(aside: Path, folder: Path, overwrite: bool) -> None:
     """Renames the complete folder into place; where another process was faster, its equal one stays."""
     for path in aside.iterdir():
-        with path.open("rb") as file:
+        with path.open("rb+") as file:  # Windows syncs only what it may write
             os.fsync(file.fileno())
     aside.chmod(0o755)
     replaced = aside.with_name(f"{aside.name}-old")
@@ -137,15 +139,19 @@ def _features_of_chunks(
             yield len(chunk), build_feature_arrays(chunk, spec, tokenizer)
         return
     context = multiprocessing.get_context("spawn")  # forking beside torch's and the tokenizer's threads can hang
-    with ProcessPoolExecutor(workers, context, _prepare_worker, (spec, tokenizer)) as pool:
-        pending: list[tuple[int, Future[FeatureArrays]]] = []
-        for chunk in chunks:
-            pending.append((len(chunk), pool.submit(_worker_features, chunk)))
-            if len(pending) > 2 * workers:  # bounds what is read ahead
-                size, future = pending.pop(0)
+    try:
+        with ProcessPoolExecutor(workers, context, _prepare_worker, (spec, tokenizer)) as pool:
+            pending: list[tuple[int, Future[FeatureArrays]]] = []
+            for chunk in chunks:
+                pending.append((len(chunk), pool.submit(_worker_features, chunk)))
+                if len(pending) > 2 * workers:  # bounds what is read ahead
+                    size, future = pending.pop(0)
+                    yield size, future.result()
+            for size, future in pending:
                 yield size, future.result()
-        for size, future in pending:
-            yield size, future.result()
+    except BrokenProcessPool as error:
+        advice = "a script of your own must do its work under `if __name__ == '__main__':`, since processes import it"
+        raise RuntimeError(f"a process that builds features died; {advice}") from error
 
 
 _worker_state: tuple[FeatureSpec, PreTrainedTokenizerBase] | None = None

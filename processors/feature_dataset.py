@@ -132,11 +132,13 @@ class FeatureDataset(Dataset[InputFeatures]):
     Args:
         arrays: see `FeatureArrays`.
         layout: special tokens and padding.
+        label_list: the tags that label ids stand for.
     """
 
-    def __init__(self, arrays: FeatureArrays, layout: SequenceLayout) -> None:
+    def __init__(self, arrays: FeatureArrays, layout: SequenceLayout, label_list: Sequence[str] = ()) -> None:
         self.arrays = arrays
         self.layout = layout
+        self.label_list = list(label_list)
         self._token_starts = _starts(arrays["window_tokens"])
         self._word_starts = _starts(arrays["window_words"])
         self._document_word_starts = _starts(arrays["document_words"])

@@ -96,7 +96,7 @@ def convert_examples_to_features(
     if window_overlap is None:
         window_overlap = default_overlap(layout.capacity(max_seq_length))
     spec = FeatureSpec(tuple(label_list), markup, max_seq_length, window_overlap, layout)
-    return FeatureDataset(build_feature_arrays(examples, spec, tokenizer), layout)
+    return FeatureDataset(build_feature_arrays(examples, spec, tokenizer), layout, label_list)
 
 
 def default_overlap(capacity: int) -> int:

@@ -23,7 +23,7 @@ def open_hub_split(name: str, split: str, cache_dir: str | None = None) -> Any |
     if (Path(name) / "dataset_dict.json").exists():
         loaded = datasets.load_from_disk(name)
     else:
-        path, _, configuration = name.partition(":")
+        path, _, configuration = (name, "", "") if Path(name).exists() else name.partition(":")
         loaded = datasets.load_dataset(path, configuration or None, cache_dir=cache_dir)
     key = next((alias for alias in _SPLIT_ALIASES[split] if alias in loaded), None)
     return loaded[key] if key else None

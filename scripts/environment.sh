@@ -10,9 +10,15 @@ ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 prepare_environment() {
     local requirements="$ROOT/$1"
     if [[ -z "${VIRTUAL_ENV:-}" && -z "${CONDA_PREFIX:-}" ]]; then
-        [[ -x "$ROOT/.venv/bin/python" ]] || "${PYTHON:-python3}" -m venv "$ROOT/.venv"
-        # shellcheck disable=SC1091
-        source "$ROOT/.venv/bin/activate"
+        [[ -d "$ROOT/.venv" ]] || "${PYTHON:-python3}" -m venv "$ROOT/.venv"
+        local activate="$ROOT/.venv/bin/activate"
+        [[ -f "$activate" ]] || activate="$ROOT/.venv/Scripts/activate" # Windows
+        # shellcheck disable=SC1090
+        source "$activate"
+    fi
+    if ! python -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+        echo "Python 3.11 or newer is needed, this is $(python --version); name another with PYTHON=..." >&2
+        exit 1
     fi
     [[ -n "${SKIP_INSTALL:-}" ]] && return
     local installed="${VIRTUAL_ENV:-${CONDA_PREFIX}}/.bert-crf-$1"

@@ -52,6 +52,7 @@ def load_and_cache_examples(
     max_seq_length = args.train_max_seq_length if data_type == "train" else args.eval_max_seq_length
     layout = layout_of_tokenizer(tokenizer, args.model_type)
     overlap = default_overlap(layout.capacity(max_seq_length)) if args.window_overlap < 0 else args.window_overlap
+    place = (corpus.source_name(data_type), data_type, max_seq_length)
     with main_process_first():
         label_list = args.label_list or corpus.label_list(args.markup)
         corpus.check_types(data_type, list(dict.fromkeys(split_tag(tag)[1] for tag in label_list if tag != OUTSIDE)))
@@ -61,15 +62,27 @@ def load_and_cache_examples(
             FeatureSpec(tuple(label_list), args.markup, max_seq_length, overlap, layout),
             tokenizer,
             Path(args.feature_cache_dir),
-            overwrite=args.overwrite_cache and is_main(),
+            overwrite=args.overwrite_cache and is_main() and place not in _rebuilt,
             show_progress=is_main(),
         )
+    if args.overwrite_cache:
+        _rebuilt.add(place)
     _report(corpus, data_type, dataset, max_seq_length)
     if data_type == "train" and not dataset.num_words:
         raise DataError("no word to train on", corpus.source_name("train"))
     return dataset
 
 
+def check_splits(args: NerArguments) -> None:
+    """Raises a DataError before anything is loaded where a split that the run needs is not there."""
+    corpus = corpus_of(args)
+    wanted = {"train": args.do_train, "dev": args.do_eval, "test": args.do_predict}
+    with main_process_first():  # downloads
+        for split in (split for split, needed in wanted.items() if needed):
+            corpus.source_name(split)
+
+
+_rebuilt: set[tuple[str, str, int]] = set()
 _reported: set[tuple[str, str, int]] = set()
 
 
@@ -80,7 +93,7 @@ def _report(corpus: Corpus, split: str, dataset: FeatureDataset, max_seq_length:
         return
     _reported.add((inventory.source, split, max_seq_length))
     counts = f"{inventory.sentences} sentences, {inventory.words} words, {inventory.entities} entities"
-    lost = inventory.words - dataset.num_words
+    lost = inventory.words - int(dataset.word_counts.sum())
     windows = f"{len(dataset)} windows of at most {max_seq_length} tokens, {lost} words lost"
     logger.info("%s: %s (%s); %s", split, counts, inventory.scheme, windows)
     tokens, padded = int(dataset.lengths.sum()), int(np.max(dataset.lengths, initial=0)) * len(dataset)

@@ -1,14 +1,18 @@
 """One process or many, on one machine or several: torch.distributed, started by torchrun or its older launcher."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from tools.arguments import NerArguments
+
+_PATIENCE = timedelta(hours=1)  # rank 0 may download an encoder and build a large cache meanwhile
 
 
 def setup_devices(args: NerArguments) -> None:
@@ -30,7 +34,7 @@ def setup_devices(args: NerArguments) -> None:
     args.device = torch.device("cuda", args.local_rank) if use_cuda else torch.device("cpu")
     args.n_gpu = 1 if use_cuda else 0
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if use_cuda else "gloo")
+        dist.init_process_group("nccl" if use_cuda else "gloo", timeout=_PATIENCE)
 
 
 def leave_process_group() -> None:
@@ -67,6 +71,21 @@ def main_process_first() -> Iterator[None]:
     finally:
         if is_main():
             barrier()
+
+
+def send_from_main(tensors: Iterable[Tensor]) -> None:
+    """Overwrites the tensors of all processes by those of rank 0."""
+    if world_size() > 1:
+        for tensor in tensors:
+            dist.broadcast(tensor, src=0)
+
+
+def said_by_main(names: list[str]) -> list[str]:
+    """The list that rank 0 has, on all processes, so that they do the same whatever their disks hold."""
+    said: list[Any] = [names]
+    if world_size() > 1:
+        dist.broadcast_object_list(said, src=0)
+    return list(said[0])
 
 
 def sum_over_ranks(tensor: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from tools.arguments import NerArguments
 from tools.data import load_and_cache_examples
 from tools.distributed import is_main
 from tools.inference import tag_documents
+from tools.loading import adopt_model
 from tools.log import console
 from tools.metrics import EntityScores, score_entities, score_table
 
@@ -45,7 +46,7 @@ def evaluate(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBa
         ``loss`` (mean a word), ``precision``, ``recall``, ``f1`` in conlleval's reading, the same strictly by scheme
         as ``strict_precision`` and so on, ``support``, and the scores by type under ``types``.
     """
-    args.label_list = model.tag_names
+    adopt_model(args, model)
     dataset = load_and_cache_examples(args, args.task_name, tokenizer, "dev")
     scores = score_dataset(args, model, dataset, "Evaluating")
     report_scores(scores, Path(args.output_dir, prefix), "eval_results", f"dev {prefix}".strip())
@@ -54,6 +55,7 @@ def evaluate(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBa
 
 def score_dataset(args: NerArguments, model: Tagger, dataset: FeatureDataset, desc: str) -> SplitScores:
     """Tags a labelled data set and compares."""
+    check_labels(dataset, model)
     names = model.tag_names
     gold, predicted, loss = [], [], 0.0
     for tagged in tag_documents(args, model, dataset, desc):
@@ -61,6 +63,13 @@ def score_dataset(args: NerArguments, model: Tagger, dataset: FeatureDataset, de
         predicted.append(tagged.tags)
         loss += tagged.loss
     return SplitScores(score_entities(gold, predicted, args.markup), loss / max(1, dataset.num_words))
+
+
+def check_labels(dataset: FeatureDataset, model: Tagger) -> None:
+    """Raises a ValueError where the label ids of a data set do not mean what they mean to the model."""
+    if dataset.label_list and dataset.label_list != model.tag_names:
+        labels = f"{', '.join(dataset.label_list)}, the model's {', '.join(model.tag_names)}"
+        raise ValueError(f"the data set's labels are {labels}; set args.label_list before load_and_cache_examples")
 
 
 def report_scores(scores: SplitScores, folder: Path, name: str, title: str) -> None:

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from torch import nn
 from transformers import AutoConfig, AutoTokenizer, BertTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 from models import BertCrfForNer
 from models.tagger import Tagger
-from processors.tag_schemes import MARKUPS, legal_transitions
+from processors.alignment import drops_spaces_between_words
+from processors.tag_schemes import MARKUPS, OUTSIDE, legal_transitions, split_tag
 from tools.arguments import NerArguments
 from tools.data import corpus_of
 from tools.distributed import main_process_first
@@ -45,10 +47,14 @@ def load_model_and_tokenizer(
     _check_source(args, source)
     with main_process_first():  # downloads
         config = _load_config(args, source)
+        former_labels = _label_names(config)
         tokenizer = _load_tokenizer(args, source, config)
         _set_labels(args, model_class, config)
         _fit_lengths(args, config)
         model = _load_model(args, model_class, source, config)
+        if former_labels and former_labels != args.label_list:
+            logger.info("%s was trained for other labels: its head starts anew", source)
+            model.reset_head()
     if len(tokenizer) > config.vocab_size:
         raise ValueError(
             f"the tokenizer has {len(tokenizer)} entries, the encoder {config.vocab_size}; they do not belong together"
@@ -101,12 +107,21 @@ def _load_tokenizer(args: NerArguments, source: str, config: PreTrainedConfig) -
             raise ValueError(f"--tokenizer_name {name} is a file; for {config.model_type} name a folder")
         return BertTokenizer(name, do_lower_case=args.do_lower_case)
     options["cache_dir"] = args.cache_dir or None
-    if config.model_type in ("roberta", "gpt2", "longformer", "bart", "deberta"):
-        options["add_prefix_space"] = True  # words come one by one, as if each stood after a space
     tokenizer = AutoTokenizer.from_pretrained(name, config=config, **options)
+    if drops_spaces_between_words(tokenizer):
+        tokenizer = AutoTokenizer.from_pretrained(name, config=config, add_prefix_space=True, **options)
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise ValueError(f"{name} has no tokenizer for {config.model_type}")
     return tokenizer
+
+
+def adopt_model(args: NerArguments, model: Tagger) -> None:
+    """Makes labels, tag scheme and window lengths those of the model, and moves it to the device of the run."""
+    args.label_list = model.tag_names
+    args.markup = _markup_of(model.config, args.markup)
+    args.model_type = model.config.model_type
+    _fit_lengths(args, model.config)
+    nn.Module.to(model, args.device)
 
 
 def _set_labels(args: NerArguments, model_class: type[Tagger], config: PreTrainedConfig) -> None:
@@ -122,11 +137,33 @@ def _set_labels(args: NerArguments, model_class: type[Tagger], config: PreTraine
         else:
             config.tag_loss = args.loss_type
         return
+    args.label_list = _label_names(config)
+    if not args.label_list:
+        count = len(config.id2label or {})
+        raise ValueError(f"the config of {args.output_dir} does not name its {count} labels in id2label; add them")
+    args.markup = _markup_of(config, args.markup)
+    if args.labels and set(corpus_of(args).label_list(args.markup)) != set(args.label_list):
+        raise ValueError(
+            f"--labels {args.labels} has other labels than the trained model: {', '.join(args.label_list)}"
+        )
+    if not args.crf_constraints:
+        config.crf_legal = None
+
+
+def _label_names(config: PreTrainedConfig) -> list[str]:
+    """The labels that a config names, in order; none where they are only numbered."""
     names = [str(name) for _, name in sorted((config.id2label or {}).items())]
-    if all(name.startswith(_NO_NAMES) for name in names):
-        raise ValueError(f"the config of {args.output_dir} does not name its {len(names)} labels in id2label; add them")
-    args.label_list = names
-    args.markup = getattr(config, "tag_markup", args.markup)
+    return [] if all(name.startswith(_NO_NAMES) for name in names) else names
+
+
+def _markup_of(config: PreTrainedConfig, default: str) -> str:
+    """The tag scheme of a model's labels: as it was saved, or as their prefixes have it."""
+    saved = getattr(config, "tag_markup", None)
+    if saved:
+        return str(saved)
+    prefixes = {split_tag(name)[0] for name in _label_names(config)} - {OUTSIDE}
+    fitting = [markup for markup, scheme in MARKUPS.items() if prefixes == set(scheme.prefixes)]
+    return fitting[0] if fitting else default
 
 
 def _followers(tags: list[str], markup: str) -> list[list[int]]:
@@ -173,6 +210,4 @@ def _load_model(args: NerArguments, model_class: type[AnyTagger], source: str, c
     if random:
         parts = ", ".join(sorted(random))
         raise ValueError(f"{source} has no weights for {parts} of {model_class.__name__}: is it of the same kind?")
-    if report["mismatched_keys"]:
-        logger.info("The head of %s has other labels: it starts anew", source)
     return model

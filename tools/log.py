@@ -19,11 +19,11 @@ class _TqdmHandler(logging.Handler):
         tqdm.write(self.format(record), file=sys.stderr)
 
 
-def setup_logging(output_dir: Path | None = None) -> None:
+def setup_logging(output_dir: Path | None = None, anew: bool = False) -> None:
     """Messages of this project at level INFO, of libraries at WARNING; other ranks report only warnings."""
     handlers: list[logging.Handler] = [_TqdmHandler()]
     if output_dir is not None and is_main():
-        handlers.append(logging.FileHandler(output_dir / "run.log", encoding="utf-8"))
+        handlers.append(logging.FileHandler(output_dir / "run.log", mode="w" if anew else "a", encoding="utf-8"))
     handlers[0].setLevel(logging.INFO)  # the file also keeps where an error came from
     for handler in handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))

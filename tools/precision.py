@@ -68,6 +68,8 @@ class GradientStep:
         if args.fp16:
             backend = f"apex.amp, {args.fp16_opt_level}" if self._amp else "torch.amp"
             logger.info("Mixed precision in float16 through %s", backend)
+            if self._amp is None and args.fp16_opt_level != "O1":
+                logger.warning("torch.amp has no levels: --fp16_opt_level %s has no effect", args.fp16_opt_level)
 
     def backward(self, loss: Tensor) -> None:
         """Adds the gradients of a loss to those that are there."""

@@ -1,6 +1,5 @@
 """Predictions of the test split as JSON lines, and as a submission where the task has one."""
 
-import json
 import logging
 import os
 from pathlib import Path
@@ -10,13 +9,14 @@ from transformers import PreTrainedTokenizerBase
 
 from models.tagger import Tagger
 from processors.feature_dataset import Document
-from processors.submissions import SUBMISSIONS
+from processors.submissions import SUBMISSIONS, json_line
 from processors.tasks import task_named
 from tools.arguments import NerArguments
 from tools.data import load_and_cache_examples
 from tools.distributed import is_main
 from tools.evaluate import SplitScores, report_scores
 from tools.inference import TaggedDocument, tag_documents
+from tools.loading import adopt_model
 from tools.metrics import score_entities
 
 logger = logging.getLogger(__name__)
@@ -36,21 +36,23 @@ def predict(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBas
     Returns:
         Scores as `tools.evaluate.evaluate` returns them; empty for an unlabelled split.
     """
-    args.label_list = names = model.tag_names
+    adopt_model(args, model)
+    names = model.tag_names
     dataset = load_and_cache_examples(args, args.task_name, tokenizer, "test")
     folder = Path(args.output_dir, prefix)
     folder.mkdir(parents=True, exist_ok=True)
-    gold, predicted, submission, loss, labelled = [], [], [], 0.0, True
+    gold, predicted, submission, loss, unlabelled = [], [], [], 0.0, 0
     submission_line = SUBMISSIONS.get(task_named(args.task_name).submission or "")
     path = folder / PREDICTIONS_FILE
-    with (path if is_main() else Path(os.devnull)).open("w", encoding="utf-8", errors="surrogatepass") as file:
+    with (path if is_main() else Path(os.devnull)).open("w", encoding="utf-8") as file:
         for tagged in tag_documents(args, model, dataset, "Predicting", with_confidence=True):
             document = dataset.document(tagged.document)
-            file.write(json.dumps(prediction_record(document, tagged), ensure_ascii=False) + "\n")
+            file.write(json_line(prediction_record(document, tagged)) + "\n")
             if submission_line is not None:
                 submission.append(submission_line(document.guid, document.text, tagged.entities))
-            labelled = labelled and bool((document.label_ids >= 0).all())
-            if labelled:
+            if (document.label_ids < 0).any():
+                unlabelled += 1
+            else:
                 gold.append([names[label] for label in document.label_ids])
                 predicted.append(tagged.tags)
                 loss += tagged.loss
@@ -60,7 +62,8 @@ def predict(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBas
             submission_path = folder / f"{args.task_name}_predict.json"
             submission_path.write_text("\n".join(submission) + "\n", "utf-8")
             logger.info("Submission file: %s", submission_path)
-    if not labelled:
+    if unlabelled:
+        logger.info("%d of %d texts are unlabelled: test is not scored", unlabelled, dataset.num_documents)
         return {}
     scores = SplitScores(score_entities(gold, predicted, args.markup), loss / max(1, dataset.num_words))
     report_scores(scores, folder, "test_results", f"test {prefix}".strip())

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
-from torch import nn
 from transformers import PreTrainedTokenizerBase, set_seed
 
 from models.tagger import Tagger
 from tools.arguments import NerArguments, require
-from tools.data import load_and_cache_examples
-from tools.distributed import barrier, is_main, leave_process_group, setup_devices
+from tools.data import check_splits, load_and_cache_examples
+from tools.distributed import barrier, is_main, leave_process_group, said_by_main, setup_devices
 from tools.evaluate import evaluate
 from tools.log import console, setup_logging
 from tools.precision import uses_apex
@@ -58,11 +57,12 @@ def start_run(args: NerArguments) -> None:
     uses_apex(args)
     folder = prepare_output_dir(args)
     barrier()
-    setup_logging(folder)
+    setup_logging(folder, anew=args.do_train)
     if is_main() and args.do_train:
         save_environment(folder, args)
     set_seed(args.seed)  # the same on all ranks, so that new weights are
     logger.info("Device %s, %d GPUs in this process", args.device, args.n_gpu)
+    check_splits(args)
 
 
 def train_and_save(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -103,7 +103,10 @@ def predict_run(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenize
 
 def _models(args: NerArguments, model: Tagger, checkpoints: str) -> Iterator[tuple[str, Tagger]]:
     """The model of the run, then those of its checkpoints, each with the folder for its results."""
-    yield "", nn.Module.to(model, args.device)
-    for folder in checkpoint_folders(Path(args.output_dir)):
-        if checkpoints == "all" or folder.name == f"checkpoint-{checkpoints}":
-            yield folder.name, nn.Module.to(type(model).from_pretrained(folder), args.device)
+    yield "", model
+    names = said_by_main([folder.name for folder in checkpoint_folders(Path(args.output_dir))])
+    wanted = names if checkpoints in ("", "all") else [f"checkpoint-{checkpoints}"]
+    if not set(wanted) <= set(names):
+        raise ValueError(f"{args.output_dir} has no {wanted[0]}; there are {', '.join(names) or 'no checkpoints'}")
+    for name in wanted if checkpoints else []:
+        yield name, type(model).from_pretrained(Path(args.output_dir, name))

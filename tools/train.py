@@ -1,16 +1,18 @@
 """The training loop: the same on a CPU, one GPU, DataParallel and torch.distributed."""
 
+import itertools
 import logging
 import math
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors.torch import load_file
+from numpy.typing import NDArray
+from safetensors.torch import load_model
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.utils.data import DataLoader
@@ -31,8 +33,9 @@ from processors.batch_sampler import BucketBatchSampler
 from processors.feature_dataset import FeatureDataset
 from tools.arguments import NerArguments
 from tools.data import corpus_of, load_and_cache_examples
-from tools.distributed import barrier, is_main, rank, sum_over_ranks, world_size
-from tools.evaluate import score_dataset
+from tools.distributed import is_main, rank, send_from_main, sum_over_ranks, world_size
+from tools.evaluate import check_labels, score_dataset
+from tools.loading import adopt_model
 from tools.optimizer import build_optimizer, build_schedule
 from tools.precision import GradientStep, autocast
 from tools.run_folder import save_model_folder
@@ -52,7 +55,8 @@ def train(
         The number of optimiser steps, and the mean loss a word over the whole training.
     """
     set_seed(args.seed + rank())
-    nn.Module.to(model, args.device)
+    adopt_model(args, model)
+    check_labels(train_dataset, model)
     sampler = _sampler(args, train_dataset)
     total_steps = _total_steps(args, sampler.steps)
     optimizer = build_optimizer(args, model)
@@ -64,11 +68,11 @@ def train(
     checkpoints = _checkpoints(args, model, tokenizer, sampler.steps)
     callbacks = Callbacks(_callbacks(args, checkpoints))
     meter = _Meter(args.device)
-    logger.info("Training %d steps of %s windows: %s", total_steps, *_batch_plan(args))
+    logger.info("Training %d steps of %s", total_steps, _batch_plan(args))
 
     callbacks.on_train_begin(state)
-    for step, batches in _steps(args, train_dataset, sampler, total_steps):
-        words = int(train_dataset.word_counts[sampler.step_windows(step % sampler.steps)].sum())
+    for windows, batches in _steps(args, train_dataset, sampler, total_steps):
+        words = int(train_dataset.word_counts[windows].sum())
         parallel_model.train()
         for round_, batch in enumerate(batches, start=1):
             inputs = {name: tensor.to(args.device, non_blocking=True) for name, tensor in batch.items()}
@@ -86,12 +90,12 @@ def train(
         gradient_step.step()
         schedule.step()
         meter.add_step(words)
-        state.step = step + 1
+        state.step += 1
         callbacks.on_step(state)
-        if _is_due(args.log_loss_steps, state, sampler.steps):
+        if _is_due(args.log_loss_steps, state):
             state.loss, state.words_per_second = meter.since_last()
             callbacks.on_log(state)
-        if dev_dataset is not None and _is_due(args.logging_steps, state, sampler.steps):
+        if dev_dataset is not None and _is_due(args.logging_steps, state):
             with meter.paused():
                 scores = score_dataset(args, model, dev_dataset, "Evaluating")
                 state.metrics = scores.headline()
@@ -125,8 +129,8 @@ def _total_steps(args: NerArguments, steps_per_epoch: int) -> int:
 
 def _steps(
     args: NerArguments, dataset: FeatureDataset, sampler: BucketBatchSampler, total_steps: int
-) -> Iterator[tuple[int, list[dict[str, Tensor]]]]:
-    """Each optimiser step's number and this rank's batches, over as many epochs as it takes."""
+) -> Iterator[tuple[NDArray[np.int64], list[dict[str, Tensor]]]]:
+    """For each optimiser step the windows of all ranks, and this rank's batches, over as many epochs as it takes."""
     loader = DataLoader(
         dataset,
         batch_sampler=sampler,
@@ -134,13 +138,15 @@ def _steps(
         num_workers=args.num_workers,
         pin_memory=args.device.type == "cuda",
     )
-    step = 0
-    while step < total_steps:
-        sampler.set_epoch(step // sampler.steps)
+    left = total_steps
+    for epoch in itertools.count():
+        sampler.set_epoch(epoch)
         batches = iter(loader)
-        for _ in range(min(sampler.steps, total_steps - step)):
-            yield step, list(islice(batches, args.gradient_accumulation_steps))
-            step += 1
+        for step in range(min(sampler.steps, left)):
+            yield sampler.step_windows(step), list(itertools.islice(batches, args.gradient_accumulation_steps))
+        left -= min(sampler.steps, left)
+        if not left:
+            return
 
 
 def _parallel(args: NerArguments, model: nn.Module) -> nn.Module:
@@ -179,28 +185,26 @@ def _callbacks(args: NerArguments, checkpoints: Checkpoints) -> list[Callback]:
     return callbacks
 
 
-def _batch_plan(args: NerArguments) -> tuple[int, str]:
-    """Windows of a step, and the product that they are."""
-    factors = {
-        "a batch": args.per_gpu_train_batch_size,
-        "GPUs": max(1, args.n_gpu),
-        "processes": world_size(),
-        "rounds": args.gradient_accumulation_steps,
-    }
-    plan = " x ".join(f"{factor} {name}" for name, factor in factors.items() if factor > 1 or name == "a batch")
-    return math.prod(factors.values()), plan
+def _batch_plan(args: NerArguments) -> str:
+    """What a step consists of, for the log."""
+    batch = args.max_batch_tokens or args.per_gpu_train_batch_size
+    unit = "tokens" if args.max_batch_tokens else "windows"
+    shares = {"GPUs": max(1, args.n_gpu), "processes": world_size(), "rounds": args.gradient_accumulation_steps}
+    factors = [f"{batch} {unit} a batch", *(f"{factor} {name}" for name, factor in shares.items() if factor > 1)]
+    return " x ".join(factors)
 
 
-def _is_due(every: int, state: TrainState, steps_per_epoch: int) -> bool:
+def _is_due(every: int, state: TrainState) -> bool:
     """Whether something is to be done after this step: every so many, each epoch for -1, and in the end."""
-    interval = every if every > 0 else steps_per_epoch
+    interval = every if every > 0 else state.steps_per_epoch
     return state.step % interval == 0 or state.step == state.total_steps
 
 
 def _restore_best(args: NerArguments, model: Tagger) -> None:
-    barrier()  # rank 0 has written the folder
-    weights = Path(args.output_dir, BEST_FOLDER, "model.safetensors")
-    model.load_state_dict(load_file(weights, device=str(args.device)))
+    """Rank 0 reads the best weights that it wrote, and sends them to the others."""
+    if is_main():
+        load_model(model, Path(args.output_dir, BEST_FOLDER, "model.safetensors"))
+    send_from_main(model.state_dict().values())
 
 
 class _Meter:

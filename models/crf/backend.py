@@ -16,7 +16,7 @@ SCALED, LOG_SPACE, NO_GRADIENT, NO_PATH, NO_SUCH_TAG = 0, 1, 2, 3, 4
 class Chains(NamedTuple):
     """A batch of linear chains. `B` rows, `W` words, `C` tags; scores all of one type, float32 or float64."""
 
-    emissions: Tensor  # (B, W, C), any strides
+    emissions: Tensor  # (B, W, C), any strides but that of C, which is 1
     start: Tensor  # (C,)
     end: Tensor  # (C,)
     transitions: Tensor  # (C, C), from row to column

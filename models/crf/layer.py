@@ -333,11 +333,14 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
         if mask is not None:
             mask = self._rows_first(mask)
             mask = mask if mask.dtype == torch.bool else mask != 0
+        emissions = _as(self._rows_first(emissions), dtype)
+        if emissions.stride(-1) != 1:  # channels first, or expanded; the kernels take any step but that over tags
+            emissions = emissions.contiguous()
         return Chains(
-            _as(self._rows_first(emissions), dtype),
-            _as(self.start_transitions, dtype),
-            _as(self.end_transitions, dtype),
-            _as(self.transitions, dtype),
+            emissions,
+            _as(self.start_transitions, dtype).contiguous(),
+            _as(self.end_transitions, dtype).contiguous(),
+            _as(self.transitions, dtype).contiguous(),
             mask,
             self.legal,
             None if allowed is None else self._allowed(emissions, allowed),

@@ -55,24 +55,22 @@ def span_probability(
     """
     alpha, beta = log_forward(lattice), log_backward(lattice)  # (B, W, C)
     total = log_partition(lattice, alpha)[rows]  # (N,)
-    potentials = lattice.potentials[rows]  # (N, W, C)
     L = inside.size(1)
 
     def at(values: Tensor, place: Tensor) -> Tensor:
-        place = place.clamp(0, values.size(1) - 1)[:, None, None].expand(-1, 1, values.size(2))
-        return values.gather(1, place)[:, 0]  # (N, C)
+        return values[rows, place.clamp(0, values.size(1) - 1)]  # (N, C)
 
     def step(state: Tensor, place: Tensor, tags: Tensor) -> Tensor:
-        arrived = (state[:, :, None] + lattice.scores).logsumexp(1) + at(potentials, place)  # (N, C)
+        arrived = (state[:, :, None] + lattice.scores).logsumexp(1) + at(lattice.potentials, place)  # (N, C)
         return arrived.masked_fill(~tags, NEGATIVE_INFINITY)
 
-    entering = at(alpha[rows], first - 1).masked_fill(~before, NEGATIVE_INFINITY)  # (N, C)
-    opening = at(potentials, first).masked_fill(~inside[:, 0], NEGATIVE_INFINITY)  # (N, C)
+    entering = at(alpha, first - 1).masked_fill(~before, NEGATIVE_INFINITY)  # (N, C)
+    opening = at(lattice.potentials, first).masked_fill(~inside[:, 0], NEGATIVE_INFINITY)  # (N, C)
     state = torch.where((first > 0)[:, None], step(entering, first, inside[:, 0]), opening)
     for k in range(1, L):
         state = torch.where((first + k <= last)[:, None], step(state, first + k, inside[:, k]), state)
     has_next = (last + 1 < lattice.lengths[rows])[:, None]  # (N, 1)
-    state = torch.where(has_next, step(state, last + 1, after) + at(beta[rows], last + 1), state)
+    state = torch.where(has_next, step(state, last + 1, after) + at(beta, last + 1), state)
     return (state.logsumexp(1) - total).exp().clamp(max=1)
 
 

@@ -155,3 +155,10 @@ def test_the_head_has_one_row_a_label() -> None:
     model = tiny_tagger(BertCrfForNer)
     assert isinstance(model.classifier, nn.Linear)
     assert model.classifier.out_features == model.crf.num_tags == len(LABELS)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_encoder_attends_as_it_would_by_itself(family: str) -> None:
+    config = tiny_config(family)
+    alone = AutoModel.from_config(tiny_config(family))
+    assert BertSoftmaxForNer(config).config._attn_implementation == alone.config._attn_implementation

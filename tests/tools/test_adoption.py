@@ -1,0 +1,104 @@
+"""What a model brings to a run that did not train it: labels, scheme, lengths; and what is refused."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForTokenClassification
+
+from models import BertCrfForNer, BertSoftmaxForNer
+from tests.models.families import tiny_config
+from tools.arguments import CrfArguments, SoftmaxArguments
+from tools.data import load_and_cache_examples
+from tools.evaluate import check_labels, evaluate
+from tools.loading import adopt_model, load_model_and_tokenizer
+from tools.run_folder import save_model_folder
+
+
+def trained(args: CrfArguments, folder: Path) -> BertCrfForNer:
+    model, tokenizer = load_model_and_tokenizer(args, BertCrfForNer)
+    save_model_folder(folder, args, model, tokenizer)
+    return model
+
+
+def test_a_model_of_the_field_brings_its_scheme() -> None:
+    config = tiny_config("bert")
+    config.id2label = {0: "O", 1: "B-PER", 2: "I-PER"}
+    args = SoftmaxArguments(markup="bios")
+    adopt_model(args, BertSoftmaxForNer(config))
+    assert (args.markup, args.label_list) == ("bio", ["O", "B-PER", "I-PER"])
+
+
+def test_scores_are_the_same_with_and_without_the_command_line(crf_args: CrfArguments, tmp_path: Path) -> None:
+    args = replace(crf_args, train_max_seq_length=16, eval_max_seq_length=60)
+    trained(args, tmp_path / "run")
+    by_script = replace(args, do_train=False, from_scratch=False, output_dir=str(tmp_path / "run"))
+    model, tokenizer = load_model_and_tokenizer(by_script, BertCrfForNer)
+    expected = evaluate(by_script, model, tokenizer)
+    by_hand = replace(by_script, markup="bio", eval_max_seq_length=60)
+    assert evaluate(by_hand, BertCrfForNer.from_pretrained(tmp_path / "run"), tokenizer) == expected
+
+
+def test_a_data_set_of_other_labels_is_refused(crf_args: CrfArguments) -> None:
+    model, tokenizer = load_model_and_tokenizer(crf_args, BertCrfForNer)
+    crf_args.label_list = list(reversed(crf_args.label_list))
+    dataset = load_and_cache_examples(crf_args, "tiny", tokenizer, "train")
+    with pytest.raises(ValueError, match="the data set's labels are"):
+        check_labels(dataset, model)
+
+
+@pytest.mark.parametrize("same_labels", [True, False])
+def test_a_head_is_kept_for_the_same_labels_only(crf_args: CrfArguments, tmp_path: Path, same_labels: bool) -> None:
+    former = trained(crf_args, tmp_path / "run")
+    labels = tmp_path / "labels.txt"
+    labels.write_text("LOC\nORG\nPER\n" if same_labels else "PER\nORG\nLOC\n", "utf-8")
+    further = replace(crf_args, from_scratch=False, model_name_or_path=str(tmp_path / "run"), labels=str(labels))
+    model, _ = load_model_and_tokenizer(further, BertCrfForNer)
+    now, then = model.state_dict(), former.state_dict()
+    kept = [name for name in then if torch.equal(now[name], then[name])]
+    head = {"classifier.weight", "crf.transitions", "crf.start_transitions"}
+    assert head <= set(kept) if same_labels else not head & set(kept)
+    assert "bert.embeddings.word_embeddings.weight" in kept
+
+
+def test_constraints_can_be_taken_off_a_trained_model(crf_args: CrfArguments, tmp_path: Path) -> None:
+    trained(crf_args, tmp_path / "run")
+    later = replace(crf_args, do_train=False, output_dir=str(tmp_path / "run"))
+    logits, mask = torch.zeros(1, 1, 10), torch.ones(1, 1, dtype=torch.bool)
+    logits[..., 2] = 100  # I-LOC at the start
+    decoded = []
+    for args in (later, replace(later, crf_constraints=False)):
+        model, _ = load_model_and_tokenizer(args, BertCrfForNer)
+        decoded.append(model.decode(logits, mask).item() == 2)
+    assert decoded == [False, True]
+
+
+def test_ignored_words_count_neither_in_the_loss_nor_in_its_mean() -> None:
+    config = tiny_config("bert")
+    tokens = torch.randint(5, 60, (2, 6))
+    labels = torch.tensor([[-100, 1, 2, 0, -100, -100], [-100, 0, 0, 1, 2, -100]])
+    for kind in (BertSoftmaxForNer, BertCrfForNer):
+        torch.manual_seed(0)
+        model = kind(config).eval()
+        output = model(tokens, torch.ones_like(tokens), labels=labels)
+        kept = labels != -100
+        assert output.loss is not None
+        assert output.logits is not None
+        summed = model.sequence_losses(output.logits, labels, kept).sum()
+        assert output.loss.item() == pytest.approx(summed.item() / kept.sum().item(), rel=1e-5)
+
+
+def test_the_mean_is_that_of_transformers() -> None:
+    config = tiny_config("bert")
+    torch.manual_seed(0)
+    twin = AutoModelForTokenClassification.from_config(config).eval()
+    ours = BertSoftmaxForNer(config).eval()
+    ours.load_state_dict(twin.state_dict())
+    tokens = torch.randint(5, 60, (2, 6))
+    labels = torch.tensor([[-100, 1, 2, 0, -100, -100], [-100, 0, 0, 1, 2, -100]])
+    mask = torch.ones_like(tokens)
+    expected = twin(tokens, attention_mask=mask, labels=labels).loss
+    loss = ours(tokens, mask, labels=labels).loss
+    assert loss is not None
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
