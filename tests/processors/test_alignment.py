@@ -1,5 +1,7 @@
 """Words to word pieces with four kinds of tokenizers, on ordinary and on hostile words."""
 
+import copy
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from processors.alignment import WordPieces, tokenize_words
+from processors.alignment import WordPieces, drops_spaces_between_words, tokenize_words
 
 ODD_WORDS = [
     "",
@@ -129,3 +131,11 @@ def test_another_token_stands_in_where_there_is_no_unknown_one(special: str) -> 
 def test_a_tokenizer_without_any_such_token_is_refused() -> None:
     with pytest.raises(ValueError, match="has no unknown, mask or end token"):
         tokenize_words([["a", ""]], tokenizer_without(), 5)
+
+
+def test_a_byte_level_tokenizer_that_forgets_spaces_is_refused(roberta: PreTrainedTokenizerBase) -> None:
+    forgetful = copy.deepcopy(roberta)
+    forgetful.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    assert not drops_spaces_between_words(roberta)
+    with pytest.raises(ValueError, match="add_prefix_space=True"):
+        tokenize_words([["in", "London"]], forgetful, 10)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from processors.json_reader import split_text
-from processors.submissions import SUBMISSIONS, cluener_line
+from processors.submissions import SUBMISSIONS, cluener_line, json_line
 from processors.tag_schemes import Entity
 from processors.tasks import TASKS
 
@@ -39,3 +39,10 @@ def test_words_of_cluener_are_the_characters_that_submissions_count() -> None:
 
 def test_every_submission_that_a_task_names_exists() -> None:
     assert {task.submission for task in TASKS.values()} - {None} == set(SUBMISSIONS)
+
+
+@pytest.mark.parametrize("text", ["四川", "\ud83d", "a\udc00b"])
+def test_a_line_is_utf8_and_reads_as_what_was_written(text: str) -> None:
+    line = json_line({"text": text})
+    assert json.loads(line.encode("utf-8")) == {"text": text}
+    assert ("\\u" in line) == (text != "四川")

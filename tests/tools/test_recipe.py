@@ -254,3 +254,26 @@ def test_an_error_is_one_line_and_no_traceback(options: dict[str, Any]) -> None:
     assert done.returncode == 1
     assert "run_ner_crf.py: error: " in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("split", "flag"), [("dev", "do_eval"), ("test", "do_predict")])
+def test_a_split_that_is_needed_later_is_missed_at_once(
+    options: dict[str, Any], corpus_dir: Path, split: str, flag: str
+) -> None:
+    (corpus_dir / f"{split}.txt").unlink()
+    assert f"no file for the {split} split" in error_of("run_ner_crf", **{**options, flag: True})
+    assert not Path(options["output_dir"], "model.safetensors").exists()
+
+
+def test_a_checkpoint_that_is_not_there_is_named_with_those_that_are(crf_run: Run, tmp_path: Path) -> None:
+    options = {**crf_run.options, "output_dir": str(_copy(crf_run, tmp_path))}
+    message = error_of("run_ner_crf", **options, do_predict=True, predict_checkpoints=77)
+    assert "has no checkpoint-77; there are checkpoint-" in message
+
+
+def test_half_a_surrogate_pair_is_predicted_and_can_be_read_again(options: dict[str, Any], corpus_dir: Path) -> None:
+    (corpus_dir / "test.txt").unlink()
+    (corpus_dir / "test.jsonl").write_text('{"tokens": ["anna", "\\ud83d", "left"]}\n', "utf-8")
+    call_script("run_ner_crf", **{**options, "do_predict": True, "max_steps": 1})
+    (record,) = read_predictions(Path(options["output_dir"]))
+    assert record["tokens"] == ["anna", "\ud83d", "left"]

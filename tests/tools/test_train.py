@@ -270,3 +270,19 @@ def test_a_corpus_too_small_for_its_rounds_is_refused(args: CrfArguments, tmp_pa
     data_dir = str(write_corpus(tmp_path / "two", {"train": 2}))
     with pytest.raises(ValueError, match=r"2 windows cannot fill 1 processes x 4 accumulation rounds"):
         fit(replace(args, data_dir=data_dir, gradient_accumulation_steps=4))
+
+
+@pytest.mark.parametrize("changes", [{}, {"max_batch_tokens": 60}])
+def test_the_loss_is_divided_by_the_words_of_its_own_step(args: CrfArguments, changes: dict[str, Any]) -> None:
+    args = replace(args, max_steps=-1, num_train_epochs=3.0, gradient_accumulation_steps=2, **changes)
+    model, tokenizer = prepared(args)
+    dataset = load_and_cache_examples(args, args.task_name, tokenizer, "train")
+    told, seen = [], []
+
+    def watch(_: object, __: object, inputs: dict[str, Any]) -> None:
+        told.append(inputs["num_items_in_batch"])
+        seen.append(int(inputs["word_mask"].sum()))
+
+    model.register_forward_pre_hook(watch, with_kwargs=True)
+    train(args, dataset, model, tokenizer)
+    assert told[::2] == told[1::2] == [first + second for first, second in zip(seen[::2], seen[1::2], strict=True)]
