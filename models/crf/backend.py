@@ -25,18 +25,21 @@ class Chains(NamedTuple):
     allowed: Tensor | None  # (B, W, C) bool; the tags that a word may have
 
 
-class State(NamedTuple):
-    """What `Backend.backward` needs of `Backend.forward`."""
-
-    alpha: Tensor  # (B, W, K) forward variables, in the backend's own form
-    mode: Tensor  # (B,) uint8, how each row was computed
-
-
 class Gradients(NamedTuple):
+    """By the scores of `Chains`."""
+
     emissions: Tensor  # (B, W, C)
     start: Tensor  # (C,)
     end: Tensor  # (C,)
     transitions: Tensor  # (C, C)
+
+
+class State(NamedTuple):
+    """What `Backend.backward` needs of `Backend.forward`."""
+
+    alpha: Tensor  # (B, W, K) forward variables, in the backend's own form; nothing of use beside `gradients`
+    mode: Tensor  # (B,) uint8, how each row was computed
+    gradients: Gradients | None = None  # of the sum over rows, if forward has computed them already
 
 
 class Backend(Protocol):
@@ -45,8 +48,11 @@ class Backend(Protocol):
     def state_width(self, num_tags: int) -> int:
         """K, the last size of `State.alpha`."""
 
-    def forward(self, chains: Chains, tags: Tensor | None) -> tuple[Tensor, State]:
+    def forward(self, chains: Chains, tags: Tensor | None, gradients: bool = False) -> tuple[Tensor, State]:
         """Log-partition (B,), 0 for a row without words; or log-likelihood (B,) of `tags` (B, W) if they are given.
+
+        `gradients` tells that those of the sum over rows will be wanted, up to a factor; a backend for which it is
+        faster may compute them at once.
 
         Raises:
             ValueError: a row has no legal path, or a tag that does not exist; the message names the rows.

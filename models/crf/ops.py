@@ -31,9 +31,9 @@ def marginals(chains: Chains) -> Tensor:
         return _backward(torch.ones_like(value), chains, None, state)[0]
 
 
-def _forward(chains: Chains, tags: Tensor | None) -> tuple[Tensor, State]:
+def _forward(chains: Chains, tags: Tensor | None, gradients: bool = False) -> tuple[Tensor, State]:
     _, _, C = chains.emissions.shape
-    return backend_for(chains.emissions.device, C).forward(chains, tags)
+    return backend_for(chains.emissions.device, C).forward(chains, tags, gradients)
 
 
 def _backward(grad: Tensor, chains: Chains, tags: Tensor | None, state: State) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -46,15 +46,19 @@ class _Value(torch.autograd.Function):
     def forward(ctx: Any, *inputs: Any) -> Tensor:
         *scores, tags, summed = inputs
         chains = Chains(*scores)
-        value, ctx.state = _forward(chains, tags)
-        ctx.save_for_backward(*chains[:4], tags)
-        ctx.constants, ctx.rows = chains[4:], value.shape
+        value, state = _forward(chains, tags, gradients=summed and any(ctx.needs_input_grad))
+        ctx.state, ctx.rows = state, value.shape
+        if state.gradients is None:
+            ctx.save_for_backward(*chains[:4], tags)
+            ctx.constants = chains[4:]
         return value.sum() if summed else value
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         if torch.is_grad_enabled():
             raise RuntimeError("a CRF is differentiable once: its gradient has none, so create_graph cannot be had")
+        if ctx.state.gradients is not None:
+            return *torch._foreach_mul(ctx.state.gradients, grad), None, None, None, None, None
         *scores, tags = ctx.saved_tensors
         gradients = _backward(grad.expand(ctx.rows), Chains(*scores, *ctx.constants), tags, ctx.state)
         return *gradients, None, None, None, None, None
@@ -72,7 +76,7 @@ def _value(
     tags: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     value, state = _forward(Chains(emissions, start, end, transitions, mask, legal, allowed), tags)
-    return value, *state
+    return value, state.alpha, state.mode
 
 
 @_value.register_fake

@@ -31,7 +31,7 @@ class TorchBackend:
     def state_width(self, num_tags: int) -> int:
         return num_tags
 
-    def forward(self, chains: Chains, tags: Tensor | None) -> tuple[Tensor, State]:
+    def forward(self, chains: Chains, tags: Tensor | None, gradients: bool = False) -> tuple[Tensor, State]:
         B, W, C = chains.emissions.shape
         emissions = chains.emissions
         if B == 0 or W == 0:

@@ -25,35 +25,43 @@ class NumbaBackend:
     def state_width(self, num_tags: int) -> int:
         return padded(num_tags)
 
-    def forward(self, chains: Chains, tags: Tensor | None) -> tuple[Tensor, State]:
+    def forward(self, chains: Chains, tags: Tensor | None, gradients: bool = False) -> tuple[Tensor, State]:
         B, W, C = chains.emissions.shape
         dtype = chains.emissions.dtype
-        value = torch.empty(B, dtype=dtype)
-        state = State(torch.empty(B, W, padded(C), dtype=dtype), torch.empty(B, dtype=torch.uint8))
-        _run("forward", chains, value, state, tags=tags)
-        return value, state
+        value, mode = torch.empty(B, dtype=dtype), torch.empty(B, dtype=torch.uint8)
+        if gradients:
+            found = _empty_gradients(chains)
+            _run("sweep", chains, tags, mode, value=value, gradients=found)
+            return value, State(value, mode, found)
+        alpha = torch.empty(B, W, padded(C), dtype=dtype)
+        _run("sweep", chains, tags, mode, value=value, alpha=alpha)
+        return value, State(alpha, mode)
 
     def backward(self, grad: Tensor, chains: Chains, tags: Tensor | None, state: State) -> Gradients:
-        gradients = Gradients(*(torch.empty_like(score) for score in chains[:4]))
-        if grad.numel() == 0:
-            return Gradients(*(gradient.zero_() for gradient in gradients))
-        _run("backward", chains, None, state, tags=tags, grad=grad, gradients=gradients)
+        gradients = _empty_gradients(chains)
+        _run("sweep", chains, tags, state.mode, alpha=state.alpha, grad=grad, gradients=gradients)
         return gradients
 
     def decode(self, chains: Chains, padding: int) -> tuple[Tensor, Tensor]:
         B, W, _ = chains.emissions.shape
         paths = torch.full((B, W), padding)
-        scores = torch.empty(B, dtype=chains.emissions.dtype)
-        _run("decode", chains, scores, State(scores, torch.empty(B, dtype=torch.uint8)), paths=paths)
+        scores, mode = torch.empty(B, dtype=chains.emissions.dtype), torch.empty(B, dtype=torch.uint8)
+        _run("decode", chains, None, mode, value=scores, paths=paths)
         return paths, scores
+
+
+def _empty_gradients(chains: Chains) -> Gradients:
+    empty = torch.empty_like if len(chains.emissions) else torch.zeros_like
+    return Gradients(empty(chains.emissions), empty(chains.start), empty(chains.end), empty(chains.transitions))
 
 
 def _run(
     name: str,
     chains: Chains,
-    value: Tensor | None,
-    state: State,
-    tags: Tensor | None = None,
+    tags: Tensor | None,
+    mode: Tensor,
+    value: Tensor | None = None,
+    alpha: Tensor | None = None,
     grad: Tensor | None = None,
     gradients: Gradients | None = None,
     paths: Tensor | None = None,
@@ -64,29 +72,28 @@ def _run(
         return
     chunk = -(-B // CHUNKS)
     chunks = -(-B // chunk)
-    width = padded(C)
-    sums = torch.empty(chunks, C + 2, C, dtype=torch.float64) if gradients else None
     job = Job(
-        *(0, 0, 0, B, W, C, width, chunk, chunks),
+        *(0, 0, 0, B, W, C, padded(C), chunk, chunks),
         *(emissions.data_ptr(), *emissions.stride()[:2]),
         *(_NONE if mask is None else (mask.data_ptr(), *mask.stride())),
         *(_NONE if tags is None else (tags.data_ptr(), *tags.stride())),
         *(start.data_ptr(), end.data_ptr(), transitions.data_ptr()),
-        *(_address(legal), _address(allowed)),
-        *(_address(value), state.mode.data_ptr(), state.alpha.data_ptr()),
+        *(_address(legal), _address(allowed), _address(value), mode.data_ptr(), _address(alpha)),
     )
-    if gradients and grad is not None:
+    job.paths = _address(paths)
+    if grad is not None:
         job.grad, (job.grad_row,) = grad.data_ptr(), grad.stride()
-        job.grad_emissions = gradients.emissions.data_ptr()
+    if gradients is not None:
+        sums = torch.empty(chunks, C + 2, C, dtype=torch.float64)
+        job.sums, job.grad_emissions = sums.data_ptr(), gradients.emissions.data_ptr()
         job.grad_emissions_row, job.grad_emissions_word, _ = gradients.emissions.stride()
         job.grad_start, job.grad_end = gradients.start.data_ptr(), gradients.end.data_ptr()
-        job.grad_transitions, job.sums = gradients.transitions.data_ptr(), _address(sums)
-    job.paths = _address(paths)
+        job.grad_transitions = gradients.transitions.data_ptr()
     work_ns = B * W * (50 + C * C // 16)
     # All threads or one: OpenMP ends and makes threads when two regions differ in how many they want.
     threads.run(_kernel(name, emissions.dtype), job, threads.thread_limit() if work_ns > PARALLEL_NS else 1)
     if job.fault:
-        raise_for_rows(state.mode)
+        raise_for_rows(mode)
 
 
 _NONE = (0, 0, 0)

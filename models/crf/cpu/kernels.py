@@ -1,5 +1,5 @@
 # mypy: allow-untyped-decorators, no-warn-return-any
-"""The three kernels as C callbacks: each thread of a call takes chunks of rows until none is left.
+"""The two kernels as C callbacks: each thread of a call takes chunks of rows until none is left.
 
 Rows are divided into chunks by the size of the batch alone, and gradients of parameters are summed within a chunk in
 the order of its rows and over chunks in their order: the result does not depend on how many threads there were.
@@ -27,45 +27,58 @@ from models.crf.cpu.job import (
 )
 from models.crf.cpu.lanes import Array, Real
 from models.crf.cpu.primitives import array_at, fetch_add
+from models.crf.cpu.scaled import Tables
 
 
 @njit
-def forward(job: Any, counters: Array, like: Real) -> None:
-    """Write the log-partition of each row, or the log-likelihood of its tags, with forward variables and modes."""
-    inputs = view_inputs(job, like)
-    tables = scaled.make_tables(job, inputs)
-    words = np.empty(job.words, np.int64)
-    value = array_at(job.value, job.rows, like)
-    mode = array_at(job.mode, job.rows, np.uint8(0))
-    alpha = array_at(job.alpha, (job.rows, job.words, job.width), like)
-    while True:
-        first = fetch_add(counters, NEXT_CHUNK, 1) * job.chunk
-        if first >= job.rows:
-            return
-        for row in range(first, min(first + job.chunk, job.rows)):
-            count = find_words(words, job, inputs, row)
-            value[row] = 0
-            mode[row] = NO_GRADIENT
-            if count == 0:
-                continue
-            if job.tags != 0 and not tags_in_range(job, inputs, row, words, count):
-                mode[row] = NO_SUCH_TAG
-                counters[FAULT] = 1
-                continue
-            mode[row] = SCALED
-            result = scaled.forward(job, inputs, tables, alpha[row], row, words, count)
-            if np.isnan(result):
-                mode[row] = LOG_SPACE
-                result = logspace.forward(job, inputs, row, words, count)[0]
-            if result == -np.inf:
-                mode[row] = NO_PATH
-                counters[FAULT] = 1
-                continue
-            if job.tags != 0:
-                result = path_score(job, inputs, row, words, count) - result
-                if result == -np.inf:
-                    mode[row] = NO_GRADIENT
-            value[row] = result
+def forward_row(
+    job: Any, counters: Array, inputs: Inputs, tables: Tables, alpha: Array, row: int, words: Array, count: int
+) -> tuple[float, int]:
+    """The log-partition of a row, or the log-likelihood of its tags, and its mode; forward variables in `alpha`."""
+    if count == 0:
+        return 0.0, NO_GRADIENT
+    if job.tags != 0 and not tags_in_range(job, inputs, row, words, count):
+        counters[FAULT] = 1
+        return 0.0, NO_SUCH_TAG
+    mode = SCALED
+    value = scaled.forward(job, inputs, tables, alpha, row, words, count)
+    if np.isnan(value):
+        mode = LOG_SPACE
+        value = logspace.forward(job, inputs, row, words, count)[0]
+    if value == -np.inf:
+        counters[FAULT] = 1
+        return value, NO_PATH
+    if job.tags != 0:
+        value = path_score(job, inputs, row, words, count) - value
+    return value, NO_GRADIENT if value == -np.inf else mode
+
+
+@njit
+def backward_row(
+    job: Any,
+    inputs: Inputs,
+    tables: Tables,
+    alpha: Array,
+    row: int,
+    words: Array,
+    count: int,
+    mode: int,
+    grad: Real,
+    grad_emissions: Array,
+    sums: Array,
+) -> None:
+    """Write grad * the gradient of a row by its emissions, and add that by the parameters to `sums` (C + 2, C)."""
+    if count < job.words or mode >= NO_GRADIENT:
+        clear_row(job, row, grad_emissions)
+    if mode >= NO_GRADIENT:
+        return
+    factor = -grad if job.tags != 0 else grad
+    if mode == SCALED:
+        scaled.backward(job, inputs, tables, alpha, row, words, count, factor, grad_emissions, sums)
+    else:
+        logspace.backward(job, inputs, row, words, count, factor, grad_emissions, sums)
+    if job.tags != 0:
+        add_path(job, inputs, row, words, count, grad, grad_emissions, sums)
 
 
 @njit
@@ -111,39 +124,41 @@ def sum_chunks(job: Any, sums: Array, like: Real) -> None:
 
 
 @njit
-def backward(job: Any, counters: Array, like: Real) -> None:
-    """Write the gradients of the sum of grad * value."""
+def sweep(job: Any, counters: Array, like: Real) -> None:
+    """Forward, backward or both.
+
+    With an address for values, write those of all rows, with forward variables and modes for a later call. With one for
+    sums, write the gradients of the sum of grad * value, where grad is 1 if it has no address. With both, nothing is
+    kept: a row goes forward and back while it is in the cache.
+    """
     inputs = view_inputs(job, like)
     tables = scaled.make_tables(job, inputs)
-    C = job.num_tags
+    C, width = job.num_tags, job.width
     words = np.empty(job.words, np.int64)
-    mode = array_at(job.mode, job.rows, np.uint8(0))
-    alpha = array_at(job.alpha, (job.rows, job.words, job.width), like)
+    room = np.empty((job.words if job.alpha == 0 else 0, width), tables.weights.dtype)
+    alphas = array_at(job.alpha, (job.rows, job.words, width), like)
+    values = array_at(job.value, job.rows, like)
+    modes = array_at(job.mode, job.rows, np.uint8(0))
     grads = array_at(job.grad, STRIDED, like)
     grad_emissions = array_at(job.grad_emissions, STRIDED, like)
-    all_sums = array_at(job.sums, (job.chunks, C + 2, C), np.float64(0))
+    sums = array_at(job.sums, (job.chunks, C + 2, C), np.float64(0))
     while True:
         chunk = fetch_add(counters, NEXT_CHUNK, 1)
         if chunk >= job.chunks:
             return
-        sums = all_sums[chunk]
-        sums[:] = 0
+        if job.sums != 0:
+            sums[chunk] = 0
         for row in range(chunk * job.chunk, min((chunk + 1) * job.chunk, job.rows)):
             count = find_words(words, job, inputs, row)
-            if count < job.words or mode[row] == NO_GRADIENT:
-                clear_row(job, row, grad_emissions)
-            if mode[row] == NO_GRADIENT:
-                continue
-            grad = grads[row * job.grad_row]
-            factor = -grad if job.tags != 0 else grad
-            if mode[row] == SCALED:
-                scaled.backward(job, inputs, tables, alpha[row], row, words, count, factor, grad_emissions, sums)
-            else:
-                logspace.backward(job, inputs, row, words, count, factor, grad_emissions, sums)
-            if job.tags != 0:
-                add_path(job, inputs, row, words, count, grad, grad_emissions, sums)
-        if fetch_add(counters, CHUNKS_DONE, 1) == job.chunks - 1:
-            sum_chunks(job, all_sums, like)
+            alpha = room if job.alpha == 0 else alphas[row]
+            if job.value != 0:
+                values[row], modes[row] = forward_row(job, counters, inputs, tables, alpha, row, words, count)
+            if job.sums != 0:
+                grad = like + 1 if job.grad == 0 else grads[row * job.grad_row]
+                mode, row_sums = modes[row], sums[chunk]
+                backward_row(job, inputs, tables, alpha, row, words, count, mode, grad, grad_emissions, row_sums)
+        if job.sums != 0 and fetch_add(counters, CHUNKS_DONE, 1) == job.chunks - 1:
+            sum_chunks(job, sums, like)
 
 
 @njit
@@ -180,14 +195,11 @@ def compile_kernel(name: str, like: Real, fingerprint: str) -> Any:
     """
     variant = (like, fingerprint)
 
-    def forward_callback(address: Any) -> None:
-        forward(carray(address, 1, JOB_TYPE)[0], carray(address, 3, np.int64), variant[0])
-
-    def backward_callback(address: Any) -> None:
-        backward(carray(address, 1, JOB_TYPE)[0], carray(address, 3, np.int64), variant[0])
+    def sweep_callback(address: Any) -> None:
+        sweep(carray(address, 1, JOB_TYPE)[0], carray(address, 3, np.int64), variant[0])
 
     def decode_callback(address: Any) -> None:
         decode(carray(address, 1, JOB_TYPE)[0], carray(address, 3, np.int64), variant[0])
 
-    callbacks = {"forward": forward_callback, "backward": backward_callback, "decode": decode_callback}
+    callbacks = {"sweep": sweep_callback, "decode": decode_callback}
     return cfunc(types.void(types.voidptr), cache=True)(callbacks[name])

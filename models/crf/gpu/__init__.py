@@ -24,7 +24,7 @@ class TritonBackend:
     def state_width(self, num_tags: int) -> int:
         return num_tags
 
-    def forward(self, chains: Chains, tags: Tensor | None) -> tuple[Tensor, State]:
+    def forward(self, chains: Chains, tags: Tensor | None, gradients: bool = False) -> tuple[Tensor, State]:
         emissions = chains.emissions
         B, W, C = emissions.shape
         value, mode = emissions.new_zeros(B), torch.zeros(B, dtype=torch.uint8, device=emissions.device)
@@ -40,7 +40,10 @@ class TritonBackend:
         _raise_earlier(_fault(grad.device))
         emissions = chains.emissions.new_zeros(B, W, C)
         sums = chains.emissions.new_empty(B, C + 2, C)
-        _launch(backward_kernel, chains, tags, *state, grad, grad.stride(0) if B else 0, emissions, sums)
+        stride = grad.stride(0) if B else 0
+        _launch(backward_kernel, chains, tags, state.alpha, state.mode, grad, stride, emissions, sums)
+            backward_kernel, chains, tags, state.alpha, state.mode, grad, grad.stride(0) if B else 0, emissions, sums
+        )
         total = sums.sum(0)  # (C + 2, C), in an order that depends on shapes alone
         return Gradients(emissions, total[C], total[C + 1], total[:C])
 
