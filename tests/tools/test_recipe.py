@@ -274,6 +274,6 @@ def test_a_checkpoint_that_is_not_there_is_named_with_those_that_are(crf_run: Ru
 def test_half_a_surrogate_pair_is_predicted_and_can_be_read_again(options: dict[str, Any], corpus_dir: Path) -> None:
     (corpus_dir / "test.txt").unlink()
     (corpus_dir / "test.jsonl").write_text('{"tokens": ["anna", "\\ud83d", "left"]}\n', "utf-8")
-    call_script("run_ner_crf", **{**options, "do_predict": True, "max_steps": 1})
+    call_script("run_ner_crf", **{**options, "do_train": True, "do_predict": True, "max_steps": 1})
     (record,) = read_predictions(Path(options["output_dir"]))
     assert record["tokens"] == ["anna", "\ud83d", "left"]
