@@ -42,8 +42,6 @@ class TritonBackend:
         sums = chains.emissions.new_empty(B, C + 2, C)
         stride = grad.stride(0) if B else 0
         _launch(backward_kernel, chains, tags, state.alpha, state.mode, grad, stride, emissions, sums)
-            backward_kernel, chains, tags, state.alpha, state.mode, grad, grad.stride(0) if B else 0, emissions, sums
-        )
         total = sums.sum(0)  # (C + 2, C), in an order that depends on shapes alone
         return Gradients(emissions, total[C], total[C + 1], total[:C])
 
