@@ -3,6 +3,7 @@
 import itertools
 from typing import NamedTuple, overload
 
+import numpy as np
 import torch
 import torchcrf
 from torch import Tensor
@@ -159,7 +160,7 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
             raise_for_rows(torch.where(best.isneginf() & present.any(1), NO_PATH, SCALED))
         # numpy makes lists several times faster than torch.
         words, there = tags.cpu().numpy(), present.cpu().numpy()
-        counts = there.sum(1).tolist()
+        counts = np.count_nonzero(there, 1).tolist()
         if nbest is None:
             return _split(words[there].tolist(), counts)
         ranked = [_split(words[:, :, rank][there].tolist(), counts) for rank in range(nbest)]
