@@ -1,8 +1,8 @@
 """The CRF layer against its peers: time, memory and exactness of the same work, measured side by side.
 
-    python benchmarks/crf.py                     # training step and decoding at the shapes of docs/crf.md
-    python benchmarks/crf.py --shape 32,128,9    # at others: B,W,C
-    python benchmarks/crf.py --encoder           # what the layer adds to the step of an encoder, against softmax
+    python -m benchmarks.crf                     # training step and decoding at the shapes of docs/crf.md
+    python -m benchmarks.crf --shape 32,128,9    # at others: B,W,C
+    python -m benchmarks.crf --encoder           # what the layer adds to the step of an encoder, against softmax
 
 Rows are ragged. A training step is what a loop calls: loss, backward, gradients of emissions and parameters. All
 implementations take turns within a round, so that whatever else the machine does hits them alike; times are medians
