@@ -55,6 +55,7 @@ def start_run(args: NerArguments) -> None:
         raise ValueError("nothing to do: add --do_train, --do_eval or --do_predict")
     setup_devices(args)
     uses_apex(args)
+    check_splits(args)  # before an earlier run is cleared away
     folder = prepare_output_dir(args)
     barrier()
     setup_logging(folder, anew=args.do_train)
@@ -62,7 +63,6 @@ def start_run(args: NerArguments) -> None:
         save_environment(folder, args)
     set_seed(args.seed)  # the same on all ranks, so that new weights are
     logger.info("Device %s, %d GPUs in this process", args.device, args.n_gpu)
-    check_splits(args)
 
 
 def train_and_save(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBase) -> None:

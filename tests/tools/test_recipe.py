@@ -277,3 +277,20 @@ def test_half_a_surrogate_pair_is_predicted_and_can_be_read_again(options: dict[
     call_script("run_ner_crf", **{**options, "do_train": True, "do_predict": True, "max_steps": 1})
     (record,) = read_predictions(Path(options["output_dir"]))
     assert record["tokens"] == ["anna", "\ud83d", "left"]
+
+
+def test_an_earlier_run_is_left_alone_where_the_data_cannot_be_found(crf_run: Run, tmp_path: Path) -> None:
+    folder = _copy(crf_run, tmp_path)
+    before = sorted(path.relative_to(folder) for path in folder.rglob("*"))
+    changes = {"output_dir": str(folder), "data_dir": str(tmp_path / "nowhere"), "overwrite_output_dir": True}
+    assert "there is no such data folder" in error_of("run_ner_crf", **{**crf_run.options, **changes, "do_train": True})
+    assert sorted(path.relative_to(folder) for path in folder.rglob("*")) == before
+
+
+def test_files_may_be_named_outright(options: dict[str, Any], corpus_dir: Path) -> None:
+    named = {}
+    for split in ("train", "dev", "test"):
+        named[f"{split}_file"] = str((corpus_dir / f"{split}.txt").rename(corpus_dir / f"part-{split}.of-mine"))
+    actions = {"data_dir": "", "do_train": True, "do_eval": True, "do_predict": True, "max_steps": 1}
+    call_script("run_ner_crf", **{**options, **named, **actions})
+    assert len(read_predictions(Path(options["output_dir"]))) == 20
