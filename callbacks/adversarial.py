@@ -1,11 +1,9 @@
 """Training on disturbed embeddings."""
 
-from collections.abc import Callable
-
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from callbacks.base import Callback, TrainState
+from callbacks.base import Backward, Callback, TrainState
 
 
 class FastGradientMethod(Callback):
@@ -13,27 +11,36 @@ class FastGradientMethod(Callback):
 
     Args:
         name: part of the names of the parameters that are disturbed.
-        epsilon: length of the disturbance, along the gradient.
+        epsilon: length of the disturbance, along the gradient of the batch.
     """
 
     def __init__(self, name: str = "word_embeddings", epsilon: float = 1.0) -> None:
         self._name = name
         self._epsilon = epsilon
+        self._disturbed: list[nn.Parameter] = []
 
     def on_train_begin(self, state: TrainState) -> None:
-        names = [name for name, _ in state.model.named_parameters()]
-        if not any(self._name in name for name in names):
-            embeddings = ", ".join(name for name in names if "embed" in name)
+        named = dict(state.model.named_parameters())
+        self._disturbed = [parameter for name, parameter in named.items() if self._name in name]
+        if not self._disturbed:
+            embeddings = ", ".join(name for name in named if "embed" in name)
             raise ValueError(f"no parameter's name contains {self._name!r} (--adv_name); there are {embeddings}")
 
-    def after_backward(self, state: TrainState, backward: Callable[[], object]) -> None:
-        originals: list[tuple[Tensor, Tensor]] = []
-        for name, parameter in state.model.named_parameters():
-            if self._name in name and parameter.grad is not None:
-                originals.append((parameter.data, parameter.data.clone()))
-                norm = parameter.grad.norm()
-                direction = torch.where(norm > 0, parameter.grad / norm, 0.0)  # no look at norm: no host sync
-                parameter.data.add_(self._epsilon * direction)
+    def around_backward(self, state: TrainState, backward: Backward) -> Tensor:
+        earlier = [parameter.grad for parameter in self._disturbed]  # of other accumulation rounds
+        for parameter in self._disturbed:
+            parameter.grad = None
+        loss = backward(last=False)
+        originals = [parameter.detach().clone() for parameter in self._disturbed]
+        for parameter, gradient in zip(self._disturbed, earlier, strict=True):
+            if parameter.grad is None:
+                continue
+            norm = parameter.grad.norm()
+            direction = torch.where(norm > 0, parameter.grad / norm, 0.0)  # no look at norm: no host sync
+            parameter.data.add_(self._epsilon * direction)
+            if gradient is not None:
+                parameter.grad += gradient
         backward()
-        for data, original in originals:
-            data.copy_(original)
+        for parameter, original in zip(self._disturbed, originals, strict=True):
+            parameter.data.copy_(original)
+        return loss

@@ -1,9 +1,11 @@
 """The hooks of the training loop, and the one object that they see."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 
@@ -19,8 +21,13 @@ class TrainState:
         is_main: whether this process is the one that writes.
         step: optimiser steps done.
         loss: mean loss a word over the steps since it was last logged.
-        words_per_second: of all processes, over the same steps.
+        gradient_norm: mean norm before clipping, over the same steps.
+        words_per_second, tokens_per_second: of all processes, over the same steps.
+        padding_share: of the tokens that were computed, over the same steps.
+        skipped_steps: steps so far whose loss or gradients were not finite; they changed no weight.
         metrics: scores of the last evaluation.
+        evaluated_step: the step of the last evaluation.
+        should_stop: set by a callback to end the training after this step, on all ranks alike.
     """
 
     model: nn.Module
@@ -30,8 +37,14 @@ class TrainState:
     is_main: bool = True
     step: int = 0
     loss: float = float("nan")
+    gradient_norm: float = float("nan")
     words_per_second: float = 0.0
+    tokens_per_second: float = 0.0
+    padding_share: float = 0.0
+    skipped_steps: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
+    evaluated_step: int = 0
+    should_stop: bool = False
 
     @property
     def epoch(self) -> float:
@@ -42,15 +55,39 @@ class TrainState:
         """The present rate of each part of the model."""
         return {group["name"].partition("/")[0]: group["lr"] for group in self.optimizer.param_groups}
 
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it."""
+        return {name: getattr(self, name) for name in _REMEMBERED}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Goes on from there."""
+        for name in _REMEMBERED:
+            setattr(self, name, saved[name])
+
+
+_REMEMBERED = ("step", "skipped_steps", "evaluated_step", "should_stop")
+
+
+class Backward(Protocol):
+    """Runs a batch forward and backward under the present weights, and adds its gradients to those that are there."""
+
+    def __call__(self, last: bool = True) -> Tensor:
+        """The loss; ``last`` says that no other pass of this batch follows, so ranks may exchange gradients."""
+
 
 class Callback:
-    """Does nothing at every point of the loop; subclass and override what you need."""
+    """Does nothing at every point of the loop; subclass and override what you need.
+
+    What a callback must remember over an interruption it gives in ``state_dict``: numbers, strings, tensors, and
+    lists and dicts of them.
+    """
 
     def on_train_begin(self, state: TrainState) -> None:
-        """Before the first step."""
+        """Before the first step; after ``load_state_dict`` where a training goes on."""
 
-    def after_backward(self, state: TrainState, backward: Callable[[], object]) -> None:
-        """Gradients of a batch are there; ``backward()`` adds those of the same batch under the present weights."""
+    def around_backward(self, state: TrainState, backward: Backward) -> Tensor:
+        """In place of each batch's backward pass; returns the batch's loss."""
+        return backward()
 
     def on_step(self, state: TrainState) -> None:
         """An optimiser step is done."""
@@ -58,11 +95,24 @@ class Callback:
     def on_log(self, state: TrainState) -> None:
         """Loss and speed are fresh."""
 
+    def before_evaluate(self, state: TrainState) -> None:
+        """The dev split is about to be scored."""
+
     def on_evaluate(self, state: TrainState) -> None:
-        """The dev split was scored; see ``state.metrics``."""
+        """The dev split was scored, with the weights that the model has now; see ``state.metrics``."""
+
+    def after_evaluate(self, state: TrainState) -> None:
+        """All callbacks know the scores; the training goes on."""
 
     def on_train_end(self, state: TrainState) -> None:
         """After the last step."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps of this callback."""
+        return {}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Goes on from what ``state_dict`` gave."""
 
 
 class Callbacks(Callback):
@@ -75,9 +125,10 @@ class Callbacks(Callback):
         for callback in self._callbacks:
             callback.on_train_begin(state)
 
-    def after_backward(self, state: TrainState, backward: Callable[[], object]) -> None:
+    def around_backward(self, state: TrainState, backward: Backward) -> Tensor:
         for callback in self._callbacks:
-            callback.after_backward(state, backward)
+            backward = partial(_backward_around, callback, state, backward)
+        return backward()
 
     def on_step(self, state: TrainState) -> None:
         for callback in self._callbacks:
@@ -87,10 +138,35 @@ class Callbacks(Callback):
         for callback in self._callbacks:
             callback.on_log(state)
 
+    def before_evaluate(self, state: TrainState) -> None:
+        for callback in self._callbacks:
+            callback.before_evaluate(state)
+
     def on_evaluate(self, state: TrainState) -> None:
         for callback in self._callbacks:
             callback.on_evaluate(state)
 
+    def after_evaluate(self, state: TrainState) -> None:
+        for callback in self._callbacks:
+            callback.after_evaluate(state)
+
     def on_train_end(self, state: TrainState) -> None:
         for callback in self._callbacks:
             callback.on_train_end(state)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {type(callback).__name__: saved for callback in self._callbacks if (saved := callback.state_dict())}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        for callback in self._callbacks:
+            if type(callback).__name__ in saved:
+                callback.load_state_dict(saved[type(callback).__name__])
+
+
+def _backward_around(callback: Callback, state: TrainState, backward: Backward, last: bool = True) -> Tensor:
+    outer_last = last
+
+    def inner(last: bool = True) -> Tensor:
+        return backward(outer_last and last)
+
+    return callback.around_backward(state, inner)

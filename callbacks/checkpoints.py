@@ -1,7 +1,8 @@
-"""Model folders written while training: every so many steps, and the best on dev."""
+"""Folders written while training: checkpoints to go on from, and the best model on dev."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from callbacks.base import Callback, TrainState
 
@@ -9,20 +10,35 @@ BEST_FOLDER = "checkpoint-best"
 
 
 class Checkpoints(Callback):
-    """Writes ``checkpoint-STEP`` folders and ``checkpoint-best``.
+    """Writes ``checkpoint-STEP`` folders, when asked to, and ``checkpoint-best``.
 
     Args:
         output_dir: folder of the run.
-        save_folder: writes model, tokenizer and arguments into a folder.
-        every: steps between checkpoints; 0 writes none but the best.
+        save_model: writes what is needed to use the model into a folder; called on all ranks.
+        save_checkpoint: the same and all that is needed to go on.
+        every: steps between checkpoints; 0 writes none.
+        keep: how many checkpoints are kept, the latest; 0 keeps all.
+        remove: removes a folder.
         metric: the score by which the best is chosen, larger is better.
     """
 
-    def __init__(self, output_dir: Path, save_folder: Callable[[Path], None], every: int, metric: str = "f1") -> None:
+    def __init__(
+        self,
+        output_dir: Path,
+        save_model: Callable[[Path], None],
+        save_checkpoint: Callable[[Path], None],
+        every: int,
+        keep: int,
+        remove: Callable[[Path], None],
+        metric: str = "f1",
+    ) -> None:
         self._output_dir = output_dir
-        self._save_folder = save_folder
+        self._save_model, self._save_checkpoint = save_model, save_checkpoint
         self._every = every
+        self._keep = keep
+        self._remove = remove
         self._metric = metric
+        self._written: list[int] = []
         self.best_score = float("-inf")
 
     @property
@@ -30,13 +46,30 @@ class Checkpoints(Callback):
         """Whether this run has scored a model and kept the best."""
         return self.best_score > float("-inf")
 
-    def on_step(self, state: TrainState) -> None:
-        if state.is_main and self._every and state.step % self._every == 0:
-            self._save_folder(self._output_dir / f"checkpoint-{state.step}")
+    def is_due(self, state: TrainState) -> bool:
+        """Whether a checkpoint is to be written after this step."""
+        return bool(self._every) and (state.step % self._every == 0 or state.step == state.total_steps)
+
+    def save(self, state: TrainState) -> None:
+        """Writes the checkpoint of this step, then removes those that are too many."""
+        self._written = [*(step for step in self._written if step != state.step), state.step]
+        self._save_checkpoint(self._folder(state.step))
+        surplus = self._written[: -self._keep] if self._keep else []
+        for step in surplus if state.is_main else []:
+            self._remove(self._folder(step))
+        self._written = self._written[len(surplus) :]
 
     def on_evaluate(self, state: TrainState) -> None:
         score = state.metrics[self._metric]
         if score > self.best_score:
             self.best_score = score
-            if state.is_main:
-                self._save_folder(self._output_dir / BEST_FOLDER)
+            self._save_model(self._output_dir / BEST_FOLDER)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_score": self.best_score, "written": self._written}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        self.best_score, self._written = saved["best_score"], list(saved["written"])
+
+    def _folder(self, step: int) -> Path:
+        return self._output_dir / f"checkpoint-{step}"

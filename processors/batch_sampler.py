@@ -1,5 +1,6 @@
 """Batches of windows of like length: shuffled, seeded, the same on every rank, resumable in mid-epoch."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -67,6 +68,14 @@ class BucketBatchSampler(Sampler[list[int]]):
     def steps(self) -> int:
         """Optimiser steps of the whole epoch."""
         return len(self._steps)
+
+    @property
+    def order_digest(self) -> str:
+        """A digest of which windows make up each step of the epoch: equal where the training is the same."""
+        digest = hashlib.sha256()
+        for windows in self._steps:
+            digest.update(windows.astype("<i8").tobytes() + b"|")
+        return digest.hexdigest()
 
     def step_windows(self, step: int) -> NDArray[np.int64]:
         """All windows of one step, of all ranks and rounds."""

@@ -85,6 +85,7 @@ class OptimisationArguments:
     weight_decay: float = arg(0.01, "weight decay, but for biases and norms")
     adam_epsilon: float = arg(1e-8, "epsilon of AdamW")
     max_grad_norm: float = arg(1.0, "gradients are clipped to this norm; 0 does not clip")
+    max_nonfinite_steps: int = arg(20, "end after so many steps in a row whose loss or gradients are not finite")
     num_train_epochs: float = arg(3.0, "passes over the training data; a fraction ends within one")
     max_steps: int = arg(-1, "optimiser steps, instead of num_train_epochs")
     warmup_proportion: float = arg(0.1, "share of the steps in which the learning rate rises")
@@ -103,8 +104,10 @@ class LoggingArguments:
 
     logging_steps: int = arg(-1, "score dev (see evaluate_during_training) every so many steps; -1: every epoch")
     save_steps: int = arg(
-        0, "write a checkpoint every so many steps; -1: every epoch; 0: only the best and the final one"
+        0, "write a checkpoint to resume from every so many steps; -1: every epoch; 0: only when interrupted"
     )
+    save_total_limit: int = arg(0, "keep so many of these checkpoints, the latest; 0 keeps all")
+    resume_from_checkpoint: str = arg("", "go on from this checkpoint folder, or from the latest of output_dir: auto")
     log_loss_steps: int = arg(20, "write loss and learning rates to TensorBoard every so many steps")
     evaluate_during_training: bool = arg(True, "score dev while training, and end with the best model")
     eval_all_checkpoints: bool = arg(False, "with do_eval: score every checkpoint, not only the final model")
@@ -162,7 +165,12 @@ class NerArguments(
             raise ValueError(f"--warmup_proportion {self.warmup_proportion} is not between 0 and 1")
         if not (self.predict_checkpoints in ("", "all") or self.predict_checkpoints.isdigit()):
             raise ValueError(f"--predict_checkpoints {self.predict_checkpoints} is neither a step nor all")
-        for name in ("per_gpu_train_batch_size", "per_gpu_eval_batch_size", "gradient_accumulation_steps"):
+        for name in (
+            "per_gpu_train_batch_size",
+            "per_gpu_eval_batch_size",
+            "gradient_accumulation_steps",
+            "max_nonfinite_steps",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} {getattr(self, name)} is not positive")
 

@@ -1,7 +1,8 @@
 """One process or many, on one machine or several: torch.distributed, started by torchrun or its older launcher."""
 
+import functools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -39,6 +40,7 @@ def setup_devices(args: NerArguments) -> None:
 
 def leave_process_group() -> None:
     if dist.is_available() and dist.is_initialized():
+        _cpu_group.cache_clear()
         dist.destroy_process_group()
 
 
@@ -86,6 +88,44 @@ def said_by_main(names: list[str]) -> list[str]:
     if world_size() > 1:
         dist.broadcast_object_list(said, src=0)
     return list(said[0])
+
+
+def any_rank(flag: bool) -> bool:
+    """Whether the flag is up on any process; asked through the CPU, so that no GPU is waited for."""
+    if world_size() == 1:
+        return flag
+    flags = torch.tensor(flag, dtype=torch.uint8)
+    dist.all_reduce(flags, dist.ReduceOp.MAX, group=_cpu_group())
+    return bool(flags)
+
+
+def gather_to_main(one: Any) -> list[Any]:
+    """The objects of all processes, in order, on rank 0; an empty list on the others."""
+    if world_size() == 1:
+        return [one]
+    gathered: list[Any] | None = [None] * world_size() if is_main() else None
+    dist.gather_object(one, gathered, group=_cpu_group())
+    return gathered or []
+
+
+def run_on_main(action: Callable[[], None]) -> None:
+    """Rank 0 acts while the others wait; where it fails, all do."""
+    failure: BaseException | None = None
+    if is_main():
+        try:
+            action()
+        except Exception as error:
+            failure = error
+    said = said_by_main([str(failure)] if failure is not None else [])
+    if failure is not None:
+        raise failure
+    if said:
+        raise RuntimeError(f"rank 0 failed: {said[0]}")
+
+
+@functools.cache
+def _cpu_group() -> dist.ProcessGroup:
+    return dist.new_group(backend="gloo")
 
 
 def sum_over_ranks(tensor: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Mixed precision: torch's own, or that of an apex that still has ``apex.amp``."""
 
 import logging
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -53,6 +54,8 @@ def _apex_amp() -> Any | None:
 class GradientStep:
     """Backward passes and the optimiser's step under the chosen precision.
 
+    A step whose loss or gradients are not finite changes nothing, on all ranks alike.
+
     Args:
         args: precision and clipping.
         model, optimizer: as prepared; apex changes both.
@@ -62,7 +65,11 @@ class GradientStep:
         self.model, self.optimizer = model, optimizer
         self._amp = _apex_amp() if uses_apex(args) else None
         self._max_norm = args.max_grad_norm
-        self._scaler = torch.amp.GradScaler(args.device.type, enabled=args.fp16 and self._amp is None)
+        self._scales = args.fp16 and self._amp is None
+        # Without float16 the scale stays 1: the scaler then only leaves out steps, and on a GPU does not wait for it.
+        self._scaler = torch.amp.GradScaler(
+            args.device.type, init_scale=2.0**16 if self._scales else 1.0, enabled=self._amp is None
+        )
         if self._amp is not None:
             self.model, self.optimizer = self._amp.initialize(model, optimizer, opt_level=args.fp16_opt_level)
         if args.fp16:
@@ -76,16 +83,39 @@ class GradientStep:
         if self._amp is not None:
             with self._amp.scale_loss(loss, self.optimizer) as scaled:
                 scaled.backward()
-        else:
-            self._scaler.scale(loss).backward()
+            return
+        # Gradients of an infinite loss can be finite; made NaN, they tell all ranks to leave the step out.
+        loss = loss * torch.where(loss.detach().isfinite(), 1.0, float("nan"))
+        self._scaler.scale(loss).backward()
 
-    def step(self) -> None:
-        """Clips, updates the weights and clears the gradients."""
-        parameters = self._amp.master_params(self.optimizer) if self._amp is not None else list(self.model.parameters())
-        if self._amp is None:
+    def step(self) -> Tensor:
+        """Clips, updates the weights and clears the gradients; returns the gradients' norm before clipping."""
+        if self._amp is not None:
+            norm = self._clip(list(self._amp.master_params(self.optimizer)))
+            self.optimizer.step()
+        else:
             self._scaler.unscale_(self.optimizer)
-        if self._max_norm > 0:
-            nn.utils.clip_grad_norm_(parameters, self._max_norm)
-        self._scaler.step(self.optimizer)
-        self._scaler.update()
+            norm = self._clip([parameter for group in self.optimizer.param_groups for parameter in group["params"]])
+            self._scaler.step(self.optimizer)
+            self._scaler.update(None if self._scales else 1.0)
         self.optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    def _clip(self, parameters: list[Tensor]) -> Tensor:
+        return nn.utils.clip_grad_norm_(parameters, self._max_norm if self._max_norm > 0 else float("inf"))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"apex": self._amp.state_dict()} if self._amp is not None else self._scaler.state_dict()
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Goes on with another's loss scale.
+
+        Raises:
+            ValueError: the other one was of another precision.
+        """
+        if ("apex" in saved) != (self._amp is not None):
+            raise ValueError("the loss scale is of the other --fp16_backend")
+        if self._amp is not None:
+            self._amp.load_state_dict(saved["apex"])
+        elif self._scales:
+            self._scaler.load_state_dict(dict(saved))

@@ -12,12 +12,14 @@ from transformers import PreTrainedTokenizerBase, set_seed
 from models.tagger import Tagger
 from tools.arguments import NerArguments, require
 from tools.data import check_splits, load_and_cache_examples
-from tools.distributed import barrier, is_main, leave_process_group, said_by_main, setup_devices
+from tools.distributed import is_main, leave_process_group, run_on_main, said_by_main, setup_devices
+from tools.durable import tidy
 from tools.evaluate import evaluate
 from tools.log import console, setup_logging
 from tools.precision import uses_apex
 from tools.predict import PREDICTIONS_FILE, predict
-from tools.run_folder import checkpoint_folders, prepare_output_dir, save_environment, save_model_folder
+from tools.resume import checkpoint_to_resume, is_in_run
+from tools.run_folder import checkpoint_folders, prepare_output_dir, publish_model, save_environment
 from tools.train import train
 
 logger = logging.getLogger(__name__)
@@ -38,7 +40,7 @@ def run_script(main: Callable[[], None]) -> None:
     """Runs a script's ``main``; what is wrong with arguments or data ends it with a message, not a traceback."""
     try:
         main()
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         logger.debug("Where it happened:", exc_info=True)
         sys.exit(f"{Path(sys.argv[0]).name}: error: {error}")
     finally:
@@ -56,9 +58,10 @@ def start_run(args: NerArguments) -> None:
     setup_devices(args)
     uses_apex(args)
     check_splits(args)  # before an earlier run is cleared away
-    folder = prepare_output_dir(args)
-    barrier()
-    setup_logging(folder, anew=args.do_train)
+    run_on_main(lambda: tidy(Path(args.output_dir)))
+    checkpoint = checkpoint_to_resume(args) if args.do_train else None
+    folder = prepare_output_dir(args, resumes=is_in_run(checkpoint, args))
+    setup_logging(folder, anew=args.do_train and checkpoint is None)
     if is_main() and args.do_train:
         save_environment(folder, args)
     set_seed(args.seed)  # the same on all ranks, so that new weights are
@@ -69,9 +72,7 @@ def train_and_save(args: NerArguments, model: Tagger, tokenizer: PreTrainedToken
     """Trains and writes the model to ``output_dir``."""
     dataset = load_and_cache_examples(args, args.task_name, tokenizer, "train")
     steps, loss = train(args, dataset, model, tokenizer)
-    if is_main():
-        save_model_folder(Path(args.output_dir), args, model, tokenizer)
-    barrier()
+    run_on_main(lambda: publish_model(Path(args.output_dir), args, model, tokenizer))
     logger.info("Mean loss of %d steps %.4f; model written to %s", steps, loss, args.output_dir)
 
 

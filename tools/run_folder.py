@@ -2,7 +2,6 @@
 
 import json
 import platform
-import shutil
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -14,10 +13,12 @@ from transformers import PreTrainedTokenizerBase
 
 from models.tagger import Tagger
 from tools.arguments import NerArguments
-from tools.distributed import is_main, world_size
+from tools.distributed import run_on_main, world_size
+from tools.durable import publish_files, remove_folder
 
 ARGUMENTS_FILE = "training_args.json"
-_RESULT_FILES = ("eval_results.*", "test_results.*", "test_predictions.jsonl", "*_predict.json")
+_UNPUBLISHED = ".model.new"
+_RESULT_FILES = ("eval_results.*", "test_results.*", "test_predictions.jsonl", "*_predict.json", "nonfinite_steps.json")
 _PACKAGES = (
     "torch",
     "transformers",
@@ -31,31 +32,48 @@ _PACKAGES = (
 )
 
 
-def prepare_output_dir(args: NerArguments) -> Path:
+def prepare_output_dir(args: NerArguments, resumes: bool = False) -> Path:
     """Makes the folder.
+
+    Args:
+        resumes: whether the run in the folder goes on.
 
     Raises:
         ValueError: training would write over an earlier run.
     """
     folder = Path(args.output_dir)
-    if args.do_train and not args.overwrite_output_dir and (folder / "config.json").is_file():
+    anew = args.do_train and not resumes
+    if anew and not args.overwrite_output_dir and (folder / "config.json").is_file():
         raise ValueError(f"{folder} holds a trained model; name another --output_dir, or add --overwrite_output_dir")
-    if is_main():
-        folder.mkdir(parents=True, exist_ok=True)
-        if args.do_train:  # what an earlier run left would be taken for this one's
-            for old in (*folder.glob("checkpoint-*"), folder / "tensorboard"):
-                shutil.rmtree(old, ignore_errors=True)
-            for old in (path for pattern in _RESULT_FILES for path in folder.glob(pattern)):
-                old.unlink()
+    run_on_main(lambda: _clear(folder, everything=anew))
     return folder
 
 
-def save_model_folder(folder: Path, args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Writes weights (safetensors), config, tokenizer and arguments."""
+def _clear(folder: Path, everything: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    if not everything:
+        return
+    for old in (*folder.glob("checkpoint-*"), folder / "tensorboard"):
+        remove_folder(old)
+    for old in (path for pattern in _RESULT_FILES for path in folder.glob(pattern)):
+        old.unlink()  # what an earlier run left would be taken for this one's
+
+
+def save_model_folder(folder: Path, args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Writes weights (safetensors), config, tokenizer and arguments into an empty folder."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     write_json(folder / ARGUMENTS_FILE, args.as_json())
+
+
+def publish_model(folder: Path, args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Writes a model into a folder that holds other things, each file whole and the config last."""
+    fresh = folder / _UNPUBLISHED
+    remove_folder(fresh)
+    fresh.mkdir(parents=True)
+    save_model_folder(fresh, args, model, tokenizer)
+    publish_files(fresh, folder, last="config.json")
+    fresh.rmdir()
 
 
 def save_environment(folder: Path, args: NerArguments) -> None:

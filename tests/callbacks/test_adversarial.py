@@ -1,4 +1,6 @@
-"""The fast gradient method on a model small enough to follow."""
+"""Adversarial training on a model small enough to follow."""
+
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -8,75 +10,116 @@ from callbacks import FastGradientMethod
 from tests.callbacks.states import TinyModel, state_of
 
 IDS = torch.tensor([0, 2, 2, 4])
+OTHER_IDS = torch.tensor([1, 3])
+
+
+class Recorder:
+    """The backward pass of a batch, which writes down what it saw."""
+
+    def __init__(self, model: TinyModel, ids: Tensor = IDS, look: Callable[[], object] | None = None) -> None:
+        self._model, self._ids, self._look = model, ids, look
+        self.embeddings: list[Tensor] = []
+        self.losses: list[float] = []
+        self.lasts: list[bool] = []
+        self.looks: list[object] = []
+
+    def __call__(self, last: bool = True) -> Tensor:
+        self.embeddings.append(self._model.word_embeddings.weight.detach().clone())
+        self.lasts.append(last)
+        if self._look is not None:
+            self.looks.append(self._look())
+        loss = self._model(self._ids)
+        loss.backward()
+        self.losses.append(loss.item())
+        return loss.detach()
 
 
 def gradients(model: TinyModel) -> dict[str, Tensor]:
     return {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
 
 
-def backward(model: TinyModel) -> dict[str, Tensor]:
-    """Adds the gradients of one batch, and returns those of this batch alone."""
-    before = gradients(model)
-    model(IDS).backward()
-    return {name: gradient - before.get(name, 0) for name, gradient in gradients(model).items()}
+def gradients_of(ids: Tensor, embeddings: Tensor | None = None) -> dict[str, Tensor]:
+    """The gradients of one batch alone, at the given embeddings."""
+    model = TinyModel()
+    if embeddings is not None:
+        model.word_embeddings.weight.data.copy_(embeddings)
+    model(ids).backward()
+    return gradients(model)
+
+
+def started(model: TinyModel, name: str = "word_embeddings", epsilon: float = 1.0) -> FastGradientMethod:
+    fgm = FastGradientMethod(name, epsilon)
+    fgm.on_train_begin(state_of(model))
+    return fgm
 
 
 def test_embeddings_move_along_their_gradient_by_epsilon_and_come_back() -> None:
     model = TinyModel()
-    original = model.word_embeddings.weight.detach().clone()
-    clean = backward(model)["word_embeddings.weight"]
-    moved: list[Tensor] = []
-    fgm = FastGradientMethod(epsilon=0.5)
-    fgm.after_backward(state_of(model), lambda: moved.append(model.word_embeddings.weight.detach() - original))
-    torch.testing.assert_close(moved[0], 0.5 * clean / clean.norm())
+    clean = gradients_of(IDS)["word_embeddings.weight"]
+    backward = Recorder(model)
+    started(model, epsilon=0.5).around_backward(state_of(model), backward)
+    original, moved = backward.embeddings
+    torch.testing.assert_close(moved - original, 0.5 * clean / clean.norm())
     assert torch.equal(model.word_embeddings.weight, original)
 
 
-def test_gradients_are_those_of_both_batches() -> None:
+def test_gradients_are_those_of_both_passes() -> None:
     model = TinyModel()
-    clean = backward(model)
-    adversarial: list[dict[str, Tensor]] = []
-    FastGradientMethod(epsilon=0.5).after_backward(state_of(model), lambda: adversarial.append(backward(model)))
+    backward = Recorder(model)
+    started(model, epsilon=0.5).around_backward(state_of(model), backward)
+    adversarial = gradients_of(IDS, backward.embeddings[1])
     for name, gradient in gradients(model).items():
-        torch.testing.assert_close(gradient, clean[name] + adversarial[0][name])
-        assert not torch.allclose(clean[name], adversarial[0][name]), name
+        torch.testing.assert_close(gradient, gradients_of(IDS)[name] + adversarial[name])
+        assert not torch.allclose(gradients_of(IDS)[name], adversarial[name]), name
 
 
-def test_the_loss_is_higher_at_the_disturbed_embeddings() -> None:
+def test_a_later_accumulation_round_moves_along_the_gradient_of_its_own_batch() -> None:
     model = TinyModel()
-    loss = model(IDS)
-    loss.backward()
-    losses: list[float] = []
-    fgm = FastGradientMethod(epsilon=0.1)
-    fgm.after_backward(state_of(model), lambda: losses.append(model(IDS).item()))
-    assert losses[0] > loss.item()
+    fgm, first, second = started(model, epsilon=0.5), Recorder(model), Recorder(model, OTHER_IDS)
+    fgm.around_backward(state_of(model), first)
+    after_first = gradients(model)
+    fgm.around_backward(state_of(model), second)
+    own = gradients_of(OTHER_IDS)["word_embeddings.weight"]
+    torch.testing.assert_close(second.embeddings[1] - second.embeddings[0], 0.5 * own / own.norm())
+    clean, adversarial = gradients_of(OTHER_IDS), gradients_of(OTHER_IDS, second.embeddings[1])
+    for name, gradient in gradients(model).items():
+        torch.testing.assert_close(gradient, after_first[name] + clean[name] + adversarial[name])
+
+
+def test_the_loss_is_that_of_the_clean_batch_and_higher_at_the_disturbed_embeddings() -> None:
+    model = TinyModel()
+    backward = Recorder(model)
+    loss = started(model, epsilon=0.1).around_backward(state_of(model), backward)
+    assert loss.item() == backward.losses[0] < backward.losses[1]
+
+
+def test_only_the_last_pass_lets_ranks_exchange_gradients() -> None:
+    model = TinyModel()
+    backward = Recorder(model)
+    started(model).around_backward(state_of(model), backward)
+    assert backward.lasts == [False, True]
 
 
 def test_a_gradient_of_zero_disturbs_nothing() -> None:
     model = TinyModel()
-    model.word_embeddings.weight.grad = torch.zeros(5, 3)
-    original = model.word_embeddings.weight.detach().clone()
-    seen: list[Tensor] = []
-    FastGradientMethod().after_backward(
-        state_of(model), lambda: seen.append(model.word_embeddings.weight.detach().clone())
-    )
-    assert torch.equal(seen[0], original)
+    model.classifier.weight.data.zero_()  # so none reaches the embeddings
+    backward = Recorder(model)
+    started(model).around_backward(state_of(model), backward)
+    assert torch.equal(*backward.embeddings)
 
 
 def test_only_the_named_parameters_are_disturbed() -> None:
     model = TinyModel()
     originals = {name: weight.detach().clone() for name, weight in model.named_parameters()}
-    backward(model)
-    changed: list[str] = []
 
-    def look() -> None:
-        changed.extend(name for name, weight in model.named_parameters() if not torch.equal(weight, originals[name]))
+    def changed() -> list[str]:
+        return [name for name, weight in model.named_parameters() if not torch.equal(weight, originals[name])]
 
-    FastGradientMethod("classifier").after_backward(state_of(model), look)
-    assert changed == ["classifier.weight", "classifier.bias"]
+    backward = Recorder(model, look=changed)
+    started(model, "classifier").around_backward(state_of(model), backward)
+    assert backward.looks == [[], ["classifier.weight", "classifier.bias"]]
 
 
 def test_a_name_that_no_parameter_has_is_refused_with_those_that_there_are() -> None:
-    FastGradientMethod("word_embeddings").on_train_begin(state_of())
     with pytest.raises(ValueError, match=r"'wte' \(--adv_name\); there are word_embeddings\.weight"):
-        FastGradientMethod("wte").on_train_begin(state_of())
+        started(TinyModel(), "wte")

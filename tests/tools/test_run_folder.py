@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import tools.run_folder
+import tools.distributed
 from tests.tools.runs import prepared, read_json
 from tools.arguments import CrfArguments
 from tools.run_folder import checkpoint_folders, prepare_output_dir, save_environment, save_model_folder, write_json
@@ -49,7 +49,7 @@ def test_an_earlier_run_may_be_applied(crf_args: CrfArguments, trained: Path) ->
 
 
 def test_other_ranks_make_no_folder(crf_args: CrfArguments, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tools.run_folder, "is_main", lambda: False)
+    monkeypatch.setattr(tools.distributed, "is_main", lambda: False)
     assert not prepare_output_dir(crf_args).exists()
 
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-import tools.train
+import tools.training
 from models.losses import LOSS_TYPES
 from tests.callbacks.events import read_scalars
 from tests.helpers import write_corpus
@@ -145,7 +145,7 @@ def test_it_takes_as_many_steps_as_asked(args: CrfArguments, changes: dict[str, 
 @pytest.mark.parametrize(("epochs", "steps_per_epoch", "steps"), [(1.1, 110, 121), (0.07, 100, 7), (2.5, 3, 8)])
 def test_rounding_adds_no_step(args: CrfArguments, epochs: float, steps_per_epoch: int, steps: int) -> None:
     """1.1 * 110 is a little more than 121 in floating point."""
-    assert tools.train._total_steps(replace(args, max_steps=-1, num_train_epochs=epochs), steps_per_epoch) == steps
+    assert tools.training._total_steps(replace(args, max_steps=-1, num_train_epochs=epochs), steps_per_epoch) == steps
 
 
 def test_batches_may_be_bounded_by_tokens(args: CrfArguments) -> None:
@@ -173,7 +173,11 @@ def test_dev_is_scored_at_the_right_steps(crf_args: CrfArguments, logging_steps:
 
 @pytest.mark.parametrize(
     ("save_steps", "expected"),
-    [(0, set()), (-1, {"checkpoint-8", "checkpoint-16"}), (6, {"checkpoint-6", "checkpoint-12"})],
+    [
+        (0, set()),
+        (-1, {"checkpoint-8", "checkpoint-16", "checkpoint-17"}),
+        (6, {"checkpoint-6", "checkpoint-12", "checkpoint-17"}),
+    ],
 )
 def test_checkpoints_are_written_at_the_right_steps(args: CrfArguments, save_steps: int, expected: set[str]) -> None:
     fit(replace(args, save_steps=save_steps, max_steps=17))
@@ -194,7 +198,7 @@ def test_without_looks_at_dev_no_best_is_kept(args: CrfArguments) -> None:
 def test_the_best_model_is_the_one_that_stays(crf_args: CrfArguments, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted = iter([0.3, 0.9, 0.5, 0.9])
     monkeypatch.setattr(
-        tools.train, "score_dataset", lambda *_: SplitScores(EntityScores(Score(f1=next(scripted))), loss=1.0)
+        tools.training, "score_dataset", lambda *_: SplitScores(EntityScores(Score(f1=next(scripted))), loss=1.0)
     )
     _, _, weights = fit(replace(crf_args, save_steps=4, logging_steps=4, max_steps=16))
     saved = {name: load_file(Path(crf_args.output_dir, name, "model.safetensors")) for name in checkpoints_of(crf_args)}

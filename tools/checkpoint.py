@@ -1,0 +1,96 @@
+"""Checkpoints to go on from: model, optimiser, schedule, scaler, place in the data, random states, callbacks."""
+
+import logging
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_model
+from transformers import PreTrainedTokenizerBase, set_seed
+
+from models.tagger import Tagger
+from tools.arguments import NerArguments
+from tools.distributed import gather_to_main, rank, run_on_main, world_size
+from tools.durable import replaced_folder
+from tools.run_folder import save_model_folder
+
+logger = logging.getLogger(__name__)
+STATE_FILE = "training_state.pt"
+WEIGHTS_FILE = "model.safetensors"
+
+
+class Stateful(Protocol):
+    """What can say where it stands, and go on from there."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, saved: Any) -> Any: ...
+
+
+def write_model(folder: Path, args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Replaces a folder by one that holds the model; all ranks call it, and rank 0 writes."""
+
+    def write() -> None:
+        with replaced_folder(folder) as fresh:
+            save_model_folder(fresh, args, model, tokenizer)
+
+    run_on_main(write)
+
+
+def write_checkpoint(
+    folder: Path, args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBase, parts: Mapping[str, Stateful]
+) -> None:
+    """The same with the state of the training; of every part rank 0's counts, of random numbers every rank's."""
+    saved: dict[str, Any] = {name: part.state_dict() for name, part in parts.items()}
+    saved["random"] = gather_to_main(_random_state())
+
+    def write() -> None:
+        with replaced_folder(folder) as fresh:
+            save_model_folder(fresh, args, model, tokenizer)
+            torch.save(saved, fresh / STATE_FILE)
+
+    run_on_main(write)
+
+
+def load_training_state(folder: Path, model: Tagger, parts: Mapping[str, Stateful]) -> None:
+    """Brings the model and the parts to where they were when the checkpoint was written.
+
+    Raises:
+        ValueError: the checkpoint is damaged, or of another model, other data or another precision.
+    """
+    try:
+        load_model(model, folder / WEIGHTS_FILE)
+        # weights_only: tensors and plain values, no code that a pickle could run
+        saved = torch.load(folder / STATE_FILE, map_location="cpu", weights_only=True)
+        for name, part in parts.items():
+            part.load_state_dict(saved[name])
+    except (SafetensorError, RuntimeError, ValueError, KeyError, EOFError, OSError) as error:
+        raise ValueError(f"cannot resume from {folder}: {error}") from error
+    states = saved["random"]
+    if rank() < len(states) == world_size():
+        _set_random_state(states[rank()])
+    else:
+        set_seed(saved["progress"]["step"] + rank())
+        logger.warning("%d processes go on where %d were: dropout takes another course", world_size(), len(states))
+
+
+def _random_state() -> dict[str, Any]:
+    _, keys, *rest = np.random.get_state()
+    state: dict[str, Any] = {"python": random.getstate(), "numpy": [torch.from_numpy(np.array(keys)), *rest]}
+    state["torch"] = torch.get_rng_state()
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def _set_random_state(state: Mapping[str, Any]) -> None:
+    random.setstate(state["python"])
+    keys, *rest = state["numpy"]
+    np.random.set_state(("MT19937", keys.numpy(), *rest))
+    torch.set_rng_state(state["torch"])
+    if torch.cuda.is_available() and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"])

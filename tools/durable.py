@@ -1,0 +1,83 @@
+"""Folders that are there whole or not at all, whenever the process or the machine stops."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replaced_folder(folder: Path) -> Iterator[Path]:
+    """An empty folder to write to, which in the end, synced to the disk, takes the place of ``folder``.
+
+    Whatever fails on the way leaves ``folder`` as it was. What a killed process leaves, ``tidy`` puts right.
+    """
+    fresh, old = _beside(folder, "new"), _beside(folder, "old")
+    remove_folder(fresh)
+    fresh.mkdir(parents=True)
+    try:
+        yield fresh
+        sync_folder(fresh)
+        remove_folder(old)
+        if folder.exists():
+            folder.rename(old)
+        fresh.rename(folder)
+        _sync(folder.parent)
+    except BaseException:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        remove_folder(fresh)
+        raise
+    remove_folder(old)
+
+
+def publish_files(fresh: Path, folder: Path, last: str) -> None:
+    """Moves files one by one over those of the same names, the one that vouches for all others ``last``."""
+    sync_folder(fresh)
+    for path in sorted(fresh.iterdir(), key=lambda path: (path.name == last, path.name)):
+        path.replace(folder / path.name)
+    _sync(folder)
+
+
+def remove_folder(folder: Path) -> None:
+    """Removes a folder that may be there; what is interrupted half-way has another name already."""
+    if not folder.exists():
+        return
+    doomed = folder if folder.name.startswith(".") else _beside(folder, "old")
+    if doomed != folder:
+        remove_folder(doomed)
+        folder.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+def tidy(parent: Path) -> None:
+    """Finishes what a killed process had begun: a folder put aside whose successor never came is put back."""
+    for old in parent.glob(".*.old"):
+        folder = parent / old.name[1:].removesuffix(".old")
+        if _beside(folder, "new").exists() and not folder.exists():
+            old.rename(folder)
+    for left in (*parent.glob(".*.old"), *parent.glob(".*.new")):
+        remove_folder(left)
+
+
+def sync_folder(folder: Path) -> None:
+    """Waits until the disk has all files of a folder."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            _sync(path)
+    _sync(folder)
+
+
+def _beside(folder: Path, suffix: str) -> Path:
+    return folder.with_name(f".{folder.name}.{suffix}")
+
+
+def _sync(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():  # Windows syncs no folders
+        return
+    descriptor = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

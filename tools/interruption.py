@@ -1,0 +1,54 @@
+"""Asked to stop, as schedulers do before they take a machine away: finish the step, write a checkpoint, end."""
+
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from tools.distributed import any_rank
+
+logger = logging.getLogger(__name__)
+EXIT_CODE = 75  # "temporary failure" in sysexits.h: start me again
+_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]  # Windows has no USR1
+
+
+class Interrupted(SystemExit):
+    """The training stopped at a signal, after writing a checkpoint."""
+
+    def __init__(self) -> None:
+        super().__init__(EXIT_CODE)
+
+
+class Interruption:
+    """Whether this training was asked to stop."""
+
+    def __init__(self) -> None:
+        self._signal = 0
+
+    def notice(self, number: int, frame: FrameType | None) -> None:
+        """The signal handler."""
+        self._signal = number
+
+    def seen_by_any(self) -> bool:
+        """The same on all ranks; all must ask at the same place."""
+        seen = any_rank(self._signal != 0)
+        if seen and self._signal:
+            logger.warning("%s: stopping after this step", signal.Signals(self._signal).name)
+        return seen
+
+
+@contextmanager
+def watch_for_interruption() -> Iterator[Interruption]:
+    """Notices SIGTERM and SIGUSR1 instead of dying of them; in other threads than the main one there is no way to."""
+    interruption = Interruption()
+    if threading.current_thread() is not threading.main_thread():
+        yield interruption
+        return
+    before = {number: signal.signal(number, interruption.notice) for number in _SIGNALS}
+    try:
+        yield interruption
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,88 @@
+"""Loss, speed and padding of a training, added up without waiting for the device."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from callbacks import TrainState
+from tools.distributed import is_main, sum_over_ranks
+from tools.feed import Step
+
+
+@dataclass
+class _Sums:
+    """What has been counted, of all ranks where not said otherwise."""
+
+    loss: float = 0.0
+    steps: int = 0
+    words: int = 0
+    tokens: int = 0
+    computed_tokens: int = 0  # with padding; of this rank until it is reported
+    seconds: float = 0.0
+
+    def __iadd__(self, other: "_Sums") -> "_Sums":
+        for name, value in asdict(other).items():
+            setattr(self, name, getattr(self, name) + value)
+        return self
+
+
+class Meter:
+    """Adds up losses on the device, words and time on the host; looks at the losses only when asked."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._loss = torch.zeros((), device=device)
+        self._recent = _Sums()
+        self._clock = time.perf_counter()
+        self.total = _Sums()
+
+    def add_loss(self, loss: Tensor) -> None:
+        """Adds this rank's share of a step's mean loss; one that is not finite belongs to a step that is left out."""
+        self._loss += torch.where(loss.isfinite(), loss, 0.0)
+
+    def add_step(self, step: Step, words: int, tokens: int) -> None:
+        """Counts a step of so many words and tokens on all ranks."""
+        self._recent.steps += 1
+        self._recent.words += words
+        self._recent.tokens += tokens
+        self._recent.computed_tokens += sum(batch["input_ids"].numel() for batch in step.batches)
+
+    def report(self, state: TrainState) -> None:
+        """Writes the means since the last report into the state. All ranks must call it."""
+        recent = self._of_all_ranks()
+        state.loss = recent.loss / recent.steps
+        state.words_per_second = recent.words / recent.seconds
+        state.tokens_per_second = recent.tokens / recent.seconds
+        state.padding_share = 1 - recent.tokens / recent.computed_tokens
+        self.total += recent
+        self._recent = _Sums()
+        self._loss.zero_()
+        self._clock = time.perf_counter()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leaves what is done meanwhile out of the speed."""
+        start = time.perf_counter()
+        yield
+        self._clock += time.perf_counter() - start
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"recent": asdict(self._of_all_ranks()), "total": asdict(self.total)}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Goes on from another meter's counts; those of a rank are rank 0's from now on."""
+        self._recent, self.total = _Sums(**saved["recent"]), _Sums(**saved["total"])
+        self._clock = time.perf_counter() - self._recent.seconds
+        self._loss.fill_(self._recent.loss if is_main() else 0.0)
+        self._recent.computed_tokens *= is_main()
+
+    def _of_all_ranks(self) -> _Sums:
+        counted = self._loss.new_tensor(self._recent.computed_tokens, dtype=torch.float64)
+        loss, computed = sum_over_ranks(torch.stack([self._loss.double(), counted])).tolist()
+        return replace(
+            self._recent, loss=loss, computed_tokens=int(computed), seconds=time.perf_counter() - self._clock
+        )

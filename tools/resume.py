@@ -1,0 +1,62 @@
+"""Which checkpoint an interrupted training goes on from."""
+
+import logging
+import zipfile
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from tools.arguments import NerArguments
+from tools.checkpoint import STATE_FILE, WEIGHTS_FILE
+from tools.distributed import said_by_main
+from tools.run_folder import checkpoint_folders
+
+logger = logging.getLogger(__name__)
+
+
+def checkpoint_to_resume(args: NerArguments) -> Path | None:
+    """The checkpoint that ``--resume_from_checkpoint`` names, the same on all ranks.
+
+    ``auto`` is the latest whole one of ``output_dir``, and none where there is none.
+
+    Raises:
+        ValueError: the checkpoint that is named cannot be resumed from, or later ones stand beside it.
+    """
+    if not args.resume_from_checkpoint:
+        return None
+    if args.resume_from_checkpoint == "auto":
+        whole = [str(folder) for folder in _checkpoints(Path(args.output_dir)) if _is_whole(folder)]
+        found = said_by_main(whole[-1:])
+        return Path(found[0]) if found else None
+    folder = Path(args.resume_from_checkpoint)
+    if not (folder / STATE_FILE).is_file():
+        raise ValueError(f"{folder} is no checkpoint to resume from: it has no {STATE_FILE}")
+    if not _is_whole(folder):
+        raise ValueError(f"{folder} is damaged; resume from an earlier checkpoint")
+    steps = [path.name for path in _checkpoints(Path(args.output_dir))]
+    if is_in_run(folder, args) and folder.name != steps[-1]:
+        later = ", ".join(steps[steps.index(folder.name) + 1 :])
+        raise ValueError(f"{folder} has later ones beside it ({later}): remove them, or name another --output_dir")
+    return folder
+
+
+def is_in_run(checkpoint: Path | None, args: NerArguments) -> bool:
+    """Whether a checkpoint is of the run in ``output_dir``."""
+    return checkpoint is not None and checkpoint.resolve().parent == Path(args.output_dir).resolve()
+
+
+def _checkpoints(output_dir: Path) -> list[Path]:
+    """The checkpoints of a run that hold a training state, in the order of their steps."""
+    return [folder for folder in checkpoint_folders(output_dir) if (folder / STATE_FILE).is_file()]
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether no file is cut off; the formats say how long they are."""
+    try:
+        with safe_open(folder / WEIGHTS_FILE, "pt"):
+            whole = zipfile.is_zipfile(folder / STATE_FILE)
+    except (SafetensorError, OSError):
+        whole = False
+    if not whole:
+        logger.warning("%s is damaged", folder)
+    return whole

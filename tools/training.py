@@ -1,0 +1,182 @@
+"""The parts of a training, and what is done with them."""
+
+import logging
+import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from transformers import PreTrainedTokenizerBase, set_seed
+
+from callbacks import Callback, Callbacks, Checkpoints, FastGradientMethod, Progress, TensorBoard, TrainState
+from models.tagger import Tagger
+from processors.feature_dataset import FeatureDataset
+from tools.arguments import NerArguments
+from tools.checkpoint import Stateful, load_training_state, write_checkpoint, write_model
+from tools.data import corpus_of, load_and_cache_examples
+from tools.distributed import is_main, rank, world_size
+from tools.durable import remove_folder
+from tools.evaluate import check_labels, score_dataset
+from tools.feed import Step, StepFeed
+from tools.loading import adopt_model
+from tools.meter import Meter
+from tools.nonfinite import NonFiniteSteps
+from tools.optimizer import build_optimizer, build_schedule
+from tools.precision import GradientStep, autocast
+from tools.resume import checkpoint_to_resume
+
+logger = logging.getLogger(__name__)
+
+
+class Training:
+    """A model on its way from the first step to the last.
+
+    Args:
+        args: all of the run.
+        train_dataset: the windows to learn from.
+        model: on its device, with the labels of the data, after this.
+        tokenizer: is written beside the model.
+    """
+
+    def __init__(
+        self, args: NerArguments, train_dataset: FeatureDataset, model: Tagger, tokenizer: PreTrainedTokenizerBase
+    ) -> None:
+        set_seed(args.seed + rank())
+        adopt_model(args, model)
+        check_labels(train_dataset, model)
+        self._args, self._dataset, self._model = args, train_dataset, model
+        self._feed = StepFeed(args, train_dataset)
+        total_steps = _total_steps(args, self._feed.steps_per_epoch)
+        optimizer = build_optimizer(args, model)
+        self._schedule = build_schedule(args, optimizer, total_steps)
+        self._gradient_step = GradientStep(args, model, optimizer)
+        self._parallel_model = _parallel(args, self._gradient_step.model)
+        self._dev_dataset = _dev_dataset(args, tokenizer)
+        self.meter = Meter(args.device)
+        self._nonfinite = NonFiniteSteps(train_dataset, tokenizer, Path(args.output_dir), args.max_nonfinite_steps)
+        self.state = TrainState(model, optimizer, total_steps, self._feed.steps_per_epoch, is_main=is_main())
+        self.checkpoints = Checkpoints(
+            Path(args.output_dir),
+            save_model=lambda folder: write_model(folder, args, model, tokenizer),
+            save_checkpoint=lambda folder: write_checkpoint(folder, args, model, tokenizer, self._parts),
+            every=self._feed.steps_per_epoch if args.save_steps < 0 else args.save_steps,
+            keep=args.save_total_limit,
+            remove=remove_folder,
+        )
+        self.callbacks = Callbacks(_callbacks(args, self.checkpoints))
+        self._parts: dict[str, Stateful] = {
+            "progress": self.state,
+            "feed": self._feed,
+            "optimizer": optimizer,
+            "schedule": self._schedule,
+            "gradient_step": self._gradient_step,
+            "meter": self.meter,
+            "nonfinite": self._nonfinite,
+            "callbacks": self.callbacks,
+        }
+        logger.info("Training %d steps of %s", total_steps, _batch_plan(args))
+
+    def resume(self) -> None:
+        """Goes to where a checkpoint was written, if the arguments name one."""
+        checkpoint = checkpoint_to_resume(self._args)
+        if checkpoint is not None:
+            load_training_state(checkpoint, self._model, self._parts)
+            logger.info("Going on after step %d of %d, from %s", self.state.step, self.state.total_steps, checkpoint)
+
+    def remaining_steps(self) -> Iterator[Step]:
+        """What is left to learn from, until a callback wants to stop."""
+        for step in self._feed.steps(self.state.total_steps - self.state.step):
+            if self.state.should_stop:
+                return
+            yield step
+
+    def learn(self, step: Step) -> None:
+        """One optimiser step."""
+        words = int(self._dataset.word_counts[step.windows].sum())
+        self._parallel_model.train()
+        for round_, batch in enumerate(step.batches, start=1):
+            inputs = {name: tensor.to(self._args.device, non_blocking=True) for name, tensor in batch.items()}
+            last_round = round_ == self._args.gradient_accumulation_steps
+            backward = partial(self._backward, inputs, words, last_round)
+            self.meter.add_loss(self.callbacks.around_backward(self.state, backward))
+        norm = self._gradient_step.step()
+        self._schedule.step()
+        self.state.step += 1
+        self._nonfinite.add(self.state.step, step.windows, norm)
+        self.meter.add_step(step, words, int(self._dataset.lengths[step.windows].sum()))
+        self.callbacks.on_step(self.state)
+
+    def _backward(self, inputs: dict[str, Tensor], words: int, last_round: bool, last: bool = True) -> Tensor:
+        with _gradient_sync(self._parallel_model, last and last_round):
+            with autocast(self._args):
+                loss = self._parallel_model(**inputs, num_items_in_batch=words).loss.sum()
+            # DDP averages gradients over ranks; the loss is already divided by the words of all of them
+            self._gradient_step.backward(loss * world_size())
+        return loss.detach()
+
+    def log(self) -> None:
+        """Looks at what the device has counted."""
+        self.meter.report(self.state)
+        self.state.gradient_norm, self.state.skipped_steps = self._nonfinite.look(), self._nonfinite.total
+        self.callbacks.on_log(self.state)
+
+    def evaluate(self) -> None:
+        """Scores dev, if there is one and this step was not scored yet."""
+        state = self.state
+        if self._dev_dataset is None or state.evaluated_step == state.step:
+            return
+        with self.meter.paused():
+            self.callbacks.before_evaluate(state)
+            scores = score_dataset(self._args, self._model, self._dev_dataset, "Evaluating")
+            state.metrics, state.evaluated_step = scores.headline(), state.step
+            logger.info("Epoch %.2f: dev F1 %.4f, loss %.4f", state.epoch, scores.entities.micro.f1, scores.loss)
+            self.callbacks.on_evaluate(state)
+            self.callbacks.after_evaluate(state)
+
+
+def _total_steps(args: NerArguments, steps_per_epoch: int) -> int:
+    if args.max_steps > 0:
+        return args.max_steps
+    return math.ceil(round(args.num_train_epochs * steps_per_epoch, 6))  # 1.1 * 110 is a little more than 121
+
+
+def _parallel(args: NerArguments, model: nn.Module) -> nn.Module:
+    """The model as it is, or spread over this process's GPUs, or joined with the other processes'."""
+    if world_size() > 1:
+        devices = [args.device] if args.device.type == "cuda" else None
+        return DistributedDataParallel(model, device_ids=devices)
+    return DataParallel(model) if args.n_gpu > 1 else model
+
+
+def _gradient_sync(model: nn.Module, now: bool) -> AbstractContextManager[Any]:
+    """Ranks exchange gradients once a step, in its last backward pass."""
+    return model.no_sync() if isinstance(model, DistributedDataParallel) and not now else nullcontext()
+
+
+def _dev_dataset(args: NerArguments, tokenizer: PreTrainedTokenizerBase) -> FeatureDataset | None:
+    if not args.evaluate_during_training:
+        return None
+    if not corpus_of(args).has("dev"):
+        logger.warning("There is no dev split: the model is not scored while training, and the last one is kept")
+        return None
+    return load_and_cache_examples(args, args.task_name, tokenizer, "dev")
+
+
+def _callbacks(args: NerArguments, checkpoints: Checkpoints) -> list[Callback]:
+    callbacks: list[Callback] = [Progress(), TensorBoard(Path(args.output_dir, "tensorboard")), checkpoints]
+    if args.do_adv:
+        callbacks.append(FastGradientMethod(args.adv_name, args.adv_epsilon))
+    return callbacks
+
+
+def _batch_plan(args: NerArguments) -> str:
+    """What a step consists of, for the log."""
+    batch = args.max_batch_tokens or args.per_gpu_train_batch_size
+    unit = "tokens" if args.max_batch_tokens else "windows"
+    shares = {"GPUs": max(1, args.n_gpu), "processes": world_size(), "rounds": args.gradient_accumulation_steps}
+    factors = [f"{batch} {unit} a batch", *(f"{factor} {name}" for name, factor in shares.items() if factor > 1)]
+    return " x ".join(factors)
