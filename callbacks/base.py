@@ -107,6 +107,9 @@ class Callback:
     def on_train_end(self, state: TrainState) -> None:
         """After the last step."""
 
+    def close(self) -> None:
+        """The training is over, has failed or was interrupted: let go of files and bars."""
+
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps of this callback."""
         return {}
@@ -153,6 +156,10 @@ class Callbacks(Callback):
     def on_train_end(self, state: TrainState) -> None:
         for callback in self._callbacks:
             callback.on_train_end(state)
+
+    def close(self) -> None:
+        for callback in self._callbacks:
+            callback.close()
 
     def state_dict(self) -> dict[str, Any]:
         return {type(callback).__name__: saved for callback in self._callbacks if (saved := callback.state_dict())}

@@ -41,6 +41,6 @@ class Progress(Callback):
             place = f"step {state.step}/{state.total_steps}, epoch {state.epoch:.2f}"
             logger.info("%s, loss %.4f, %.0f words/s, %s left", place, state.loss, state.words_per_second, left)
 
-    def on_train_end(self, state: TrainState) -> None:
+    def close(self) -> None:
         if self._bar is not None:
             self._bar.close()

@@ -16,7 +16,9 @@ class TensorBoard(Callback):
 
     def on_train_begin(self, state: TrainState) -> None:
         if state.is_main:
-            self._writer = SummaryWriter(str(self._log_dir))
+            purge = state.step + 1 if state.step else None  # what an interrupted run drew beyond its checkpoint
+            suffix = f".{state.step}"
+            self._writer = SummaryWriter(str(self._log_dir), purge_step=purge, filename_suffix=suffix)
 
     def on_log(self, state: TrainState) -> None:
         scalars = {
@@ -30,7 +32,7 @@ class TensorBoard(Callback):
     def on_evaluate(self, state: TrainState) -> None:
         self._write({f"dev/{name}": value for name, value in state.metrics.items()}, state.step)
 
-    def on_train_end(self, state: TrainState) -> None:
+    def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
 

@@ -4,6 +4,7 @@ import logging
 import random
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Protocol
 
 import numpy as np
@@ -68,6 +69,8 @@ def load_training_state(folder: Path, model: Tagger, parts: Mapping[str, Statefu
         saved = torch.load(folder / STATE_FILE, map_location="cpu", weights_only=True)
         for name, part in parts.items():
             part.load_state_dict(saved[name])
+    except UnpicklingError as error:
+        raise ValueError(f"{folder / STATE_FILE} holds more than tensors and plain values: it is not ours") from error
     except (SafetensorError, RuntimeError, ValueError, KeyError, EOFError, OSError) as error:
         raise ValueError(f"cannot resume from {folder}: {error}") from error
     states = saved["random"]

@@ -1,6 +1,7 @@
 """The training loop: the same on a CPU, one GPU, DataParallel and torch.distributed."""
 
 import logging
+from contextlib import closing
 from pathlib import Path
 
 from safetensors.torch import load_model
@@ -37,7 +38,7 @@ def train(
     training.resume()
     state, callbacks, checkpoints = training.state, training.callbacks, training.checkpoints
 
-    with watch_for_interruption() as interruption:
+    with watch_for_interruption() as interruption, closing(callbacks):
         callbacks.on_train_begin(state)
         if _is_due(args.logging_steps, state):
             training.evaluate()  # unless that was done before the interruption

@@ -24,7 +24,7 @@ def run(steps: int = 40, is_main: bool = True, progress: Progress | None = None)
         state.step = step
         progress.on_step(state)
         progress.on_log(state)
-    progress.on_train_end(state)
+    progress.close()
 
 
 def test_a_terminal_shows_a_bar_with_loss_and_speed(

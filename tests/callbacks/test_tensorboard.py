@@ -18,7 +18,7 @@ def test_loss_rates_speed_and_scores_are_written_at_their_steps(tmp_path: Path) 
         board.on_log(state)
     state.metrics = {"f1": 0.875, "strict_f1": 0.75}
     board.on_evaluate(state)
-    board.on_train_end(state)
+    board.close()
     scalars = read_scalars(tmp_path)
     assert scalars["train/loss"] == {20: 0.5, 40: 0.25}
     assert scalars["train/epoch"] == {20: 2.0, 40: 4.0}
@@ -35,5 +35,5 @@ def test_other_ranks_write_nothing(tmp_path: Path) -> None:
     board.on_train_begin(state)
     board.on_log(state)
     board.on_evaluate(state)
-    board.on_train_end(state)
+    board.close()
     assert not (tmp_path / "events").exists()

@@ -1,0 +1,205 @@
+"""An interrupted training ends as the undisturbed one does, bit for bit, or says why it cannot."""
+
+import shutil
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.callbacks.events import read_scalars
+from tests.helpers import write_corpus
+from tests.tools.interrupted import fit_with_interruption, signal_in_step
+from tests.tools.runs import fit, read_json
+from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
+from tools.checkpoint import STATE_FILE
+from tools.interruption import EXIT_CODE, Interrupted
+from tools.resume import checkpoint_to_resume
+
+STEPS_PER_EPOCH = 8
+
+
+@pytest.fixture
+def args(crf_args: CrfArguments) -> CrfArguments:
+    """Two epochs and a half, with dropout."""
+    return replace(crf_args, max_steps=20, log_loss_steps=3)
+
+
+def undisturbed(args: NerArguments, tmp_path: Path) -> tuple[int, float, dict[str, Tensor]]:
+    return fit(replace(args, output_dir=str(tmp_path / "undisturbed")))
+
+
+def assert_equal(left: tuple[int, float, dict[str, Tensor]], right: tuple[int, float, dict[str, Tensor]]) -> None:
+    assert left[0] == right[0]
+    assert left[1] == pytest.approx(right[1], rel=1e-6)
+    assert left[2].keys() == right[2].keys()
+    unequal = [name for name, weight in left[2].items() if not torch.equal(weight, right[2][name])]
+    assert unequal == []
+
+
+@pytest.mark.parametrize("step", [1, 5, STEPS_PER_EPOCH, 13, 19, 20])
+def test_it_goes_on_at_any_step(args: CrfArguments, tmp_path: Path, step: int) -> None:
+    assert_equal(fit_with_interruption(args, step), undisturbed(args, tmp_path))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"gradient_accumulation_steps": 2, "per_gpu_train_batch_size": 4},
+        {"num_workers": 1},
+        {"max_batch_tokens": 200},
+        {"do_adv": True},
+        {"bf16": True},
+        {"evaluate_during_training": False},
+        {"logging_steps": 2},
+        {"save_steps": 2, "save_total_limit": 1},
+    ],
+    ids=lambda changes: "-".join(changes),
+)
+def test_it_goes_on_with_any_kind_of_training(args: CrfArguments, tmp_path: Path, changes: dict[str, Any]) -> None:
+    args = replace(args, **changes)
+    assert_equal(fit_with_interruption(args, 13), undisturbed(args, tmp_path))
+
+
+def test_it_goes_on_with_a_softmax(softmax_args: SoftmaxArguments, tmp_path: Path) -> None:
+    args = replace(softmax_args, max_steps=12)
+    assert_equal(fit_with_interruption(args, 5), undisturbed(args, tmp_path))
+
+
+def test_a_signal_in_mid_accumulation_finishes_the_step(args: CrfArguments, tmp_path: Path) -> None:
+    args = replace(args, gradient_accumulation_steps=3, per_gpu_train_batch_size=3)
+    with signal_in_step(7, in_round=2), pytest.raises(Interrupted):
+        fit(args)
+    assert Path(args.output_dir, "checkpoint-7", STATE_FILE).is_file()
+    assert_equal(fit(replace(args, resume_from_checkpoint="auto")), undisturbed(args, tmp_path))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_it_can_be_interrupted_again_and_again(args: CrfArguments, tmp_path: Path, number: int) -> None:
+    for step in (4, 5, 12):
+        with signal_in_step(step, number), pytest.raises(Interrupted) as stop:
+            fit(replace(args, resume_from_checkpoint="auto"))
+        assert stop.value.code == EXIT_CODE
+    assert_equal(fit(replace(args, resume_from_checkpoint="auto")), undisturbed(args, tmp_path))
+
+
+def test_the_best_model_of_before_the_interruption_is_remembered(args: CrfArguments, tmp_path: Path) -> None:
+    args = replace(args, learning_rate=0.0, crf_learning_rate=0.0)  # the first is the best: none is better
+    fit_with_interruption(args, 18)
+    assert read_json(Path(args.output_dir, "checkpoint-best", "training_args.json"))["resume_from_checkpoint"] == ""
+
+
+def test_without_a_checkpoint_auto_starts_from_the_beginning(args: CrfArguments, tmp_path: Path) -> None:
+    assert_equal(fit(replace(args, resume_from_checkpoint="auto")), undisturbed(args, tmp_path))
+
+
+def test_a_finished_training_is_not_trained_on(args: CrfArguments) -> None:
+    args = replace(args, save_steps=7)
+    first = fit(args)
+    assert_equal(fit(replace(args, resume_from_checkpoint="auto")), first)
+
+
+def test_a_finished_training_can_be_made_longer(args: CrfArguments, tmp_path: Path) -> None:
+    args = replace(args, save_steps=7, learning_rate=1e-3)
+    fit(replace(args, max_steps=10))
+    steps, _, _ = fit(replace(args, max_steps=20, resume_from_checkpoint="auto"))
+    assert steps == 20
+
+
+def test_a_folder_named_outright_is_gone_on_from_elsewhere(args: CrfArguments, tmp_path: Path) -> None:
+    args = replace(args, save_steps=7)
+    expected = fit(args)
+    checkpoint = str(Path(args.output_dir, "checkpoint-7"))
+    elsewhere = replace(args, output_dir=str(tmp_path / "elsewhere"), resume_from_checkpoint=checkpoint)
+    assert_equal(fit(elsewhere), expected)
+
+
+def test_curves_go_on_where_they_stopped(args: CrfArguments) -> None:
+    args = replace(args, log_loss_steps=1)
+    fit_with_interruption(args, 11)
+    assert list(read_scalars(Path(args.output_dir, "tensorboard"))["train/loss"]) == list(range(1, 21))
+
+
+# What cannot be resumed from
+
+
+@pytest.fixture
+def stopped(args: CrfArguments) -> CrfArguments:
+    """A run with checkpoints after steps 3, 6 and 9."""
+    args = replace(args, save_steps=3, max_steps=9)
+    fit(args)
+    return replace(args, resume_from_checkpoint="auto", max_steps=12)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": 43}, r"checkpoint-9: .* another order .* --seed"),
+        ({"per_gpu_train_batch_size": 4}, r"another order .* --gradient_accumulation_steps"),
+        ({"crf_constraints": False, "data_dir": "OTHER"}, r"another order|size mismatch"),
+    ],
+)
+def test_another_order_of_the_data_is_refused(
+    stopped: CrfArguments, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    if "data_dir" in changes:
+        changes["data_dir"] = str(write_corpus(tmp_path / "other", {"train": 70, "dev": 20}, seed=1))
+    with pytest.raises(ValueError, match=message):
+        fit(replace(stopped, **changes))
+
+
+def test_the_same_order_in_other_shares_is_not(stopped: CrfArguments) -> None:
+    assert fit(replace(stopped, per_gpu_train_batch_size=4, gradient_accumulation_steps=2))[0] == 12
+
+
+@pytest.mark.parametrize("name", [STATE_FILE, "model.safetensors"])
+def test_auto_passes_over_a_checkpoint_that_is_cut_off(
+    stopped: CrfArguments, tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    cut = Path(stopped.output_dir, "checkpoint-9", name)
+    cut.write_bytes(cut.read_bytes()[:1000])
+    assert checkpoint_to_resume(stopped) == Path(stopped.output_dir, "checkpoint-6")
+    assert "checkpoint-9 is damaged" in caplog.text
+    with pytest.raises(ValueError, match=r"checkpoint-9 is damaged; resume from an earlier checkpoint"):
+        checkpoint_to_resume(replace(stopped, resume_from_checkpoint=str(cut.parent)))
+
+
+def test_a_model_is_no_checkpoint(stopped: CrfArguments) -> None:
+    best = Path(stopped.output_dir, "checkpoint-best")
+    with pytest.raises(ValueError, match=rf"checkpoint-best is no checkpoint .* no {STATE_FILE}"):
+        fit(replace(stopped, resume_from_checkpoint=str(best)))
+
+
+def test_a_checkpoint_of_another_head_is_refused(
+    stopped: CrfArguments, softmax_args: SoftmaxArguments, tmp_path: Path
+) -> None:
+    checkpoint = str(Path(stopped.output_dir, "checkpoint-9"))
+    other = replace(softmax_args, output_dir=str(tmp_path / "other"), resume_from_checkpoint=checkpoint)
+    with pytest.raises(ValueError, match=r"cannot resume from .*checkpoint-9: (.|\n)*crf\.transitions"):
+        fit(other)
+
+
+def test_an_earlier_checkpoint_is_refused_while_later_ones_stand_beside_it(stopped: CrfArguments) -> None:
+    earlier = replace(stopped, resume_from_checkpoint=str(Path(stopped.output_dir, "checkpoint-3")))
+    with pytest.raises(ValueError, match=r"checkpoint-3 has later ones beside it \(checkpoint-6, checkpoint-9\)"):
+        fit(earlier)
+    for step in (6, 9):
+        shutil.rmtree(Path(stopped.output_dir, f"checkpoint-{step}"))
+    assert fit(earlier)[0] == 12
+
+
+class Code:
+    """What an attacker would put into a pickle."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return print, ("executed",)
+
+
+def test_a_checkpoint_cannot_run_code(stopped: CrfArguments, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"progress": Code()}, Path(stopped.output_dir, "checkpoint-9", STATE_FILE))
+    with pytest.raises(ValueError, match=f"{STATE_FILE} holds more than tensors and plain values"):
+        fit(stopped)
+    assert "executed" not in capsys.readouterr().out
