@@ -2,7 +2,8 @@
 
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Protocol
@@ -16,7 +17,7 @@ from transformers import PreTrainedTokenizerBase, set_seed
 from models.tagger import Tagger
 from tools.arguments import NerArguments
 from tools.distributed import gather_to_main, rank, run_on_main, world_size
-from tools.durable import replaced_folder
+from tools.durable import publish_files, remove_folder, replaced_folder
 from tools.run_folder import save_model_folder
 
 logger = logging.getLogger(__name__)
@@ -33,10 +34,14 @@ class Stateful(Protocol):
 
 
 def write_model(folder: Path, args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Replaces a folder by one that holds the model; all ranks call it, and rank 0 writes."""
+    """Replaces a folder by one that holds the model; all ranks call it, and rank 0 writes.
+
+    Raises:
+        OSError: the disk is full, or the place cannot be written; what was there before is there still.
+    """
 
     def write() -> None:
-        with replaced_folder(folder) as fresh:
+        with _said_clearly(folder), replaced_folder(folder) as fresh:
             save_model_folder(fresh, args, model, tokenizer)
 
     run_on_main(write)
@@ -50,11 +55,34 @@ def write_checkpoint(
     saved["random"] = gather_to_main(_random_state())
 
     def write() -> None:
-        with replaced_folder(folder) as fresh:
+        with _said_clearly(folder), replaced_folder(folder) as fresh:
             save_model_folder(fresh, args, model, tokenizer)
             torch.save(saved, fresh / STATE_FILE)
 
     run_on_main(write)
+
+
+def publish_model(folder: Path, args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Writes the model into a folder that holds other things too, each file whole and the config last."""
+
+    def write() -> None:
+        with _said_clearly(folder):
+            fresh = folder / ".model.new"
+            remove_folder(fresh)
+            save_model_folder(fresh, args, model, tokenizer)
+            publish_files(fresh, folder, last="config.json")
+            fresh.rmdir()
+
+    run_on_main(write)
+
+
+@contextmanager
+def _said_clearly(folder: Path) -> Iterator[None]:
+    """What libraries raise where a disk is full, as an OSError that says where."""
+    try:
+        yield
+    except (SafetensorError, RuntimeError, OSError) as error:
+        raise OSError(f"{folder} cannot be written ({error}); earlier checkpoints are as they were") from error
 
 
 def load_training_state(folder: Path, model: Tagger, parts: Mapping[str, Stateful]) -> None:
@@ -82,18 +110,18 @@ def load_training_state(folder: Path, model: Tagger, parts: Mapping[str, Statefu
 
 
 def _random_state() -> dict[str, Any]:
+    """Of this process, as plain numbers: tensors of bytes do not survive `torch.distributed.gather_object`."""
     _, keys, *rest = np.random.get_state()
-    state: dict[str, Any] = {"python": random.getstate(), "numpy": [torch.from_numpy(np.array(keys)), *rest]}
-    state["torch"] = torch.get_rng_state()
+    state = {"python": random.getstate(), "numpy": [np.asarray(keys).tolist(), *rest]}
+    state["torch"] = torch.get_rng_state().tolist()
     if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
+        state["cuda"] = torch.cuda.get_rng_state().tolist()
     return state
 
 
 def _set_random_state(state: Mapping[str, Any]) -> None:
     random.setstate(state["python"])
-    keys, *rest = state["numpy"]
-    np.random.set_state(("MT19937", keys.numpy(), *rest))
-    torch.set_rng_state(state["torch"])
+    np.random.set_state(("MT19937", *state["numpy"]))
+    torch.set_rng_state(torch.tensor(state["torch"], dtype=torch.uint8))
     if torch.cuda.is_available() and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"])
+        torch.cuda.set_rng_state(torch.tensor(state["cuda"], dtype=torch.uint8))

@@ -62,11 +62,9 @@ def tidy(parent: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Waits until the disk has all files of a folder."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            _sync(path)
-    _sync(folder)
+    """Waits until the disk has a folder and all that is in it."""
+    for path in (*folder.rglob("*"), folder):
+        _sync(path)
 
 
 def _beside(folder: Path, suffix: str) -> Path:

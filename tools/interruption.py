@@ -35,7 +35,7 @@ class Interruption:
         """The same on all ranks; all must ask at the same place."""
         seen = any_rank(self._signal != 0)
         if seen and self._signal:
-            logger.warning("%s: stopping after this step", signal.Signals(self._signal).name)
+            logger.warning("%s: ending this step, then writing a checkpoint", signal.Signals(self._signal).name)
         return seen
 
 

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase, set_seed
 
 from models.tagger import Tagger
 from tools.arguments import NerArguments, require
+from tools.checkpoint import publish_model
 from tools.data import check_splits, load_and_cache_examples
 from tools.distributed import is_main, leave_process_group, run_on_main, said_by_main, setup_devices
 from tools.durable import tidy
@@ -19,7 +20,7 @@ from tools.log import console, setup_logging
 from tools.precision import uses_apex
 from tools.predict import PREDICTIONS_FILE, predict
 from tools.resume import checkpoint_to_resume, is_in_run
-from tools.run_folder import checkpoint_folders, prepare_output_dir, publish_model, save_environment
+from tools.run_folder import checkpoint_folders, prepare_output_dir, save_environment
 from tools.train import train
 
 logger = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ def train_and_save(args: NerArguments, model: Tagger, tokenizer: PreTrainedToken
     """Trains and writes the model to ``output_dir``."""
     dataset = load_and_cache_examples(args, args.task_name, tokenizer, "train")
     steps, loss = train(args, dataset, model, tokenizer)
-    run_on_main(lambda: publish_model(Path(args.output_dir), args, model, tokenizer))
+    publish_model(Path(args.output_dir), args, model, tokenizer)
     logger.info("Mean loss of %d steps %.4f; model written to %s", steps, loss, args.output_dir)
 
 

@@ -14,10 +14,9 @@ from transformers import PreTrainedTokenizerBase
 from models.tagger import Tagger
 from tools.arguments import NerArguments
 from tools.distributed import run_on_main, world_size
-from tools.durable import publish_files, remove_folder
+from tools.durable import remove_folder
 
 ARGUMENTS_FILE = "training_args.json"
-_UNPUBLISHED = ".model.new"
 _RESULT_FILES = ("eval_results.*", "test_results.*", "test_predictions.jsonl", "*_predict.json", "nonfinite_steps.json")
 _PACKAGES = (
     "torch",
@@ -64,16 +63,6 @@ def save_model_folder(folder: Path, args: NerArguments, model: Tagger, tokenizer
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     write_json(folder / ARGUMENTS_FILE, args.as_json())
-
-
-def publish_model(folder: Path, args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Writes a model into a folder that holds other things, each file whole and the config last."""
-    fresh = folder / _UNPUBLISHED
-    remove_folder(fresh)
-    fresh.mkdir(parents=True)
-    save_model_folder(fresh, args, model, tokenizer)
-    publish_files(fresh, folder, last="config.json")
-    fresh.rmdir()
 
 
 def save_environment(folder: Path, args: NerArguments) -> None:

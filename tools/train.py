@@ -52,6 +52,7 @@ def train(
             if checkpoints.is_due(state) or interrupted:
                 checkpoints.save(state)
             if interrupted:
+                logger.info("Stopped after step %d; go on with --resume_from_checkpoint auto", state.step)
                 raise Interrupted
         callbacks.on_train_end(state)
 

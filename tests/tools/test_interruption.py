@@ -1,0 +1,129 @@
+"""Stopped as schedulers stop a job, or by a disk: what a user sees, and that the run can go on."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from tests.helpers import ROOT, write_corpus
+from tests.tools.runs import call_script, flags, options_of_run, start_script
+from tools.checkpoint import STATE_FILE, WEIGHTS_FILE
+from tools.interruption import EXIT_CODE, Interruption, watch_for_interruption
+
+ALONE = ["run_ner_crf.py"]
+TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "run_ner_crf.py"]
+
+
+@pytest.fixture
+def options(encoder: Path, tmp_path: Path) -> dict[str, Any]:
+    corpus = write_corpus(tmp_path / "corpus", {"train": 60, "dev": 20})
+    steps = {"max_steps": 400, "log_loss_steps": 1, "logging_steps": 100, "do_train": True, "from_scratch": True}
+    return {**options_of_run(encoder, corpus, tmp_path), **steps, "per_gpu_train_batch_size": 4}
+
+
+@contextmanager
+def started(command: list[str], options: dict[str, Any]) -> Iterator[subprocess.Popen[str]]:
+    """A run of its own, which has begun to train."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, *command, *flags(**options)], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    try:
+        seen = next((line for line in process.stderr if "step 1/" in line), None)
+        assert seen, f"ended with {process.wait()}"
+        Thread(target=process.stderr.read, daemon=True).start()  # so that it never waits for a reader
+        yield process
+    finally:
+        process.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "exit_code", "on_command", "on_batch_size"),
+    [(ALONE, EXIT_CODE, ALONE, 4), (TWO, 1, TWO, 4), (TWO, 1, ALONE, 8)],  # torchrun has an exit code of its own
+    ids=["alone", "two", "from two to one"],
+)
+def test_a_run_that_is_told_to_end_can_go_on(
+    options: dict[str, Any], command: list[str], exit_code: int, on_command: list[str], on_batch_size: int
+) -> None:
+    with started(command, options) as process:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == exit_code
+    (checkpoint,) = Path(options["output_dir"]).glob("checkpoint-*/" + STATE_FILE)
+    step = int(checkpoint.parent.name.rpartition("-")[2])
+    assert 1 <= step < 400
+    options |= {"max_steps": step + 5, "per_gpu_train_batch_size": on_batch_size, "resume_from_checkpoint": "auto"}
+    resumed = start_script(*on_command, **options)
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"Going on after step {step} of {step + 5}" in resumed.stderr
+    assert ("1 processes go on where 2 were" in resumed.stderr) == (command != on_command)
+
+
+def test_a_signal_is_seen_only_while_training_and_told_apart_from_none() -> None:
+    before = signal.getsignal(signal.SIGUSR1)
+    with watch_for_interruption() as interruption:
+        assert not interruption.seen_by_any()
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert interruption.seen_by_any()
+    assert signal.getsignal(signal.SIGUSR1) is before
+
+
+def test_in_another_thread_training_works_without_signals() -> None:
+    found: list[Interruption] = []
+
+    def watch() -> None:
+        with watch_for_interruption() as interruption:
+            found.append(interruption)
+
+    thread = Thread(target=watch)
+    thread.start()
+    thread.join()
+    assert not found[0].seen_by_any()
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """As on a full disk, no file can grow beyond so many bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def error_of(action: Callable[[], None]) -> str:
+    with pytest.raises(SystemExit) as end:
+        action()
+    return str(end.value)
+
+
+def test_a_full_disk_is_said_and_leaves_the_checkpoints(options: dict[str, Any]) -> None:
+    options |= {"max_steps": 4, "save_steps": 2, "evaluate_during_training": False}
+    call_script("run_ner_crf", **options)
+    folder = Path(options["output_dir"])
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("checkpoint-*/*")}
+    more = {**options, "max_steps": 6, "resume_from_checkpoint": "auto"}
+    for name in (WEIGHTS_FILE, STATE_FILE):
+        with files_of_at_most((folder / "checkpoint-4" / name).stat().st_size - 1):
+            error = error_of(lambda: call_script("run_ner_crf", **more))
+        assert "checkpoint-6 cannot be written" in error
+        assert "earlier checkpoints are as they were" in error
+        assert {path: path.stat().st_mtime_ns for path in folder.glob("checkpoint-*/*")} == before
+    call_script("run_ner_crf", **more)
+    assert (folder / "checkpoint-6" / STATE_FILE).is_file()
+
+
+def test_a_place_that_cannot_be_written_is_named(options: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    options["output_dir"] = tmp_path / "file" / "run"
+    assert f"{tmp_path / 'file'}" in error_of(lambda: call_script("run_ner_crf", **options))

@@ -1,0 +1,65 @@
+"""What is added up over steps."""
+
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from tests.callbacks.states import state_of
+from tools.feed import Step
+from tools.meter import Meter
+
+
+def step_of(rows: int, columns: int) -> Step:
+    """One batch of so many tokens, padding included."""
+    return Step(np.arange(rows), [{"input_ids": torch.zeros(rows, columns)}])
+
+
+def counted(*losses: float) -> Meter:
+    """A step for each loss, of 10 words, and of 12 tokens in 2 rows of 8."""
+    meter = Meter(torch.device("cpu"))
+    for loss in losses:
+        meter.add_loss(torch.tensor(loss))
+        meter.add_step(step_of(2, 8), words=10, tokens=12)
+    return meter
+
+
+def test_means_are_those_since_the_last_report() -> None:
+    state, meter = state_of(), counted(2.0, 4.0)
+    meter.report(state)
+    assert state.loss == 3
+    assert state.padding_share == 0.25
+    assert state.tokens_per_second == pytest.approx(1.2 * state.words_per_second)
+    meter.add_loss(torch.tensor(7.0))
+    meter.add_step(step_of(1, 8), words=10, tokens=8)
+    meter.report(state)
+    assert (state.loss, state.padding_share) == (7, 0)
+    assert (meter.total.loss, meter.total.steps, meter.total.words) == (13, 3, 30)
+
+
+def test_a_step_that_was_left_out_does_not_spoil_the_mean() -> None:
+    state = state_of()
+    counted(2.0, float("nan"), float("inf")).report(state)
+    assert state.loss == pytest.approx(2 / 3)
+
+
+def test_a_pause_does_not_count() -> None:
+    state, meter = state_of(), counted(1.0)
+    with meter.paused():
+        time.sleep(0.2)
+    meter.report(state)
+    assert state.words_per_second > 10 / 0.2
+
+
+@pytest.mark.parametrize("reported", [True, False])
+def test_it_goes_on_with_what_another_one_counted(reported: bool) -> None:
+    before, after, state = counted(2.0, 4.0), Meter(torch.device("cpu")), state_of()
+    if reported:
+        before.report(state)
+    after.load_state_dict(before.state_dict())
+    after.add_loss(torch.tensor(6.0))
+    after.add_step(step_of(2, 8), words=10, tokens=12)
+    after.report(state)
+    assert state.loss == (6 if reported else 4)
+    assert (after.total.loss, after.total.steps, after.total.computed_tokens) == (12, 3, 48)

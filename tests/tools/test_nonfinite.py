@@ -1,0 +1,147 @@
+"""Losses and gradients that are not finite: such steps change nothing, and too many of them end the run."""
+
+import itertools
+import math
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, multiprocessing, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from models import BertCrfForNer
+from tests.callbacks.events import read_scalars
+from tests.helpers import write_corpus
+from tests.tools.runs import call_script, fit, read_json
+from tools.arguments import CrfArguments
+from tools.nonfinite import SUSPECTS_FILE
+from tools.precision import GradientStep
+from tools.training import Training
+
+
+@pytest.fixture
+def args(crf_args: CrfArguments) -> CrfArguments:
+    return replace(crf_args, evaluate_during_training=False, max_steps=6, log_loss_steps=1)
+
+
+@contextmanager
+def poisoned(steps: range, poison: Callable[[Tensor], Tensor]) -> Iterator[list[dict[str, Tensor]]]:
+    """Changes the losses of some steps; yields the weights after each step."""
+    losses, learn = BertCrfForNer.sequence_losses, Training.learn
+    weights: list[dict[str, Tensor]] = []
+    training = False
+
+    def sequence_losses(model: BertCrfForNer, *inputs: Tensor) -> Tensor:
+        found = losses(model, *inputs)
+        return poison(found) if training and len(weights) + 1 in steps else found
+
+    def recorded(self: Training, *inputs: Any) -> None:
+        nonlocal training
+        training = True
+        learn(self, *inputs)
+        training = False
+        weights.append({name: weight.detach().clone() for name, weight in self.state.model.named_parameters()})
+
+    with patch.object(BertCrfForNer, "sequence_losses", sequence_losses), patch.object(Training, "learn", recorded):
+        yield weights
+
+
+def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> bool:
+    return any(not torch.equal(before[name], after[name]) for name in before)
+
+
+POISONS = {
+    "loss": lambda losses: losses + torch.inf,  # whose gradient is finite
+    "gradient": lambda losses: losses + (losses - losses.detach()) * torch.inf,
+    "nan": lambda losses: losses * torch.nan,
+}
+
+
+@pytest.mark.parametrize("poison", POISONS.values(), ids=POISONS)
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_such_a_step_changes_no_weight_and_is_counted(
+    args: CrfArguments, rounds: int, poison: Callable[[Tensor], Tensor]
+) -> None:
+    args = replace(args, gradient_accumulation_steps=rounds, per_gpu_train_batch_size=8 // rounds)
+    with poisoned(range(3, 5), poison) as weights:
+        steps, loss, _ = fit(args)
+    assert [changed(*pair) for pair in itertools.pairwise(weights)] == [True, False, False, True, True]
+    assert steps == 6
+    assert math.isfinite(loss)
+
+
+def test_a_single_bad_sentence_is_enough(args: CrfArguments) -> None:
+    def first_of_batch(losses: Tensor) -> Tensor:
+        return losses * torch.where(torch.arange(len(losses)) == 0, torch.inf, 1.0)
+
+    with poisoned(range(2, 3), first_of_batch) as weights:
+        fit(args)
+    assert not changed(weights[0], weights[1])
+    assert changed(weights[1], weights[2])
+
+
+def test_the_curves_show_finite_means(args: CrfArguments) -> None:
+    with poisoned(range(3, 4), POISONS["nan"]):
+        fit(replace(args, log_loss_steps=2))
+    losses = read_scalars(Path(args.output_dir, "tensorboard"))["train/loss"]
+    assert list(losses) == [2, 4, 6]
+    assert all(math.isfinite(loss) for loss in losses.values())
+
+
+def test_too_many_in_a_row_end_the_training_with_their_batches_written_down(args: CrfArguments) -> None:
+    expected = rf"3 steps in a row \(2 to 4\) were not finite; lower --learning_rate.*{SUSPECTS_FILE}"
+    with poisoned(range(2, 7), POISONS["nan"]), pytest.raises(FloatingPointError, match=expected):
+        fit(replace(args, max_nonfinite_steps=3))
+    suspects = read_json(Path(args.output_dir, SUSPECTS_FILE))
+    assert [step["step"] for step in suspects] == [2, 3, 4]
+    assert {step["gradient_norm"] for step in suspects} == {"nan"}
+    corpus = Path(args.data_dir, "train.txt").read_text("utf-8")
+    for window in (window for step in suspects for window in step["windows"]):
+        assert len(window["words"]) == len(window["tags"])
+        assert "\n".join(line.split()[0] for line in corpus.splitlines() if line).find("\n".join(window["words"])) >= 0
+        assert window["tokens"][0] == "[CLS]"
+
+
+def test_others_in_between_do_not_count_as_in_a_row(args: CrfArguments) -> None:
+    with poisoned(range(2, 4), POISONS["nan"]):
+        assert fit(replace(args, max_nonfinite_steps=3))[0] == 6
+
+
+def test_a_run_that_diverges_ends_with_a_message(
+    args: CrfArguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A learning rate that makes the weights infinite, as a user would see it."""
+    corpus = write_corpus(tmp_path / "corpus", {"train": 60})
+    options = {"data_dir": corpus, "learning_rate": 1e36, "max_nonfinite_steps": 2, "warmup_proportion": 0.0}
+    given = {name: value for name, value in args.as_json().items() if value != ""}
+    with pytest.raises(SystemExit) as end:
+        call_script("run_ner_crf", **{**given, **options})
+    assert re.search(r"error: loss or gradients of 2 steps in a row", str(end.value))
+
+
+def _rank_with_an_infinite_loss(rank: int, init_file: str, results: Any) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{init_file}", rank=rank, world_size=2)
+    torch.manual_seed(0)
+    model = nn.Linear(3, 1)
+    before = model.weight.detach().clone()
+    step = GradientStep(CrfArguments(no_cuda=True), model, torch.optim.AdamW(model.parameters(), fused=True))
+    parallel = DistributedDataParallel(model)
+    for poison in (torch.inf if rank == 1 else 0.0, 0.0):
+        step.backward(parallel(torch.ones(2, 3)).sum() + poison)
+        norm = step.step()
+        results.put((rank, bool(norm.isfinite()), torch.equal(before, model.weight)))
+    dist.destroy_process_group()
+
+
+def test_the_infinite_loss_of_one_rank_stops_the_step_of_all(tmp_path: Path) -> None:
+    results = multiprocessing.get_context("spawn").SimpleQueue()
+    multiprocessing.spawn(_rank_with_an_infinite_loss, (str(tmp_path / "init"), results), nprocs=2)  # type: ignore[attr-defined]
+    found = sorted(results.get() for _ in range(4))
+    assert found == [(rank, finite, not finite) for rank in range(2) for finite in (False, True)]
