@@ -128,6 +128,7 @@ class MachineArguments:
     fp16_backend: str = arg("auto", "apex where it is installed with amp, else torch's own", ["auto", "native", "apex"])
     fp16_opt_level: str = arg("O1", "optimisation level of apex.amp", ["O0", "O1", "O2", "O3"])
     bf16: bool = arg(False, "mixed precision in bfloat16")
+    tf32: bool = arg(False, "float32 products of matrices in TensorFloat-32, on a GPU that has it")
 
 
 @dataclass

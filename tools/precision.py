@@ -14,6 +14,19 @@ from tools.arguments import NerArguments
 logger = logging.getLogger(__name__)
 
 
+def set_precision(args: NerArguments) -> None:
+    """Prepares this process for the precision that the arguments choose.
+
+    Raises:
+        ValueError: the device or the installation does not have it.
+    """
+    uses_apex(args)
+    if args.tf32:
+        if args.device.type == "cpu":
+            raise ValueError("--tf32 needs a GPU; on a CPU use --bf16")
+        torch.set_float32_matmul_precision("high")
+
+
 def autocast(args: NerArguments) -> AbstractContextManager[Any]:
     """The context in which the model's forward pass runs."""
     if args.bf16 or (args.fp16 and not uses_apex(args)):
@@ -80,13 +93,13 @@ class GradientStep:
 
     def backward(self, loss: Tensor) -> None:
         """Adds the gradients of a loss to those that are there."""
+        # Gradients of an infinite loss can be finite; made NaN, they tell all ranks to leave the step out.
+        loss = loss * torch.where(loss.detach().isfinite(), 1.0, float("nan"))
         if self._amp is not None:
             with self._amp.scale_loss(loss, self.optimizer) as scaled:
                 scaled.backward()
-            return
-        # Gradients of an infinite loss can be finite; made NaN, they tell all ranks to leave the step out.
-        loss = loss * torch.where(loss.detach().isfinite(), 1.0, float("nan"))
-        self._scaler.scale(loss).backward()
+        else:
+            self._scaler.scale(loss).backward()
 
     def step(self) -> Tensor:
         """Clips, updates the weights and clears the gradients; returns the gradients' norm before clipping."""

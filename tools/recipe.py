@@ -17,11 +17,11 @@ from tools.distributed import is_main, leave_process_group, run_on_main, said_by
 from tools.durable import tidy
 from tools.evaluate import evaluate
 from tools.log import console, setup_logging
-from tools.precision import uses_apex
+from tools.precision import set_precision
 from tools.predict import PREDICTIONS_FILE, predict
 from tools.resume import checkpoint_to_resume, is_in_run
 from tools.run_folder import checkpoint_folders, prepare_output_dir, save_environment
-from tools.train import train
+from tools.train import TRAIN_RESULTS_FILE, train
 
 logger = logging.getLogger(__name__)
 _RUN_FILES = {
@@ -31,6 +31,7 @@ _RUN_FILES = {
     "environment.json": "versions and machine",
     "run.log": "log",
     "tensorboard": "curves",
+    TRAIN_RESULTS_FILE: "steps, loss, speed",
     "eval_results.json": "scores of dev",
     "test_results.json": "scores of test",
     PREDICTIONS_FILE: "predictions of test",
@@ -56,8 +57,10 @@ def start_run(args: NerArguments) -> None:
         require(args, "data_dir")
     if not (args.do_train or args.do_eval or args.do_predict):
         raise ValueError("nothing to do: add --do_train, --do_eval or --do_predict")
+    if args.resume_from_checkpoint and not args.do_train:
+        raise ValueError("--resume_from_checkpoint goes on with a training: add --do_train")
     setup_devices(args)
-    uses_apex(args)
+    set_precision(args)
     check_splits(args)  # before an earlier run is cleared away
     run_on_main(lambda: tidy(Path(args.output_dir)))
     checkpoint = checkpoint_to_resume(args) if args.do_train else None

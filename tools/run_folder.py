@@ -17,7 +17,14 @@ from tools.distributed import run_on_main, world_size
 from tools.durable import remove_folder
 
 ARGUMENTS_FILE = "training_args.json"
-_RESULT_FILES = ("eval_results.*", "test_results.*", "test_predictions.jsonl", "*_predict.json", "nonfinite_steps.json")
+_RESULT_FILES = (
+    "train_results.json",
+    "eval_results.*",
+    "test_results.*",
+    "test_predictions.jsonl",
+    "*_predict.json",
+    "nonfinite_steps.json",
+)
 _PACKAGES = (
     "torch",
     "transformers",

@@ -11,11 +11,13 @@ from callbacks import BEST_FOLDER, TrainState
 from models.tagger import Tagger
 from processors.feature_dataset import FeatureDataset
 from tools.arguments import NerArguments
-from tools.distributed import is_main, send_from_main
+from tools.distributed import is_main, run_on_main, send_from_main
 from tools.interruption import Interrupted, watch_for_interruption
+from tools.run_folder import write_json
 from tools.training import Training
 
 logger = logging.getLogger(__name__)
+TRAIN_RESULTS_FILE = "train_results.json"
 
 
 def train(
@@ -58,10 +60,12 @@ def train(
 
     if checkpoints.has_best:
         _restore_best(args, model)
-    total = training.meter.total
-    speed = f"{total.words / total.seconds:,.0f} words/s in {total.seconds:.0f} s without evaluation"
-    logger.info("Trained %d steps: %s", state.step, speed)
-    return state.step, total.loss / total.steps
+    results = training.results()
+    logger.info(
+        "Trained %(steps)d steps: %(words_per_second).0f words/s in %(seconds).0f s without evaluation", results
+    )
+    run_on_main(lambda: write_json(Path(args.output_dir, TRAIN_RESULTS_FILE), results))
+    return results["steps"], results["loss"]
 
 
 def _is_due(every: int, state: TrainState) -> bool:

@@ -137,6 +137,19 @@ class Training:
             self.callbacks.on_evaluate(state)
             self.callbacks.after_evaluate(state)
 
+    def results(self) -> dict[str, Any]:
+        """What came of it, over all steps, those before an interruption too."""
+        total = self.meter.total
+        return {
+            "steps": self.state.step,
+            "skipped_steps": self.state.skipped_steps,
+            "loss": total.loss / total.steps,
+            "best_score": self.checkpoints.best_score if self.checkpoints.has_best else None,
+            "seconds": total.seconds,
+            "words_per_second": total.words / total.seconds,
+            "padding_share": 1 - total.tokens / total.computed_tokens,
+        }
+
 
 def _total_steps(args: NerArguments, steps_per_epoch: int) -> int:
     if args.max_steps > 0:

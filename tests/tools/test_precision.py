@@ -3,14 +3,17 @@
 import sys
 import types
 from dataclasses import replace
+from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
 import torch
 from torch import nn
 
+from tests.tools.runs import fit
 from tools.arguments import CrfArguments
-from tools.precision import GradientStep, autocast, uses_apex
+from tools.distributed import setup_devices
+from tools.precision import GradientStep, autocast, set_precision, uses_apex
 
 GPU = torch.device("cuda")
 
@@ -101,3 +104,47 @@ def test_a_step_moves_along_the_clipped_sum_of_gradients(max_norm: float, expect
     step.step()
     assert (model.weight - before).norm().item() == pytest.approx(expected, rel=1e-4)
     assert model.weight.grad is None
+
+
+def test_tf32_on_a_cpu_is_refused() -> None:
+    with pytest.raises(ValueError, match="--tf32 needs a GPU"):
+        set_precision(CrfArguments(tf32=True))
+
+
+def test_tf32_is_set_for_products_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[str] = []
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", chosen.append)
+    args = CrfArguments(tf32=True)
+    args.device = GPU
+    set_precision(args)
+    assert chosen == ["high"]
+
+
+def test_the_loss_scale_goes_on_after_an_interruption(apex: MagicMock) -> None:
+    model = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    apex.state_dict.return_value = {"loss_scaler0": {"loss_scale": 8.0}}
+    step = GradientStep(fp16_args(), model, optimizer)
+    step.load_state_dict(step.state_dict())
+    apex.load_state_dict.assert_called_once_with({"loss_scaler0": {"loss_scale": 8.0}})
+    with pytest.raises(ValueError, match="of the other --fp16_backend"):
+        GradientStep(CrfArguments(), model, optimizer).load_state_dict(step.state_dict())
+
+
+def test_a_step_tells_the_norm_before_clipping() -> None:
+    model = nn.Linear(2, 1, bias=False)
+    step = GradientStep(CrfArguments(max_grad_norm=1.0), model, torch.optim.SGD(model.parameters(), lr=1.0))
+    step.backward((model.weight * torch.tensor([[3.0, 4.0]])).sum())
+    assert step.step().item() == 5.0
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "tf32", ""])
+def test_a_gpu_learns_in_every_precision(precision: str, crf_args: CrfArguments) -> None:
+    args = replace(crf_args, no_cuda=False, evaluate_during_training=False, num_train_epochs=4.0)
+    chosen: dict[str, Any] = {precision: True} if precision else {}
+    args = replace(args, fp16_backend="native", **chosen)
+    setup_devices(args)
+    set_precision(args)
+    _, loss, _ = fit(args)
+    assert loss < 1.0

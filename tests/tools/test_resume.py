@@ -17,6 +17,7 @@ from tests.tools.runs import fit, read_json
 from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
 from tools.checkpoint import STATE_FILE
 from tools.interruption import EXIT_CODE, Interrupted
+from tools.recipe import start_run
 from tools.resume import checkpoint_to_resume
 
 STEPS_PER_EPOCH = 8
@@ -30,6 +31,11 @@ def args(crf_args: CrfArguments) -> CrfArguments:
 
 def undisturbed(args: NerArguments, tmp_path: Path) -> tuple[int, float, dict[str, Tensor]]:
     return fit(replace(args, output_dir=str(tmp_path / "undisturbed")))
+
+
+def test_it_takes_a_training_to_go_on_with(args: CrfArguments) -> None:
+    with pytest.raises(ValueError, match=r"--resume_from_checkpoint .*: add --do_train"):
+        start_run(replace(args, do_train=False, do_eval=True, resume_from_checkpoint="auto"))
 
 
 def assert_equal(left: tuple[int, float, dict[str, Tensor]], right: tuple[int, float, dict[str, Tensor]]) -> None:

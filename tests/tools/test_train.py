@@ -14,12 +14,12 @@ import tools.training
 from models.losses import LOSS_TYPES
 from tests.callbacks.events import read_scalars
 from tests.helpers import write_corpus
-from tests.tools.runs import encoder_without_dropout, fit, largest_difference, prepared
+from tests.tools.runs import encoder_without_dropout, fit, largest_difference, prepared, read_json
 from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
 from tools.data import load_and_cache_examples
 from tools.evaluate import SplitScores, evaluate
 from tools.metrics import EntityScores, Score
-from tools.train import train
+from tools.train import TRAIN_RESULTS_FILE, train
 
 STEPS_PER_EPOCH = 8  # 60 sentences in batches of 8
 
@@ -290,3 +290,12 @@ def test_the_loss_is_divided_by_the_words_of_its_own_step(args: CrfArguments, ch
     model.register_forward_pre_hook(watch, with_kwargs=True)
     train(args, dataset, model, tokenizer)
     assert told[::2] == told[1::2] == [first + second for first, second in zip(seen[::2], seen[1::2], strict=True)]
+
+
+def test_what_came_of_it_is_written_down(args: CrfArguments) -> None:
+    steps, loss, _ = fit(replace(args, log_loss_steps=3))
+    results = read_json(Path(args.output_dir, TRAIN_RESULTS_FILE))
+    assert (results["steps"], results["loss"], results["skipped_steps"]) == (steps, loss, 0)
+    assert results["best_score"] is None
+    assert results["words_per_second"] > 0
+    assert 0 < results["padding_share"] < 0.5
