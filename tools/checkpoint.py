@@ -83,7 +83,7 @@ def load_training_state(folder: Path, model: Tagger, parts: Mapping[str, Statefu
 
 def _random_state() -> dict[str, Any]:
     _, keys, *rest = np.random.get_state()
-    state: dict[str, Any] = {"python": random.getstate(), "numpy": [torch.from_numpy(np.array(keys)), *rest]}
+    state: dict[str, Any] = {"python": random.getstate(), "numpy": [torch.from_numpy(keys.astype(np.int64)), *rest]}
     state["torch"] = torch.get_rng_state()
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state()
