@@ -124,6 +124,8 @@ class MachineArguments:
 
     no_cuda: bool = arg(False, "stay on the CPU")
     local_rank: int = arg(-1, "set by torch.distributed.launch")
+    ddp_timeout: int = arg(3600, "seconds that a process waits for the others, as for a download, before all end")
+    shard_optimizer: bool = arg(False, "each process keeps only its share of the optimiser state (ZeRO, stage 1)")
     fp16: bool = arg(False, "mixed precision in float16 with loss scaling")
     fp16_backend: str = arg("auto", "apex where it is installed with amp, else torch's own", ["auto", "native", "apex"])
     fp16_opt_level: str = arg("O1", "optimisation level of apex.amp", ["O0", "O1", "O2", "O3"])
@@ -171,6 +173,7 @@ class NerArguments(
             "per_gpu_eval_batch_size",
             "gradient_accumulation_steps",
             "max_nonfinite_steps",
+            "ddp_timeout",
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} {getattr(self, name)} is not positive")

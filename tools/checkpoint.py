@@ -112,7 +112,7 @@ def load_training_state(folder: Path, model: Tagger, parts: Mapping[str, Statefu
 def _random_state() -> dict[str, Any]:
     """Of this process, as plain numbers: tensors of bytes do not survive `torch.distributed.gather_object`."""
     _, keys, *rest = np.random.get_state()
-    state = {"python": random.getstate(), "numpy": [np.asarray(keys).tolist(), *rest]}
+    state: dict[str, Any] = {"python": random.getstate(), "numpy": [np.asarray(keys).tolist(), *rest]}
     state["torch"] = torch.get_rng_state().tolist()
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state().tolist()

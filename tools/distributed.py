@@ -1,11 +1,10 @@
 """One process or many, on one machine or several: torch.distributed, started by torchrun or its older launcher."""
 
-import functools
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -13,7 +12,11 @@ from torch import Tensor
 
 from tools.arguments import NerArguments
 
-_PATIENCE = timedelta(hours=1)  # rank 0 may download an encoder and build a large cache meanwhile
+Result = TypeVar("Result")
+
+
+class MainProcessError(RuntimeError):
+    """Rank 0 failed while this process waited for it; rank 0 says itself of what."""
 
 
 def setup_devices(args: NerArguments) -> None:
@@ -30,17 +33,26 @@ def setup_devices(args: NerArguments) -> None:
         return
     if "RANK" not in os.environ:
         raise ValueError("--local_rank is for torch.distributed.launch; start several processes with torchrun")
+    args.device = torch.device("cpu")
+    args.n_gpu = 0
     if use_cuda:
-        torch.cuda.set_device(args.local_rank)
-    args.device = torch.device("cuda", args.local_rank) if use_cuda else torch.device("cpu")
-    args.n_gpu = 1 if use_cuda else 0
+        args.device, args.n_gpu = _gpu_of_this_process(args.local_rank), 1
+        torch.cuda.set_device(args.device)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if use_cuda else "gloo", timeout=_PATIENCE)
+        # On GPUs gradients go through NCCL; what the processes tell each other goes past them, through Gloo.
+        backend = "cpu:gloo,cuda:nccl" if use_cuda else "gloo"
+        dist.init_process_group(backend, timeout=timedelta(seconds=args.ddp_timeout))
+
+
+def _gpu_of_this_process(local_rank: int) -> torch.device:
+    count = torch.cuda.device_count()
+    if local_rank >= count:
+        raise ValueError(f"local rank {local_rank} has no GPU: this machine shows {count}; start at most one each")
+    return torch.device("cuda", local_rank)
 
 
 def leave_process_group() -> None:
     if dist.is_available() and dist.is_initialized():
-        _cpu_group.cache_clear()
         dist.destroy_process_group()
 
 
@@ -57,22 +69,65 @@ def is_main() -> bool:
     return rank() == 0
 
 
-def barrier() -> None:
-    """Waits for all processes."""
-    if world_size() > 1:
-        dist.barrier()
-
-
 @contextmanager
 def main_process_first() -> Iterator[None]:
-    """Rank 0 runs the block while the others wait; then they run it, and find what it left."""
+    """Rank 0 runs the block while the others wait; then they run it, and find what it left.
+
+    Raises:
+        MainProcessError: on the others, where rank 0 failed.
+    """
     if not is_main():
-        barrier()
+        _from_main()
+        yield
+        return
     try:
         yield
-    finally:
-        if is_main():
-            barrier()
+    except BaseException as error:
+        _tell_of(error)
+        raise
+    _from_main()
+
+
+def run_on_main(action: Callable[[], Result]) -> Result:
+    """Rank 0 acts while the others wait; all get what it returns.
+
+    Raises:
+        MainProcessError: on the others, where rank 0 failed.
+    """
+    if not is_main():
+        return _from_main()
+    try:
+        result = action()
+    except BaseException as error:
+        _tell_of(error)
+        raise
+    return _from_main(result)
+
+
+def _from_main(result: Any = None, failure: str = "") -> Any:
+    """What rank 0 has to say, on all processes; those that hear of a failure raise."""
+    said = [result, failure]
+    if world_size() > 1:
+        dist.broadcast_object_list(said, src=0)
+    if said[1] and not is_main():
+        raise MainProcessError(f"rank 0 failed: {said[1]}")
+    return said[0]
+
+
+def _tell_of(error: BaseException) -> None:
+    with suppress(RuntimeError):  # whoever has gone needs no news, and the error itself is what matters
+        _from_main(failure=f"{type(error).__name__}: {error}")
+
+
+def wait_for_the_end_of_main() -> None:
+    """Returns when rank 0 has gone: a launcher stops all as soon as one ends, and rank 0 is to have its say first."""
+    with suppress(RuntimeError):  # the connection is closed
+        barrier()
+
+
+def barrier() -> None:
+    """Waits for all processes; on the host only, whatever their GPUs still do."""
+    any_rank(False)
 
 
 def send_from_main(tensors: Iterable[Tensor]) -> None:
@@ -82,20 +137,11 @@ def send_from_main(tensors: Iterable[Tensor]) -> None:
             dist.broadcast(tensor, src=0)
 
 
-def said_by_main(names: list[str]) -> list[str]:
-    """The list that rank 0 has, on all processes, so that they do the same whatever their disks hold."""
-    said: list[Any] = [names]
-    if world_size() > 1:
-        dist.broadcast_object_list(said, src=0)
-    return list(said[0])
-
-
 def any_rank(flag: bool) -> bool:
     """Whether the flag is up on any process; asked through the CPU, so that no GPU is waited for."""
-    if world_size() == 1:
-        return flag
     flags = torch.tensor(flag, dtype=torch.uint8)
-    dist.all_reduce(flags, dist.ReduceOp.MAX, group=_cpu_group())
+    if world_size() > 1:
+        dist.all_reduce(flags, dist.ReduceOp.MAX)
     return bool(flags)
 
 
@@ -104,28 +150,8 @@ def gather_to_main(one: Any) -> list[Any]:
     if world_size() == 1:
         return [one]
     gathered: list[Any] | None = [None] * world_size() if is_main() else None
-    dist.gather_object(one, gathered, group=_cpu_group())
+    dist.gather_object(one, gathered)
     return gathered or []
-
-
-def run_on_main(action: Callable[[], None]) -> None:
-    """Rank 0 acts while the others wait; where it fails, all do."""
-    failure: BaseException | None = None
-    if is_main():
-        try:
-            action()
-        except Exception as error:
-            failure = error
-    said = said_by_main([str(failure)] if failure is not None else [])
-    if failure is not None:
-        raise failure
-    if said:
-        raise RuntimeError(f"rank 0 failed: {said[0]}")
-
-
-@functools.cache
-def _cpu_group() -> dist.ProcessGroup:
-    return dist.new_group(backend="gloo")
 
 
 def sum_over_ranks(tensor: Tensor) -> Tensor:

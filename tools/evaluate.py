@@ -12,7 +12,7 @@ from models.tagger import Tagger
 from processors.feature_dataset import FeatureDataset
 from tools.arguments import NerArguments
 from tools.data import load_and_cache_examples
-from tools.distributed import is_main
+from tools.distributed import run_on_main
 from tools.inference import tag_documents
 from tools.loading import adopt_model
 from tools.log import console
@@ -73,9 +73,11 @@ def check_labels(dataset: FeatureDataset, model: Tagger) -> None:
 
 
 def report_scores(scores: SplitScores, folder: Path, name: str, title: str) -> None:
-    """Prints the table and writes it with all digits as JSON; rank 0 only."""
-    if not is_main():
-        return
+    """Prints the table and writes it with all digits as JSON; all ranks call it, and rank 0 does it."""
+    run_on_main(lambda: _report(scores, folder, name, title))
+
+
+def _report(scores: SplitScores, folder: Path, name: str, title: str) -> None:
     terminal = console()
     terminal.print(score_table(scores.entities, title))
     folder.mkdir(parents=True, exist_ok=True)

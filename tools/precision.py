@@ -39,7 +39,7 @@ def uses_apex(args: NerArguments) -> bool:
     """Whether fp16 goes through ``apex.amp``.
 
     Raises:
-        ValueError: apex is asked for and there is none with amp, or float16 is asked for on a CPU.
+        ValueError: apex is asked for and there is none with amp or the optimiser is sharded, or float16 on a CPU.
     """
     if not args.fp16:
         return False
@@ -53,6 +53,8 @@ def uses_apex(args: NerArguments) -> bool:
             "--fp16_backend apex: no apex with apex.amp is installed; NVIDIA removed it from apex in 2025 "
             "(the apex on PyPI is another package). Use --fp16_backend native, or --bf16"
         )
+    if found and args.shard_optimizer:
+        raise ValueError("--shard_optimizer does not go together with apex.amp; add --fp16_backend native")
     return found
 
 

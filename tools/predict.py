@@ -13,7 +13,7 @@ from processors.submissions import SUBMISSIONS, json_line
 from processors.tasks import task_named
 from tools.arguments import NerArguments
 from tools.data import load_and_cache_examples
-from tools.distributed import is_main
+from tools.distributed import is_main, run_on_main
 from tools.evaluate import SplitScores, report_scores
 from tools.inference import TaggedDocument, tag_documents
 from tools.loading import adopt_model
@@ -40,7 +40,7 @@ def predict(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBas
     names = model.tag_names
     dataset = load_and_cache_examples(args, args.task_name, tokenizer, "test")
     folder = Path(args.output_dir, prefix)
-    folder.mkdir(parents=True, exist_ok=True)
+    run_on_main(lambda: folder.mkdir(parents=True, exist_ok=True))
     gold, predicted, submission, loss, unlabelled = [], [], [], 0.0, 0
     submission_line = SUBMISSIONS.get(task_named(args.task_name).submission or "")
     path = folder / PREDICTIONS_FILE

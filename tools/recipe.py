@@ -7,15 +7,25 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+from torch.distributed.elastic.multiprocessing.errors import record
 from transformers import PreTrainedTokenizerBase, set_seed
 
 from models.tagger import Tagger
 from tools.arguments import NerArguments, require
 from tools.checkpoint import publish_model
 from tools.data import check_splits, load_and_cache_examples
-from tools.distributed import is_main, leave_process_group, run_on_main, said_by_main, setup_devices
+from tools.distributed import (
+    MainProcessError,
+    is_main,
+    leave_process_group,
+    rank,
+    run_on_main,
+    setup_devices,
+    wait_for_the_end_of_main,
+)
 from tools.durable import tidy
 from tools.evaluate import evaluate
+from tools.interruption import Interrupted
 from tools.log import console, setup_logging
 from tools.precision import set_precision
 from tools.predict import PREDICTIONS_FILE, predict
@@ -39,14 +49,23 @@ _RUN_FILES = {
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Runs a script's ``main``; what is wrong with arguments or data ends it with a message, not a traceback."""
+    """Runs a script's ``main``; what is wrong with arguments or data ends it with a message, not a traceback.
+
+    A process that failed leaves the others to their launcher: to part in good order would be to wait for them.
+    """
     try:
-        main()
+        record(main)()  # for the launcher's summary
+    except MainProcessError:
+        wait_for_the_end_of_main()
+        sys.exit(1)
     except (ValueError, OSError, FloatingPointError) as error:
         logger.debug("Where it happened:", exc_info=True)
-        sys.exit(f"{Path(sys.argv[0]).name}: error: {error}")
-    finally:
+        who = "" if is_main() else f"rank {rank()}: "
+        sys.exit(f"{Path(sys.argv[0]).name}: error: {who}{error}")
+    except Interrupted:
         leave_process_group()
+        raise
+    leave_process_group()
 
 
 def start_run(args: NerArguments) -> None:
@@ -66,8 +85,8 @@ def start_run(args: NerArguments) -> None:
     checkpoint = checkpoint_to_resume(args) if args.do_train else None
     folder = prepare_output_dir(args, resumes=is_in_run(checkpoint, args))
     setup_logging(folder, anew=args.do_train and checkpoint is None)
-    if is_main() and args.do_train:
-        save_environment(folder, args)
+    if args.do_train:
+        run_on_main(lambda: save_environment(folder, args))
     set_seed(args.seed)  # the same on all ranks, so that new weights are
     logger.info("Device %s, %d GPUs in this process", args.device, args.n_gpu)
 
@@ -109,7 +128,7 @@ def predict_run(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenize
 def _models(args: NerArguments, model: Tagger, checkpoints: str) -> Iterator[tuple[str, Tagger]]:
     """The model of the run, then those of its checkpoints, each with the folder for its results."""
     yield "", model
-    names = said_by_main([folder.name for folder in checkpoint_folders(Path(args.output_dir))])
+    names = run_on_main(lambda: [folder.name for folder in checkpoint_folders(Path(args.output_dir))])
     wanted = names if checkpoints in ("", "all") else [f"checkpoint-{checkpoints}"]
     if not set(wanted) <= set(names):
         raise ValueError(f"{args.output_dir} has no {wanted[0]}; there are {', '.join(names) or 'no checkpoints'}")

@@ -8,7 +8,7 @@ from safetensors import SafetensorError, safe_open
 
 from tools.arguments import NerArguments
 from tools.checkpoint import STATE_FILE, WEIGHTS_FILE
-from tools.distributed import said_by_main
+from tools.distributed import run_on_main
 from tools.run_folder import checkpoint_folders
 
 logger = logging.getLogger(__name__)
@@ -24,10 +24,15 @@ def checkpoint_to_resume(args: NerArguments) -> Path | None:
     """
     if not args.resume_from_checkpoint:
         return None
-    if args.resume_from_checkpoint == "auto":
-        whole = [str(folder) for folder in _checkpoints(Path(args.output_dir)) if _is_whole(folder)]
-        found = said_by_main(whole[-1:])
-        return Path(found[0]) if found else None
+    return run_on_main(lambda: _latest(args) if args.resume_from_checkpoint == "auto" else _named(args))
+
+
+def _latest(args: NerArguments) -> Path | None:
+    whole = [folder for folder in _checkpoints(Path(args.output_dir)) if _is_whole(folder)]
+    return whole[-1] if whole else None
+
+
+def _named(args: NerArguments) -> Path:
     folder = Path(args.resume_from_checkpoint)
     if not (folder / STATE_FILE).is_file():
         raise ValueError(f"{folder} is no checkpoint to resume from: it has no {STATE_FILE}")

@@ -48,17 +48,18 @@ def prepare_output_dir(args: NerArguments, resumes: bool = False) -> Path:
         ValueError: training would write over an earlier run.
     """
     folder = Path(args.output_dir)
-    anew = args.do_train and not resumes
-    if anew and not args.overwrite_output_dir and (folder / "config.json").is_file():
-        raise ValueError(f"{folder} holds a trained model; name another --output_dir, or add --overwrite_output_dir")
-    run_on_main(lambda: _clear(folder, everything=anew))
+    run_on_main(lambda: _clear(folder, args.overwrite_output_dir) if args.do_train and not resumes else _make(folder))
     return folder
 
 
-def _clear(folder: Path, everything: bool) -> None:
+def _make(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    if not everything:
-        return
+
+
+def _clear(folder: Path, overwrite: bool) -> None:
+    if not overwrite and (folder / "config.json").is_file():
+        raise ValueError(f"{folder} holds a trained model; name another --output_dir, or add --overwrite_output_dir")
+    _make(folder)
     for old in (*folder.glob("checkpoint-*"), folder / "tensorboard"):
         remove_folder(old)
     for old in (path for pattern in _RESULT_FILES for path in folder.glob(pattern)):

@@ -11,7 +11,7 @@ from callbacks import BEST_FOLDER, TrainState
 from models.tagger import Tagger
 from processors.feature_dataset import FeatureDataset
 from tools.arguments import NerArguments
-from tools.distributed import is_main, run_on_main, send_from_main
+from tools.distributed import run_on_main, send_from_main
 from tools.interruption import Interrupted, watch_for_interruption
 from tools.run_folder import write_json
 from tools.training import Training
@@ -76,6 +76,5 @@ def _is_due(every: int, state: TrainState) -> bool:
 
 def _restore_best(args: NerArguments, model: Tagger) -> None:
     """Rank 0 reads the best weights that it wrote, and sends them to the others."""
-    if is_main():
-        load_model(model, Path(args.output_dir, BEST_FOLDER, "model.safetensors"))
+    run_on_main(lambda: load_model(model, Path(args.output_dir, BEST_FOLDER, "model.safetensors")))
     send_from_main(model.state_dict().values())

@@ -28,6 +28,7 @@ from tools.nonfinite import NonFiniteSteps
 from tools.optimizer import build_optimizer, build_schedule
 from tools.precision import GradientStep, autocast
 from tools.resume import checkpoint_to_resume
+from tools.sharding import sharded
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,8 @@ class Training:
         self._feed = StepFeed(args, train_dataset)
         total_steps = _total_steps(args, self._feed.steps_per_epoch)
         optimizer = build_optimizer(args, model)
+        if args.shard_optimizer:
+            optimizer = sharded(optimizer)
         self._schedule = build_schedule(args, optimizer, total_steps)
         self._gradient_step = GradientStep(args, model, optimizer)
         self._parallel_model = _parallel(args, self._gradient_step.model)

@@ -1,38 +1,29 @@
-"""One process and two: the same scores, and everything written once."""
+"""What processes tell each other, and that they fail together."""
 
+import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
-import tools.distributed
-from tests.callbacks.events import read_scalars
-from tests.helpers import write_corpus
-from tests.tools.runs import (
-    call_script,
-    encoder_without_dropout,
-    options_of_run,
-    read_json,
-    read_predictions,
-    start_script,
-)
+from tests.tools.ranks import on_ranks
 from tools.arguments import CrfArguments, parse_arguments
 from tools.distributed import (
+    MainProcessError,
+    any_rank,
     barrier,
+    gather_to_main,
     is_main,
     leave_process_group,
     main_process_first,
     rank,
+    run_on_main,
+    send_from_main,
     setup_devices,
     sum_over_ranks,
+    wait_for_the_end_of_main,
     world_size,
 )
-
-LAUNCHERS = {
-    "torchrun": ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"],
-    "launch": ["-m", "torch.distributed.launch", "--standalone", "--nproc_per_node=2"],
-}
 
 
 def test_one_process_is_the_main_one() -> None:
@@ -41,8 +32,11 @@ def test_one_process_is_the_main_one() -> None:
     leave_process_group()
 
 
-def test_a_sum_over_one_rank_is_the_value() -> None:
+def test_one_process_talks_to_itself() -> None:
     assert sum_over_ranks(torch.tensor([1.0, 2.0])).tolist() == [1.0, 2.0]
+    assert (any_rank(True), any_rank(False)) == (True, False)
+    assert gather_to_main("own") == ["own"]
+    assert run_on_main(lambda: 3) == 3
 
 
 def test_without_a_launcher_one_process_takes_the_cpu() -> None:
@@ -51,124 +45,107 @@ def test_without_a_launcher_one_process_takes_the_cpu() -> None:
     assert (args.device, args.n_gpu, args.local_rank) == (torch.device("cpu"), 0, -1)
 
 
-def test_a_local_rank_without_a_launcher_is_refused() -> None:
+@pytest.mark.parametrize("flag", ["--local_rank=0", "--local-rank=0"])
+def test_a_local_rank_is_read_in_both_spellings_and_refused_without_a_launcher(flag: str) -> None:
+    args = parse_arguments(CrfArguments, [flag, "--no_cuda"])
     with pytest.raises(ValueError, match=r"--local_rank is for torch\.distributed\.launch; .* torchrun"):
-        setup_devices(CrfArguments(no_cuda=True, local_rank=0))
+        setup_devices(args)
 
 
-@pytest.mark.parametrize(("is_main", "expected"), [(True, ["block", "barrier"]), (False, ["barrier", "block"])])
-@pytest.mark.parametrize("fails", [False, True])
-def test_the_others_wait_until_rank_0_is_done_or_has_failed(
-    is_main: bool, expected: list[str], fails: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[str] = []
-    monkeypatch.setattr(tools.distributed, "is_main", lambda: is_main)
-    monkeypatch.setattr(tools.distributed, "barrier", lambda: calls.append("barrier"))
-
-    def block() -> None:
-        with main_process_first():
-            calls.append("block")
-            if fails:
-                raise KeyError("disk full")
-
-    if fails:
-        with pytest.raises(KeyError):
-            block()
-    else:
-        block()
-    assert calls == expected
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for name, value in {"RANK": "2", "LOCAL_RANK": "2", "WORLD_SIZE": "3"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match="local rank 2 has no GPU: this machine shows 2"):
+        setup_devices(CrfArguments())
 
 
-@pytest.fixture(scope="module")
-def home(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("distributed")
-    write_corpus(home / "corpus", {"train": 60, "dev": 21, "test": 21})  # not divisible by two
-    encoder_without_dropout(encoder, home / "encoder")
-    return home
+def talk() -> dict[str, object]:
+    tensor = torch.tensor([rank() + 1.0])
+    send_from_main([sent := torch.tensor([float(rank())])])
+    return {
+        "sum": sum_over_ranks(tensor).item(),
+        "sent": sent.item(),
+        "any": (any_rank(rank() == 2), any_rank(False)),
+        "gathered": gather_to_main(f"of {rank()}"),
+        "on main": run_on_main(lambda: f"by {rank()}"),
+    }
 
 
-def options(home: Path, name: str, **changes: Any) -> dict[str, Any]:
-    """Six epochs; the windows are short, so that documents are spread over the ranks."""
-    actions = {"do_train": True, "from_scratch": True, "do_eval": True, "do_predict": True, "save_steps": 10}
-    lengths = {"eval_max_seq_length": 12, "num_train_epochs": 6.0, "log_loss_steps": 1}
-    chosen = {**options_of_run(home / "encoder", home / "corpus", home), **actions, **lengths, **changes}
-    return {**chosen, "output_dir": home / name, "feature_cache_dir": home / f"cache of {name}"}
+def test_three_processes_talk() -> None:
+    first, *others = on_ranks(3, talk)
+    common = {"sum": 6.0, "sent": 0.0, "any": (True, False), "on main": "by 0"}
+    assert first == {**common, "gathered": ["of 0", "of 1", "of 2"]}
+    assert others == [{**common, "gathered": []}] * 2
 
 
-@pytest.fixture(scope="module")
-def alone(home: Path) -> Path:
-    """One process with the global batch of the others."""
-    call_script("run_ner_crf", **options(home, "alone", per_gpu_train_batch_size=8))
-    return home / "alone"
+def find_what_main_left(folder: Path) -> bool:
+    with main_process_first():
+        found = (folder / "cache").exists()
+        (folder / "cache").touch()
+    return found
 
 
-@pytest.fixture(scope="module", params=list(LAUNCHERS))
-def together(request: pytest.FixtureRequest, home: Path) -> tuple[Path, str]:
-    """Two processes, and what they printed."""
-    chosen = options(home, request.param, per_gpu_train_batch_size=4)
-    done = start_script(*LAUNCHERS[request.param], "run_ner_crf.py", **chosen)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return home / request.param, done.stdout + done.stderr
+def test_the_others_find_what_the_main_process_left(tmp_path: Path) -> None:
+    assert on_ranks(3, find_what_main_left, tmp_path) == [False, True, True]
 
 
-@pytest.mark.slow
-def test_two_processes_score_as_one(alone: Path, together: tuple[Path, str]) -> None:
-    for name in ("eval_results.json", "test_results.json"):
-        ours, theirs = read_json(alone / name), read_json(together[0] / name)
-        assert theirs.pop("types").keys() == ours.pop("types").keys()
-        assert theirs == pytest.approx(ours, abs=1e-4)
-    assert read_json(alone / "eval_results.json")["f1"] > 0.4
+def fail_first() -> None:
+    with main_process_first():
+        raise KeyError("disk full")
 
 
-@pytest.mark.slow
-def test_two_processes_predict_as_one(alone: Path, together: tuple[Path, str]) -> None:
-    ours, theirs = read_predictions(alone), read_predictions(together[0])
-    assert len(theirs) == 21
-    for one, other in zip(ours, theirs, strict=True):
-        pairs = zip(one["entities"], other["entities"], strict=True)
-        assert all(left.pop("confidence") == pytest.approx(right.pop("confidence"), abs=1e-3) for left, right in pairs)
-    assert theirs == ours
+def fail_alone() -> None:
+    run_on_main(lambda: {}["disk full"])
 
 
-@pytest.mark.slow
-def test_two_processes_lose_as_one(alone: Path, together: tuple[Path, str]) -> None:
-    ours, theirs = read_scalars(alone / "tensorboard"), read_scalars(together[0] / "tensorboard")
-    assert theirs.keys() == ours.keys()
-    assert theirs["train/loss"] == pytest.approx(ours["train/loss"], rel=1e-3)
-    assert theirs["dev/f1"] == pytest.approx(ours["dev/f1"], abs=1e-4)
+def leave_early() -> None:
+    run_on_main(lambda: exit(3))
 
 
-@pytest.mark.slow
-def test_everything_is_written_and_said_once(alone: Path, together: tuple[Path, str]) -> None:
-    folder, printed = together
-    names = {path.relative_to(folder) for path in folder.rglob("*") if "tensorboard" not in path.parts}
-    assert names == {path.relative_to(alone) for path in alone.rglob("*") if "tensorboard" not in path.parts}
-    assert len(list((folder / "tensorboard").iterdir())) == 1
-    assert read_json(folder / "environment.json")["processes"] == 2
-    assert printed.count("train: 60 sentences") == 1
-    assert printed.count("Trained 48 steps") == 1
-    assert printed.count("strict by scheme") == 2  # one table for dev, one for test
+def failure_of(name: str) -> tuple[str, str, int]:
+    """How a function above fails, and that the processes still understand each other."""
+    try:
+        {"first": fail_first, "alone": fail_alone, "exit": leave_early}[name]()
+    except BaseException as error:
+        return type(error).__name__, str(error), int(sum_over_ranks(torch.ones(1)))
+    raise AssertionError("nothing failed")
 
 
-@pytest.mark.slow
-def test_the_arguments_written_by_two_processes_run_in_one(together: tuple[Path, str]) -> None:
-    args = parse_arguments(CrfArguments, ["--config_file", str(together[0] / "training_args.json")])
-    setup_devices(args)
-    assert args.local_rank == -1
+@pytest.mark.parametrize(
+    ("name", "error", "told"),
+    [("first", "KeyError", "disk full"), ("alone", "KeyError", "disk full"), ("exit", "SystemExit", "3")],
+)
+def test_the_failure_of_the_main_process_reaches_all(name: str, error: str, told: str) -> None:
+    (raised, _, size), *others = on_ranks(3, failure_of, name)
+    assert (raised, size) == (error, 3)
+    assert {other[0] for other in others} == {MainProcessError.__name__}
+    assert all(f"rank 0 failed: {error}: " in other[1] and told in other[1] for other in others)
+    assert {other[2] for other in others} == {3}
 
 
-@pytest.mark.slow
-def test_an_error_ends_both_processes(home: Path) -> None:
-    chosen = options(home, "broken", train_file=home / "nowhere.txt")
-    done = start_script(*LAUNCHERS["torchrun"], "run_ner_crf.py", **chosen)
-    assert done.returncode != 0
-    assert "run_ner_crf.py: error: " in done.stderr
-    assert "nowhere.txt" in done.stderr
+def wait_for_the_leaving() -> str:
+    if not is_main():
+        wait_for_the_end_of_main()
+    return "done"
 
 
-@pytest.mark.slow
-def test_accumulation_and_adversarial_training_run_on_two_processes(home: Path) -> None:
-    changes = {"gradient_accumulation_steps": 2, "per_gpu_train_batch_size": 2, "do_adv": True, "max_steps": 3}
-    done = start_script(*LAUNCHERS["torchrun"], "run_ner_softmax.py", **options(home, "softmax", **changes))
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert list(read_scalars(home / "softmax" / "tensorboard")["train/loss"]) == [1, 2, 3]
+def test_waiting_ends_when_the_main_process_leaves() -> None:
+    assert on_ranks(3, wait_for_the_leaving) == ["done"] * 3
+
+
+def come_late() -> str:
+    if rank() == 1:
+        time.sleep(3)
+        return "late"
+    try:
+        barrier()
+    except RuntimeError as error:
+        return str(error)
+    return "met"
+
+
+def test_nobody_waits_longer_than_the_time_out() -> None:
+    first, _ = on_ranks(2, come_late, ddp_timeout=1)
+    assert "Timed out waiting 1000ms" in first

@@ -1,12 +1,15 @@
 """Scores of dev: written, printed and returned alike."""
 
+from contextlib import redirect_stdout
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
 import torch
 
 import tools.evaluate
+from tests.tools.ranks import on_ranks
 from tests.tools.runs import prepared, read_json
 from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
 from tools.data import load_and_cache_examples
@@ -63,13 +66,18 @@ def test_a_prefix_is_a_folder_below(crf_args: CrfArguments) -> None:
     assert not Path(crf_args.output_dir, "eval_results.json").exists()
 
 
-def test_other_ranks_neither_print_nor_write(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(tools.evaluate, "is_main", lambda: False)
-    report_scores(SplitScores(EntityScores(), 0.0), tmp_path, "eval_results", "dev")
-    assert not list(tmp_path.iterdir())
-    assert not capsys.readouterr().out
+def report(folder: Path) -> tuple[str, list[str]]:
+    """What this rank prints, and the files that are there when it goes on."""
+    with redirect_stdout(StringIO()) as printed:
+        report_scores(SplitScores(EntityScores(), 0.0), folder, "eval_results", "dev")
+    return printed.getvalue(), sorted(path.name for path in folder.iterdir())
+
+
+def test_one_rank_prints_and_writes_and_the_others_wait_for_it(tmp_path: Path) -> None:
+    (by_main, written), (by_other, seen) = on_ranks(2, report, tmp_path)
+    assert "strict by scheme" in by_main
+    assert by_other == ""
+    assert seen == written == ["eval_results.json", "eval_results.txt"]
 
 
 def test_headline_scores_are_numbers_only() -> None:

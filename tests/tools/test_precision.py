@@ -60,6 +60,14 @@ def test_fp16_on_a_cpu_is_refused() -> None:
         uses_apex(fp16_args(device=torch.device("cpu")))
 
 
+@pytest.mark.usefixtures("apex")
+def test_apex_does_not_see_a_sharded_optimizer() -> None:
+    args = fp16_args()
+    args.shard_optimizer = True
+    with pytest.raises(ValueError, match=r"--shard_optimizer does not .* apex\.amp; add --fp16_backend native"):
+        uses_apex(args)
+
+
 @pytest.mark.usefixtures("no_apex")
 def test_without_apex_torchs_own_is_used() -> None:
     assert not uses_apex(fp16_args())

@@ -11,6 +11,7 @@ import pytest
 
 from processors.feature_dataset import Document
 from processors.tag_schemes import tags_to_entities
+from tests.tools.ranks import on_ranks
 from tests.tools.runs import Run, prepared, read_json, read_predictions
 from tools.arguments import CrfArguments
 from tools.inference import TaggedDocument
@@ -156,16 +157,15 @@ def test_a_prefix_is_a_folder_below(crf_args: CrfArguments) -> None:
     }
 
 
-def test_other_ranks_write_nothing(crf_args: CrfArguments, monkeypatch: pytest.MonkeyPatch) -> None:
-    import tools.evaluate
-    import tools.predict
+def predict_with_a_new_model(args: CrfArguments) -> dict[str, Any]:
+    return predict(args, *prepared(args))
 
-    for module in (tools.evaluate, tools.predict):
-        monkeypatch.setattr(module, "is_main", lambda: False)
-    model, tokenizer = prepared(crf_args)
-    results = predict(crf_args, model, tokenizer)
-    assert results["support"] > 0
-    assert not [path for path in Path(crf_args.output_dir).rglob("*") if path.is_file()]
+
+def test_all_ranks_know_the_scores_and_one_writes(crf_args: CrfArguments) -> None:
+    first, second = on_ranks(2, predict_with_a_new_model, crf_args)
+    assert first == second
+    assert first["support"] > 0
+    assert len(read_predictions(Path(crf_args.output_dir))) == 20
 
 
 def test_the_log_says_where_the_predictions_are(crf_args: CrfArguments, caplog: pytest.LogCaptureFixture) -> None:

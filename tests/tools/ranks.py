@@ -1,0 +1,50 @@
+"""Several processes joined by Gloo, for tests of what they do together."""
+
+import multiprocessing
+import os
+import socket
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any, TypeVar
+
+import torch
+
+from tools.arguments import CrfArguments
+from tools.distributed import leave_process_group, setup_devices
+
+Result = TypeVar("Result")
+
+
+def on_ranks(count: int, work: Callable[..., Result], *arguments: Any, ddp_timeout: int = 60) -> list[Result]:
+    """What a function returns on each of so many new processes; an exception of one is raised here.
+
+    Args:
+        count: of processes.
+        work: a function of a module, so that other processes find it.
+        ddp_timeout: seconds that they wait for each other.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "tools.recipe"])  # imported once for the processes of all tests
+    places = [{"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)} for rank in range(count)]
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    with ProcessPoolExecutor(count, mp_context=context) as pool:
+        futures = [pool.submit(_work, {**place, **meeting}, ddp_timeout, work, arguments) for place in places]
+        return [future.result() for future in futures]
+
+
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return int(server.getsockname()[1])
+
+
+def _work(
+    environment: dict[str, str], ddp_timeout: int, work: Callable[..., Result], arguments: tuple[Any, ...]
+) -> Result:
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    setup_devices(CrfArguments(no_cuda=True, ddp_timeout=ddp_timeout))
+    try:
+        return work(*arguments)
+    finally:
+        leave_process_group()
