@@ -26,7 +26,9 @@ from tools.loading import adopt_model
 from tools.meter import Meter
 from tools.nonfinite import NonFiniteSteps
 from tools.optimizer import build_optimizer, build_schedule
+from tools.parameter_groups import freeze
 from tools.precision import GradientStep, autocast
+from tools.preparation import checkpoint_layers
 from tools.resume import checkpoint_to_resume
 
 logger = logging.getLogger(__name__)
@@ -51,6 +53,8 @@ class Training:
         self._args, self._dataset, self._model = args, train_dataset, model
         self._feed = StepFeed(args, train_dataset)
         total_steps = _total_steps(args, self._feed.steps_per_epoch)
+        freeze(args, model)
+        checkpoint_layers(args, model)
         optimizer = build_optimizer(args, model)
         self._schedule = build_schedule(args, optimizer, total_steps)
         self._gradient_step = GradientStep(args, model, optimizer)
