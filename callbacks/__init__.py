@@ -3,6 +3,7 @@
 from callbacks.adversarial import FastGradientMethod
 from callbacks.base import Backward, Callback, Callbacks, TrainState
 from callbacks.checkpoints import BEST_FOLDER, Checkpoints
+from callbacks.early_stopping import EarlyStopping
 from callbacks.progress import Progress
 from callbacks.tensorboard import TensorBoard
 
@@ -12,6 +13,7 @@ __all__ = [
     "Callback",
     "Callbacks",
     "Checkpoints",
+    "EarlyStopping",
     "FastGradientMethod",
     "Progress",
     "TensorBoard",

@@ -134,6 +134,10 @@ class LoggingArguments:
     resume_from_checkpoint: str = arg("", "go on from this checkpoint folder, or from the latest of output_dir: auto")
     log_loss_steps: int = arg(20, "write loss and learning rates to TensorBoard every so many steps")
     evaluate_during_training: bool = arg(True, "score dev while training, and end with the best model")
+    metric_for_best_model: str = arg(
+        "f1", "score of dev by which the best model is chosen; of loss the smallest is best"
+    )
+    early_stopping_patience: int = arg(0, "end after so many looks at dev without a better score; 0: never")
     eval_all_checkpoints: bool = arg(False, "with do_eval: score every checkpoint, not only the final model")
     predict_checkpoints: str = arg(
         "", "with do_predict: also predict with the checkpoint of this step, or with all", nargs="?", const="all"
@@ -202,7 +206,7 @@ class NerArguments(
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} {getattr(self, name)} is not positive")
-        for name in ("warmup_steps", "freeze_layers"):
+        for name in ("warmup_steps", "freeze_layers", "early_stopping_patience"):
             if getattr(self, name) < 0:
                 raise ValueError(f"--{name} {getattr(self, name)} is negative")
 

@@ -53,6 +53,8 @@ def train(
                 checkpoints.save(state)
             if interrupted:
                 raise Interrupted
+        if training.meter.has_news:
+            training.log()  # a callback ended the training between two looks
         callbacks.on_train_end(state)
 
     if checkpoints.has_best:
