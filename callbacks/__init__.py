@@ -1,6 +1,7 @@
-"""Around a step: checkpoints, TensorBoard, progress, adversarial training."""
+"""Around a step: checkpoints, early stopping, weight averaging, adversarial training, TensorBoard, progress."""
 
 from callbacks.adversarial import FastGradientMethod
+from callbacks.averaging import ExponentialAverage, StochasticWeightAverage
 from callbacks.base import Backward, Callback, Callbacks, TrainState
 from callbacks.checkpoints import BEST_FOLDER, Checkpoints
 from callbacks.early_stopping import EarlyStopping
@@ -14,8 +15,10 @@ __all__ = [
     "Callbacks",
     "Checkpoints",
     "EarlyStopping",
+    "ExponentialAverage",
     "FastGradientMethod",
     "Progress",
+    "StochasticWeightAverage",
     "TensorBoard",
     "TrainState",
 ]

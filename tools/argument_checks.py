@@ -17,6 +17,8 @@ _NEEDS = {
         "lr_scheduler_type",
         ("cosine_with_restarts", "cosine_with_min_lr", "cosine", "polynomial", "inverse_sqrt", "warmup_stable_decay"),
     ),
+    "ema_decay": _Needs("averaging", ("ema",)),
+    "swa_start": _Needs("averaging", ("swa",)),
     "early_stopping_patience": _Needs("evaluate_during_training", (True,)),
     "torch_compile_backend": _Needs("torch_compile", (True,)),
 }

@@ -27,6 +27,7 @@ def arg(default: Any, help: str, choices: Sequence[str] | None = None, **options
 
 
 OPTIMIZERS = ("adamw_torch_fused", "adamw_torch", "adafactor", "apex_fused_adam")
+AVERAGES = ("none", "ema", "swa")
 SCHEDULES = (
     "linear",
     "cosine",
@@ -113,6 +114,9 @@ class OptimisationArguments:
     lr_scheduler_kwargs: str = arg("", """its options as JSON, such as '{"num_cycles": 3}' of cosine_with_restarts""")
     warmup_proportion: float = arg(0.1, "share of the steps in which the learning rates rise")
     warmup_steps: int = arg(0, "steps in which they rise, instead of warmup_proportion")
+    averaging: str = arg("none", "score and keep a mean of the weights: exponential, or of the last part", AVERAGES)
+    ema_decay: float = arg(0.99, "with averaging ema: share of itself that the mean keeps in a step")
+    swa_start: float = arg(0.75, "with averaging swa: share of the run after which steps count")
     do_adv: bool = arg(False, "adversarial training: FGM on the embeddings (Miyato et al. 2017)")
     adv_epsilon: float = arg(1.0, "size of the adversarial step")
     adv_name: str = arg("word_embeddings", "part of the name of the parameters that it disturbs")
@@ -193,7 +197,7 @@ class NerArguments(
             raise ValueError("--fp16 and --bf16 exclude each other")
         if self.max_steps <= 0 and self.num_train_epochs <= 0:
             raise ValueError(f"--num_train_epochs {self.num_train_epochs} trains nothing; leave out --do_train instead")
-        for name in ("warmup_proportion", "layer_decay"):
+        for name in ("warmup_proportion", "layer_decay", "ema_decay", "swa_start"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"--{name} {getattr(self, name)} is not between 0 and 1")
         if not (self.predict_checkpoints in ("", "all") or self.predict_checkpoints.isdigit()):

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 import tools.training
 from tests.callbacks.events import read_scalars
 from tests.tools.interrupted import fit_with_interruption
-from tests.tools.runs import fit
+from tests.tools.runs import fit, largest_difference
 from tools.arguments import CrfArguments, NerArguments
 from tools.evaluate import SplitScores
 from tools.metrics import EntityScores, Score
@@ -76,6 +77,46 @@ def test_the_best_model_is_chosen_by_the_metric(args: CrfArguments, monkeypatch:
     monkeypatch.setattr(tools.training, "score_dataset", scores)
     _, _, weights = fit(replace(args, metric_for_best_model="loss", save_steps=2, max_steps=8))
     assert_equal(weights, load_file(Path(args.output_dir, "checkpoint-4", "model.safetensors")))
+
+
+@pytest.mark.parametrize("averaging", [{"averaging": "ema"}, {"averaging": "swa", "swa_start": 0.25}])
+def test_the_best_model_is_the_mean_and_the_training_takes_its_course(
+    args: CrfArguments, averaging: dict[str, Any]
+) -> None:
+    args = replace(args, max_steps=6, save_steps=3)
+    plain_folder = f"{args.output_dir} plain"
+    fit(replace(args, output_dir=plain_folder))
+    _, _, weights = fit(replace(args, **averaging))
+    best = load_file(Path(args.output_dir, "checkpoint-best", "model.safetensors"))
+    assert_equal(weights, best)
+    for checkpoint in ("checkpoint-3", "checkpoint-6"):  # hold the weights themselves
+        raw = load_file(Path(args.output_dir, checkpoint, "model.safetensors"))
+        assert_equal(raw, load_file(Path(plain_folder, checkpoint, "model.safetensors")))
+        assert largest_difference(raw, best) > 1e-5
+
+
+def test_without_a_look_at_dev_the_mean_stays(args: CrfArguments) -> None:
+    args = replace(args, evaluate_during_training=False, max_steps=6, save_steps=1, averaging="swa", swa_start=0.5)
+    _, _, weights = fit(args)
+    last = [load_file(Path(args.output_dir, f"checkpoint-{step}", "model.safetensors")) for step in (4, 5, 6)]
+    for name, weight in weights.items():
+        torch.testing.assert_close(weight, torch.stack([one[name] for one in last]).mean(0), msg=name)
+
+
+@pytest.mark.parametrize("averaging", ["ema", "swa"])
+@pytest.mark.parametrize("step", [2, 17])
+def test_an_interrupted_mean_goes_on(args: CrfArguments, tmp_path: Path, averaging: str, step: int) -> None:
+    args = replace(args, averaging=averaging, evaluate_during_training=False)
+    undisturbed = fit(replace(args, output_dir=str(tmp_path / "undisturbed")))
+    assert_equal(fit_with_interruption(args, step)[2], undisturbed[2])
+
+
+def test_frozen_layers_are_their_own_mean(args: CrfArguments) -> None:
+    args = replace(args, averaging="ema", freeze_layers=1, freeze_embeddings=True, max_steps=4)
+    before = fit(replace(args, max_steps=1, warmup_steps=1))[2]
+    after = fit(args)[2]
+    still = {name for name in before if torch.equal(before[name], after[name])}
+    assert still == {name for name in before if "embeddings" in name or ".layer.0." in name}
 
 
 def test_an_unknown_metric_is_refused_at_the_start(args: CrfArguments) -> None:
