@@ -1,8 +1,10 @@
-"""Around a step: checkpoints, TensorBoard, progress, adversarial training."""
+"""Around a step: checkpoints, early stopping, weight averaging, adversarial training, TensorBoard, progress."""
 
 from callbacks.adversarial import FastGradientMethod
+from callbacks.averaging import ExponentialAverage, StochasticWeightAverage
 from callbacks.base import Backward, Callback, Callbacks, TrainState
 from callbacks.checkpoints import BEST_FOLDER, Checkpoints
+from callbacks.early_stopping import EarlyStopping
 from callbacks.progress import Progress
 from callbacks.tensorboard import TensorBoard
 
@@ -12,8 +14,11 @@ __all__ = [
     "Callback",
     "Callbacks",
     "Checkpoints",
+    "EarlyStopping",
+    "ExponentialAverage",
     "FastGradientMethod",
     "Progress",
+    "StochasticWeightAverage",
     "TensorBoard",
     "TrainState",
 ]

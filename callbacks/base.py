@@ -26,6 +26,7 @@ class TrainState:
         padding_share: of the tokens that were computed, over the same steps.
         skipped_steps: steps so far whose loss or gradients were not finite; they changed no weight.
         metrics: scores of the last evaluation.
+        best_metrics: those of the evaluation whose model was kept.
         evaluated_step: the step of the last evaluation.
         should_stop: set by a callback to end the training after this step, on all ranks alike.
     """
@@ -43,6 +44,7 @@ class TrainState:
     padding_share: float = 0.0
     skipped_steps: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
+    best_metrics: dict[str, float] = field(default_factory=dict)
     evaluated_step: int = 0
     should_stop: bool = False
 
@@ -65,7 +67,7 @@ class TrainState:
             setattr(self, name, saved[name])
 
 
-_REMEMBERED = ("step", "skipped_steps", "evaluated_step", "should_stop")
+_REMEMBERED = ("step", "skipped_steps", "evaluated_step", "best_metrics", "should_stop")
 
 
 class Backward(Protocol):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from callbacks.base import Callback, TrainState
+from callbacks.best import comparable
 
 BEST_FOLDER = "checkpoint-best"
 
@@ -19,7 +20,7 @@ class Checkpoints(Callback):
         every: steps between checkpoints; 0 writes none.
         keep: how many checkpoints are kept, the latest; 0 keeps all.
         remove: removes a folder.
-        metric: the score by which the best is chosen, larger is better.
+        metric: the score by which the best is chosen.
     """
 
     def __init__(
@@ -48,7 +49,9 @@ class Checkpoints(Callback):
 
     def is_due(self, state: TrainState) -> bool:
         """Whether a checkpoint is to be written after this step."""
-        return bool(self._every) and (state.step % self._every == 0 or state.step == state.total_steps)
+        return bool(self._every) and (
+            state.step % self._every == 0 or state.step == state.total_steps or state.should_stop
+        )
 
     def save(self, state: TrainState) -> None:
         """Writes the checkpoint of this step, then removes those that are too many."""
@@ -60,15 +63,17 @@ class Checkpoints(Callback):
         self._written = self._written[len(surplus) :]
 
     def on_evaluate(self, state: TrainState) -> None:
-        score = state.metrics[self._metric]
+        score = comparable(state.metrics, self._metric)
         if score > self.best_score:
-            self.best_score = score
+            self.best_score, state.best_metrics = score, dict(state.metrics)
             self._save_model(self._output_dir / BEST_FOLDER)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best_score": self.best_score, "written": self._written}
+        return {"metric": self._metric, "best_score": self.best_score, "written": self._written}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        if saved["metric"] != self._metric:
+            raise ValueError(f"--metric_for_best_model was {saved['metric']} and cannot become {self._metric}")
         self.best_score, self._written = saved["best_score"], list(saved["written"])
 
     def _folder(self, step: int) -> Path:

@@ -15,6 +15,7 @@ import yaml
 from transformers import HfArgumentParser
 
 from processors.tag_schemes import MARKUPS
+from tools.argument_checks import refuse_idle_options
 
 
 def arg(default: Any, help: str, choices: Sequence[str] | None = None, **options: Any) -> Any:
@@ -23,6 +24,21 @@ def arg(default: Any, help: str, choices: Sequence[str] | None = None, **options
     if choices:
         metadata["choices"] = list(choices)
     return field(default=default, metadata=metadata)
+
+
+OPTIMIZERS = ("adamw_torch_fused", "adamw_torch", "adafactor", "apex_fused_adam")
+AVERAGES = ("none", "ema", "swa")
+SCHEDULES = (
+    "linear",
+    "cosine",
+    "cosine_with_restarts",
+    "cosine_with_min_lr",
+    "polynomial",
+    "inverse_sqrt",
+    "warmup_stable_decay",
+    "constant",
+    "constant_with_warmup",
+)
 
 
 @dataclass
@@ -88,7 +104,19 @@ class OptimisationArguments:
     max_nonfinite_steps: int = arg(20, "end after so many steps in a row whose loss or gradients are not finite")
     num_train_epochs: float = arg(3.0, "passes over the training data; a fraction ends within one")
     max_steps: int = arg(-1, "optimiser steps, instead of num_train_epochs")
-    warmup_proportion: float = arg(0.1, "share of the steps in which the learning rate rises")
+    optim: str = arg(
+        "adamw_torch_fused", "optimiser; adafactor needs less memory; apex's where it is installed", OPTIMIZERS
+    )
+    layer_decay: float = arg(1.0, "each layer of the encoder learns at this share of the next one's rate; 1: all alike")
+    freeze_layers: int = arg(0, "leave so many of the encoder's lowest layers as they are")
+    freeze_embeddings: bool = arg(False, "leave the encoder's embeddings as they are")
+    lr_scheduler_type: str = arg("linear", "course of the learning rates after the warm-up", SCHEDULES)
+    lr_scheduler_kwargs: str = arg("", """its options as JSON, such as '{"num_cycles": 3}' of cosine_with_restarts""")
+    warmup_proportion: float = arg(0.1, "share of the steps in which the learning rates rise")
+    warmup_steps: int = arg(0, "steps in which they rise, instead of warmup_proportion")
+    averaging: str = arg("none", "score and keep a mean of the weights: exponential, or of the last part", AVERAGES)
+    ema_decay: float = arg(0.99, "with averaging ema: share of itself that the mean keeps in a step")
+    swa_start: float = arg(0.75, "with averaging swa: share of the run after which steps count")
     do_adv: bool = arg(False, "adversarial training: FGM on the embeddings (Miyato et al. 2017)")
     adv_epsilon: float = arg(1.0, "size of the adversarial step")
     adv_name: str = arg("word_embeddings", "part of the name of the parameters that it disturbs")
@@ -110,6 +138,10 @@ class LoggingArguments:
     resume_from_checkpoint: str = arg("", "go on from this checkpoint folder, or from the latest of output_dir: auto")
     log_loss_steps: int = arg(20, "write loss and learning rates to TensorBoard every so many steps")
     evaluate_during_training: bool = arg(True, "score dev while training, and end with the best model")
+    metric_for_best_model: str = arg(
+        "f1", "score of dev by which the best model is chosen; of loss the smallest is best"
+    )
+    early_stopping_patience: int = arg(0, "end after so many looks at dev without a better score; 0: never")
     eval_all_checkpoints: bool = arg(False, "with do_eval: score every checkpoint, not only the final model")
     predict_checkpoints: str = arg(
         "", "with do_predict: also predict with the checkpoint of this step, or with all", nargs="?", const="all"
@@ -131,6 +163,9 @@ class MachineArguments:
     fp16_opt_level: str = arg("O1", "optimisation level of apex.amp", ["O0", "O1", "O2", "O3"])
     bf16: bool = arg(False, "mixed precision in bfloat16")
     tf32: bool = arg(False, "float32 products of matrices in TensorFloat-32, on a GPU that has it")
+    gradient_checkpointing: bool = arg(False, "save memory: compute each layer again in the backward pass")
+    torch_compile: bool = arg(False, "compile the model, for training and evaluation")
+    torch_compile_backend: str = arg("inductor", "with torch_compile: eager and aot_eager need no C++ compiler")
 
 
 @dataclass
@@ -160,12 +195,14 @@ class NerArguments(
             value, default = getattr(self, name), type(self).__dataclass_fields__[name].default
             if value != default:
                 raise ValueError(f"--{name} {value} has no effect here: it belongs to another head; leave it out")
+        refuse_idle_options(self)
         if self.fp16 and self.bf16:
             raise ValueError("--fp16 and --bf16 exclude each other")
         if self.max_steps <= 0 and self.num_train_epochs <= 0:
             raise ValueError(f"--num_train_epochs {self.num_train_epochs} trains nothing; leave out --do_train instead")
-        if not 0 <= self.warmup_proportion <= 1:
-            raise ValueError(f"--warmup_proportion {self.warmup_proportion} is not between 0 and 1")
+        for name in ("warmup_proportion", "layer_decay", "ema_decay", "swa_start"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"--{name} {getattr(self, name)} is not between 0 and 1")
         if not (self.predict_checkpoints in ("", "all") or self.predict_checkpoints.isdigit()):
             raise ValueError(f"--predict_checkpoints {self.predict_checkpoints} is neither a step nor all")
         for name in (
@@ -177,6 +214,9 @@ class NerArguments(
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} {getattr(self, name)} is not positive")
+        for name in ("warmup_steps", "freeze_layers", "early_stopping_patience"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"--{name} {getattr(self, name)} is negative")
 
     def as_json(self) -> dict[str, Any]:
         """What a config file of the same run would hold, on whatever process."""
@@ -247,4 +287,5 @@ def _flags_of_file(path: Path, kind: type[NerArguments]) -> list[str]:
     unknown = sorted(set(entries) - known)
     if unknown:
         raise ValueError(f"{path}: unknown: {', '.join(unknown)}; see --help for the names that there are")
-    return [f"--{name}={value}" for name, value in entries.items() if value is not None]
+    written = {name: json.dumps(value) if isinstance(value, dict) else value for name, value in entries.items()}
+    return [f"--{name}={value}" for name, value in written.items() if value is not None]

@@ -16,6 +16,7 @@ from processors.tag_schemes import MARKUPS, OUTSIDE, legal_transitions, split_ta
 from tools.arguments import NerArguments
 from tools.data import corpus_of
 from tools.distributed import main_process_first
+from tools.preparation import compile_model
 
 logger = logging.getLogger(__name__)
 AnyTagger = TypeVar("AnyTagger", bound=Tagger)
@@ -116,12 +117,16 @@ def _load_tokenizer(args: NerArguments, source: str, config: PreTrainedConfig) -
 
 
 def adopt_model(args: NerArguments, model: Tagger) -> None:
-    """Makes labels, tag scheme and window lengths those of the model, and moves it to the device of the run."""
+    """Makes labels, tag scheme and window lengths those of the model, and moves it to the device of the run.
+
+    Where asked to, it is compiled too.
+    """
     args.label_list = model.tag_names
     args.markup = _markup_of(model.config, args.markup)
     args.model_type = model.config.model_type
     _fit_lengths(args, model.config)
     nn.Module.to(model, args.device)
+    compile_model(args, model)
 
 
 def _set_labels(args: NerArguments, model_class: type[Tagger], config: PreTrainedConfig) -> None:

@@ -51,6 +51,11 @@ class Meter:
         self._recent.tokens += tokens
         self._recent.computed_tokens += sum(batch["input_ids"].numel() for batch in step.batches)
 
+    @property
+    def has_news(self) -> bool:
+        """Whether steps were counted since the last report."""
+        return self._recent.steps > 0
+
     def report(self, state: TrainState) -> None:
         """Writes the means since the last report into the state. All ranks must call it."""
         recent = self._of_all_ranks()

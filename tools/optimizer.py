@@ -1,48 +1,59 @@
-"""AdamW with a rate for each part of the model, and the linear schedule."""
+"""The optimiser with a rate for each part of the model, and the schedule of the rates."""
+
+import json
+from typing import Any
 
 from torch import nn
 from torch.optim import AdamW, Optimizer
-from torch.optim.lr_scheduler import LambdaLR
-from transformers import get_linear_schedule_with_warmup
+from torch.optim.lr_scheduler import LRScheduler
+from transformers import get_scheduler
+from transformers.optimization import Adafactor
 
-from tools.arguments import NerArguments
+from tools.arguments import OptimisationArguments
+from tools.parameter_groups import parameter_groups
 
 
-def build_optimizer(args: NerArguments, model: nn.Module) -> Optimizer:
-    """AdamW; biases, norms and other vectors are not decayed (Loshchilov and Hutter 2019).
+def build_optimizer(args: OptimisationArguments, model: nn.Module) -> Optimizer:
+    """The optimiser that ``args.optim`` names, over the groups of `tools.parameter_groups`.
 
-    The groups are named ``encoder``, ``head`` and ``crf``, each with and without decay. Heads start from nothing, so
-    they learn 10 to 100 times faster than the encoder unless told otherwise.
+    Raises:
+        ValueError: apex is asked for and not installed.
     """
-    has_crf = any(part_of(name) == "crf" for name, _ in model.named_parameters())
-    head_rate = args.head_learning_rate
-    if head_rate < 0:
-        head_rate = args.crf_learning_rate if has_crf else args.learning_rate
-    rates = {"encoder": args.learning_rate, "head": head_rate, "crf": args.crf_learning_rate}
-    groups = []
-    for part, rate in rates.items():
-        for decays in (True, False):
-            parameters = [
-                parameter
-                for name, parameter in model.named_parameters()
-                if parameter.requires_grad and part_of(name) == part and _decays(name, parameter) == decays
-            ]
-            if parameters:
-                name = f"{part}/{'decayed' if decays else 'not decayed'}"
-                decay = args.weight_decay if decays else 0.0
-                groups.append({"name": name, "params": parameters, "lr": rate, "weight_decay": decay})
-    return AdamW(groups, lr=args.learning_rate, eps=args.adam_epsilon, fused=True)
+    kind, options = optimizer_class(args)
+    return kind(parameter_groups(args, model), **options)
 
 
-def part_of(parameter_name: str) -> str:
-    """Which part of a tagger a parameter belongs to: ``encoder``, ``head`` or ``crf``."""
-    return {"classifier": "head", "crf": "crf"}.get(parameter_name.partition(".")[0], "encoder")
+def optimizer_class(args: OptimisationArguments) -> tuple[type[Optimizer], dict[str, Any]]:
+    """What to make an optimiser from, and the options that all groups share."""
+    rate = args.learning_rate
+    if args.optim == "adafactor":  # without its own rates, by step and by size of the weights: the schedule's count
+        return Adafactor, {"lr": rate, "scale_parameter": False, "relative_step": False}
+    if args.optim == "apex_fused_adam":
+        return _apex_fused_adam(), {"lr": rate, "eps": args.adam_epsilon, "adam_w_mode": True}
+    return AdamW, {"lr": rate, "eps": args.adam_epsilon, "fused": args.optim == "adamw_torch_fused"}
 
 
-def _decays(name: str, parameter: nn.Parameter) -> bool:
-    return parameter.ndim > 1 and not name.endswith("bias")  # XLNet has biases of two dimensions
+def _apex_fused_adam() -> type[Optimizer]:
+    try:
+        from apex.optimizers import FusedAdam
+    except ImportError as error:
+        raise ValueError(
+            "--optim apex_fused_adam: NVIDIA's apex is not installed, or without its CUDA extensions (the apex on PyPI "
+            f"is another package); use --optim adamw_torch_fused, which computes the same ({error})"
+        ) from error
+    return FusedAdam
 
 
-def build_schedule(args: NerArguments, optimizer: Optimizer, total_steps: int) -> LambdaLR:
-    """Rises linearly over the warm-up, then falls linearly to nothing."""
-    return get_linear_schedule_with_warmup(optimizer, int(args.warmup_proportion * total_steps), total_steps)
+def build_schedule(args: OptimisationArguments, optimizer: Optimizer, total_steps: int) -> LRScheduler:
+    """The course of the rates over a run: up in the warm-up, then as ``args.lr_scheduler_type`` has it.
+
+    Raises:
+        ValueError: ``args.lr_scheduler_kwargs`` are not this schedule's, or lack what it needs.
+    """
+    warmup = args.warmup_steps or int(args.warmup_proportion * total_steps)
+    try:
+        options = json.loads(args.lr_scheduler_kwargs or "{}")
+        return get_scheduler(args.lr_scheduler_type, optimizer, warmup, total_steps, options)
+    except (TypeError, ValueError) as error:
+        schedule = f"--lr_scheduler_type {args.lr_scheduler_type} --lr_scheduler_kwargs '{args.lr_scheduler_kwargs}'"
+        raise ValueError(f"{schedule}: {error}") from error

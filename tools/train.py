@@ -56,6 +56,8 @@ def train(
             if interrupted:
                 logger.info("Stopped after step %d; go on with --resume_from_checkpoint auto", state.step)
                 raise Interrupted
+        if training.meter.has_news:
+            training.log()  # a callback ended the training between two looks
         callbacks.on_train_end(state)
 
     if checkpoints.has_best:

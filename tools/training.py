@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from transformers import PreTrainedTokenizerBase, set_seed
 
-from callbacks import Callback, Callbacks, Checkpoints, FastGradientMethod, Progress, TensorBoard, TrainState
+from callbacks import Callbacks, Checkpoints, TrainState
 from models.tagger import Tagger
 from processors.feature_dataset import FeatureDataset
 from tools.arguments import NerArguments
+from tools.callback_setup import build_callbacks
 from tools.checkpoint import Stateful, load_training_state, write_checkpoint, write_model
 from tools.data import corpus_of, load_and_cache_examples
 from tools.distributed import is_main, rank, world_size
@@ -26,7 +27,9 @@ from tools.loading import adopt_model
 from tools.meter import Meter
 from tools.nonfinite import NonFiniteSteps
 from tools.optimizer import build_optimizer, build_schedule
+from tools.parameter_groups import freeze
 from tools.precision import GradientStep, autocast
+from tools.preparation import checkpoint_layers
 from tools.resume import checkpoint_to_resume
 from tools.sharding import sharded
 
@@ -52,6 +55,8 @@ class Training:
         self._args, self._dataset, self._model = args, train_dataset, model
         self._feed = StepFeed(args, train_dataset)
         total_steps = _total_steps(args, self._feed.steps_per_epoch)
+        freeze(args, model)
+        checkpoint_layers(args, model)
         optimizer = build_optimizer(args, model)
         if args.shard_optimizer:
             optimizer = sharded(optimizer)
@@ -69,8 +74,9 @@ class Training:
             every=self._feed.steps_per_epoch if args.save_steps < 0 else args.save_steps,
             keep=args.save_total_limit,
             remove=remove_folder,
+            metric=args.metric_for_best_model,
         )
-        self.callbacks = Callbacks(_callbacks(args, self.checkpoints))
+        self.callbacks = Callbacks(build_callbacks(args, self.checkpoints))
         self._parts: dict[str, Stateful] = {
             "progress": self.state,
             "feed": self._feed,
@@ -180,13 +186,6 @@ def _dev_dataset(args: NerArguments, tokenizer: PreTrainedTokenizerBase) -> Feat
         logger.warning("There is no dev split: the model is not scored while training, and the last one is kept")
         return None
     return load_and_cache_examples(args, args.task_name, tokenizer, "dev")
-
-
-def _callbacks(args: NerArguments, checkpoints: Checkpoints) -> list[Callback]:
-    callbacks: list[Callback] = [Progress(), TensorBoard(Path(args.output_dir, "tensorboard")), checkpoints]
-    if args.do_adv:
-        callbacks.append(FastGradientMethod(args.adv_name, args.adv_epsilon))
-    return callbacks
 
 
 def _batch_plan(args: NerArguments) -> str:

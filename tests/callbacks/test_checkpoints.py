@@ -105,6 +105,29 @@ def test_the_metric_can_be_chosen(tmp_path: Path) -> None:
     assert evaluations_that_wrote(Disk(tmp_path, metric="strict_f1"), [0.1, 0.2], metric="strict_f1") == [0, 1]
 
 
+def test_the_smallest_loss_is_the_best(tmp_path: Path) -> None:
+    disk, wrote = Disk(tmp_path, metric="loss"), []
+    for loss in (0.5, 0.6, 0.4):
+        state = state_of(metrics={"f1": loss, "loss": loss})
+        disk.callback.on_evaluate(state)
+        wrote.append(len(disk.models))
+    assert wrote == [1, 1, 2]
+    assert state.best_metrics == {"f1": 0.4, "loss": 0.4}
+
+
+def test_an_interrupted_run_cannot_go_on_by_another_metric(tmp_path: Path) -> None:
+    saved = Disk(tmp_path, metric="loss").callback.state_dict()
+    with pytest.raises(ValueError, match="--metric_for_best_model was loss and cannot become f1"):
+        Disk(tmp_path).callback.load_state_dict(saved)
+
+
+def test_a_run_that_ends_early_writes_its_last_checkpoint(tmp_path: Path) -> None:
+    callback = Disk(tmp_path, every=10).callback
+    assert not callback.is_due(state_of(step=7))
+    assert callback.is_due(state_of(step=7, should_stop=True))
+    assert not Disk(tmp_path).callback.is_due(state_of(step=7, should_stop=True))
+
+
 def test_a_missing_metric_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(KeyError, match="recall"):
         Disk(tmp_path, metric="recall").callback.on_evaluate(state_of(metrics={"f1": 1.0}))

@@ -151,6 +151,17 @@ def test_an_unknown_flag_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
         (["--per_gpu_train_batch_size=0"], "--per_gpu_train_batch_size 0 is not positive"),
         (["--per_gpu_eval_batch_size=-1"], "--per_gpu_eval_batch_size -1 is not positive"),
         (["--gradient_accumulation_steps=0"], "--gradient_accumulation_steps 0 is not positive"),
+        (["--layer_decay=1.5"], "--layer_decay 1.5 is not between 0 and 1"),
+        (["--freeze_layers=-1"], "--freeze_layers -1 is negative"),
+        (["--optim=sgd"], "sgd"),
+        (["--averaging=mean"], "mean"),
+        (["--averaging=swa", "--swa_start=75"], "--swa_start 75.0 is not between 0 and 1"),
+        (["--averaging=swa", "--ema_decay=0.5"], "--ema_decay 0.5 has no effect without --averaging ema"),
+        (["--early_stopping_patience=2", "--no_evaluate_during_training"], "has no effect without --evaluate_during"),
+        (["--lr_scheduler_type=step"], "step"),
+        (["--torch_compile_backend=eager"], "--torch_compile_backend eager has no effect without --torch_compile True"),
+        (["--optim=adafactor", "--adam_epsilon=1"], "--adam_epsilon 1.0 has no effect without --optim adamw_torch_f"),
+        (['--lr_scheduler_kwargs={"a": 1}'], "has no effect without --lr_scheduler_type cosine_with_restarts or "),
         (["--markup=bilou"], "bilou"),
         (["--fp16_opt_level=O7"], "O7"),
         (["--learning_rate=fast"], "fast"),
@@ -185,6 +196,14 @@ def test_a_config_file_may_write_numbers_as_yaml_reads_text(tmp_path: Path) -> N
     args = parse_arguments(CrfArguments, ["--config_file", str(path)])
     assert args.learning_rate == 3e-5
     assert not args.evaluate_during_training
+
+
+def test_a_config_file_may_nest_the_options_of_the_schedule(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("lr_scheduler_type: cosine_with_restarts\nlr_scheduler_kwargs:\n  num_cycles: 3\n")
+    assert json.loads(parse_arguments(CrfArguments, ["--config_file", str(path)]).lr_scheduler_kwargs) == {
+        "num_cycles": 3
+    }
 
 
 def test_an_empty_entry_of_a_config_file_is_the_default(tmp_path: Path) -> None:

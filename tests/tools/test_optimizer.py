@@ -1,5 +1,12 @@
 """Parameter groups, rates, decay and schedule."""
 
+import math
+import sys
+import types
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -7,8 +14,10 @@ from torch import nn
 from models import BertCrfForNer, BertSoftmaxForNer
 from models.tagger import Tagger
 from tests.models.families import FAMILIES, tiny_tagger
-from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
-from tools.optimizer import build_optimizer, build_schedule, part_of
+from tests.tools.runs import fit, largest_difference
+from tools.arguments import SCHEDULES, CrfArguments, NerArguments, SoftmaxArguments
+from tools.optimizer import build_optimizer, build_schedule
+from tools.parameter_groups import part_of
 
 
 def rates(args: NerArguments, model: nn.Module) -> dict[str, float]:
@@ -99,3 +108,102 @@ def test_the_rate_rises_and_falls_linearly(warmup_proportion: float) -> None:
         schedule.step()
     if warmup < 10:
         assert all(group["lr"] == pytest.approx(0.0) for group in optimizer.param_groups)
+
+
+def courses(**options: Any) -> list[float]:
+    """The share of the peak rate at each of 12 steps."""
+    args = CrfArguments(learning_rate=1.0, **options)
+    optimizer = build_optimizer(args, tiny_tagger(BertCrfForNer))
+    schedule = build_schedule(args, optimizer, total_steps=12)
+    seen = []
+    for _ in range(12):
+        seen.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return seen
+
+
+_OPTIONS = {"cosine_with_min_lr": '{"min_lr_rate": 0.1}', "warmup_stable_decay": '{"num_decay_steps": 4}'}
+
+
+@pytest.mark.parametrize("name", [name for name in SCHEDULES if name != "constant"])
+def test_every_schedule_rises_over_the_warmup_and_then_never(name: str) -> None:
+    seen = courses(lr_scheduler_type=name, warmup_steps=4, lr_scheduler_kwargs=_OPTIONS.get(name, ""))
+    assert seen[:5] == pytest.approx([0, 0.25, 0.5, 0.75, 1])
+    assert seen[4:] == sorted(seen[4:], reverse=True)
+    assert (seen[-1] == 1) == (name == "constant_with_warmup")
+
+
+def test_a_constant_rate_has_no_warmup() -> None:
+    assert set(courses(lr_scheduler_type="constant")) == {1.0}
+
+
+def test_options_of_a_schedule_are_passed_on() -> None:
+    options = {"lr_scheduler_type": "cosine_with_restarts", "lr_scheduler_kwargs": '{"num_cycles": 3}'}
+    expected = [0.5 * (1 + math.cos(math.pi * (step % 4) / 4)) for step in range(12)]
+    assert courses(**options, warmup_proportion=0.0) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("cosine", '{"num_circles": 3}', "num_circles"),
+        ("cosine", "num_cycles=3", "Expecting value"),
+        ("cosine_with_min_lr", "", "min_lr"),
+        ("warmup_stable_decay", "", "num_decay_steps"),
+    ],
+)
+def test_what_is_no_option_of_a_schedule_is_refused(name: str, options: str, message: str) -> None:
+    with pytest.raises(ValueError, match=f"--lr_scheduler_type {name} .*{message}"):
+        courses(lr_scheduler_type=name, lr_scheduler_kwargs=options)
+
+
+def test_all_optimizers_train(crf_args: CrfArguments) -> None:
+    args = replace(crf_args, max_steps=8, evaluate_during_training=False)
+    fused, plain, adafactor = (
+        fit(replace(args, optim=optim)) for optim in ("adamw_torch_fused", "adamw_torch", "adafactor")
+    )
+    assert largest_difference(fused[2], plain[2]) < 1e-5
+    assert largest_difference(fused[2], adafactor[2]) > 1e-3
+    assert fused[1] == pytest.approx(adafactor[1], rel=0.3)
+
+
+def test_a_resumed_adafactor_remembers_its_averages(crf_args: CrfArguments) -> None:
+    args = replace(crf_args, max_steps=8, evaluate_during_training=False, optim="adafactor", save_steps=5)
+    whole = fit(replace(args, output_dir=f"{args.output_dir} whole"))[2]
+    resumed = fit(replace(args, resume_from_checkpoint=f"{args.output_dir} whole/checkpoint-8"))
+    assert largest_difference(resumed[2], whole) == 0
+    (Path(f"{args.output_dir} whole") / "checkpoint-8").rename(f"{args.output_dir} set aside")
+    resumed = fit(replace(args, resume_from_checkpoint=f"{args.output_dir} whole/checkpoint-5"))
+    assert largest_difference(resumed[2], whole) == 0
+
+
+def test_without_apex_its_optimizer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "apex", None)
+    with pytest.raises(ValueError, match=r"--optim apex_fused_adam: NVIDIA's apex is not installed"):
+        build_optimizer(CrfArguments(optim="apex_fused_adam"), tiny_tagger(BertCrfForNer))
+
+
+def test_the_optimizer_of_an_apex_gets_the_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    class FusedAdam(torch.optim.AdamW):
+        def __init__(self, groups: Any, adam_w_mode: bool, **options: Any) -> None:
+            assert adam_w_mode
+            super().__init__(groups, **options)
+
+    optimizers = types.ModuleType("apex.optimizers")
+    optimizers.FusedAdam = FusedAdam  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "apex", types.ModuleType("apex"))
+    monkeypatch.setitem(sys.modules, "apex.optimizers", optimizers)
+    args = CrfArguments(optim="apex_fused_adam", adam_epsilon=1e-5)
+    optimizer = build_optimizer(args, tiny_tagger(BertCrfForNer))
+    assert isinstance(optimizer, FusedAdam)
+    assert {group["eps"] for group in optimizer.param_groups} == {1e-5}
+    assert {group["name"] for group in optimizer.param_groups} == set(rates(args, tiny_tagger(BertCrfForNer)))
+
+
+def test_frozen_layers_stay_and_the_others_learn(crf_args: CrfArguments) -> None:
+    args = replace(crf_args, evaluate_during_training=False, freeze_layers=1, freeze_embeddings=True)
+    before = fit(replace(args, max_steps=1, warmup_steps=1))[2]  # at a rate of 0
+    after = fit(replace(args, max_steps=4))[2]
+    still = {name for name in before if torch.equal(before[name], after[name])}
+    assert still == {name for name in before if "embeddings" in name or ".layer.0." in name}

@@ -1,0 +1,124 @@
+"""Trainings with callbacks that the arguments ask for."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+import tools.training
+from tests.callbacks.events import read_scalars
+from tests.tools.interrupted import fit_with_interruption
+from tests.tools.runs import fit, largest_difference
+from tools.arguments import CrfArguments, NerArguments
+from tools.evaluate import SplitScores
+from tools.metrics import EntityScores, Score
+
+STEPS_PER_EPOCH = 8
+
+
+@pytest.fixture
+def args(crf_args: CrfArguments) -> CrfArguments:
+    """Up to 20 steps, dev scored after every second."""
+    return replace(crf_args, max_steps=20, logging_steps=2)
+
+
+@pytest.fixture
+def vain_args(args: CrfArguments) -> CrfArguments:
+    """No step changes anything, so no score is better than the first."""
+    return replace(args, learning_rate=0.0, crf_learning_rate=0.0, early_stopping_patience=3)
+
+
+def scalars_of(args: NerArguments) -> dict[str, dict[int, float]]:
+    return read_scalars(Path(args.output_dir, "tensorboard"))
+
+
+def assert_equal(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
+    assert left.keys() == right.keys()
+    assert [name for name, weight in left.items() if not torch.equal(weight, right[name])] == []
+
+
+def test_a_training_in_vain_ends_early(vain_args: CrfArguments) -> None:
+    steps, loss, _ = fit(replace(vain_args, save_steps=100))
+    assert steps == 8
+    assert list(scalars_of(vain_args)["dev/f1"]) == [2, 4, 6, 8]
+    assert 0 < loss < 10
+    assert Path(vain_args.output_dir, "checkpoint-8").is_dir()
+
+
+@pytest.mark.parametrize("step", [3, 6, 8])
+def test_a_resumed_run_stops_where_the_undisturbed_one_does(vain_args: CrfArguments, tmp_path: Path, step: int) -> None:
+    steps, loss, weights = fit(replace(vain_args, output_dir=str(tmp_path / "undisturbed")))
+    resumed_steps, resumed_loss, resumed_weights = fit_with_interruption(vain_args, step)
+    assert resumed_steps == steps == 8
+    assert resumed_loss == pytest.approx(loss, rel=1e-6)
+    assert_equal(resumed_weights, weights)
+
+
+def test_a_run_that_had_stopped_stays_stopped(vain_args: CrfArguments) -> None:
+    args = replace(vain_args, save_steps=4)
+    steps, loss, weights = fit(args)
+    again = fit(replace(args, resume_from_checkpoint="auto"))
+    assert again[0] == steps == 8
+    assert again[1] == pytest.approx(loss, rel=1e-6)
+    assert_equal(again[2], weights)
+
+
+def test_the_best_model_is_chosen_by_the_metric(args: CrfArguments, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted = iter([(0.6, 0.1), (0.3, 0.2), (0.5, 0.9), (0.4, 0.8)])
+
+    def scores(*_: object) -> SplitScores:
+        loss, f1 = next(scripted)
+        return SplitScores(EntityScores(Score(f1=f1)), loss)
+
+    monkeypatch.setattr(tools.training, "score_dataset", scores)
+    _, _, weights = fit(replace(args, metric_for_best_model="loss", save_steps=2, max_steps=8))
+    assert_equal(weights, load_file(Path(args.output_dir, "checkpoint-4", "model.safetensors")))
+
+
+@pytest.mark.parametrize("averaging", [{"averaging": "ema"}, {"averaging": "swa", "swa_start": 0.25}])
+def test_the_best_model_is_the_mean_and_the_training_takes_its_course(
+    args: CrfArguments, averaging: dict[str, Any]
+) -> None:
+    args = replace(args, max_steps=6, save_steps=3)
+    plain_folder = f"{args.output_dir} plain"
+    fit(replace(args, output_dir=plain_folder))
+    _, _, weights = fit(replace(args, **averaging))
+    best = load_file(Path(args.output_dir, "checkpoint-best", "model.safetensors"))
+    assert_equal(weights, best)
+    for checkpoint in ("checkpoint-3", "checkpoint-6"):  # hold the weights themselves
+        raw = load_file(Path(args.output_dir, checkpoint, "model.safetensors"))
+        assert_equal(raw, load_file(Path(plain_folder, checkpoint, "model.safetensors")))
+        assert largest_difference(raw, best) > 1e-5
+
+
+def test_without_a_look_at_dev_the_mean_stays(args: CrfArguments) -> None:
+    args = replace(args, evaluate_during_training=False, max_steps=6, save_steps=1, averaging="swa", swa_start=0.5)
+    _, _, weights = fit(args)
+    last = [load_file(Path(args.output_dir, f"checkpoint-{step}", "model.safetensors")) for step in (4, 5, 6)]
+    for name, weight in weights.items():
+        torch.testing.assert_close(weight, torch.stack([one[name] for one in last]).mean(0), msg=name)
+
+
+@pytest.mark.parametrize("averaging", ["ema", "swa"])
+@pytest.mark.parametrize("step", [2, 17])
+def test_an_interrupted_mean_goes_on(args: CrfArguments, tmp_path: Path, averaging: str, step: int) -> None:
+    args = replace(args, averaging=averaging, evaluate_during_training=False)
+    undisturbed = fit(replace(args, output_dir=str(tmp_path / "undisturbed")))
+    assert_equal(fit_with_interruption(args, step)[2], undisturbed[2])
+
+
+def test_frozen_layers_are_their_own_mean(args: CrfArguments) -> None:
+    args = replace(args, averaging="ema", freeze_layers=1, freeze_embeddings=True, max_steps=4)
+    before = fit(replace(args, max_steps=1, warmup_steps=1))[2]
+    after = fit(args)[2]
+    still = {name for name in before if torch.equal(before[name], after[name])}
+    assert still == {name for name in before if "embeddings" in name or ".layer.0." in name}
+
+
+def test_an_unknown_metric_is_refused_at_the_start(args: CrfArguments) -> None:
+    with pytest.raises(ValueError, match=r"--metric_for_best_model accuracy is none of loss, precision, recall, f1, "):
+        fit(replace(args, metric_for_best_model="accuracy"))

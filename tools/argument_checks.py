@@ -1,0 +1,33 @@
+"""Options that would change nothing are refused, not ignored."""
+
+from dataclasses import fields
+from typing import Any, NamedTuple
+
+
+class _Needs(NamedTuple):
+    """An option has an effect only where another has one of these values."""
+
+    other: str
+    values: tuple[Any, ...]
+
+
+_NEEDS = {
+    "adam_epsilon": _Needs("optim", ("adamw_torch_fused", "adamw_torch", "apex_fused_adam")),
+    "lr_scheduler_kwargs": _Needs(
+        "lr_scheduler_type",
+        ("cosine_with_restarts", "cosine_with_min_lr", "cosine", "polynomial", "inverse_sqrt", "warmup_stable_decay"),
+    ),
+    "ema_decay": _Needs("averaging", ("ema",)),
+    "swa_start": _Needs("averaging", ("swa",)),
+    "early_stopping_patience": _Needs("evaluate_during_training", (True,)),
+    "torch_compile_backend": _Needs("torch_compile", (True,)),
+}
+
+
+def refuse_idle_options(args: Any) -> None:
+    """Raises a ValueError for an option that was changed and has no effect beside the others."""
+    for option in fields(args):
+        needs, value = _NEEDS.get(option.name), getattr(args, option.name, option.default)
+        if needs and value != option.default and getattr(args, needs.other) not in needs.values:
+            values = " or ".join(str(one) for one in needs.values)
+            raise ValueError(f"--{option.name} {value} has no effect without --{needs.other} {values}")
