@@ -24,6 +24,7 @@ from random import Random
 HERE = Path(__file__).resolve().parent
 LANGUAGES = ("english", "chinese")
 SPLITS = {"train": 3000, "dev": 600, "test": 600}  # sentences, half of them in each language
+TUTORIAL = 1500  # sentences of train that `bert_ner.py` has as one JSON object
 SHARED_NAMES = 90  # short names that all kinds of mention share: few, so that each one comes to mean several things
 COMMON = 120  # draws per kind of mention of the names that all splits repeat,
 RARE = 250  # of those that only train has,
@@ -145,6 +146,16 @@ def as_columns(sentences: list[Sentence]) -> str:
     return "".join("".join(f"{token} {label}\n" for token, label in sentence) + "\n" for sentence in sentences)
 
 
+def as_object(sentences: list[Sentence]) -> str:
+    """One JSON object, a sentence a line: `"0": {"sents": "token token", "ner_labels": "TAG TAG"}`."""
+    entries = []
+    for number, sentence in enumerate(sentences):
+        tokens, tags = zip(*sentence, strict=True)
+        entry = json.dumps({"sents": " ".join(tokens), "ner_labels": " ".join(tags)}, ensure_ascii=False)
+        entries.append(f'"{number}": {entry}')
+    return "{\n" + ",\n".join(entries) + "\n}\n"
+
+
 # -------------------------------------------------------------------------------------------------------------- encoder
 
 
@@ -197,6 +208,7 @@ def make_files() -> dict[str, bytes]:
     """Everything that is checked in: relative path -> content."""
     corpus = make_corpus()
     files = {f"{split}.txt": as_columns(sentences) for split, sentences in corpus.items()}
+    files["sentences.json"] = as_object(corpus["train"][:TUTORIAL])
     return {path: text.encode() for path, text in (files | make_encoder(corpus["train"])).items()}
 
 

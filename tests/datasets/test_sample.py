@@ -1,5 +1,6 @@
 """The bundled sample corpus is what its generator writes and what its README says, and no lookup table solves it."""
 
+import json
 import re
 import subprocess
 import sys
@@ -16,9 +17,11 @@ from transformers import AutoConfig, AutoTokenizer
 SAMPLE = Path(__file__).resolve().parents[2] / "datasets" / "sample"
 SPLITS = ("train", "dev", "test")
 TYPES = ("PER", "LOC", "ORG", "PRO", "TIME")
-FILES = [f"{split}.txt" for split in SPLITS] + [
-    f"encoder/{name}" for name in ("config.json", "tokenizer_config.json", "vocab.txt")
-]
+FILES = (
+    ["sentences.json"]
+    + [f"{split}.txt" for split in SPLITS]
+    + [f"encoder/{name}" for name in ("config.json", "tokenizer_config.json", "vocab.txt")]
+)
 
 Sentence = tuple[tuple[str, ...], tuple[str, ...]]  # words, tags
 Tagger = Callable[[tuple[str, ...]], list[str]]
@@ -115,6 +118,13 @@ def test_check_names_the_file_that_differs(tmp_path: Path) -> None:
     assert result.returncode == 1
     assert "dev.txt" in result.stderr
     assert "train.txt" not in result.stderr
+
+
+def test_the_json_object_holds_the_first_sentences_of_train() -> None:
+    entries = json.loads((SAMPLE / "sentences.json").read_text(encoding="utf-8"))
+    sentences = [(tuple(entry["sents"].split()), tuple(entry["ner_labels"].split())) for entry in entries.values()]
+    assert sentences == read("train")[:1500]
+    assert list(entries) == [str(number) for number in range(1500)]
 
 
 @pytest.mark.parametrize("split", SPLITS)

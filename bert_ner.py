@@ -1,0 +1,199 @@
+"""Named entity recognition with BERT: the whole idea in one file, which needs nothing else of this project.
+
+A tokenizer cuts words into pieces that BERT knows; BERT turns each piece into a vector that has seen the sentence;
+a linear layer turns each vector into a score for every label; training raises the score of the right one.
+
+python bert_ner.py                             # the bundled sample, with a small encoder from scratch
+python bert_ner.py --data FILE --model NAME    # your sentences, and any encoder of Hugging Face
+
+FILE is one JSON object: {"0": {"sents": "Anna left New York", "ner_labels": "B-PER O B-LOC I-LOC"}, ...}, with labels
+in IOB2: B-PER begins a person, I-PER continues it, and O is a word outside of all entities.
+"""
+
+import argparse
+import json
+import random
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from seqeval.scheme import IOB2, Entities
+from torch import Tensor, nn
+from tqdm import tqdm
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase, enable_full_determinism
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+IGNORED = -100  # the target of a piece that learns nothing: cross_entropy passes over it
+Sentence = tuple[list[str], list[str]]  # its words and their labels
+
+
+class Example(NamedTuple):  # a sentence as the model reads it, in T pieces
+    ids: Tensor  # (T,) of the pieces, with those that the encoder wants at the start and at the end
+    targets: Tensor  # (T,) numbers of labels, or IGNORED
+    first_pieces: list[int | None]  # where the first piece of each word stands; None for a lost word
+    labels: list[str]  # of each word
+
+
+def read_sentences(path: Path) -> list[Sentence]:
+    try:
+        entries = json.loads(path.read_text("utf-8")).items()
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{path} is not one JSON object: {error}") from error
+    return [read_entry(entry, f"{path}, entry {key!r}") for key, entry in entries]
+
+
+def read_entry(entry: object, place: str) -> Sentence:
+    if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("sents", "ner_labels")):
+        raise ValueError(f'{place} is not of the form {{"sents": "w w w", "ner_labels": "O B-LOC O"}}')
+    words, labels = entry["sents"].split(), entry["ner_labels"].split()
+    if not words or len(words) != len(labels):
+        raise ValueError(f"{place} has {len(words)} words and {len(labels)} labels")
+    for previous, label in zip(["O", *labels], labels, strict=False):
+        if label[:2] not in ("O", "B-", "I-") or (label[0] == "I" and label[1:] != previous[1:]):
+            raise ValueError(f"{place} is not IOB2: {label} stands after {previous}")
+    return words, labels
+
+
+def split(sentences: list[Sentence], train_ratio: float, seed: int) -> tuple[list[Sentence], list[Sentence]]:
+    """Sentences to learn from, and others to be examined on; by chance, because neighbours in a file are alike."""
+    shuffled = random.Random(seed).sample(sentences, len(sentences))
+    border = round(train_ratio * len(sentences))
+    if not 0 < border < len(sentences):
+        raise ValueError(f"--train_ratio {train_ratio} of {len(sentences)} sentences leaves one of the two parts empty")
+    return shuffled[:border], shuffled[border:]
+
+
+def cut(sentence: Sentence, tokenizer: PreTrainedTokenizerBase, names: list[str], args: argparse.Namespace) -> Example:
+    """Cuts words into pieces: Kelton may become kel ##ton. The label goes to the first piece alone, or to all."""
+    words, labels = sentence
+    encoded = tokenizer(words, is_split_into_words=True, truncation=True, max_length=args.max_length)
+    word_ids = encoded.word_ids()  # the word of each piece; None for a piece at the start or the end, which has none
+    first_pieces = [word_ids.index(word) if word in word_ids else None for word in range(len(words))]
+    targets = [IGNORED] * len(word_ids)
+    for place, word in enumerate(word_ids):
+        if word is not None and (place == first_pieces[word] or args.label_pieces == "all"):
+            targets[place] = names.index(labels[word])
+    return Example(torch.tensor(encoded["input_ids"]), torch.tensor(targets), first_pieces, labels)
+
+
+def make_batches(examples: list[Example], size: int, rng: random.Random) -> list[list[Example]]:
+    """Examples of like length together, so that there is little to pad; all else is left to chance."""
+    ordered = sorted(rng.sample(examples, len(examples)), key=lambda example: len(example.ids))
+    batches = [ordered[start : start + size] for start in range(0, len(ordered), size)]
+    return rng.sample(batches, len(batches))
+
+
+def pad(rows: list[Tensor], filler: int) -> Tensor:
+    return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=filler).to(DEVICE)  # (B, T)
+
+
+class BertNERModel(nn.Module):
+    def __init__(self, encoder: str, labels: list[str]) -> None:
+        super().__init__()
+        self.labels = labels
+        if is_without_weights(encoder):
+            self.encoder = AutoModel.from_config(AutoConfig.from_pretrained(encoder))
+        else:
+            self.encoder = AutoModel.from_pretrained(encoder, dtype=torch.float32)
+        self.classifier = nn.Linear(self.encoder.config.hidden_size, len(labels))
+
+    def forward(self, batch: list[Example]) -> Tensor:
+        ids = pad([example.ids for example in batch], filler=0)  # (B, T)
+        mask = pad([torch.ones_like(example.ids) for example in batch], filler=0)  # (B, T): nothing looks at padding
+        vectors = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state  # (B, T, H)
+        return self.classifier(vectors)  # (B, T, C)
+
+
+def is_without_weights(encoder: str) -> bool:
+    """Whether an encoder is a folder with a configuration alone, and so has everything to learn."""
+    return Path(encoder).is_dir() and not [*Path(encoder).glob("*.safetensors"), *Path(encoder).glob("*.bin")]
+
+
+def train(model: BertNERModel, train_set: list[Example], dev_set: list[Example], args: argparse.Namespace) -> None:
+    optimizer = torch.optim.Adam(model.parameters(), lr=args.learning_rate)
+    rng, step = random.Random(args.seed), 0
+    train_set = [example for example in train_set if (example.targets != IGNORED).any()]  # the loss of nothing is NaN
+    for epoch in range(1, args.epochs + 1):
+        progress = tqdm(make_batches(train_set, args.batch_size, rng), desc=f"epoch {epoch}", unit="step")
+        for batch in progress:
+            model.train()
+            targets = pad([example.targets for example in batch], filler=IGNORED)  # (B, T)
+            loss = nn.functional.cross_entropy(model(batch).flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            step += 1
+            progress.set_postfix(loss=f"{loss.item():.4f}")
+            if step % args.check_step == 0 or step == epoch * len(progress):
+                precision, recall, f1 = evaluate(model, dev_set, args.batch_size)
+                tqdm.write(f"step {step}: precision {precision:.4f}, recall {recall:.4f}, F1 {f1:.4f}")
+        torch.save({"labels": model.labels, "weights": model.state_dict()}, args.output_dir / f"epoch-{epoch}.pt")
+
+
+@torch.no_grad()
+def evaluate(model: BertNERModel, examples: list[Example], batch_size: int) -> tuple[float, float, float]:
+    model.eval()
+    gold, predicted = [], []
+    for batch in make_batches(examples, batch_size, random.Random(0)):
+        for example, best in zip(batch, model(batch).argmax(dim=-1).tolist(), strict=True):
+            gold.append(example.labels)
+            # The first piece speaks for its word. A lost word is taken for O, so its entity counts as missed.
+            predicted.append(["O" if place is None else model.labels[best[place]] for place in example.first_pieces])
+    return score(gold, predicted)
+
+
+def score(gold: list[list[str]], predicted: list[list[str]]) -> tuple[float, float, float]:
+    """Precision, recall and F1 of entities; one is right if its first word, its last word and its type are."""
+    wanted, found = entities(gold), entities(predicted)
+    right = len(wanted & found)
+    return right / max(len(found), 1), right / max(len(wanted), 1), 2 * right / max(len(wanted) + len(found), 1)
+
+
+def entities(sentences: list[list[str]]) -> set[tuple[int, str, int, int]]:
+    """Sentence, type, start and end of each entity: none crosses the end of its sentence, each begins with a B-."""
+    return {entity.to_tuple() for found in Entities(sentences, IOB2).entities for entity in found}
+
+
+def parse_arguments() -> argparse.Namespace:
+    sample = Path(__file__).resolve().parent / "datasets" / "sample"
+    parser = argparse.ArgumentParser(description="Trains an encoder and a linear layer to find named entities.")
+    parser.add_argument("--data", type=Path, default=sample / "sentences.json", help="the labelled sentences")
+    parser.add_argument("--model", default=str(sample / "encoder"), help="the encoder: a folder, or a name on the hub")
+    parser.add_argument("--output_dir", type=Path, default=Path("outputs/bert_ner"), help="for the checkpoints")
+    parser.add_argument("--train_ratio", type=float, default=0.8, help="share of the sentences to learn from")
+    parser.add_argument("--label_pieces", choices=["first", "all"], default="first", help="pieces of a word that learn")
+    parser.add_argument("--max_length", type=int, default=256, help="pieces of a sentence; words beyond them are lost")
+    parser.add_argument("--batch_size", type=int, default=32, help="sentences of a step")
+    parser.add_argument("--epochs", type=int, help="passes over the data (default: 5, or 20 from scratch)")
+    parser.add_argument("--learning_rate", type=float, help="of Adam (default: 5e-5, or 1e-3 from scratch)")
+    parser.add_argument("--check_step", type=int, default=200, help="evaluate each time after so many steps")
+    parser.add_argument("--seed", type=int, default=42, help="of everything that is left to chance")
+    from_scratch = is_without_weights(parser.parse_known_args()[0].model)
+    parser.set_defaults(epochs=20 if from_scratch else 5, learning_rate=1e-3 if from_scratch else 5e-5)
+    args = parser.parse_args()
+    if min(args.max_length, args.batch_size, args.epochs, args.check_step) < 1:
+        parser.error("--max_length, --batch_size, --epochs and --check_step are at least 1")
+    return args
+
+
+def main() -> None:
+    args = parse_arguments()
+    enable_full_determinism(args.seed, warn_only=True)
+    sentences = read_sentences(args.data)
+    labels = sorted({label for _, labels in sentences for label in labels})
+    tokenizer = AutoTokenizer.from_pretrained(args.model, add_prefix_space=True)  # words come without their spaces
+    args.max_length = min(args.max_length, tokenizer.model_max_length)
+    parts = split(sentences, args.train_ratio, args.seed)
+    train_set, dev_set = ([cut(sentence, tokenizer, labels, args) for sentence in part] for part in parts)
+    for name, examples in (("train", train_set), ("dev", dev_set)):
+        places = [place for example in examples for place in example.first_pieces]
+        print(f"{name}: {len(examples)} sentences, {len(places)} words, {places.count(None)} lost", flush=True)
+    args.output_dir.mkdir(parents=True, exist_ok=True)
+    train(BertNERModel(args.model, labels).to(DEVICE), train_set, dev_set, args)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"bert_ner.py: error: {error}") from error
