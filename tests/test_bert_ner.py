@@ -280,8 +280,9 @@ def test_a_byte_level_tokenizer_sees_the_space_before_each_word(
 ) -> None:
     pieces = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "a", "n", "\u0120", "\u0120a"]
     vocabulary = {piece: number for number, piece in enumerate(pieces)}
-    RobertaTokenizer(vocab=vocabulary, merges=[("\u0120", "a")]).save_pretrained(tmp_path)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 16}
+    merges: Any = [("\u0120", "a")]
+    RobertaTokenizer(vocab=vocabulary, merges=merges).save_pretrained(tmp_path)
+    sizes: dict[str, Any] = {"hidden_size": 16, "num_attention_heads": 1, "num_hidden_layers": 1}
     RobertaConfig(vocab_size=len(pieces), max_position_embeddings=66, **sizes).save_pretrained(tmp_path)
     data = write(tmp_path / "data.json", {number: entry("a an", "O B-PER") for number in range(5)})
     seen = []
