@@ -112,7 +112,6 @@ def is_without_weights(encoder: str) -> bool:
 def train(model: BertNERModel, train_set: list[Example], dev_set: list[Example], args: argparse.Namespace) -> None:
     optimizer = torch.optim.Adam(model.parameters(), lr=args.learning_rate)
     rng, step = random.Random(args.seed), 0
-    train_set = [example for example in train_set if (example.targets != IGNORED).any()]  # the loss of nothing is NaN
     for epoch in range(1, args.epochs + 1):
         progress = tqdm(make_batches(train_set, args.batch_size, rng), desc=f"epoch {epoch}", unit="step")
         for batch in progress:
@@ -127,7 +126,8 @@ def train(model: BertNERModel, train_set: list[Example], dev_set: list[Example],
             if step % args.check_step == 0 or step == epoch * len(progress):
                 precision, recall, f1 = evaluate(model, dev_set, args.batch_size)
                 tqdm.write(f"step {step}: precision {precision:.4f}, recall {recall:.4f}, F1 {f1:.4f}")
-        torch.save({"labels": model.labels, "weights": model.state_dict()}, args.output_dir / f"epoch-{epoch}.pt")
+        checkpoint = {"encoder": args.model, "labels": model.labels, "weights": model.state_dict()}
+        torch.save(checkpoint, args.output_dir / f"epoch-{epoch}.pt")
 
 
 @torch.no_grad()

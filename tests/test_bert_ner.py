@@ -65,7 +65,7 @@ def tokenizer(encoder: Path) -> PreTrainedTokenizerBase:
 
 def options(**changes: Any) -> Namespace:
     values = {"label_pieces": "first", "max_length": 64, "batch_size": 8, "epochs": 1, "check_step": 5, "seed": 1}
-    return Namespace(**{**values, "learning_rate": 2e-3, **changes})
+    return Namespace(**{**values, "model": "tiny", "learning_rate": 2e-3, **changes})
 
 
 def test_the_file_is_short_and_imports_nothing_of_the_project() -> None:
@@ -247,7 +247,7 @@ def test_training_learns_and_a_checkpoint_brings_the_same_score(
     set_seed(1)
     model = BertNERModel(str(encoder), labels)
     before = evaluate(model, examples, 8)
-    train(model, examples, examples, options(epochs=15, output_dir=tmp_path))
+    train(model, examples, examples, options(model=str(encoder), epochs=15, output_dir=tmp_path))
     after = evaluate(model, examples, 8)
     assert before[2] < 0.5 < 0.9 < after[2]
     steps = [int(step) for step in re.findall(r"step (\d+): precision", capsys.readouterr().out)]
@@ -256,7 +256,7 @@ def test_training_learns_and_a_checkpoint_brings_the_same_score(
 
     checkpoint = torch.load(tmp_path / "epoch-15.pt", weights_only=True)
     assert len(list(tmp_path.glob("epoch-*.pt"))) == 15
-    again = BertNERModel(str(encoder), checkpoint["labels"])
+    again = BertNERModel(checkpoint["encoder"], checkpoint["labels"])
     again.load_state_dict(checkpoint["weights"])
     assert evaluate(again, examples, 8) == after
 
