@@ -1,6 +1,6 @@
 """Around a step: checkpoints, early stopping, weight averaging, adversarial training, TensorBoard, progress."""
 
-from callbacks.adversarial import FastGradientMethod
+from callbacks.adversarial import FastGradientMethod, ProjectedGradientDescent
 from callbacks.averaging import ExponentialAverage, StochasticWeightAverage
 from callbacks.base import Backward, Callback, Callbacks, TrainState
 from callbacks.checkpoints import BEST_FOLDER, Checkpoints
@@ -18,6 +18,7 @@ __all__ = [
     "ExponentialAverage",
     "FastGradientMethod",
     "Progress",
+    "ProjectedGradientDescent",
     "StochasticWeightAverage",
     "TensorBoard",
     "TrainState",

@@ -1,13 +1,72 @@
 """Training on disturbed embeddings."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from callbacks.base import Backward, Callback, TrainState
 
 
-class FastGradientMethod(Callback):
-    """Adds the gradients at the worst nearby embeddings (FGM; Miyato et al. 2017, sec. 3).
+class ProjectedGradientDescent(Callback):
+    """Adds the gradients at the worst embeddings that several steps find nearby (PGD; Madry et al. 2018, sec. 2.1).
+
+    Each step goes along the gradient of the batch at the place reached; who leaves the ball around the embeddings is
+    taken back to its surface. The gradients on the way count for nothing, those at the embeddings themselves and at
+    the end do. They may be scaled, as float16 needs it: only their direction matters.
+
+    Args:
+        name: part of the names of the parameters that are disturbed.
+        epsilon: radius of the ball around each of these parameters.
+        alpha: length of a step.
+        steps: how many there are.
+    """
+
+    def __init__(self, name: str, epsilon: float, alpha: float, steps: int) -> None:
+        self._name = name
+        self._epsilon, self._alpha, self._steps = epsilon, alpha, steps
+        self._disturbed: list[nn.Parameter] = []
+        self._learning: list[nn.Parameter] = []
+
+    def on_train_begin(self, state: TrainState) -> None:
+        named = {name: parameter for name, parameter in state.model.named_parameters() if parameter.requires_grad}
+        self._learning = list(named.values())
+        self._disturbed = [parameter for name, parameter in named.items() if self._name in name]
+        if not self._disturbed:
+            embeddings = ", ".join(name for name in named if "embed" in name)
+            raise ValueError(
+                f"the name of no parameter that learns contains {self._name!r} (--adv_name); there are {embeddings}"
+            )
+
+    def around_backward(self, state: TrainState, backward: Backward) -> Tensor:
+        earlier = _taken(self._disturbed)  # of other accumulation rounds
+        loss = backward(last=False)
+        directions = [parameter.grad for parameter in self._disturbed]
+        _add(self._disturbed, earlier)
+        originals = [parameter.detach().clone() for parameter in self._disturbed]
+        for _ in range(self._steps - 1):
+            self._move(directions, originals)
+            counting = _taken(self._learning)
+            backward(last=False)
+            directions = [parameter.grad for parameter in self._disturbed]
+            _put(self._learning, counting)
+        self._move(directions, originals)
+        backward()
+        for parameter, original in zip(self._disturbed, originals, strict=True):
+            parameter.data.copy_(original)
+        return loss
+
+    def _move(self, directions: Sequence[Tensor | None], originals: Sequence[Tensor]) -> None:
+        for parameter, direction, original in zip(self._disturbed, directions, originals, strict=True):
+            if direction is None:
+                continue
+            disturbance = parameter.data - original + self._alpha * _normed(direction)
+            excess = (disturbance.norm() / self._epsilon).clamp(min=1.0)
+            parameter.data.copy_(original + disturbance / excess)
+
+
+class FastGradientMethod(ProjectedGradientDescent):
+    """Adds the gradients at the worst nearby embeddings, found in one step (FGM; Miyato et al. 2017, sec. 3).
 
     Args:
         name: part of the names of the parameters that are disturbed.
@@ -15,32 +74,28 @@ class FastGradientMethod(Callback):
     """
 
     def __init__(self, name: str = "word_embeddings", epsilon: float = 1.0) -> None:
-        self._name = name
-        self._epsilon = epsilon
-        self._disturbed: list[nn.Parameter] = []
+        super().__init__(name, epsilon, alpha=epsilon, steps=1)
 
-    def on_train_begin(self, state: TrainState) -> None:
-        named = dict(state.model.named_parameters())
-        self._disturbed = [parameter for name, parameter in named.items() if self._name in name]
-        if not self._disturbed:
-            embeddings = ", ".join(name for name in named if "embed" in name)
-            raise ValueError(f"no parameter's name contains {self._name!r} (--adv_name); there are {embeddings}")
 
-    def around_backward(self, state: TrainState, backward: Backward) -> Tensor:
-        earlier = [parameter.grad for parameter in self._disturbed]  # of other accumulation rounds
-        for parameter in self._disturbed:
-            parameter.grad = None
-        loss = backward(last=False)
-        originals = [parameter.detach().clone() for parameter in self._disturbed]
-        for parameter, gradient in zip(self._disturbed, earlier, strict=True):
-            if parameter.grad is None:
-                continue
-            norm = parameter.grad.norm()
-            direction = torch.where(norm > 0, parameter.grad / norm, 0.0)  # no look at norm: no host sync
-            parameter.data.add_(self._epsilon * direction)
-            if gradient is not None:
-                parameter.grad += gradient
-        backward()
-        for parameter, original in zip(self._disturbed, originals, strict=True):
-            parameter.data.copy_(original)
-        return loss
+def _normed(gradient: Tensor) -> Tensor:
+    """The gradient at length 1; nothing where it has no direction, being zero or not finite. Waits for no device."""
+    norm = gradient.norm()
+    return torch.where((norm > 0) & norm.isfinite(), gradient / norm, 0.0)
+
+
+def _taken(parameters: Sequence[nn.Parameter]) -> list[Tensor | None]:
+    """The gradients, which are none from now on."""
+    gradients = [parameter.grad for parameter in parameters]
+    _put(parameters, [None] * len(gradients))
+    return gradients
+
+
+def _put(parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor | None]) -> None:
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
+
+
+def _add(parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor | None]) -> None:
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if gradient is not None:
+            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient

@@ -19,6 +19,9 @@ _NEEDS = {
     ),
     "ema_decay": _Needs("averaging", ("ema",)),
     "swa_start": _Needs("averaging", ("swa",)),
+    "adv_type": _Needs("do_adv", (True,)),
+    "adv_alpha": _Needs("adv_type", ("pgd",)),
+    "adv_steps": _Needs("adv_type", ("pgd",)),
     "early_stopping_patience": _Needs("evaluate_during_training", (True,)),
     "torch_compile_backend": _Needs("torch_compile", (True,)),
 }

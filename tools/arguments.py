@@ -117,9 +117,13 @@ class OptimisationArguments:
     averaging: str = arg("none", "score and keep a mean of the weights: exponential, or of the last part", AVERAGES)
     ema_decay: float = arg(0.99, "with averaging ema: share of itself that the mean keeps in a step")
     swa_start: float = arg(0.75, "with averaging swa: share of the run after which steps count")
-    do_adv: bool = arg(False, "adversarial training: FGM on the embeddings (Miyato et al. 2017)")
-    adv_epsilon: float = arg(1.0, "size of the adversarial step")
+    do_adv: bool = arg(False, "adversarial training on disturbed embeddings")
+    adv_type: str = arg("fgm", "one step (Miyato et al. 2017) or several (Madry et al. 2018)", ["fgm", "pgd"])
+    adv_epsilon: float = arg(1.0, "greatest length of the disturbance")
+    adv_alpha: float = arg(0.3, "of pgd: length of a step")
+    adv_steps: int = arg(3, "of pgd: how many steps")
     adv_name: str = arg("word_embeddings", "part of the name of the parameters that it disturbs")
+    rdrop_alpha: float = arg(0.0, "let two passes with different dropout agree (R-Drop), with this weight; 0: off")
     seed: int = arg(42, "seed of initial weights, dropout and the order of the data")
     num_workers: int = arg(0, "processes that prepare batches")
 
@@ -211,10 +215,14 @@ class NerArguments(
             "gradient_accumulation_steps",
             "max_nonfinite_steps",
             "ddp_timeout",
+            "adv_steps",
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} {getattr(self, name)} is not positive")
-        for name in ("warmup_steps", "freeze_layers", "early_stopping_patience"):
+        for name in ("adv_epsilon", "adv_alpha"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"--{name} {getattr(self, name)} is not positive")
+        for name in ("warmup_steps", "freeze_layers", "early_stopping_patience", "rdrop_alpha"):
             if getattr(self, name) < 0:
                 raise ValueError(f"--{name} {getattr(self, name)} is negative")
 

@@ -9,6 +9,7 @@ from callbacks import (
     ExponentialAverage,
     FastGradientMethod,
     Progress,
+    ProjectedGradientDescent,
     StochasticWeightAverage,
     TensorBoard,
 )
@@ -32,9 +33,15 @@ def build_callbacks(args: NerArguments, checkpoints: Checkpoints) -> list[Callba
     ]
     if args.early_stopping_patience:
         callbacks.append(EarlyStopping(args.early_stopping_patience, args.metric_for_best_model))
-    if args.do_adv:
-        callbacks.append(FastGradientMethod(args.adv_name, args.adv_epsilon))
-    return callbacks
+    return [*callbacks, *_adversary(args)]
+
+
+def _adversary(args: NerArguments) -> list[Callback]:
+    if not args.do_adv:
+        return []
+    if args.adv_type == "pgd":
+        return [ProjectedGradientDescent(args.adv_name, args.adv_epsilon, args.adv_alpha, args.adv_steps)]
+    return [FastGradientMethod(args.adv_name, args.adv_epsilon)]
 
 
 def _averaging(args: NerArguments) -> list[Callback]:

@@ -13,6 +13,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from transformers import PreTrainedTokenizerBase, set_seed
 
 from callbacks import Callbacks, Checkpoints, TrainState
+from models.rdrop import RDrop
 from models.tagger import Tagger
 from processors.feature_dataset import FeatureDataset
 from tools.arguments import NerArguments
@@ -62,7 +63,8 @@ class Training:
             optimizer = sharded(optimizer)
         self._schedule = build_schedule(args, optimizer, total_steps)
         self._gradient_step = GradientStep(args, model, optimizer)
-        self._parallel_model = _parallel(args, self._gradient_step.model)
+        learner = RDrop(model, args.rdrop_alpha) if args.rdrop_alpha else self._gradient_step.model
+        self._parallel_model = _parallel(args, learner)
         self._dev_dataset = _dev_dataset(args, tokenizer)
         self.meter = Meter(args.device)
         self._nonfinite = NonFiniteSteps(train_dataset, tokenizer, Path(args.output_dir), args.max_nonfinite_steps)

@@ -12,7 +12,7 @@ from torch import Tensor
 import tools.training
 from tests.callbacks.events import read_scalars
 from tests.tools.interrupted import fit_with_interruption
-from tests.tools.runs import fit, largest_difference
+from tests.tools.runs import encoder_without_dropout, fit, largest_difference
 from tools.arguments import CrfArguments, NerArguments
 from tools.evaluate import SplitScores
 from tools.metrics import EntityScores, Score
@@ -117,6 +117,42 @@ def test_frozen_layers_are_their_own_mean(args: CrfArguments) -> None:
     after = fit(args)[2]
     still = {name for name in before if torch.equal(before[name], after[name])}
     assert still == {name for name in before if "embeddings" in name or ".layer.0." in name}
+
+
+@pytest.fixture
+def steady_args(args: CrfArguments, encoder: Path, tmp_path: Path) -> CrfArguments:
+    """Without dropout, clipping, or looks at dev."""
+    steady = encoder_without_dropout(encoder, tmp_path / "steady")
+    return replace(args, model_name_or_path=str(steady), max_grad_norm=0.0, max_steps=4, evaluate_during_training=False)
+
+
+def test_one_step_of_pgd_is_fgm_and_more_are_not(steady_args: CrfArguments) -> None:
+    args = replace(steady_args, do_adv=True, adv_epsilon=0.5)
+    fgm = fit(args)[2]
+    pgd = replace(args, adv_type="pgd", adv_alpha=0.5, adv_steps=1)
+    assert_equal(fit(pgd)[2], fgm)
+    assert largest_difference(fit(replace(pgd, adv_steps=2))[2], fgm) > 1e-5
+
+
+def test_rdrop_changes_the_course_only_where_there_is_dropout(args: CrfArguments, steady_args: CrfArguments) -> None:
+    assert largest_difference(fit(steady_args)[2], fit(replace(steady_args, rdrop_alpha=4.0))[2]) < 1e-5
+    args = replace(args, max_steps=4, evaluate_during_training=False)
+    assert largest_difference(fit(replace(args, rdrop_alpha=0.1))[2], fit(replace(args, rdrop_alpha=4.0))[2]) > 1e-4
+
+
+def test_rdrop_divides_by_the_words_of_the_whole_step(steady_args: CrfArguments) -> None:
+    """With weights that move in proportion to the gradient, since so large an epsilon makes Adam divide by one."""
+    args = replace(steady_args, learning_rate=0.1, crf_learning_rate=0.1, adam_epsilon=1.0, rdrop_alpha=4.0)
+    whole = fit(replace(args, per_gpu_train_batch_size=16))
+    rounds = fit(replace(args, per_gpu_train_batch_size=8, gradient_accumulation_steps=2))
+    assert rounds[1] == pytest.approx(whole[1], rel=1e-5)
+    assert largest_difference(rounds[2], whole[2]) < 1e-5
+
+
+def test_pgd_goes_on_after_an_interruption(args: CrfArguments, tmp_path: Path) -> None:
+    args = replace(args, do_adv=True, adv_type="pgd", gradient_accumulation_steps=2, max_steps=5)
+    undisturbed = fit(replace(args, output_dir=str(tmp_path / "undisturbed")))
+    assert_equal(fit_with_interruption(args, 3)[2], undisturbed[2])
 
 
 def test_an_unknown_metric_is_refused_at_the_start(args: CrfArguments) -> None:
