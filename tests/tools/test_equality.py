@@ -52,7 +52,7 @@ def learn(args: CrfArguments) -> Learned:
     hook = register_optimizer_step_pre_hook(keep_gradients)
     with pytest.MonkeyPatch.context() as patch:
 
-        def count_words(training: Training, inputs: dict[str, torch.Tensor], *rest: int) -> torch.Tensor:
+        def count_words(training: Training, inputs: dict[str, torch.Tensor], *rest: bool) -> torch.Tensor:
             words.append(int(inputs["word_mask"].sum()))
             return backward(training, inputs, *rest)
 
@@ -99,8 +99,8 @@ def test_loss_gradients_and_weights_are_those_of_one_process(
     processes: int, rounds: int, whole: CrfArguments, at_once: Learned
 ) -> None:
     share = GLOBAL_BATCH // processes // rounds
-    changes = {"per_gpu_train_batch_size": share, "gradient_accumulation_steps": rounds}
-    args = replace(whole, output_dir=f"{whole.output_dir}-{processes}-{rounds}", **changes)
+    folder = f"{whole.output_dir}-{processes}-{rounds}"
+    args = replace(whole, output_dir=folder, per_gpu_train_batch_size=share, gradient_accumulation_steps=rounds)
     ranks = on_ranks(processes, learn, args)
     assert processes == 1 or len({tuple(rank.words) for rank in ranks}) > 1  # equal shares would show nothing
     assert sum(sum(rank.words) for rank in ranks) == sum(at_once.words)
