@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from tools.arguments import NerArguments
 
@@ -42,22 +43,23 @@ def setup_devices(args: NerArguments) -> None:
         # On GPUs gradients go through NCCL; what the processes tell each other goes past them, through Gloo.
         backend = "cpu:gloo,cuda:nccl" if use_cuda else "gloo"
         timeout = timedelta(seconds=args.ddp_timeout)
-        if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) and os.environ.get("GROUP_WORLD_SIZE") == "1":
-            ranks = {"rank": int(os.environ["RANK"]), "world_size": int(os.environ["WORLD_SIZE"])}
-            dist.init_process_group(backend, timeout=timeout, store=_store_of_this_start(timeout), **ranks)
+        if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0" and os.environ["GROUP_WORLD_SIZE"] == "1":
+            place, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+            store = _store_of_this_start(timeout)
+            dist.init_process_group(backend, timeout=timeout, store=store, rank=place, world_size=size)
         else:
             dist.init_process_group(backend, timeout=timeout)
 
 
-def _store_of_this_start(timeout: timedelta) -> dist.Store:
+def _store_of_this_start(timeout: timedelta) -> PrefixStore:
     """Where processes that torchrun started again on one machine find each other.
 
     Its own store still holds the addresses of those that died (https://github.com/pytorch/pytorch/issues/135712).
     Launchers on several machines count their restarts differently, so there is no such remedy for them.
     """
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = dist.TCPStore(host, port, is_master=False, timeout=timeout)
-    return dist.PrefixStore(f"start {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+    store = TCPStore(host, port, is_master=False, timeout=timeout)
+    return PrefixStore(f"start {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
 
 
 def _gpu_of_this_process(local_rank: int) -> torch.device:
