@@ -1,5 +1,6 @@
 """One process or many, on one machine or several: torch.distributed, started by torchrun or its older launcher."""
 
+import gc
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -71,6 +72,7 @@ def _gpu_of_this_process(local_rank: int) -> torch.device:
 
 def leave_process_group() -> None:
     if dist.is_available() and dist.is_initialized():
+        gc.collect()  # a model that DDP wraps, if only a cycle holds it, keeps threads that the exit would stumble over
         dist.destroy_process_group()
 
 

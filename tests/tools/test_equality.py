@@ -107,12 +107,17 @@ def test_loss_gradients_and_weights_are_those_of_one_process(
     for rank in ranks:
         assert np.array_equal(rank.gradients, ranks[0].gradients)
         assert np.array_equal(rank.weights, ranks[0].weights)
-    norm = np.linalg.norm(at_once.gradients[0])
+    norm = float(np.linalg.norm(at_once.gradients[0]))
+    gradients = np.abs(ranks[0].gradients - at_once.gradients).max(axis=1) / norm
+    weights = float(np.abs(ranks[0].weights - at_once.weights).max())
+    loss = max(abs(one / other - 1) for one, other in zip(losses(args), losses(whole), strict=True))
+    differences = f"loss {loss:.1e}, gradients {gradients[0]:.1e}, after {STEPS} steps weights {weights:.1e}"
+    print(f"{processes} processes x {rounds} rounds: {differences}")  # shown by pytest -rP
     assert norm > 0.1
-    assert np.abs(ranks[0].gradients[0] - at_once.gradients[0]).max() < 1e-6 * norm
-    assert np.abs(ranks[0].gradients - at_once.gradients).max() < 1e-4 * norm  # later ones are of weights that differ
-    assert np.abs(ranks[0].weights - at_once.weights).max() < 1e-5
-    assert losses(args) == pytest.approx(losses(whole), rel=1e-6)
+    assert gradients[0] < 1e-6
+    assert gradients.max() < 1e-4  # later ones are of weights that differ
+    assert weights < 1e-5
+    assert loss < 1e-6
 
 
 RESULTS = ("eval_results.json", "eval_results.txt", "test_results.json", "test_results.txt", "test_predictions.jsonl")
