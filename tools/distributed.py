@@ -1,5 +1,6 @@
 """One process or many, on one machine or several: torch.distributed, started by torchrun or its older launcher."""
 
+import gc
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from tools.arguments import NerArguments
 
@@ -41,7 +43,24 @@ def setup_devices(args: NerArguments) -> None:
     if not dist.is_initialized():
         # On GPUs gradients go through NCCL; what the processes tell each other goes past them, through Gloo.
         backend = "cpu:gloo,cuda:nccl" if use_cuda else "gloo"
-        dist.init_process_group(backend, timeout=timedelta(seconds=args.ddp_timeout))
+        timeout = timedelta(seconds=args.ddp_timeout)
+        if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0" and os.environ["GROUP_WORLD_SIZE"] == "1":
+            place, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+            store = _store_of_this_start(timeout)
+            dist.init_process_group(backend, timeout=timeout, store=store, rank=place, world_size=size)
+        else:
+            dist.init_process_group(backend, timeout=timeout)
+
+
+def _store_of_this_start(timeout: timedelta) -> PrefixStore:
+    """Where processes that torchrun started again on one machine find each other.
+
+    Its own store still holds the addresses of those that died (https://github.com/pytorch/pytorch/issues/135712).
+    Launchers on several machines count their restarts differently, so there is no such remedy for them.
+    """
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = TCPStore(host, port, is_master=False, timeout=timeout)
+    return PrefixStore(f"start {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
 
 
 def _gpu_of_this_process(local_rank: int) -> torch.device:
@@ -53,6 +72,7 @@ def _gpu_of_this_process(local_rank: int) -> torch.device:
 
 def leave_process_group() -> None:
     if dist.is_available() and dist.is_initialized():
+        gc.collect()  # a model that DDP wraps, if only a cycle holds it, keeps threads that the exit would stumble over
         dist.destroy_process_group()
 
 

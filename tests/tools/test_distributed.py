@@ -93,11 +93,15 @@ def test_the_others_find_what_the_main_process_left(tmp_path: Path) -> None:
 
 def fail_first() -> None:
     with main_process_first():
-        raise KeyError("disk full")
+        fail()
+
+
+def fail() -> None:
+    raise KeyError("disk full")
 
 
 def fail_alone() -> None:
-    run_on_main(lambda: {}["disk full"])
+    run_on_main(fail)
 
 
 def leave_early() -> None:

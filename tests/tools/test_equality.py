@@ -52,7 +52,7 @@ def learn(args: CrfArguments) -> Learned:
     hook = register_optimizer_step_pre_hook(keep_gradients)
     with pytest.MonkeyPatch.context() as patch:
 
-        def count_words(training: Training, inputs: dict[str, torch.Tensor], *rest: int) -> torch.Tensor:
+        def count_words(training: Training, inputs: dict[str, torch.Tensor], *rest: bool) -> torch.Tensor:
             words.append(int(inputs["word_mask"].sum()))
             return backward(training, inputs, *rest)
 
@@ -99,20 +99,25 @@ def test_loss_gradients_and_weights_are_those_of_one_process(
     processes: int, rounds: int, whole: CrfArguments, at_once: Learned
 ) -> None:
     share = GLOBAL_BATCH // processes // rounds
-    changes = {"per_gpu_train_batch_size": share, "gradient_accumulation_steps": rounds}
-    args = replace(whole, output_dir=f"{whole.output_dir}-{processes}-{rounds}", **changes)
+    folder = f"{whole.output_dir}-{processes}-{rounds}"
+    args = replace(whole, output_dir=folder, per_gpu_train_batch_size=share, gradient_accumulation_steps=rounds)
     ranks = on_ranks(processes, learn, args)
     assert processes == 1 or len({tuple(rank.words) for rank in ranks}) > 1  # equal shares would show nothing
     assert sum(sum(rank.words) for rank in ranks) == sum(at_once.words)
     for rank in ranks:
         assert np.array_equal(rank.gradients, ranks[0].gradients)
         assert np.array_equal(rank.weights, ranks[0].weights)
-    norm = np.linalg.norm(at_once.gradients[0])
+    norm = float(np.linalg.norm(at_once.gradients[0]))
+    gradients = np.abs(ranks[0].gradients - at_once.gradients).max(axis=1) / norm
+    weights = float(np.abs(ranks[0].weights - at_once.weights).max())
+    loss = max(abs(one / other - 1) for one, other in zip(losses(args), losses(whole), strict=True))
+    differences = f"loss {loss:.1e}, gradients {gradients[0]:.1e}, after {STEPS} steps weights {weights:.1e}"
+    print(f"{processes} processes x {rounds} rounds: {differences}")  # shown by pytest -rP
     assert norm > 0.1
-    assert np.abs(ranks[0].gradients[0] - at_once.gradients[0]).max() < 1e-6 * norm
-    assert np.abs(ranks[0].gradients - at_once.gradients).max() < 1e-4 * norm  # later ones are of weights that differ
-    assert np.abs(ranks[0].weights - at_once.weights).max() < 1e-5
-    assert losses(args) == pytest.approx(losses(whole), rel=1e-6)
+    assert gradients[0] < 1e-6
+    assert gradients.max() < 1e-4  # later ones are of weights that differ
+    assert weights < 1e-5
+    assert loss < 1e-6
 
 
 RESULTS = ("eval_results.json", "eval_results.txt", "test_results.json", "test_results.txt", "test_predictions.jsonl")

@@ -66,7 +66,7 @@ def stepped(optimizer: Optimizer) -> Optimizer:
 
 def new_optimizer(kind: str) -> Optimizer:
     parameters = [nn.Parameter(torch.ones(size)) for size in (5, 3, 2)]
-    groups = [{"params": parameters[:1], "lr": 0.5, "name": "first"}, {"params": parameters[1:], "name": "second"}]
+    groups: list[dict[str, Any]] = [{"params": parameters[:1], "lr": 0.5, "name": "first"}, {"params": parameters[1:]}]
     return AdamW(groups, lr=0.1, fused=True) if kind == "adam" else SGD(groups, lr=0.1, momentum=0.9)
 
 
