@@ -2,11 +2,13 @@
 
 from callbacks.adversarial import FastGradientMethod, ProjectedGradientDescent
 from callbacks.averaging import ExponentialAverage, StochasticWeightAverage
-from callbacks.base import Backward, Callback, Callbacks, TrainState
+from callbacks.base import Backward, Callback, Callbacks, ScoredText, TrainState
 from callbacks.checkpoints import BEST_FOLDER, Checkpoints
 from callbacks.early_stopping import EarlyStopping
+from callbacks.mlflow import MLflow
 from callbacks.progress import Progress
 from callbacks.tensorboard import TensorBoard
+from callbacks.wandb import WandB
 
 __all__ = [
     "BEST_FOLDER",
@@ -17,9 +19,12 @@ __all__ = [
     "EarlyStopping",
     "ExponentialAverage",
     "FastGradientMethod",
+    "MLflow",
     "Progress",
     "ProjectedGradientDescent",
+    "ScoredText",
     "StochasticWeightAverage",
     "TensorBoard",
     "TrainState",
+    "WandB",
 ]

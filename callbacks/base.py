@@ -19,13 +19,18 @@ class TrainState:
         total_steps: optimiser steps of the whole run.
         steps_per_epoch: optimiser steps of the first epoch; with a token budget others differ by a few.
         is_main: whether this process is the one that writes.
+        tag_names: the tags in the order of their ids.
         step: optimiser steps done.
         loss: mean loss a word over the steps since it was last logged.
         gradient_norm: mean norm before clipping, over the same steps.
         words_per_second, tokens_per_second: of all processes, over the same steps.
         padding_share: of the tokens that were computed, over the same steps.
+        utilisation: share of what the devices can compute that the encoder's training made use of, over the same steps.
+        memory_gib: of this process, at most: on its GPU, or on a CPU in all.
         skipped_steps: steps so far whose loss or gradients were not finite; they changed no weight.
         metrics: scores of the last evaluation.
+        type_metrics: precision, recall and F1 of each entity type, at the same time.
+        examples: some texts of dev with what was found in them, wrong ones first, at the same time.
         best_metrics: those of the evaluation whose model was kept.
         evaluated_step: the step of the last evaluation.
         should_stop: set by a callback to end the training after this step, on all ranks alike.
@@ -36,14 +41,19 @@ class TrainState:
     total_steps: int
     steps_per_epoch: int
     is_main: bool = True
+    tag_names: Sequence[str] = ()
     step: int = 0
     loss: float = float("nan")
     gradient_norm: float = float("nan")
     words_per_second: float = 0.0
     tokens_per_second: float = 0.0
     padding_share: float = 0.0
+    utilisation: float = 0.0
+    memory_gib: float = 0.0
     skipped_steps: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
+    type_metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    examples: Sequence["ScoredText"] = ()
     best_metrics: dict[str, float] = field(default_factory=dict)
     evaluated_step: int = 0
     should_stop: bool = False
@@ -68,6 +78,15 @@ class TrainState:
 
 
 _REMEMBERED = ("step", "skipped_steps", "evaluated_step", "best_metrics", "should_stop")
+
+
+@dataclass(frozen=True)
+class ScoredText:
+    """A text and its entities, in words: those that it has and those that were found."""
+
+    text: str
+    gold: list[str]
+    predicted: list[str]
 
 
 class Backward(Protocol):

@@ -27,6 +27,7 @@ def arg(default: Any, help: str, choices: Sequence[str] | None = None, **options
 
 
 OPTIMIZERS = ("adamw_torch_fused", "adamw_torch", "adafactor", "apex_fused_adam")
+REPORTERS = ("tensorboard", "mlflow", "wandb")
 AVERAGES = ("none", "ema", "swa")
 SCHEDULES = (
     "linear",
@@ -140,7 +141,9 @@ class LoggingArguments:
     )
     save_total_limit: int = arg(0, "keep so many of these checkpoints, the latest; 0 keeps all")
     resume_from_checkpoint: str = arg("", "go on from this checkpoint folder, or from the latest of output_dir: auto")
-    log_loss_steps: int = arg(20, "write loss and learning rates to TensorBoard every so many steps")
+    log_loss_steps: int = arg(20, "report loss, learning rates and speed every so many steps")
+    report_to: str = arg("tensorboard", "where to: tensorboard, mlflow, wandb, several with commas between, or none")
+    callback: str = arg("", "a callback of your own, module:Class; see docs/callbacks.md")
     evaluate_during_training: bool = arg(True, "score dev while training, and end with the best model")
     metric_for_best_model: str = arg(
         "f1", "score of dev by which the best model is chosen; of loss the smallest is best"
@@ -219,12 +222,18 @@ class NerArguments(
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} {getattr(self, name)} is not positive")
+        if not set(self.reporters()) <= set(REPORTERS):
+            raise ValueError(f"--report_to {self.report_to} names others than {', '.join(REPORTERS)} or none")
         for name in ("adv_epsilon", "adv_alpha"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"--{name} {getattr(self, name)} is not positive")
         for name in ("warmup_steps", "freeze_layers", "early_stopping_patience", "rdrop_alpha"):
             if getattr(self, name) < 0:
                 raise ValueError(f"--{name} {getattr(self, name)} is negative")
+
+    def reporters(self) -> list[str]:
+        """What ``report_to`` names."""
+        return [name for name in self.report_to.split(",") if name != "none"]
 
     def as_json(self) -> dict[str, Any]:
         """What a config file of the same run would hold, on whatever process."""

@@ -1,5 +1,7 @@
 """The callbacks that the arguments ask for."""
 
+import importlib
+from dataclasses import fields
 from pathlib import Path
 
 from callbacks import (
@@ -8,32 +10,59 @@ from callbacks import (
     EarlyStopping,
     ExponentialAverage,
     FastGradientMethod,
+    MLflow,
     Progress,
     ProjectedGradientDescent,
     StochasticWeightAverage,
     TensorBoard,
+    WandB,
 )
-from tools.arguments import NerArguments
+from tools.arguments import HeadArguments, ModelArguments, NerArguments, OptimisationArguments
 from tools.evaluate import SplitScores
 from tools.metrics import EntityScores
 
 
 def build_callbacks(args: NerArguments, checkpoints: Checkpoints) -> list[Callback]:
-    """In the order in which they are called.
+    """In the order in which they are called: the mean of the weights first, that all others see it.
 
     Raises:
         ValueError: they ask for what there is not.
     """
     _check_metric(args.metric_for_best_model)
-    callbacks: list[Callback] = [
-        *_averaging(args),
-        checkpoints,
-        Progress(),
-        TensorBoard(Path(args.output_dir, "tensorboard")),
-    ]
+    callbacks = [*_averaging(args), checkpoints, Progress(), *_reporters(args)]
     if args.early_stopping_patience:
         callbacks.append(EarlyStopping(args.early_stopping_patience, args.metric_for_best_model))
-    return [*callbacks, *_adversary(args)]
+    return [*callbacks, *_adversary(args), *_of_the_user(args)]
+
+
+def _check_metric(name: str) -> None:
+    metrics = SplitScores(EntityScores(), loss=0.0).headline()
+    if name not in metrics:
+        raise ValueError(f"--metric_for_best_model {name} is none of {', '.join(metrics)}")
+
+
+def _averaging(args: NerArguments) -> list[Callback]:
+    if args.averaging == "ema":
+        return [ExponentialAverage(args.ema_decay)]
+    return [StochasticWeightAverage(args.swa_start)] if args.averaging == "swa" else []
+
+
+def _reporters(args: NerArguments) -> list[Callback]:
+    chosen, folder = args.reporters(), Path(args.output_dir)
+    parameters = _hyper_parameters(args)
+    reporters: list[Callback] = []
+    if "tensorboard" in chosen:
+        reporters.append(TensorBoard(folder / "tensorboard", parameters))
+    if "mlflow" in chosen:
+        reporters.append(MLflow(folder.name, parameters))
+    if "wandb" in chosen:
+        reporters.append(WandB(folder.name, parameters))
+    return reporters
+
+
+def _hyper_parameters(args: NerArguments) -> dict[str, str | float | bool]:
+    groups = (ModelArguments, HeadArguments, OptimisationArguments)
+    return {one.name: getattr(args, one.name) for group in groups for one in fields(group)}
 
 
 def _adversary(args: NerArguments) -> list[Callback]:
@@ -44,13 +73,15 @@ def _adversary(args: NerArguments) -> list[Callback]:
     return [FastGradientMethod(args.adv_name, args.adv_epsilon)]
 
 
-def _averaging(args: NerArguments) -> list[Callback]:
-    if args.averaging == "ema":
-        return [ExponentialAverage(args.ema_decay)]
-    return [StochasticWeightAverage(args.swa_start)] if args.averaging == "swa" else []
-
-
-def _check_metric(name: str) -> None:
-    metrics = SplitScores(EntityScores(), loss=0.0).headline()
-    if name not in metrics:
-        raise ValueError(f"--metric_for_best_model {name} is none of {', '.join(metrics)}")
+def _of_the_user(args: NerArguments) -> list[Callback]:
+    """What ``--callback module:Class`` names, made without arguments."""
+    if not args.callback:
+        return []
+    module_name, _, class_name = args.callback.partition(":")
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"--callback {args.callback}: {error}; name it as module:Class") from error
+    if not (isinstance(found, type) and issubclass(found, Callback)):
+        raise ValueError(f"--callback {args.callback}: this is no subclass of callbacks.Callback")
+    return [found()]

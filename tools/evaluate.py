@@ -2,14 +2,16 @@
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from callbacks import ScoredText
 from models.tagger import Tagger
 from processors.feature_dataset import FeatureDataset
+from processors.tag_schemes import tags_to_entities
 from tools.arguments import NerArguments
 from tools.data import load_and_cache_examples
 from tools.distributed import run_on_main
@@ -21,12 +23,16 @@ from tools.metrics import EntityScores, score_entities, score_table
 logger = logging.getLogger(__name__)
 
 
+_EXAMPLES = 8
+
+
 @dataclass
 class SplitScores:
-    """Entity scores and the mean loss a word."""
+    """Entity scores, the mean loss a word, and some texts with what was found in them, wrong ones first."""
 
     entities: EntityScores
     loss: float
+    examples: list[ScoredText] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         return {"loss": self.loss, **self.entities.as_dict()}
@@ -58,11 +64,26 @@ def score_dataset(args: NerArguments, model: Tagger, dataset: FeatureDataset, de
     check_labels(dataset, model)
     names = model.tag_names
     gold, predicted, loss = [], [], 0.0
+    right, wrong = list[int](), list[int]()
     for tagged in tag_documents(args, model, dataset, desc):
         gold.append([names[label] for label in dataset.gold_label_ids(tagged.document)])
         predicted.append(tagged.tags)
         loss += tagged.loss
-    return SplitScores(score_entities(gold, predicted, args.markup), loss / max(1, dataset.num_words))
+        (right if gold[-1] == tagged.tags else wrong).append(tagged.document)
+    shown = [*wrong, *right][:_EXAMPLES]
+    examples = [_scored_text(dataset, index, gold[index], predicted[index]) for index in shown]
+    return SplitScores(score_entities(gold, predicted, args.markup), loss / max(1, dataset.num_words), examples)
+
+
+def _scored_text(dataset: FeatureDataset, index: int, gold: list[str], predicted: list[str]) -> ScoredText:
+    document = dataset.document(index)
+
+    def in_words(tags: list[str]) -> list[str]:
+        found = tags_to_entities(tags)
+        places = [(one.type, document.offsets[one.start, 0], document.offsets[one.end - 1, 1]) for one in found]
+        return [f"{name}: {document.text[start:end]}" for name, start, end in places]
+
+    return ScoredText(document.text, in_words(gold), in_words(predicted))
 
 
 def check_labels(dataset: FeatureDataset, model: Tagger) -> None:

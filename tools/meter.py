@@ -22,6 +22,7 @@ class _Sums:
     steps: int = 0
     words: int = 0
     tokens: int = 0
+    flops: float = 0.0
     computed_tokens: int = 0  # with padding; of this rank until it is reported
     seconds: float = 0.0
 
@@ -32,9 +33,15 @@ class _Sums:
 
 
 class Meter:
-    """Adds up losses on the device, words and time on the host; looks at the losses only when asked."""
+    """Adds up losses on the device, words and time on the host; looks at the losses only when asked.
 
-    def __init__(self, device: torch.device) -> None:
+    Args:
+        device: of the losses.
+        peak_flops: floating-point operations a second that all devices together can do.
+    """
+
+    def __init__(self, device: torch.device, peak_flops: float) -> None:
+        self._peak_flops = peak_flops
         self._loss = torch.zeros((), device=device)
         self._recent = _Sums()
         self._clock = time.perf_counter()
@@ -44,11 +51,12 @@ class Meter:
         """Adds this rank's share of a step's mean loss; one that is not finite belongs to a step that is left out."""
         self._loss += torch.where(loss.isfinite(), loss, 0.0)
 
-    def add_step(self, step: Step, words: int, tokens: int) -> None:
-        """Counts a step of so many words and tokens on all ranks."""
+    def add_step(self, step: Step, words: int, tokens: int, flops: float) -> None:
+        """Counts a step of so many words, tokens and floating-point operations on all ranks."""
         self._recent.steps += 1
         self._recent.words += words
         self._recent.tokens += tokens
+        self._recent.flops += flops
         self._recent.computed_tokens += sum(batch["input_ids"].numel() for batch in step.batches)
 
     @property
@@ -62,6 +70,7 @@ class Meter:
         state.loss = recent.loss / recent.steps
         state.words_per_second = recent.words / recent.seconds
         state.tokens_per_second = recent.tokens / recent.seconds
+        state.utilisation = recent.flops / recent.seconds / self._peak_flops
         state.padding_share = 1 - recent.tokens / recent.computed_tokens
         self.total += recent
         self._recent = _Sums()

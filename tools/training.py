@@ -26,6 +26,7 @@ from tools.evaluate import check_labels, score_dataset
 from tools.feed import Step, StepFeed
 from tools.loading import adopt_model
 from tools.meter import Meter
+from tools.metrics import Score
 from tools.nonfinite import NonFiniteSteps
 from tools.optimizer import build_optimizer, build_schedule
 from tools.parameter_groups import freeze
@@ -33,6 +34,7 @@ from tools.precision import GradientStep, autocast
 from tools.preparation import checkpoint_layers
 from tools.resume import checkpoint_to_resume
 from tools.sharding import sharded
+from tools.utilisation import encoder_cost, peak_flops, peak_memory
 
 logger = logging.getLogger(__name__)
 
@@ -66,9 +68,11 @@ class Training:
         learner = RDrop(model, args.rdrop_alpha) if args.rdrop_alpha else self._gradient_step.model
         self._parallel_model = _parallel(args, learner)
         self._dev_dataset = _dev_dataset(args, tokenizer)
-        self.meter = Meter(args.device)
+        self._encoder_cost = encoder_cost(model)
+        self._passes = 0
+        self.meter = Meter(args.device, peak_flops(args))
         self._nonfinite = NonFiniteSteps(train_dataset, tokenizer, Path(args.output_dir), args.max_nonfinite_steps)
-        self.state = TrainState(model, optimizer, total_steps, self._feed.steps_per_epoch, is_main=is_main())
+        self.state = TrainState(model, optimizer, total_steps, self._feed.steps_per_epoch, is_main(), model.tag_names)
         self.checkpoints = Checkpoints(
             Path(args.output_dir),
             save_model=lambda folder: write_model(folder, args, model, tokenizer),
@@ -115,13 +119,16 @@ class Training:
             backward = partial(self._backward, inputs, words, last_round)
             self.meter.add_loss(self.callbacks.around_backward(self.state, backward))
         norm = self._gradient_step.step()
+        passes, self._passes = self._passes / len(step.batches), 0
         self._schedule.step()
         self.state.step += 1
         self._nonfinite.add(self.state.step, step.windows, norm)
-        self.meter.add_step(step, words, int(self._dataset.lengths[step.windows].sum()))
+        lengths = self._dataset.lengths[step.windows]
+        self.meter.add_step(step, words, int(lengths.sum()), passes * self._encoder_cost.of_training(lengths))
         self.callbacks.on_step(self.state)
 
     def _backward(self, inputs: dict[str, Tensor], words: int, last_round: bool, last: bool = True) -> Tensor:
+        self._passes += 2 if self._args.rdrop_alpha else 1
         with _gradient_sync(self._parallel_model, last and last_round):
             with autocast(self._args):
                 loss = self._parallel_model(**inputs, num_items_in_batch=words).loss.sum()
@@ -133,6 +140,7 @@ class Training:
         """Looks at what the device has counted."""
         self.meter.report(self.state)
         self.state.gradient_norm, self.state.skipped_steps = self._nonfinite.look(), self._nonfinite.total
+        self.state.memory_gib = peak_memory(self._args.device)
         self.callbacks.on_log(self.state)
 
     def evaluate(self) -> None:
@@ -144,6 +152,8 @@ class Training:
             self.callbacks.before_evaluate(state)
             scores = score_dataset(self._args, self._model, self._dev_dataset, "Evaluating")
             state.metrics, state.evaluated_step = scores.headline(), state.step
+            state.type_metrics = {name: _rates(score) for name, score in scores.entities.types.items()}
+            state.examples = scores.examples
             logger.info("Epoch %.2f: dev F1 %.4f, loss %.4f", state.epoch, scores.entities.micro.f1, scores.loss)
             self.callbacks.on_evaluate(state)
             self.callbacks.after_evaluate(state)
@@ -160,6 +170,10 @@ class Training:
             "words_per_second": total.words / total.seconds,
             "padding_share": 1 - total.tokens / total.computed_tokens,
         }
+
+
+def _rates(score: Score) -> dict[str, float]:
+    return {"precision": score.precision, "recall": score.recall, "f1": score.f1}
 
 
 def _total_steps(args: NerArguments, steps_per_epoch: int) -> int:

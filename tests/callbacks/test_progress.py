@@ -65,14 +65,26 @@ def test_other_ranks_are_silent(
     assert not caplog.records
 
 
+def test_after_an_interruption_only_the_steps_since_then_say_how_fast_it_goes(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    progress, state, clock = Progress(), state_of(step=30, total_steps=40), 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: clock)
+    progress.on_train_begin(state)
+    state.step, clock = 34, clock + 4 * 60
+    with caplog.at_level(logging.INFO):
+        progress.on_log(state)
+    assert caplog.messages[0].endswith(" 0:06:00 left")
+
+
 @pytest.mark.parametrize(("elapsed_hours", "left"), [(1, "3:00:00"), (10, "1 day, 6:00:00")])
 def test_the_remaining_time_is_right_beyond_a_day_too(
     elapsed_hours: int, left: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    progress, state, clock = Progress(), state_of(step=10, total_steps=40), 1000.0
+    progress, state, clock = Progress(), state_of(total_steps=40), 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: clock)
     progress.on_train_begin(state)
-    clock += elapsed_hours * 3600
+    state.step, clock = 10, clock + elapsed_hours * 3600
     with caplog.at_level(logging.INFO):
         progress.on_log(state)
     assert caplog.messages[0].endswith(f" {left} left")

@@ -1,39 +1,110 @@
-"""What stands in the events."""
+"""What stands in the events, and what TensorBoard makes of them."""
 
 from pathlib import Path
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from callbacks import TensorBoard
-from tests.callbacks.events import read_scalars
-from tests.callbacks.states import state_of
+from callbacks import ScoredText, TensorBoard
+from models.crf import CRF
+from tests.callbacks.events import read_images, read_scalars, read_texts
+from tests.callbacks.states import TinyModel, state_of
 
 
 def test_loss_rates_speed_and_scores_are_written_at_their_steps(tmp_path: Path) -> None:
-    board = TensorBoard(tmp_path)
+    board = TensorBoard(tmp_path, {})
     state = state_of()
     board.on_train_begin(state)
     for step, loss in ((20, 0.5), (40, 0.25)):
         state.step, state.loss, state.words_per_second = step, loss, 100.0
+        state.gradient_norm, state.padding_share, state.utilisation = 2.0, 0.125, 0.5
+        state.memory_gib, state.skipped_steps = 1.5, 3
         board.on_log(state)
     state.metrics = {"f1": 0.875, "strict_f1": 0.75}
+    state.type_metrics = {"PER": {"precision": 0.5, "f1": 0.25}}
     board.on_evaluate(state)
     board.close()
     scalars = read_scalars(tmp_path)
     assert scalars["train/loss"] == {20: 0.5, 40: 0.25}
     assert scalars["train/epoch"] == {20: 2.0, 40: 4.0}
     assert scalars["train/words_per_second"] == {20: 100.0, 40: 100.0}
+    assert {name: scalars[f"train/{name}"][40] for name in ("gradient_norm", "padding_share", "utilisation")} == {
+        "gradient_norm": 2.0,
+        "padding_share": 0.125,
+        "utilisation": 0.5,
+    }
+    assert (scalars["train/memory_gib"][40], scalars["train/skipped_steps"][40]) == (1.5, 3)
     assert scalars["learning_rate/encoder"][20] == pytest.approx(1e-3)
     assert scalars["learning_rate/head"][40] == pytest.approx(1e-2)
     assert scalars["dev/f1"] == {40: 0.875}
     assert scalars["dev/strict_f1"] == {40: 0.75}
+    assert scalars["dev_types/PER/precision"] == {40: 0.5}
+    assert scalars["dev_types/PER/f1"] == {40: 0.25}
 
 
 def test_other_ranks_write_nothing(tmp_path: Path) -> None:
-    board = TensorBoard(tmp_path / "events")
-    state = state_of(is_main=False)
+    board = TensorBoard(tmp_path / "events", {})
+    state = state_of(is_main=False, metrics={"f1": 0.5}, best_metrics={"f1": 0.5})
     board.on_train_begin(state)
     board.on_log(state)
     board.on_evaluate(state)
+    board.on_train_end(state)
     board.close()
     assert not (tmp_path / "events").exists()
+
+
+def test_steps_that_were_taken_again_are_shown_once(tmp_path: Path) -> None:
+    """The first run dies after step 30; the second goes on from a checkpoint of step 20."""
+    for start, end, loss in ((0, 30, 1.0), (20, 40, 2.0)):
+        board, state = TensorBoard(tmp_path, {}), state_of(step=start)
+        board.on_train_begin(state)
+        for step in range(start + 10, end + 1, 10):
+            state.step, state.loss = step, loss
+            board.on_log(state)
+        board.close()
+    seen = EventAccumulator(str(tmp_path)).Reload().Scalars("train/loss")
+    assert [(event.step, event.value) for event in seen] == [(10, 1.0), (20, 1.0), (30, 2.0), (40, 2.0)]
+
+
+def test_examples_are_a_table(tmp_path: Path) -> None:
+    board, state = TensorBoard(tmp_path, {}), state_of(step=5)
+    state.examples = [ScoredText("a|b\nwent", ["PER: a|b"], []), ScoredText("left", [], ["LOC: left", "PER: left"])]
+    board.on_train_begin(state)
+    board.on_evaluate(state)
+    board.close()
+    assert read_texts(tmp_path)["dev/examples"][5].splitlines() == [
+        "| text | gold | predicted |",
+        "|---|---|---|",
+        "| a\\|b went | PER: a\\|b |  |",
+        "| left |  | LOC: left; PER: left |",
+    ]
+
+
+def test_the_transitions_are_a_picture_at_the_end(tmp_path: Path) -> None:
+    model = TinyModel()
+    model.crf = CRF(2)
+    board, state = TensorBoard(tmp_path, {}), state_of(model, step=40, tag_names=["O", "B-PER"])
+    board.on_train_begin(state)
+    board.on_train_end(state)
+    board.close()
+    assert read_images(tmp_path)["crf/transitions"][40].startswith(b"\x89PNG")
+
+
+def test_hyper_parameters_stand_beside_the_scores_of_the_best_model(tmp_path: Path) -> None:
+    board = TensorBoard(tmp_path / "run", {"learning_rate": 0.5, "optim": "adafactor", "do_adv": True})
+    state = state_of(step=40, metrics={"f1": 0.25}, best_metrics={"f1": 0.75})
+    board.on_train_begin(state)
+    board.on_train_end(state)
+    board.close()
+    assert read_scalars(tmp_path / "run")["final/f1"] == {40: 0.75}
+    assert len(list((tmp_path / "run").iterdir())) == 1
+    found = EventAccumulator(str(tmp_path / "run")).Reload().SummaryMetadata("_hparams_/session_start_info")
+    assert b"adafactor" in found.plugin_data.content
+
+
+def test_a_model_without_a_crf_has_no_picture(tmp_path: Path) -> None:
+    board, state = TensorBoard(tmp_path, {}), state_of()
+    board.on_train_begin(state)
+    board.on_train_end(state)
+    board.close()
+    assert read_images(tmp_path) == {}

@@ -154,6 +154,10 @@ def test_an_unknown_flag_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
         (["--layer_decay=1.5"], "--layer_decay 1.5 is not between 0 and 1"),
         (["--freeze_layers=-1"], "--freeze_layers -1 is negative"),
         (["--optim=sgd"], "sgd"),
+        (
+            ["--report_to=tensorboard,comet"],
+            "--report_to tensorboard,comet names others than tensorboard, mlflow, wandb",
+        ),
         (["--adv_type=pgd"], "--adv_type pgd has no effect without --do_adv True"),
         (["--do_adv", "--adv_steps=5"], "--adv_steps 5 has no effect without --adv_type pgd"),
         (["--do_adv", "--adv_epsilon=0"], "--adv_epsilon 0.0 is not positive"),

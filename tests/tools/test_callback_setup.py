@@ -1,8 +1,10 @@
 """Trainings with callbacks that the arguments ask for."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -10,11 +12,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import tools.training
-from tests.callbacks.events import read_scalars
+from tests.callbacks.events import read_images, read_scalars, read_texts
 from tests.tools.interrupted import fit_with_interruption
 from tests.tools.runs import encoder_without_dropout, fit, largest_difference
 from tools.arguments import CrfArguments, NerArguments
 from tools.evaluate import SplitScores
+from tools.feed import Step
+from tools.meter import Meter
 from tools.metrics import EntityScores, Score
 
 STEPS_PER_EPOCH = 8
@@ -153,6 +157,69 @@ def test_pgd_goes_on_after_an_interruption(args: CrfArguments, tmp_path: Path) -
     args = replace(args, do_adv=True, adv_type="pgd", gradient_accumulation_steps=2, max_steps=5)
     undisturbed = fit(replace(args, output_dir=str(tmp_path / "undisturbed")))
     assert_equal(fit_with_interruption(args, 3)[2], undisturbed[2])
+
+
+def test_a_run_draws_all_that_there_is_to_see(args: CrfArguments) -> None:
+    fit(replace(args, max_steps=4, log_loss_steps=2))
+    scalars, folder = scalars_of(args), Path(args.output_dir, "tensorboard")
+    train = ("gradient_norm", "words_per_second", "padding_share", "utilisation", "memory_gib", "skipped_steps")
+    for name in train:
+        assert list(scalars[f"train/{name}"]) == [2, 4], name
+        assert scalars[f"train/{name}"][4] > 0 or name == "skipped_steps", name
+    assert scalars["train/utilisation"][4] < 1
+    assert {f"dev_types/{kind}/f1" for kind in ("PER", "LOC", "ORG")} <= scalars.keys()
+    assert scalars["final/f1"][4] == max(scalars["dev/f1"].values())
+    assert "| text | gold | predicted |" in read_texts(folder)["dev/examples"][4]
+    assert list(read_images(folder)["crf/transitions"]) == [4]
+
+
+def test_what_is_computed_more_often_counts_more_often(steady_args: CrfArguments) -> None:
+    """Two passes and more a batch make use of the device as one does, though they take longer."""
+    counted: list[float] = []
+
+    class Count(Meter):
+        def add_step(self, step: Step, words: int, tokens: int, flops: float) -> None:
+            counted.append(flops)
+            super().add_step(step, words, tokens, flops)
+
+    changes: list[dict[str, Any]] = [
+        {},
+        {"rdrop_alpha": 1.0},
+        {"do_adv": True},
+        {"do_adv": True, "adv_type": "pgd", "gradient_accumulation_steps": 2, "per_gpu_train_batch_size": 4},
+    ]
+    with patch.object(tools.training, "Meter", Count):
+        for one in changes:
+            fit(replace(steady_args, max_steps=1, **one))
+    assert [flops / counted[0] for flops in counted] == pytest.approx([1, 2, 2, 4])
+
+
+def test_no_reporter_leaves_no_events(args: CrfArguments) -> None:
+    fit(replace(args, max_steps=2, report_to="none"))
+    assert not Path(args.output_dir, "tensorboard").exists()
+
+
+def test_a_callback_of_the_users_own_is_called(args: CrfArguments, tmp_path: Path) -> None:
+    (tmp_path / "my_callbacks.py").write_text(
+        "from callbacks import Callback\n\n\nclass StopAtOnce(Callback):\n"
+        "    def on_step(self, state):\n        state.should_stop = True\n"
+    )
+    with patch.object(sys, "path", [str(tmp_path), *sys.path]):
+        assert fit(replace(args, callback="my_callbacks:StopAtOnce"))[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nowhere:Mine", "No module named 'nowhere'; name it as module:Class"),
+        ("callbacks:Mine", "no attribute 'Mine'; name it as module:Class"),
+        ("callbacks", "name it as module:Class"),
+        ("pathlib:Path", "this is no subclass of callbacks.Callback"),
+    ],
+)
+def test_what_is_no_callback_is_refused(args: CrfArguments, name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=f"--callback {name}: .*{message}|--callback {name}: {message}"):
+        fit(replace(args, callback=name))
 
 
 def test_an_unknown_metric_is_refused_at_the_start(args: CrfArguments) -> None:

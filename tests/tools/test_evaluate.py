@@ -9,6 +9,8 @@ import pytest
 import torch
 
 import tools.evaluate
+from callbacks import ScoredText
+from processors.tag_schemes import tags_to_entities
 from tests.tools.ranks import on_ranks
 from tests.tools.runs import prepared, read_json
 from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
@@ -42,6 +44,18 @@ def test_scores_and_loss_are_those_of_a_direct_pass(
     assert scores.entities == score_entities(gold, predicted, args.markup)
     in_file = Path(args.data_dir, "dev.txt").read_text("utf-8").count(" B-")
     assert scores.entities.micro.support == in_file > 20
+
+
+def test_examples_show_wrong_texts_first(crf_args: CrfArguments) -> None:
+    model, tokenizer = prepared(crf_args)
+    dataset = load_and_cache_examples(crf_args, crf_args.task_name, tokenizer, "dev")
+    examples = score_dataset(crf_args, model, dataset, "").examples
+    assert len(examples) == 8
+    assert all(one.gold != one.predicted for one in examples)  # nothing is learnt yet
+    gold = [tags_to_entities([dataset.label_list[label] for label in dataset.gold_label_ids(0)])]
+    words = dataset.document(0).words
+    first = [f"{one.type}: {' '.join(words[one.start : one.end])}" for one in gold[0]]
+    assert examples[0] == ScoredText(dataset.document(0).text, first, examples[0].predicted)
 
 
 def test_results_are_returned_written_and_printed(crf_args: CrfArguments, capsys: pytest.CaptureFixture[str]) -> None:

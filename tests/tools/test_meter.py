@@ -18,10 +18,10 @@ def step_of(rows: int, columns: int) -> Step:
 
 def counted(*losses: float) -> Meter:
     """A step for each loss, of 10 words, and of 12 tokens in 2 rows of 8."""
-    meter = Meter(torch.device("cpu"))
+    meter = Meter(torch.device("cpu"), peak_flops=1e9)
     for loss in losses:
         meter.add_loss(torch.tensor(loss))
-        meter.add_step(step_of(2, 8), words=10, tokens=12)
+        meter.add_step(step_of(2, 8), words=10, tokens=12, flops=1e6)
     return meter
 
 
@@ -31,8 +31,9 @@ def test_means_are_those_since_the_last_report() -> None:
     assert state.loss == 3
     assert state.padding_share == 0.25
     assert state.tokens_per_second == pytest.approx(1.2 * state.words_per_second)
+    assert state.utilisation == pytest.approx(state.words_per_second * 1e5 / 1e9)
     meter.add_loss(torch.tensor(7.0))
-    meter.add_step(step_of(1, 8), words=10, tokens=8)
+    meter.add_step(step_of(1, 8), words=10, tokens=8, flops=1e6)
     meter.report(state)
     assert (state.loss, state.padding_share) == (7, 0)
     assert (meter.total.loss, meter.total.steps, meter.total.words) == (13, 3, 30)
@@ -54,12 +55,12 @@ def test_a_pause_does_not_count() -> None:
 
 @pytest.mark.parametrize("reported", [True, False])
 def test_it_goes_on_with_what_another_one_counted(reported: bool) -> None:
-    before, after, state = counted(2.0, 4.0), Meter(torch.device("cpu")), state_of()
+    before, after, state = counted(2.0, 4.0), Meter(torch.device("cpu"), peak_flops=1e9), state_of()
     if reported:
         before.report(state)
     after.load_state_dict(before.state_dict())
     after.add_loss(torch.tensor(6.0))
-    after.add_step(step_of(2, 8), words=10, tokens=12)
+    after.add_step(step_of(2, 8), words=10, tokens=12, flops=1e6)
     after.report(state)
     assert state.loss == (6 if reported else 4)
     assert (after.total.loss, after.total.steps, after.total.computed_tokens) == (12, 3, 48)
