@@ -6,7 +6,7 @@ from pathlib import Path
 from processors.examples import DataError, Example
 from processors.tag_schemes import split_tag
 
-_DOCUMENT_MARKS = ("-DOCSTART-", "DOCSTART")
+DOCUMENT_MARKS = ("-DOCSTART-", "DOCSTART")
 _DEFAULT_NAMES = {4: ["word", "pos", "chunk", "ner"], 3: ["word", "pos", "ner"], 2: ["word", "ner"]}
 
 
@@ -54,7 +54,7 @@ def read_columns(path: Path, split: str, tag_column: str = "last", labelled: boo
         )
 
     for number, line in read_lines(path):
-        if not line.strip(" \t") or _split_fields(line, columns)[0] in _DOCUMENT_MARKS:
+        if not line.strip(" \t") or _split_fields(line, columns)[0] in DOCUMENT_MARKS:
             if words:
                 yield finished_example()
                 words, labels, sentences = [], [], sentences + 1

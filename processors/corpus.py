@@ -8,13 +8,16 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from processors.brat import brat_files, brat_texts, read_brat
 from processors.column_reader import read_columns, read_lines
 from processors.examples import DataError, Example
 from processors.hub_reader import open_hub_split, read_hub_split
 from processors.json_reader import read_json
+from processors.spans import Findings, SpanReader
 from processors.tag_schemes import (
     MARKUPS,
     OUTSIDE,
@@ -28,7 +31,7 @@ from processors.tag_schemes import (
 )
 from processors.tasks import SPLITS, find_split_file, missing_split_error, task_named
 
-_INVENTORY_VERSION = 1
+_INVENTORY_VERSION = 2
 
 
 @dataclass
@@ -42,6 +45,7 @@ class Inventory:
         types: number of entities of each type.
         type_lines: the line on which each type is first seen.
         dropped_entities: nested annotations that flat tags cannot express.
+        findings: what else was odd in the annotations; the remarks are without the name of the source.
     """
 
     source: str
@@ -54,6 +58,12 @@ class Inventory:
     dropped_entities: int = 0
     types: dict[str, int] = field(default_factory=dict)
     type_lines: dict[str, int] = field(default_factory=dict)
+    findings: Findings = field(default_factory=Findings)
+
+    def place(self, line: int) -> str:
+        """A line of the source for messages; in a folder of brat's, the file of a text."""
+        folder = Path(self.source)
+        return str(brat_texts(folder)[line - 1].with_suffix(".ann")) if folder.is_dir() else f"{self.source}:{line}"
 
 
 @dataclass
@@ -67,6 +77,8 @@ class Corpus:
         dataset_name: a Hugging Face data set used instead of files; see `processors.hub_reader`.
         tag_column: column of the tags in column files.
         word_unit: how raw text is cut; the empty string leaves it to the task.
+        span_edges: what becomes of entities that are none of whole words; see `processors.spans.SpanReader`.
+        offset_unit: how files of annotations count; likewise.
         labels_file: a file of tags or types, a line each, that fixes the labels.
         cache_dir: where counts and downloads are kept; ``None`` keeps nothing.
     """
@@ -77,6 +89,8 @@ class Corpus:
     dataset_name: str = ""
     tag_column: str = "last"
     word_unit: str = ""
+    span_edges: str = "snap"
+    offset_unit: str = "auto"
     labels_file: Path | None = None
     cache_dir: Path | None = None
 
@@ -89,23 +103,27 @@ class Corpus:
         Raises:
             DataError: the split is missing or malformed, with file and line.
         """
+        return self._read(split, Findings())
+
+    def _read(self, split: str, findings: Findings) -> Iterator[Example]:
         source, labelled = self._required_source(split), split != "test"
-        word_unit = self.word_unit or task_named(self.task_name).word_unit
+        reader = SpanReader(*self._span_reading, findings)
         if not isinstance(source, Path):
             return read_hub_split(source, self.dataset_name, split, labelled)
+        if source.is_dir():
+            return read_brat(source, reader, labelled)
         if _looks_like_json(source):
-            return read_json(source, split, word_unit, labelled)
+            return read_json(source, split, reader, labelled)
         return read_columns(source, split, self.tag_column, labelled)
 
     def digest(self, split: str) -> str:
         """A hash of a split's content and of how it is read."""
         source = self._required_source(split)
         if isinstance(source, Path):
-            with source.open("rb") as file:
-                content = hashlib.file_digest(file, "blake2b")
+            content = _digest_of_files(source)
         else:
             content = hashlib.new("blake2b", source._fingerprint.encode())
-        reading = (_INVENTORY_VERSION, split, self.tag_column, self.word_unit or task_named(self.task_name).word_unit)
+        reading = (_INVENTORY_VERSION, split, self.tag_column, *self._span_reading)
         content.update(repr(reading).encode())
         return content.hexdigest()[:32]
 
@@ -148,13 +166,17 @@ class Corpus:
             if entity_type not in types:
                 message = f"entity type {entity_type!r} is not among the labels ({', '.join(types)})"
                 advice = "add it to labels.txt, or correct the data; a trained model cannot take new types"
-                raise DataError(f"{message}; {advice}", inventory.source, inventory.type_lines[entity_type])
+                raise DataError(f"{message}; {advice}", inventory.place(inventory.type_lines[entity_type]))
 
     def types_unseen_in_training(self, split: str) -> list[str]:
         """Types of a split that no training sentence has, so that no model can learn them."""
         if not self.has("train"):
             return []
         return sorted(set(self.inventory(split).types) - set(self.inventory("train").types))
+
+    @property
+    def _span_reading(self) -> tuple[str, str, str]:
+        return self.word_unit or task_named(self.task_name).word_unit, self.span_edges, self.offset_unit
 
     @cached_property
     def _inventories(self) -> dict[str, Inventory]:
@@ -180,8 +202,8 @@ class Corpus:
             if self.dataset_name:
                 raise DataError(f"the data set has no {split} split", self.dataset_name)
             raise missing_split_error(self.data_dir, split)
-        if isinstance(source, Path) and not source.is_file():
-            raise DataError(f"there is no such file (--{split}_file)", source)
+        if isinstance(source, Path) and not (source.is_file() or brat_files(source)):
+            raise DataError(f"there is no such file, nor a folder of brat's (--{split}_file)", source)
         return source
 
     def _cached_inventory(self, split: str) -> Inventory:
@@ -189,16 +211,17 @@ class Corpus:
             return self._counted(split)
         path = self.cache_dir / f"inventory-{self.digest(split)}.json"
         if path.is_file():
-            return Inventory(**{**json.loads(path.read_text("utf-8")), "source": self.source_name(split)})
+            kept = json.loads(path.read_text("utf-8"))
+            return Inventory(**{**kept, "source": self.source_name(split), "findings": Findings(**kept["findings"])})
         inventory = self._counted(split)
-        write_atomically(path, json.dumps(asdict(inventory), ensure_ascii=False))
+        write_atomically(path, json.dumps(asdict(inventory)))
         return inventory
 
     def _counted(self, split: str) -> Inventory:
         inventory = Inventory(self.source_name(split))
         pair_counts: Counter[tuple[str, str]] = Counter()
         pair_lines: dict[tuple[str, str], int] = {}
-        for example in self.examples(split):
+        for example in self._read(split, inventory.findings):
             inventory.sentences += 1
             inventory.words += len(example.words)
             inventory.dropped_entities += example.dropped_entities
@@ -209,6 +232,8 @@ class Corpus:
         if not inventory.sentences:
             raise DataError("no sentence in this file; is it the right one, and not empty?", inventory.source)
         _count_entities(inventory, pair_counts, pair_lines)
+        remarks = inventory.findings.remarks
+        remarks[:] = [remark.removeprefix(inventory.source) for remark in remarks]
         return inventory
 
 
@@ -239,11 +264,23 @@ def _count_entities(
     inventory.first_illegal_line = min(illegal_lines, default=0)
 
 
+def _digest_of_files(path: Path) -> "hashlib._Hash":
+    """Of a file's content, or of the names and contents of a folder's files."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "blake2b")
+    content = hashlib.new("blake2b")
+    for one in brat_files(path):
+        content.update(f"{one.relative_to(path).as_posix()}\0{one.stat().st_size}\0".encode())
+        content.update(one.read_bytes())
+    return content
+
+
 def _looks_like_json(path: Path) -> bool:
     if path.suffix.lower() in (".json", ".jsonl"):
         return True
-    first = next((line for _, line in read_lines(path) if line.strip()), "")
-    return re.match(r'\s*\{\s*("|\}|$)', first) is not None
+    start = "\n".join(islice((line for _, line in read_lines(path) if line.strip()), 2))
+    return re.match(r'\s*(\{\s*("|\}|$)|\[\s*\{)', start) is not None
 
 
 def _types_of_file(path: Path) -> list[str]:

@@ -30,9 +30,10 @@ class Example:
         labels: one tag a word in the file's own scheme; ``None`` for unlabelled text.
         text: the untouched text; by default the words joined as their script is written.
         offsets: ``(start, end)`` characters of each word in ``text``.
-        line: the line of the file on which the example starts.
+        line: the line of the file on which the example starts; in a folder of brat's, the number of its text.
         one_word_a_line: whether the words stand on successive lines.
         dropped_entities: annotations that a flat tag sequence cannot express (nested ones).
+        confidences: how sure a model was of each entity, where it was a model that found them.
     """
 
     guid: str
@@ -43,6 +44,7 @@ class Example:
     line: int = 0
     one_word_a_line: bool = False
     dropped_entities: int = 0
+    confidences: list[float] | None = None
 
     def __post_init__(self) -> None:
         if self.labels is not None and len(self.labels) != len(self.words):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from processors.brat import brat_files
 from processors.examples import DataError
 
 SPLITS = ("train", "dev", "test")
@@ -21,7 +22,7 @@ class Task:
 
     Args:
         types: entity types, in the order of the labels; empty: read from ``labels.txt`` or the data.
-        word_unit: how raw text is cut into words; see `processors.json_reader.split_text`.
+        word_unit: how raw text is cut into words; see `processors.word_cutting.split_text`.
         submission: writes the test predictions in the form that a benchmark's server takes.
     """
 
@@ -52,6 +53,8 @@ def task_named(name: str) -> Task:
 def find_split_file(data_dir: Path, split: str) -> Path | None:
     """The one file of ``data_dir`` whose name says that it holds this split: ``train.txt``, ``eng.testa``, ...
 
+    A folder of that name is one too where brat's files are in it.
+
     Returns:
         The path, or ``None`` where there is no such file.
 
@@ -63,8 +66,8 @@ def find_split_file(data_dir: Path, split: str) -> Path | None:
     found = sorted(
         path
         for path in data_dir.iterdir()
-        if path.is_file()
-        and path.suffix.lower() in _DATA_SUFFIXES
+        if path.suffix.lower() in _DATA_SUFFIXES
+        and (path.is_file() or brat_files(path))
         and any(part in _SPLIT_ALIASES[split] for part in path.name.lower().split("."))
     )
     if len(found) > 1:
@@ -79,5 +82,6 @@ def missing_split_error(data_dir: Path | None, split: str) -> DataError:
         return DataError(f"no file for the {split} split; name a folder with --data_dir, or it with --{split}_file")
     there = ", ".join(sorted(path.name for path in data_dir.iterdir())[:12]) or "nothing"
     expected = ", ".join(f"{alias}.txt" for alias in _SPLIT_ALIASES[split])
-    message = f"no file for the {split} split; expected one named like {expected} or .json, .bmes, ...; found {there}"
+    expected += " or .json, .bmes, ..., or a folder of brat's"
+    message = f"no file for the {split} split; expected one named like {expected}; found {there}"
     return DataError(f"{message}; or name it with --{split}_file", data_dir)

@@ -14,6 +14,7 @@ import torch
 import yaml
 from transformers import HfArgumentParser
 
+from processors.spans import OFFSET_UNITS, SPAN_EDGES
 from processors.tag_schemes import MARKUPS
 from tools.argument_checks import refuse_idle_options
 
@@ -61,6 +62,14 @@ class TaskArguments:
     labels: str = arg("", "file with one tag or entity type a line; by default labels.txt of data_dir, else the data")
     tag_column: str = arg("last", "column of the tags in column files: last, a number, or word/pos/chunk/ner")
     word_unit: str = arg("", "how raw text in JSON is cut: char, word, auto; by default as the task has it")
+    span_edges: str = arg(
+        "snap",
+        "entities whose edges cut words: widen them to whole words, drop them, or stop with an error",
+        SPAN_EDGES,
+    )
+    offset_unit: str = arg(
+        "auto", "how files of annotations count: emoji are one, or two as in JavaScript", OFFSET_UNITS
+    )
     markup: str = arg("bios", "tag scheme used inside, whatever the files use", choices=list(MARKUPS))
     feature_cache_dir: str = arg("outputs/feature_cache", "where features are kept from run to run")
     overwrite_cache: bool = arg(False, "build the features anew")

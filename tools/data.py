@@ -12,11 +12,13 @@ from processors.feature_cache import open_or_build_features
 from processors.feature_dataset import FeatureDataset
 from processors.features import FeatureSpec, default_overlap
 from processors.layout import layout_of_tokenizer
+from processors.spans import Findings
 from processors.tag_schemes import OUTSIDE, split_tag
 from tools.arguments import NerArguments
 from tools.distributed import is_main, main_process_first
 
 logger = logging.getLogger(__name__)
+_REMARKS_SHOWN = 10
 
 
 def corpus_of(args: NerArguments, task: str | None = None) -> Corpus:
@@ -29,6 +31,8 @@ def corpus_of(args: NerArguments, task: str | None = None) -> Corpus:
         dataset_name=args.dataset_name,
         tag_column=args.tag_column,
         word_unit=args.word_unit,
+        span_edges=args.span_edges,
+        offset_unit=args.offset_unit,
         labels_file=Path(args.labels) if args.labels else None,
         cache_dir=Path(args.feature_cache_dir),
     )
@@ -99,13 +103,24 @@ def _report(corpus: Corpus, split: str, dataset: FeatureDataset, max_seq_length:
     tokens, padded = int(dataset.lengths.sum()), int(np.max(dataset.lengths, initial=0)) * len(dataset)
     logger.info("%s: %d tokens; padding all to the longest would make them %d", split, tokens, padded)
     if inventory.illegal_transitions:
-        place = f"{inventory.source}:{inventory.first_illegal_line}"
+        place = inventory.place(inventory.first_illegal_line)
         message = "%s: %d tag transitions are illegal in %s, the first at %s; they are read as conlleval reads them"
         logger.warning(message, split, inventory.illegal_transitions, inventory.scheme, place)
     if inventory.dropped_entities:
         message = "%s: %d nested entities cannot be written as flat tags; the outer ones are kept"
         logger.warning(message, split, inventory.dropped_entities)
+    report_findings(split, inventory.findings, inventory.source)
     for entity_type in corpus.types_unseen_in_training(split) if split != "train" else []:
-        place = f"{inventory.source}:{inventory.type_lines[entity_type]}"
+        place = inventory.place(inventory.type_lines[entity_type])
         message = "%s: %d entities of type %s, the first at %s, have no example in train: no model can find them"
         logger.warning(message, split, inventory.types[entity_type], entity_type, place)
+
+
+def report_findings(split: str, findings: Findings, source: str = "") -> None:
+    """Counts what was odd in annotations, and lists the first of it; the run's log file has all."""
+    for kind, count in findings.counts.items():
+        logger.warning("%s: %d %s", split, count, kind)
+    for number, remark in enumerate(findings.remarks):
+        logger.log(logging.WARNING if number < _REMARKS_SHOWN else logging.DEBUG, "%s: %s%s", split, source, remark)
+    if len(findings.remarks) > _REMARKS_SHOWN:
+        logger.warning("%s: the log file lists %d more", split, len(findings.remarks) - _REMARKS_SHOWN)

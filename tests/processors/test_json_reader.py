@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processors.examples import DataError, Example
-from processors.json_reader import read_json, split_text
+from processors.json_reader import read_json
+from processors.spans import SpanReader
 from processors.tag_schemes import tags_to_entities
 
 Read = Callable[..., list[Example]]
@@ -26,10 +26,10 @@ def path(tmp_path: Path) -> Path:
 def read(path: Path) -> Read:
     """Writes records as JSON lines (a string as it is) and reads them."""
 
-    def write_and_read(*records: Any, word_unit: str = "auto", labelled: bool = True) -> list[Example]:
+    def write_and_read(*records: Any, labelled: bool = True, **reading: Any) -> list[Example]:
         lines = [record if isinstance(record, str) else json.dumps(record) for record in records]
         path.write_text("\n".join(lines) + "\n", "utf-8")
-        return list(read_json(path, "train", word_unit, labelled))
+        return list(read_json(path, "train", SpanReader(**reading), labelled))
 
     return write_and_read
 
@@ -120,6 +120,15 @@ def test_byte_order_marks_windows_line_ends_and_odd_line_ends_inside_strings(pat
     ]
 
 
+def test_tokens_keep_the_text_that_they_were_cut_from(read: Read) -> None:
+    kept, lost = read(
+        {"text": " anna  met", "tokens": ["anna", "met"], "tags": ["B-P", "O"]},
+        {"text": "anna (she) met", "tokens": ["anna", "met"], "tags": ["B-P", "O"]},
+    )
+    assert (kept.text, kept.offsets) == (" anna  met", [(1, 5), (7, 10)])
+    assert (lost.text, lost.offsets) == ("anna met", [(0, 4), (5, 8)])
+
+
 def test_lone_surrogates_and_empty_texts_are_kept(read: Read) -> None:
     surrogate, empty = read('{"text": "中\\ud800", "label": {}}', {"text": "", "label": {}})
     assert (surrogate.words, surrogate.labels) == (["中", "\ud800"], ["O", "O"])
@@ -143,8 +152,8 @@ BAD_RECORDS: list[tuple[Any, list[str]]] = [
     ({"tokens": "a b", "tags": ["O", "O"]}, ["tokens is not a list of strings"]),
     ({"tokens": ["a"], "tags": [3]}, ["tags is not a list of strings"]),
     ({"tokens": ["a"], "tags": ["PER"]}, ["'PER' is not a tag"]),
-    ({"text": "Anna left", "spans": [[0, 3, "PER"]]}, ["PER 'Ann' [0, 3)", "word borders", "--word_unit char"]),
-    ({"text": "Anna left", "spans": [[4, 9, "PER"]]}, ["PER ' left' [4, 9)", "word borders"]),
+    ({"text": "Anna left", "spans": [[0, 3, "PER"]]}, ["PER 'Ann' [0, 3) cuts 'Anna'", "--word_unit char"]),
+    ({"text": "Anna left", "spans": [[4, 9, "PER"]]}, ["PER ' left' [4, 9) begins or ends in white space"]),
     ({"text": "Anna", "spans": [[0, 5, "PER"]]}, ["PER [0, 5) lies outside the 4 characters"]),
     ({"text": "Anna", "spans": [[2, 2, "PER"]]}, ["PER [2, 2) lies outside"]),
     ({"text": "Anna", "spans": [[-4, 4, "PER"]]}, ["PER [-4, 4) lies outside"]),
@@ -165,7 +174,7 @@ def test_a_bad_record_is_refused_with_its_line(
     read: Read, path: Path, at: Callable[..., str], record: Any, said: list[str]
 ) -> None:
     with pytest.raises(DataError, match=at(path, 3, *said)):
-        read({"tokens": ["a"], "tags": ["O"]}, "", record)
+        read({"tokens": ["a"], "tags": ["O"]}, "", record, edges="error")
 
 
 def test_a_file_that_begins_with_broken_json_is_refused_with_its_line(
@@ -175,9 +184,16 @@ def test_a_file_that_begins_with_broken_json_is_refused_with_its_line(
         read('{"tokens": ["a"] "tags": ["O"]}', {"tokens": ["a"], "tags": ["O"]})
 
 
-def test_an_array_of_records_is_refused(read: Read, path: Path, at: Callable[..., str]) -> None:
-    with pytest.raises(DataError, match=at(path, 1, "expected a JSON object, found list")):
-        read(json.dumps([{"tokens": ["a"], "tags": ["O"]}], indent=1))
+@pytest.mark.parametrize("indent", [None, 1])
+def test_an_array_of_records_is_read_as_lines_are(read: Read, indent: int | None) -> None:
+    records = [{"tokens": ["a"], "tags": ["O"]}, {"text": "Anna", "spans": [[0, 4, "PER"]]}]
+    first, second = read(json.dumps(records, indent=indent))
+    assert (first.words, second.labels, second.line) == (["a"], ["B-PER"], 10 if indent else 1)
+
+
+def test_an_array_of_something_else_is_refused(read: Read, path: Path, at: Callable[..., str]) -> None:
+    with pytest.raises(DataError, match=at(path, 1, "expected a JSON object, found int")):
+        read(json.dumps([{"tokens": ["a"], "tags": ["O"]}, 5]))
 
 
 @pytest.mark.parametrize(
@@ -203,32 +219,6 @@ def test_broken_utf8_is_refused_with_its_line(path: Path, at: Callable[..., str]
     path.write_bytes(b'{"text": "a", "label": {}}\n{"text": "\xce\xd2", "label": {}}\n')
     with pytest.raises(DataError, match=at(path, 2, "not UTF-8", "ce d2", "iconv")):
         list(read_json(path, "train"))
-
-
-@pytest.mark.parametrize(
-    ("text", "unit", "words"),
-    [
-        ("It's 7.7, no?", "auto", ["It", "'", "s", "7", ".", "7", ",", "no", "?"]),
-        ("我爱 iPhone", "auto", list("我爱 iPhone")),
-        ("我爱 iPhone", "word", ["我爱", "iPhone"]),
-        ("a b", "char", ["a", " ", "b"]),
-        ("나는 간다", "auto", ["나는", "간다"]),
-        ("ㅋㅋ 좋다", "auto", ["ㅋㅋ", "좋다"]),
-        ("I love Paris 😀", "auto", ["I", "love", "Paris", "😀"]),
-        ("a\u200bb \ud800", "word", ["a", "\u200b", "b", "\ud800"]),
-        ("", "auto", []),
-    ],
-)
-def test_text_is_cut_by_its_script_or_as_told(text: str, unit: str, words: list[str]) -> None:
-    assert split_text(text, unit)[0] == words
-
-
-@given(st.text(st.characters(), max_size=30), st.sampled_from(["auto", "char", "word"]))
-def test_no_character_but_white_space_is_lost_in_cutting(text: str, unit: str) -> None:
-    words, offsets = split_text(text, unit)
-    assert [text[start:end] for start, end in offsets] == words
-    assert "".join("".join(words).split()) == "".join(text.split())
-    assert all(end <= start for (_, end), (start, _) in pairwise(offsets))
 
 
 @given(st.data())

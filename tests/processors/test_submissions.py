@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from processors.json_reader import split_text
 from processors.submissions import SUBMISSIONS, cluener_line, json_line
 from processors.tag_schemes import Entity
 from processors.tasks import TASKS
+from processors.word_cutting import split_text
 
 
 def test_a_cluener_line_has_surfaces_with_inclusive_ends() -> None:

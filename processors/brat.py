@@ -1,0 +1,139 @@
+"""brat: a folder of texts (``.txt``), each with its annotations beside it (``.ann``)."""
+
+import re
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+from processors.column_reader import read_lines
+from processors.examples import DataError, Example
+from processors.spans import Findings, Source, Span, SpanReader
+from processors.tag_schemes import tags_to_entities
+
+_KINDS = {
+    "R": "relations",
+    "*": "equivalences",
+    "E": "events",
+    "A": "attributes",
+    "M": "attributes",
+    "N": "normalisations",
+    "#": "notes",
+}
+_FRAGMENTS = re.compile(r"(\S+) (\d+ \d+(?:;\d+ \d+)*)")
+_NOT_IN_A_FILE_NAME = re.compile(r"[^\w.-]+")
+
+
+def brat_files(folder: Path) -> list[Path]:
+    """All texts and annotations, those of sub-folders too, in the order of their names."""
+    return sorted(path for path in folder.rglob("*") if path.suffix in (".txt", ".ann") and path.is_file())
+
+
+def brat_texts(folder: Path) -> list[Path]:
+    """The texts among them; the ``line`` of an example is the number of its text here."""
+    return [path for path in brat_files(folder) if path.suffix == ".txt"]
+
+
+def read_brat(folder: Path, reader: SpanReader | None = None, labelled: bool = True) -> Iterator[Example]:
+    """Reads each text as one example, named by its path in the folder.
+
+    Line ends are characters as brat counts them: those of Windows are two, unless the annotations show otherwise.
+
+    Raises:
+        DataError: a text without annotations where they are needed, annotations without their text, or bad lines.
+    """
+    reader = reader or SpanReader()
+    texts = brat_texts(folder)
+    lonely = {path.with_suffix(".txt") for path in brat_files(folder)} - set(texts)
+    if lonely:
+        path = min(lonely)
+        raise DataError(f"its text {path.name} is not beside it", path.with_suffix(".ann"))
+    for number, path in enumerate(texts, start=1):
+        annotations = path.with_suffix(".ann")
+        guid = path.relative_to(folder).with_suffix("").as_posix()
+        text = _read_text(path)
+        if annotations.is_file():
+            source = Source(annotations, 1, guid)
+            example = reader.example(text, list(_read_spans(text, source, reader)), source)
+        elif labelled:
+            raise DataError(f"no {annotations.name} beside it; an empty one says that the text has no entity", path)
+        else:
+            example = reader.example(text, None, Source(path, 1, guid))
+        example.line = number
+        yield example
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise DataError("not UTF-8; convert the file, e.g. with iconv -t UTF-8", path, line) from error
+
+
+def _read_spans(text: str, source: Source, reader: SpanReader) -> Iterator[Span]:
+    for number, line in read_lines(source.path):
+        if not line.strip():
+            continue
+        if not line.startswith("T"):
+            reader.findings.add(f"{_kind(line, source, number)}, not used")
+            continue
+        name, _, rest = line.partition("\t")
+        place, _, surface = rest.partition("\t")
+        found = _FRAGMENTS.fullmatch(place.rstrip())
+        if not found:
+            raise DataError(f"cannot read {line!r}; expected T1<tab>TYPE START END<tab>TEXT", source.path, number)
+        fragments = sorted((int(start), int(end)) for start, end in map(str.split, found[2].split(";")))
+        gaps = [text[end:start] for (_, end), (start, _) in pairwise(fragments)]
+        if any(gap.strip() for gap in gaps):
+            kind = "discontinuous entities, left out"
+            reader.findings.add(kind, f"{source.path}:{number}: {source.guid}: {name} {found[1]} {surface!r}")
+            continue
+        yield Span(found[1], fragments[0][0], fragments[-1][1], surface or None, number)
+
+
+def _kind(line: str, source: Source, number: int) -> str:
+    if line[0] not in _KINDS or "\t" not in line:
+        raise DataError(f"cannot read {line!r}; is it a line of brat's?", source.path, number)
+    return _KINDS[line[0]]
+
+
+def write_brat(examples: Iterable[Example], folder: Path) -> Findings:
+    """Writes texts, annotations, and an ``annotation.conf`` with the types, into a new folder.
+
+    A file is named by its number, which keeps the order, and the example's name.
+
+    Raises:
+        DataError: brat cannot write a type with white space, nor half a surrogate pair.
+    """
+    folder.mkdir(parents=True)
+    findings = Findings()
+    types: set[str] = set()
+    for number, example in enumerate(examples):
+        stem = folder / f"{number:06d}-{_NOT_IN_A_FILE_NAME.sub('_', example.guid)[:100]}"
+        text = example.text or ""
+        try:
+            stem.with_name(f"{stem.name}.txt").write_bytes(text.encode())
+        except UnicodeEncodeError as error:
+            raise DataError(f"{example.guid}: half a surrogate pair cannot be written as UTF-8") from error
+        if example.labels is not None:
+            lines = list(_lines(example, findings))
+            types |= {entity.type for entity in tags_to_entities(example.labels)}
+            stem.with_name(f"{stem.name}.ann").write_bytes("".join(f"{line}\n" for line in lines).encode())
+    sections = ["[entities]", *sorted(types), "[relations]", "[events]", "[attributes]"]
+    (folder / "annotation.conf").write_text("\n".join(sections) + "\n", "utf-8")
+    return findings
+
+
+def _lines(example: Example, findings: Findings) -> Iterator[str]:
+    text, offsets = example.text or "", example.offsets or []
+    for number, (kind, first, after) in enumerate(tags_to_entities(example.labels or []), start=1):
+        if not kind or any(map(str.isspace, kind)):
+            raise DataError(f"{example.guid}: brat cannot write the type {kind!r}: it is empty or has white space")
+        start, end = offsets[first][0], offsets[after - 1][1]
+        # An annotation is one line, so what spans several lines of the text is written as a fragment for each.
+        fragments = [(start + m.start(), start + m.end()) for m in re.finditer(r"[^\n]+", text[start:end])]
+        if not fragments or (fragments[0][0], fragments[-1][1]) != (start, end):
+            findings.add("line breaks at the edge of an entity, which brat cannot mark")
+        if fragments:
+            places = ";".join(f"{left} {right}" for left, right in fragments)
+            yield f"T{number}\t{kind} {places}\t{' '.join(text[left:right] for left, right in fragments)}"

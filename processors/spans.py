@@ -1,0 +1,197 @@
+"""Annotations over characters become entities over words; what does not fit is counted and listed."""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from processors.examples import DataError, Example
+from processors.offsets import TABLES
+from processors.tag_schemes import SCHEMES, Entity, entities_to_tags
+from processors.word_cutting import split_text
+
+SPAN_EDGES = ("snap", "drop", "error")
+OFFSET_UNITS = ("auto", "code_point", "utf16")
+_ADVICE = "correct it, let --span_edges snap or drop decide, or label characters with --word_unit char"
+
+
+class Span(NamedTuple):
+    """An annotation: characters ``start`` up to but not including ``end``.
+
+    Args:
+        surface: what the file says that they read, where it does.
+        line: the line of the file on which it stands, if another than its text's.
+    """
+
+    type: str
+    start: int
+    end: int
+    surface: str | None = None
+    line: int = 0
+
+
+@dataclass
+class Findings:
+    """What was odd in a file's annotations.
+
+    Args:
+        counts: how often each kind of thing was found.
+        remarks: each with its place.
+    """
+
+    counts: dict[str, int] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+    def add(self, kind: str, remark: str = "", count: int = 1) -> None:
+        self.counts[kind] = self.counts.get(kind, 0) + count
+        if remark:
+            self.remarks.append(remark)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a text's annotations stand, for messages."""
+
+    path: Path
+    line: int
+    guid: str
+
+    def error(self, message: str, span: Span | None = None) -> DataError:
+        return DataError(f"{self.guid}: {message}", self.path, span.line if span and span.line else self.line)
+
+
+@dataclass(frozen=True)
+class SpanReader:
+    """Cuts texts into words and lays spans over them.
+
+    Args:
+        word_unit: how text is cut; see `processors.word_cutting.split_text`.
+        edges: what becomes of a span whose edge cuts a word: ``snap`` widens it to the word, ``drop`` leaves it out,
+            ``error`` refuses it. The first two trim white space at its edges.
+        offset_unit: how the file counts: ``code_point``, ``utf16``, or ``auto``: code points, and a warning where that
+            may be wrong. Where the file says what a span reads, that decides.
+        findings: is told what did not fit.
+    """
+
+    word_unit: str = "auto"
+    edges: str = "snap"
+    offset_unit: str = "auto"
+    findings: Findings = field(default_factory=Findings)
+
+    def example(self, text: str, spans: Sequence[Span] | None, source: Source) -> Example:
+        """A text with its annotations as tags, or without labels where ``spans`` is ``None``.
+
+        Raises:
+            DataError: a span lies outside the text, or does not fit the words and ``edges`` is ``error``.
+        """
+        words, offsets = split_text(text, self.word_unit)
+        example = Example(source.guid, words, None, text, offsets, source.line)
+        if spans is None:
+            return example
+        starts, ends = [start for start, _ in offsets], [end for _, end in offsets]
+        entities = []
+        for span in self._in_characters(text, spans, source):
+            first, after = bisect_right(ends, span.start), bisect_left(starts, span.end)
+            if self._fits(span, example, first, after, source):
+                entities.append(Entity(span.type, first, after))
+        kept, example.dropped_entities = without_nested(entities)
+        example.labels = entities_to_tags(kept, len(words), SCHEMES["IOB2"])
+        return example
+
+    def _in_characters(self, text: str, spans: Sequence[Span], source: Source) -> list[Span]:
+        """The spans with offsets in code points, without those that do not read what the file says."""
+        unit = "code_point" if self.offset_unit == "auto" else self.offset_unit
+        located = _located(spans, text, unit)
+        if None in located and any(span.surface is not None for span in spans):
+            readings = {unit: located} | {other: _located(spans, text, other) for other in TABLES if other != unit}
+            unit = min(readings, key=lambda name: readings[name].count(None))
+            located = readings[unit]
+            if unit != "code_point":
+                self.findings.add(f"texts whose offsets are counted in another way ({unit}), as their entities show")
+        found = []
+        for span, place in zip(spans, located, strict=True):
+            if place is not None:
+                found.append(place)
+            elif span.surface is None:
+                raise source.error(_outside(span, text), span)
+            else:
+                message = f"{shown(span, span.surface)} is not what the text reads there"
+                self._settle("entities that do not read what their file says, left out", message, "", span, source)
+        if self.offset_unit == "auto" and _is_ambiguous(text, spans):
+            self.findings.add(_AMBIGUOUS)
+        return found
+
+    def _fits(self, span: Span, example: Example, first: int, after: int, source: Source) -> bool:
+        """Whether a span becomes an entity over the words ``first`` up to ``after``, which are those it touches."""
+        text, offsets, words = example.text or "", example.offsets or [], example.words
+        read = shown(span, text[span.start : span.end])
+        if first >= after:
+            self._settle("entities over white space alone, left out", f"{read} touches no word", "", span, source)
+            return False
+        start, end = offsets[first][0], offsets[after - 1][1]
+        cut = {first: words[first]} if start < span.start else {}
+        cut |= {after - 1: words[after - 1]} if end > span.end else {}
+        taken = f"taken as {text[start:end]!r} [{start}, {end})"
+        if cut and self.edges == "drop":
+            kind = "entities whose edges cut words, left out (--span_edges drop)"
+            self._settle(kind, f"{read} cuts {' and '.join(map(repr, cut.values()))}", "", span, source)
+            return False
+        if cut:
+            kind = "entities whose edges cut words, widened to whole words (--span_edges snap)"
+            self._settle(kind, f"{read} cuts {' and '.join(map(repr, cut.values()))}", taken, span, source)
+        elif (start, end) != (span.start, span.end):
+            kind = "entities with white space at their edges, trimmed"
+            self._settle(kind, f"{read} begins or ends in white space", taken, span, source)
+        return True
+
+    def _settle(self, kind: str, message: str, outcome: str, span: Span, source: Source) -> None:
+        """Notes what was found and what became of it, or refuses it."""
+        if self.edges == "error":
+            raise source.error(f"{message}; {_ADVICE}", span)
+        place = f"{source.path}:{span.line or source.line}: {source.guid}"
+        self.findings.add(kind, f"{place}: {message}{', ' if outcome else ''}{outcome}")
+
+
+_AMBIGUOUS = (
+    "texts with characters beyond U+FFFF, such as emoji, before the end of an entity: each is counted as one; if the "
+    "entities are shifted, the file counts as JavaScript does (doccano 1.5 and later): --offset_unit utf16"
+)
+
+
+def _is_ambiguous(text: str, spans: Sequence[Span]) -> bool:
+    last = max((span.end for span in spans if span.surface is None), default=0)
+    return any(character > "\uffff" for character in text[:last])
+
+
+def _located(spans: Sequence[Span], text: str, unit: str) -> list[Span | None]:
+    """Each span in code points; ``None`` where it lies outside the text or reads something else than its surface."""
+    table = TABLES[unit](text)
+    return [_located_by(table, span, text) for span in spans]
+
+
+def _located_by(table: Sequence[int], span: Span, text: str) -> Span | None:
+    if not 0 <= span.start < span.end < len(table) or -1 in (table[span.start], table[span.end]):
+        return None
+    start, end = table[span.start], table[span.end]
+    same = span.surface is None or span.surface.split() == text[start:end].split()
+    return span._replace(start=start, end=end) if same else None
+
+
+def _outside(span: Span, text: str) -> str:
+    advice = "; perhaps it counts as JavaScript does: --offset_unit utf16" if max(text, default="") > "\uffff" else ""
+    return f"{span.type} [{span.start}, {span.end}) lies outside the {len(text)} characters{advice}"
+
+
+def shown(span: Span, surface: str) -> str:
+    """A span as messages name it."""
+    return f"{span.type} {surface!r} [{span.start}, {span.end})"
+
+
+def without_nested(entities: Sequence[Entity]) -> tuple[list[Entity], int]:
+    """Keeps the outermost of overlapping entities, as flat corpora do, and counts the others."""
+    kept: list[Entity] = []
+    for entity in sorted(set(entities), key=lambda entity: (entity.start - entity.end, entity.start, entity.type)):
+        if all(entity.end <= other.start or other.end <= entity.start for other in kept):
+            kept.append(entity)
+    return kept, len(set(entities)) - len(kept)

@@ -1,0 +1,147 @@
+"""Label Studio's exports as the tool writes them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from processors.examples import DataError, Example
+from processors.json_reader import read_json
+from processors.label_studio import task_of
+from processors.spans import Findings, SpanReader
+from processors.tag_schemes import tags_to_entities
+
+TEXT = "Anna 😀 met Bob in Paris"
+
+
+def region(start: int, end: int, label: str, text: str | None = None, **more: Any) -> dict[str, Any]:
+    value: dict[str, Any] = {"start": start, "end": end, "labels": [label]}
+    if text is not None:
+        value["text"] = text
+    names = {"from_name": "label", "to_name": "text", "type": "labels", "origin": "manual"}
+    return {"value": value, "id": f"r{start}", **names, **more}
+
+
+def annotation(*regions: dict[str, Any], **more: Any) -> dict[str, Any]:
+    dates = {"created_at": "2024-05-02T10:21:33.512Z", "lead_time": 12.3}
+    return {"id": 9, "completed_by": 1, "result": list(regions), "was_cancelled": False, **dates, **more}
+
+
+def task(*annotations: dict[str, Any], text: str = TEXT, **more: Any) -> dict[str, Any]:
+    task: dict[str, Any] = {"id": 41, "annotations": list(annotations), "file_upload": "a.json", "drafts": []}
+    return {**task, "predictions": [], "data": {"text": text}, "meta": {}, "project": 3, **more}
+
+
+ANNA, BOB, PARIS = region(0, 4, "PER", "Anna"), region(11, 14, "PER", "Bob"), region(18, 23, "LOC", "Paris")
+FOUND = [("PER", 0, 1), ("PER", 3, 4), ("LOC", 5, 6)]
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Callable[..., tuple[list[Example], Findings]]:
+    """Writes records as Label Studio does and reads them."""
+
+    def write_and_read(*records: Any, labelled: bool = True, **reading: Any) -> tuple[list[Example], Findings]:
+        reader = SpanReader(**reading)
+        path = tmp_path / "train.json"
+        path.write_text(json.dumps(records, indent=2, ensure_ascii=False), "utf-8")
+        return list(read_json(path, "train", reader, labelled)), reader.findings
+
+    return write_and_read
+
+
+Read = Callable[..., tuple[list[Example], Findings]]
+
+
+def test_a_task_of_the_json_export(read: Read) -> None:
+    (example,), findings = read(task(annotation(ANNA, BOB, PARIS)))
+    assert (example.guid, example.text, example.line) == ("41", TEXT, 2)
+    assert tags_to_entities(example.labels or []) == FOUND
+    assert findings.counts == {}
+
+
+def test_an_export_from_before_2021_ends_counts_as_javascript_does(read: Read) -> None:
+    (example,), findings = read(task(annotation(ANNA, region(12, 15, "PER", "Bob"), region(19, 24, "LOC", "Paris"))))
+    assert tags_to_entities(example.labels or []) == FOUND
+    assert findings.counts == {"texts whose offsets are counted in another way (utf16), as their entities show": 1}
+
+
+def test_a_record_of_json_min(read: Read) -> None:
+    regions = [one["value"] for one in (ANNA, BOB, PARIS)]
+    record = {"text": TEXT, "id": 41, "label": regions, "annotator": 1, "annotation_id": 9, "lead_time": 2.5}
+    second = {**record, "label": [], "annotator": 2, "annotation_id": 10}
+    (example,), findings = read(record, second)
+    assert (example.guid, tags_to_entities(example.labels or [])) == ("41", FOUND)
+    assert findings.counts == {"annotations beside the first of their text, left out": 1}
+
+
+def test_the_first_annotation_that_is_not_cancelled_counts(read: Read) -> None:
+    cancelled, empty = annotation(ANNA, was_cancelled=True), annotation()
+    examples, findings = read(task(cancelled, annotation(BOB), empty), task(empty, annotation(BOB)))
+    assert [tags_to_entities(example.labels or []) for example in examples] == [[("PER", 3, 4)], []]
+    assert findings.counts == {
+        "cancelled annotations, left out": 1,
+        "annotations beside the first of their text, left out": 2,
+    }
+
+
+def test_tasks_that_nobody_annotated_are_left_out_of_training_and_predicted(read: Read) -> None:
+    predicted = task(predictions=[{"result": [ANNA], "score": 0.5}])
+    skipped = task(annotation(ANNA, was_cancelled=True))
+    examples, findings = read(predicted, skipped, task(annotation(BOB)))
+    assert len(examples) == 1
+    assert findings.counts["tasks without an annotation, left out"] == 2
+    assert findings.counts["predictions beside annotations, not used"] == 1
+    examples, _ = read(predicted, skipped, labelled=False)
+    assert [example.labels for example in examples] == [None, None]
+
+
+def test_what_marks_no_text_is_counted(read: Read) -> None:
+    relation = {"from_id": "r0", "to_id": "r11", "type": "relation", "direction": "right"}
+    choice = {"value": {"choices": ["good"]}, "from_name": "quality", "to_name": "text", "type": "choices"}
+    both = region(0, 4, "PER", "Anna")
+    both["value"]["labels"].append("VIP")
+    (example,), findings = read(task(annotation(both, relation, choice)))
+    assert tags_to_entities(example.labels or []) == [("PER", 0, 1)]
+    assert findings.counts == {
+        "labels beside the first of their region, left out": 1,
+        "Label Studio results that mark no text with a label, not used": 2,
+    }
+
+
+def test_regions_that_repeat_no_text_are_read_by_their_offsets(read: Read) -> None:
+    (example,), findings = read(task(annotation(region(11, 14, "PER"))))
+    assert tags_to_entities(example.labels or []) == [("PER", 3, 4)]
+    assert len(findings.counts) == 1  # the emoji before it may count as two
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        (task(annotation(), data={"image": "a.png"}), "no text among the task's data (image)"),
+        (task(annotations={"result": []}), "annotations is not a list of objects"),
+        (task(annotation(result=["x"])), "result is not a list of objects"),
+        (task(annotation(region("x", 3, "PER"))), "cannot read the region"),  # type: ignore[arg-type]
+        (task(annotation(region(0, 99, "PER"))), "PER [0, 99) lies outside"),
+    ],
+)
+def test_a_bad_task_is_refused_with_its_line_and_number(
+    read: Read, tmp_path: Path, at: Callable[..., str], record: Any, said: str
+) -> None:
+    with pytest.raises(DataError, match=at(tmp_path / "train.json", 2, "41: ", said)):
+        read(record)
+
+
+def test_predictions_are_written_as_such_with_their_confidence(read: Read) -> None:
+    labels = ["B-PER", "O", "B-LOC"]
+    example = Example("d7", ["Anna", "in", "Paris"], labels, confidences=[0.75, 0.5])
+    written = task_of(example)
+    assert written["annotations"] == []
+    (prediction,) = written["predictions"]
+    assert prediction["score"] == 0.5
+    assert [one["score"] for one in prediction["result"]] == [0.75, 0.5]
+    assert prediction["result"][1]["value"] == {"start": 8, "end": 13, "text": "Paris", "labels": ["LOC"]}
+    accepted = {**written, "id": 3, "annotations": [prediction], "predictions": []}
+    (back,), _ = read(accepted)
+    assert (back.guid, back.text, back.labels) == ("d7", "Anna in Paris", labels)

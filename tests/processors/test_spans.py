@@ -1,0 +1,143 @@
+"""Spans over characters, words, and what becomes of those that do not agree."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from processors.examples import DataError
+from processors.spans import SPAN_EDGES, Source, Span, SpanReader
+from processors.tag_schemes import Entity, tags_to_entities
+
+TEXT = "Anna Smith met  Bob."
+SOURCE = Source(Path("train.jsonl"), 7, "text-3")
+PLACE = "train.jsonl:7: text-3: "
+
+
+def entities(reader: SpanReader, *spans: Span, text: str = TEXT) -> list[Entity]:
+    return tags_to_entities(reader.example(text, spans, SOURCE).labels or [])
+
+
+@pytest.mark.parametrize("edges", SPAN_EDGES)
+def test_spans_of_whole_words_are_taken_as_they_are(edges: str) -> None:
+    reader = SpanReader(edges=edges)
+    assert entities(reader, Span("PER", 0, 10), Span("PER", 16, 19)) == [("PER", 0, 2), ("PER", 3, 4)]
+    assert (reader.findings.counts, reader.findings.remarks) == ({}, [])
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "words", "remark"),
+    [
+        (0, 3, (0, 1), "PER 'Ann' [0, 3) cuts 'Anna', taken as 'Anna' [0, 4)"),
+        (1, 3, (0, 1), "PER 'nn' [1, 3) cuts 'Anna', taken as 'Anna' [0, 4)"),
+        (1, 10, (0, 2), "PER 'nna Smith' [1, 10) cuts 'Anna', taken as 'Anna Smith' [0, 10)"),
+        (2, 7, (0, 2), "PER 'na Sm' [2, 7) cuts 'Anna' and 'Smith', taken as 'Anna Smith' [0, 10)"),
+        (4, 7, (1, 2), "PER ' Sm' [4, 7) cuts 'Smith', taken as 'Smith' [5, 10)"),
+    ],
+)
+def test_a_span_that_cuts_words_is_widened_dropped_or_refused(
+    start: int, end: int, words: tuple[int, int], remark: str
+) -> None:
+    span = Span("PER", start, end)
+    snapping, dropping, strict = (SpanReader(edges=edges) for edges in SPAN_EDGES)
+    assert entities(snapping, span) == [("PER", *words)]
+    assert snapping.findings.remarks == [PLACE + remark]
+    assert list(snapping.findings.counts.items()) == [
+        ("entities whose edges cut words, widened to whole words (--span_edges snap)", 1)
+    ]
+    assert entities(dropping, span) == []
+    assert dropping.findings.remarks == [PLACE + remark.partition(", taken")[0]]
+    assert list(dropping.findings.counts.values()) == [1]
+    with pytest.raises(DataError) as refused:
+        entities(strict, span)
+    assert str(refused.value).startswith(PLACE + remark.partition(", taken")[0])
+    assert "--span_edges" in str(refused.value)
+
+
+@pytest.mark.parametrize("edges", ["snap", "drop"])
+def test_white_space_at_the_edges_is_trimmed_and_told(edges: str) -> None:
+    reader = SpanReader(edges=edges)
+    assert entities(reader, Span("PER", 15, 19), Span("O", 14, 16)) == [("PER", 3, 4)]
+    assert reader.findings.counts == {
+        "entities with white space at their edges, trimmed": 1,
+        "entities over white space alone, left out": 1,
+    }
+    assert reader.findings.remarks == [
+        PLACE + "PER ' Bob' [15, 19) begins or ends in white space, taken as 'Bob' [16, 19)",
+        PLACE + "O '  ' [14, 16) touches no word",
+    ]
+
+
+def test_of_two_spans_in_one_word_one_is_kept_and_the_other_counted() -> None:
+    example = SpanReader().example(TEXT, [Span("A", 0, 2), Span("B", 2, 4)], SOURCE)
+    assert (tags_to_entities(example.labels or []), example.dropped_entities) == ([("A", 0, 1)], 1)
+
+
+def test_characters_are_never_cut() -> None:
+    reader = SpanReader("char", "error")
+    assert entities(reader, Span("PER", 1, 3), Span("GAP", 14, 16)) == [("PER", 1, 3), ("GAP", 14, 16)]
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, 21), (-1, 3), (3, 3), (5, 2)])
+def test_a_span_outside_the_text_is_refused(at: Callable[..., str], start: int, end: int) -> None:
+    with pytest.raises(DataError, match=at(Path("train.jsonl"), 7, f"PER [{start}, {end}) lies outside the 20")):
+        entities(SpanReader(), Span("PER", start, end))
+
+
+def test_emoji_count_as_the_file_counts() -> None:
+    text = "😀 Anna 😀 Bob"
+    assert entities(SpanReader(edges="error"), Span("PER", 9, 12), text=text) == [("PER", 3, 4)]
+    assert entities(SpanReader(edges="error", offset_unit="utf16"), Span("PER", 11, 14), text=text) == [("PER", 3, 4)]
+    with pytest.raises(DataError, match=r"outside the 12 characters; .*--offset_unit utf16"):
+        entities(SpanReader(), Span("PER", 11, 14), text=text)
+    with pytest.raises(DataError, match="outside"):
+        entities(SpanReader(offset_unit="utf16"), Span("HALF", 1, 2), text=text)
+
+
+def test_a_count_that_may_be_wrong_is_told() -> None:
+    text = "Anna 😀 Bob"
+    unsure, told, safe = SpanReader(), SpanReader(offset_unit="code_point"), SpanReader()
+    entities(unsure, Span("PER", 7, 10), text=text)
+    entities(told, Span("PER", 7, 10), text=text)
+    entities(safe, Span("PER", 0, 4), text=text)
+    assert ["--offset_unit utf16" in kind for kind in unsure.findings.counts] == [True]
+    assert (told.findings.counts, safe.findings.counts) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "start", "end", "unit"),
+    [("😀 Anna", 2, 6, None), ("😀 Anna", 3, 7, "utf16"), ("a\r\nAnna", 2, 6, "line_feed")],
+)
+def test_what_a_span_reads_decides_how_it_is_counted(text: str, start: int, end: int, unit: str | None) -> None:
+    for given_unit in ("auto", "code_point"):
+        reader = SpanReader(edges="error", offset_unit=given_unit)
+        assert entities(reader, Span("PER", start, end, "Anna"), text=text) == [("PER", 1, 2)]
+        assert [unit is not None and f"({unit})" in kind for kind in reader.findings.counts] == [True] * bool(unit)
+
+
+def test_spans_that_read_something_else_are_left_out_or_refused() -> None:
+    wrong, right = Span("PER", 0, 4, "Bob", line=12), Span("PER", 16, 19, "Bob")
+    reader = SpanReader()
+    assert entities(reader, wrong, right) == [("PER", 3, 4)]
+    assert reader.findings.counts == {"entities that do not read what their file says, left out": 1}
+    assert reader.findings.remarks == ["train.jsonl:12: text-3: PER 'Bob' [0, 4) is not what the text reads there"]
+    with pytest.raises(DataError, match=r"train\.jsonl:12: text-3: PER 'Bob'"):
+        entities(SpanReader(edges="error"), wrong, right)
+
+
+@given(st.text("ab .😀中", max_size=12), st.data())
+def test_every_span_is_an_entity_of_whole_words_or_is_listed(text: str, data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, max(0, len(text) - 1)))
+    end = data.draw(st.integers(start + 1, max(start + 1, len(text))))
+    if end > len(text):
+        return
+    reader = SpanReader(data.draw(st.sampled_from(["char", "word"])), data.draw(st.sampled_from(["snap", "drop"])))
+    example = reader.example(text, [Span("X", start, end)], SOURCE)
+    offsets = example.offsets or []
+    found = [(offsets[first][0], offsets[after - 1][1]) for _, first, after in tags_to_entities(example.labels or [])]
+    assert found == [(start, end)] or len(reader.findings.remarks) == 1
+    if reader.edges == "snap" and text[start:end].strip():
+        assert found[0][0] <= start + len(text[start:end]) - len(text[start:end].lstrip())
+        assert found[0][1] >= end - len(text[start:end]) + len(text[start:end].rstrip())

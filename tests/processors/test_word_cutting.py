@@ -1,0 +1,53 @@
+"""Raw text into words, and words found in their text again."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from processors.examples import join_words
+from processors.word_cutting import find_words, split_text
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "words"),
+    [
+        ("It's 7.7, no?", "auto", ["It", "'", "s", "7", ".", "7", ",", "no", "?"]),
+        ("我爱 iPhone", "auto", list("我爱 iPhone")),
+        ("我爱 iPhone", "word", ["我爱", "iPhone"]),
+        ("a b", "char", ["a", " ", "b"]),
+        ("나는 간다", "auto", ["나는", "간다"]),
+        ("ㅋㅋ 좋다", "auto", ["ㅋㅋ", "좋다"]),
+        ("I love Paris 😀", "auto", ["I", "love", "Paris", "😀"]),
+        ("a\u200bb \ud800", "word", ["a", "\u200b", "b", "\ud800"]),
+        ("", "auto", []),
+    ],
+)
+def test_text_is_cut_by_its_script_or_as_told(text: str, unit: str, words: list[str]) -> None:
+    assert split_text(text, unit)[0] == words
+
+
+@given(st.text(st.characters(), max_size=30), st.sampled_from(["auto", "char", "word"]))
+def test_no_character_but_white_space_is_lost_in_cutting(text: str, unit: str) -> None:
+    words, offsets = split_text(text, unit)
+    assert [text[start:end] for start, end in offsets] == words
+    assert "".join("".join(words).split()) == "".join(text.split())
+    assert all(end <= start for (_, end), (start, _) in pairwise(offsets))
+
+
+@given(st.text(st.characters(), max_size=30), st.sampled_from(["char", "word"]))
+def test_words_are_found_where_they_were_cut(text: str, unit: str) -> None:
+    words, offsets = split_text(text, unit)
+    assert find_words(words, text) == offsets
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Zs", "Cc", "Zl", "Zp"]), min_size=1, max_size=4)))
+def test_words_are_found_where_they_were_joined(words: list[str]) -> None:
+    text, offsets = join_words(words)
+    assert find_words(words, text) == offsets
+
+
+@pytest.mark.parametrize("text", ["Anna met", "Bob Anna", "Anna, Bob", "AnnaBobby", ""])
+def test_words_of_another_text_are_not_found(text: str) -> None:
+    assert find_words(["Anna", "Bob"], text) is None

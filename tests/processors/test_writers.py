@@ -1,0 +1,102 @@
+"""What is written is read back as it was."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from processors.column_reader import read_columns
+from processors.corpus import Corpus
+from processors.examples import DataError, Example
+from processors.spans import Source, Span, SpanReader
+from processors.writers import FORMATS
+
+ALPHABET = "ab1 .,-\t\n\r😀👩\u200d中文漢\u3000עבשלום\u202e٣é\u0301\x00\u2028{[\"'\\"
+
+
+@st.composite
+def annotated_texts(draw: st.DrawFn, unit: str, alphabet: str = ALPHABET) -> Example:
+    """A text in some script with entities over whole words, or without labels."""
+    text = draw(st.text(alphabet, max_size=20))
+    unlabelled = SpanReader(unit, "error").example(text, None, Source(Path("x"), 1, "x"))
+    offsets = unlabelled.offsets or []
+    edges = sorted(draw(st.sets(st.integers(0, len(offsets)), max_size=6)))
+    spans = [
+        Span(draw(st.sampled_from(["PER", "a-b", "地点"])), offsets[first][0], offsets[after - 1][1])
+        for first, after in zip(edges[::2], edges[1::2], strict=False)
+    ]
+    return SpanReader(unit, "error").example(text, draw(st.sampled_from([spans, None])), Source(Path("x"), 1, "x"))
+
+
+def there_and_back(name: str, examples: list[Example], unit: str) -> list[Example]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"written{FORMATS[name].suffix}")
+        lost = FORMATS[name].write(examples, path)
+        assert lost.counts == {}
+        offset_unit = "utf16" if name.endswith("utf16") else "code_point"
+        corpus = Corpus("", split_files={"test": path}, word_unit=unit, span_edges="error", offset_unit=offset_unit)
+        return list(corpus.examples("test"))
+
+
+def comparable(example: Example) -> tuple[object, ...]:
+    return example.text, example.words, example.labels, example.offsets
+
+
+@pytest.mark.parametrize("name", ["doccano", "doccano_utf16", "label_studio", "jsonl"])
+@pytest.mark.parametrize("unit", ["char", "word"])
+@given(data=st.data())
+def test_json_formats_bring_back_every_text_and_entity(name: str, unit: str, data: st.DataObject) -> None:
+    examples = data.draw(st.lists(annotated_texts(unit), min_size=1, max_size=4))
+    back = there_and_back(name, examples, unit)
+    assert [comparable(example) for example in back] == [comparable(example) for example in examples]
+    assert {example.guid for example in back} == {"x"}
+
+
+@pytest.mark.parametrize("unit", ["char", "word"])
+@given(data=st.data())
+def test_brat_brings_back_every_text_and_entity(unit: str, data: st.DataObject) -> None:
+    # Where characters are words, a line break may be the edge of an entity, which brat cannot mark.
+    alphabet = ALPHABET.replace("\n", "") if unit == "char" else ALPHABET
+    examples = data.draw(st.lists(annotated_texts(unit, alphabet), min_size=1, max_size=4))
+    back = there_and_back("brat", examples, unit)
+    assert [comparable(example) for example in back] == [comparable(example) for example in examples]
+
+
+@pytest.mark.parametrize("unit", ["char", "word"])
+@pytest.mark.parametrize("labelled", [True, False])
+@given(data=st.data())
+def test_columns_bring_back_every_word_and_tag(unit: str, labelled: bool, data: st.DataObject) -> None:
+    alphabet = "".join(set(ALPHABET) - set("\t\n\r" if labelled else " \t\n\r\u3000\u2028{["))
+    drawn = data.draw(st.lists(annotated_texts(unit, alphabet), min_size=1, max_size=4))
+    examples = [example for example in drawn if example.words and (example.labels is not None) == labelled]
+    if examples:
+        back = there_and_back("conll", examples, unit)
+        assert [(one.words, one.labels) for one in back] == [(one.words, one.labels) for one in examples]
+
+
+def test_columns_tell_what_they_cannot_hold(tmp_path: Path) -> None:
+    path = tmp_path / "out.txt"
+    examples = [Example("a", ["x\ty", "\n", "\r", "b\r"], ["O"] * 4), Example("b", [], [])]
+    lost = FORMATS["conll"].write(examples, path)
+    assert lost.counts == {
+        "words with a line break or a tab, written as a space": 4,
+        "texts without a word, left out": 1,
+    }
+    (back,) = read_columns(path, "test")
+    assert back.words == ["x y", " ", " ", "b "]
+
+
+@pytest.mark.parametrize(
+    "example", [Example("a", ["-DOCSTART-"], ["O"]), Example("a", ["DOCSTART"]), Example("a", ["x", " "])]
+)
+def test_words_with_another_meaning_in_columns_are_refused(tmp_path: Path, example: Example) -> None:
+    with pytest.raises(DataError, match=r"a: the word .* has another meaning in columns"):
+        FORMATS["conll"].write([example], tmp_path / "out.txt")
+
+
+@pytest.mark.parametrize("name", ["doccano", "label_studio", "jsonl"])
+def test_half_a_surrogate_pair_survives_json(name: str) -> None:
+    example = Example("x", ["\ud83d"], ["B-A"], "\ud83d", [(0, 1)])
+    assert [comparable(one) for one in there_and_back(name, [example], "char")] == [comparable(example)]

@@ -1,0 +1,98 @@
+"""Rewrites a corpus, or a run's predictions, in another format: for annotation tools, or from them.
+
+python -m tools.convert_corpus outputs/run/test_predictions.jsonl to_correct.json --to label_studio
+"""
+
+import argparse
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from processors.corpus import Corpus
+from processors.examples import DataError
+from processors.spans import OFFSET_UNITS, SPAN_EDGES
+from processors.tasks import SPLITS, find_split_file
+from processors.writers import FORMATS, Format
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Rewrite a corpus, or predictions, in another format.")
+    parser.add_argument("source", help="a file, a folder of splits, a folder of brat's, or hub:NAME of a data set")
+    parser.add_argument("target", type=Path, help="file to write; a folder for a folder of splits and for brat")
+    parser.add_argument("--to", required=True, choices=list(FORMATS), help="format to write")
+    parser.add_argument("--tag_column", default="last", help="column of the tags in column files")
+    parser.add_argument("--word_unit", default="", help="how raw text is cut: char, word, auto")
+    parser.add_argument("--span_edges", default="snap", choices=SPAN_EDGES, help="what becomes of cut words")
+    parser.add_argument("--offset_unit", default="auto", choices=OFFSET_UNITS, help="how the source counts")
+    args = parser.parse_args()
+    reading = {name: getattr(args, name) for name in ("tag_column", "word_unit", "span_edges", "offset_unit")}
+    try:
+        for line in convert_corpus(args.source, args.target, FORMATS[args.to], **reading):
+            print(line)
+    except (DataError, OSError) as error:
+        sys.exit(f"convert_corpus: error: {error}")
+
+
+def convert_corpus(source: str, target: Path, to: Format, **reading: Any) -> list[str]:
+    """Writes each split of ``source``, or the one that it is.
+
+    Args:
+        source: a file or folder, or ``hub:NAME``.
+        target: a file or folder that is not there yet.
+        to: one of `processors.writers.FORMATS`.
+        reading: options of `processors.corpus.Corpus`.
+
+    Returns:
+        Lines that say what was written, and all that did not fit.
+
+    Raises:
+        DataError: the source cannot be read, or the format cannot hold it.
+    """
+    if target.exists():
+        raise DataError("this is there already; name a new file or folder", target)
+    corpus = _corpus_of(source, reading)
+    if corpus.split_files:
+        paths = {"test": target}
+        target.parent.mkdir(parents=True, exist_ok=True)
+    else:
+        paths = {split: target / f"{split}{to.suffix}" for split in SPLITS if corpus.has(split)}
+        target.mkdir(parents=True)
+    try:
+        return [line for split, path in paths.items() for line in _convert(corpus, split, path, to)]
+    except BaseException:
+        _remove(target)  # half a corpus would be taken for a whole one
+        raise
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _corpus_of(source: str, reading: dict[str, Any]) -> Corpus:
+    """A data set of the hub, a folder of splits, or a file or brat folder as the split that needs no labels."""
+    if source.startswith("hub:"):
+        return Corpus("", dataset_name=source.removeprefix("hub:"), **reading)
+    path = Path(source)
+    if path.is_dir() and any(find_split_file(path, split) for split in SPLITS):
+        return Corpus("", path, **reading)
+    return Corpus("", split_files={"test": path}, **reading)
+
+
+def _convert(corpus: Corpus, split: str, path: Path, to: Format) -> Iterator[str]:
+    inventory = corpus.inventory(split)
+    lost = to.write(corpus.examples(split), path)
+    yield f"{path}: {inventory.sentences} texts, {inventory.words} words, {inventory.entities} entities"
+    if inventory.dropped_entities:
+        yield f"{path}: {inventory.dropped_entities} entities lie inside others or overlap; the longest are kept"
+    for findings in (inventory.findings, lost):
+        yield from (f"{path}: {count} {kind}" for kind, count in findings.counts.items())
+        yield from (f"{inventory.source}{remark}" for remark in findings.remarks)
+
+
+if __name__ == "__main__":
+    main()
