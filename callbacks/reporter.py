@@ -1,6 +1,5 @@
 """What all that draw curves are told."""
 
-from abc import abstractmethod
 from collections.abc import Mapping
 
 from callbacks.base import Callback, TrainState
@@ -37,17 +36,17 @@ class Reporter(Callback):
             self._is_open = False
             self.shut()
 
-    @abstractmethod
     def open(self, state: TrainState) -> None:
         """The training begins, or goes on after ``state.step``."""
+        raise NotImplementedError
 
-    @abstractmethod
     def write(self, scalars: Mapping[str, float], step: int) -> None:
         """Numbers of a step; names have parts joined by slashes."""
+        raise NotImplementedError
 
-    @abstractmethod
     def shut(self) -> None:
         """The training has ended, well or not."""
+        raise NotImplementedError
 
 
 def _of_training(state: TrainState) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Optimiser state in shares: each process keeps and updates its part of the weights, and sends them to the others."""
 
+from inspect import signature
 from typing import Any
 
 from torch.distributed.optim import ZeroRedundancyOptimizer
@@ -16,7 +17,9 @@ class ShardedOptimizer(ZeroRedundancyOptimizer):
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
-        super().__init__(optimizer.param_groups, type(optimizer), lr=optimizer.defaults["lr"])
+        accepted = signature(type(optimizer)).parameters  # AdamW's defaults say that it is an Adam, too
+        options = {name: value for name, value in optimizer.defaults.items() if name in accepted}
+        super().__init__(optimizer.param_groups, type(optimizer), **options)
 
     def state_dict(self) -> dict[str, Any]:
         """The whole state on rank 0, nothing on the others; all must call it."""

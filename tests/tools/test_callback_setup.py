@@ -1,7 +1,7 @@
 """Trainings with callbacks that the arguments ask for."""
 
-import sys
-from dataclasses import replace
+import re
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 import tools.training
 from tests.callbacks.events import read_images, read_scalars, read_texts
+from tests.helpers import ROOT
 from tests.tools.interrupted import fit_with_interruption
 from tests.tools.runs import encoder_without_dropout, fit, largest_difference
 from tools.arguments import CrfArguments, NerArguments
@@ -199,13 +200,27 @@ def test_no_reporter_leaves_no_events(args: CrfArguments) -> None:
     assert not Path(args.output_dir, "tensorboard").exists()
 
 
-def test_a_callback_of_the_users_own_is_called(args: CrfArguments, tmp_path: Path) -> None:
-    (tmp_path / "my_callbacks.py").write_text(
-        "from callbacks import Callback\n\n\nclass StopAtOnce(Callback):\n"
-        "    def on_step(self, state):\n        state.should_stop = True\n"
-    )
-    with patch.object(sys, "path", [str(tmp_path), *sys.path]):
-        assert fit(replace(args, callback="my_callbacks:StopAtOnce"))[0] == 1
+def test_the_callback_of_the_documentation_works(
+    args: CrfArguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs" / "callbacks.md").read_text("utf-8")
+    example = page.partition("```python\n# my_callbacks.py\n")[2].partition("```")[0]
+    assert len(example.strip().splitlines()) <= 15
+    (tmp_path / "my_callbacks.py").write_text(example.replace("0.95", "0.2"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    steps, _, _ = fit(replace(args, callback="my_callbacks:Notebook", max_steps=60, learning_rate=5e-3))
+    written = [line.split() for line in (tmp_path / "f1.txt").read_text().splitlines()]
+    assert [int(step) for step, _ in written] == list(range(2, steps + 1, 2))
+    assert steps < 60
+    assert [float(f1) > 0.2 for _, f1 in written] == [False] * (len(written) - 1) + [True]
+
+
+def test_every_flag_of_the_documentation_is_one() -> None:
+    page = (ROOT / "docs" / "callbacks.md").read_text("utf-8")
+    named = set(re.findall(r"--(\w+)", page)) - {"logdir"}
+    assert len(named) > 25
+    assert named <= {one.name for one in fields(CrfArguments)}
 
 
 @pytest.mark.parametrize(
