@@ -1,7 +1,6 @@
 """Label Studio: tasks of its JSON export, records of JSON-MIN, and tasks to import.
 
-Offsets are code points since version 1.4 (the end of 2021) and were UTF-16 units before; the text that each region
-repeats tells.
+Offsets are code points since the end of 2021 and were UTF-16 units before; the text that each region repeats tells.
 """
 
 from collections.abc import Sequence

@@ -155,7 +155,7 @@ class SpanReader:
 
 _AMBIGUOUS = (
     "texts with characters beyond U+FFFF, such as emoji, before the end of an entity: each is counted as one; if the "
-    "entities are shifted, the file counts as JavaScript does (doccano 1.5 and later): --offset_unit utf16"
+    "entities are shifted, the file counts as JavaScript and recent doccano do: --offset_unit utf16"
 )
 
 

@@ -56,6 +56,21 @@ def test_a_run_on_a_converted_corpus_scores_as_one_on_the_corpus(
     assert results[0] == results[1]
 
 
+@pytest.mark.corpora
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("corpus", ["cluener/dev.json", "cner/dev.char.bmes"])
+def test_real_corpora_come_back_as_they_were(data_root: Path, tmp_path: Path, corpus: str, name: str) -> None:
+    target = tmp_path / f"dev{FORMATS[name].suffix}"
+    convert_corpus(str(data_root / corpus), target, FORMATS[name], word_unit="char", span_edges="error")
+    before, after = (
+        Corpus("", split_files={"dev": path}, word_unit="char", span_edges="error")
+        for path in (data_root / corpus, target)
+    )
+    assert [(one.text, tags_to_entities(one.labels or [])) for one in after.examples("dev")] == [
+        (one.text, tags_to_entities(one.labels or [])) for one in before.examples("dev")
+    ]
+
+
 def test_predictions_become_tasks_with_their_confidences(
     crf_run: Run, tmp_path: Path, call: Call, capsys: pytest.CaptureFixture[str]
 ) -> None:

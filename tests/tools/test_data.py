@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+import processors.corpus
 import processors.feature_cache
 import tools.data
 from processors.examples import DataError, Example
@@ -123,6 +124,54 @@ def test_illegal_tags_are_counted_with_their_place(
         f"dev: 1 tag transitions are illegal in IOB2, the first at {corpus_dir / 'dev.txt'}:{lines}" in m
         for m in caplog.messages
     )
+
+
+def test_entities_that_cut_words_are_counted_and_listed_with_their_place(
+    load: Load, corpus_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = corpus_dir / "dev.jsonl"
+    (corpus_dir / "dev.txt").unlink()
+    path.write_text('{"text": "anna met bob", "label": [[0, 3, "PER"]]}\n' * 15)
+    with caplog.at_level(logging.DEBUG, logger="tools"):
+        labels = load("dev").gold_label_ids(0)
+    assert labels[0] != labels[1]
+    shown = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
+    assert shown[0] == "dev: 15 entities whose edges cut words, widened to whole words (--span_edges snap)"
+    remark = "dev-0: PER 'ann' [0, 3) cuts 'anna', taken as 'anna' [0, 4)"
+    assert shown[1] == f"dev: {path}:1: {remark}"
+    assert [f"{path}:{line}: " in message for line, message in enumerate(shown[1:11], start=1)] == [True] * 10
+    assert shown[11:] == ["dev: the log file lists 5 more"]
+    assert sum(" cuts " in message for message in caplog.messages) == 15
+
+
+def test_findings_are_kept_with_the_counts(
+    load: Load, corpus_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (corpus_dir / "dev.txt").unlink()
+    (corpus_dir / "dev.jsonl").write_text('{"text": "anna met bob", "label": [[0, 3, "PER"]]}\n')
+    load("dev")
+    moved = (corpus_dir / "dev.jsonl").rename(corpus_dir / "valid.jsonl")
+    monkeypatch.setattr(processors.corpus.Corpus, "_counted", None)
+    caplog.clear()
+    load("dev")
+    assert any(message.startswith(f"dev: {moved}:1: dev-0: PER 'ann'") for message in caplog.messages)
+
+
+def test_entities_that_cut_words_may_be_left_out_or_refused(load: Load, corpus_dir: Path) -> None:
+    (corpus_dir / "dev.txt").unlink()
+    (corpus_dir / "dev.jsonl").write_text('{"text": "anna met bob", "label": [[0, 3, "PER"], [9, 12, "PER"]]}\n')
+    snapped, dropped = (load("dev", span_edges=edges).gold_label_ids(0) for edges in ("snap", "drop"))
+    assert snapped[0] == snapped[2] == dropped[2]
+    assert dropped[0] == dropped[1] == snapped[1]
+    with pytest.raises(DataError, match=r"dev\.jsonl:1: dev-0: PER 'ann'"):
+        load("dev", span_edges="error")
+
+
+def test_offsets_are_read_as_the_flag_says(load: Load, corpus_dir: Path) -> None:
+    (corpus_dir / "dev.txt").unlink()
+    (corpus_dir / "dev.jsonl").write_text('{"text": "😀 anna met", "label": [[3, 7, "PER"]]}\n', "utf-8")
+    labels = load("dev", offset_unit="utf16", span_edges="error").gold_label_ids(0)
+    assert (labels[0] == labels[2], labels[0] == labels[1]) == (True, False)
 
 
 def test_a_type_without_an_example_in_train_is_a_warning(
