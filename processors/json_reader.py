@@ -208,4 +208,7 @@ def _span(value: Any) -> Span:
     if not isinstance(value, dict):
         return Span(str(value[2]), int(value[0]), int(value[1]))
     start, end = ("start_offset", "end_offset") if "start_offset" in value else ("start", "end")
-    return Span(value.get("type") or value["label"], int(value[start]), int(value[end]))
+    entity_type = value.get("type") or value["label"]
+    if not isinstance(entity_type, str):
+        raise TypeError(f"the type {entity_type!r} is no name")
+    return Span(entity_type, int(value[start]), int(value[end]))

@@ -95,8 +95,10 @@ def _spans(values: list[Any], source: Source, findings: Findings) -> list[Span]:
             findings.add("Label Studio results that mark no text with a label, not used")
             continue
         _count(findings, "labels beside the first of their region, left out", len(labels) - 1)
+        read = value.get("text")
         try:
-            spans.append(Span(str(labels[0]), int(value["start"]), int(value["end"]), value.get("text")))
+            place = int(value["start"]), int(value["end"])
+            spans.append(Span(str(labels[0]), *place, read if isinstance(read, str) else None))
         except (TypeError, ValueError) as error:
             raise source.error(f"cannot read the region {value!r}; expected numbers as start and end") from error
     return spans

@@ -33,6 +33,17 @@ def corpus_of(tmp_path: Path) -> Callable[..., Corpus]:
 MakeCorpus = Callable[..., Corpus]
 
 
+@pytest.mark.parametrize("indent", [None, 2])
+def test_an_array_of_records_is_known_by_its_start(corpus_of: MakeCorpus, indent: int | None) -> None:
+    content = json.dumps([{"text": "Anna", "label": [[0, 4, "PER"]]}], indent=indent)
+    assert corpus_of(train=content).inventory("train").types == {"PER": 1}
+
+
+@pytest.mark.parametrize("content", ["[ O\nAnna B-PER\n", "[\tO\n{\tO\nAnna\tB-PER\n"])
+def test_brackets_may_be_words_in_columns(corpus_of: MakeCorpus, content: str) -> None:
+    assert corpus_of(train=content).inventory("train").types == {"PER": 1}
+
+
 def test_a_split_is_counted(corpus_of: MakeCorpus, tmp_path: Path) -> None:
     inventory = corpus_of(train="-DOCSTART- O\n\n" + GOOD).inventory("train")
     expected = Inventory(str(tmp_path / "train.txt"), sentences=2, words=4, entities=2)

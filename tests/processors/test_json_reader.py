@@ -165,6 +165,7 @@ BAD_RECORDS: list[tuple[Any, list[str]]] = [
     ({"text": "Anna", "spans": [{"start": 0, "type": "PER"}]}, ["cannot read the spans"]),
     ({"text": "Anna", "spans": [{"start": 0, "end": 4}]}, ["cannot read the spans"]),
     ({"text": "Anna", "spans": [{"start": "x", "end": 4, "type": "PER"}]}, ["cannot read the spans"]),
+    ({"text": "Anna", "spans": [{"start": 0, "end": 4, "label": 7}]}, ["cannot read the spans"]),
     ({"text": "Anna", "spans": 7}, ["cannot read the spans"]),
 ]
 

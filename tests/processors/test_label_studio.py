@@ -110,6 +110,13 @@ def test_what_marks_no_text_is_counted(read: Read) -> None:
     }
 
 
+def test_a_region_s_text_may_be_something_else(read: Read) -> None:
+    odd = region(0, 4, "PER")
+    odd["value"]["text"] = ["Anna"]
+    (example,), _ = read(task(annotation(odd)), edges="error")
+    assert tags_to_entities(example.labels or []) == [("PER", 0, 1)]
+
+
 def test_regions_that_repeat_no_text_are_read_by_their_offsets(read: Read) -> None:
     (example,), findings = read(task(annotation(region(11, 14, "PER"))))
     assert tags_to_entities(example.labels or []) == [("PER", 3, 4)]
