@@ -45,6 +45,10 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
+_NOISE = (
+    *(".*sync_dist=True.*", ".*does not have many workers.*", ".*dataloader is not resumable.*"),
+    *(".*exists and is not empty.*", ".*isinstance.treespec, LeafSpec.*"),
+)
 _BEST_CHECKPOINT = "checkpoint-{epoch}"
 
 
@@ -173,6 +177,9 @@ class BaseTransformer(LightningModule):
         optimizer, schedule = build_lightning_optimizer(self.args, self.hparams, self.model, self.total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def on_fit_start(self) -> None:
+        self.model.train()  # pretrained models come in evaluation mode, and Lightning leaves modes as they are
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         # dropout follows from the place in the training alone, so a resumed run goes on as if it had never stopped
         place = (self.args.seed, self.current_epoch, batch_idx, rank())
@@ -272,7 +279,7 @@ def start_lightning_run(args: Namespace) -> None:
                 path.unlink(missing_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
         setup_logging(folder, anew=args.do_train and not args.resume_from_checkpoint)
-    for noise in (".*sync_dist=True.*", ".*does not have many workers.*", ".*dataloader is not resumable.*"):
+    for noise in _NOISE:
         warnings.filterwarnings("ignore", message=noise)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     set_seed(args.seed)
