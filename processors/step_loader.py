@@ -1,13 +1,26 @@
-"""A loader that deals batches out as optimiser steps, and goes on in mid-epoch where a run was interrupted."""
+"""Loaders for the Lightning scripts: optimiser steps, also from the middle of an epoch on, and batches to score."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from processors.batch_sampler import BucketBatchSampler
+
+
+class FixedBatches(Sampler[list[int]]):
+    """Batches that are known beforehand, in their order."""
+
+    def __init__(self, batches: Sequence[NDArray[np.int64]]) -> None:
+        self._batches = [batch.tolist() for batch in batches]
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self._batches)
 
 
 class StepLoader(DataLoader[Any]):

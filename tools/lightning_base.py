@@ -27,7 +27,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from callbacks.lightning_run import LAST_CHECKPOINT, BestFolder, LastCheckpoint
 from processors.batch_sampler import BucketBatchSampler
-from processors.step_loader import StepLoader
+from processors.step_loader import FixedBatches, StepLoader
 from tools.arguments import NerArguments
 from tools.distributed import is_main, rank, sum_over_ranks, world_size
 from tools.gathering import GatheredScores, shared_batches
@@ -40,6 +40,7 @@ __all__ = [
     "add_generic_args",
     "best_checkpoint",
     "generic_train",
+    "predict_best",
     "start_lightning_run",
     "test_best",
 ]
@@ -47,7 +48,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 _NOISE = (
     *(".*sync_dist=True.*", ".*does not have many workers.*", ".*dataloader is not resumable.*"),
-    *(".*exists and is not empty.*", ".*isinstance.treespec, LeafSpec.*"),
+    *(".*custom batch sampler.*", ".*exists and is not empty.*", ".*isinstance.treespec, LeafSpec.*"),
 )
 _BEST_CHECKPOINT = "checkpoint-{epoch}"
 
@@ -163,7 +164,7 @@ class BaseTransformer(LightningModule):
             if len(dataset) < world_size():
                 raise ValueError(f"{split} has {len(dataset)} sequences for {world_size()} processes; use fewer")
             self._batches.append(shared_batches(dataset.lengths, self.args.per_gpu_eval_batch_size))
-            sampler = [batch.tolist() for batch in self._batches[-1]]
+            sampler = FixedBatches(self._batches[-1])
             loaders.append(DataLoader(dataset, batch_sampler=sampler, **self._loading(dataset)))
         return loaders
 
@@ -288,12 +289,19 @@ def start_lightning_run(args: Namespace) -> None:
 def generic_train(model: BaseTransformer, args: Namespace, extra_callbacks: Sequence[Callback] = ()) -> Trainer:
     """Trains where ``--do_train`` says so, and returns the trainer, ready to test."""
     folder = Path(args.output_dir)
-    best = ModelCheckpoint(folder, _BEST_CHECKPOINT, monitor="val_loss", mode="min", enable_version_counter=False)
+    best = ModelCheckpoint(
+        folder,
+        _BEST_CHECKPOINT,
+        monitor="val_loss",
+        mode="min",
+        enable_version_counter=False,
+        save_on_train_epoch_end=False,  # but before the others do
+    )
     callbacks = [best, LastCheckpoint(folder, args.save_steps), BestFolder(model.save_best), *extra_callbacks]
     callbacks.append(LearningRateMonitor(logging_interval="step"))
     if args.early_stopping_patience >= 0:
         patience = max(1, args.early_stopping_patience)
-        callbacks.append(EarlyStopping("val_loss", mode="min", patience=patience))
+        callbacks.append(EarlyStopping("val_loss", patience=patience, check_on_train_epoch_end=False))
     processes = trainer_options(args)["devices"] * args.num_nodes
     trainer = Trainer(
         **trainer_options(args),
@@ -316,9 +324,17 @@ def generic_train(model: BaseTransformer, args: Namespace, extra_callbacks: Sequ
 
 def test_best(model: BaseTransformer, trainer: Trainer) -> dict[str, float]:
     """Tests the best checkpoint of the run, or, where there is none, the model as it is."""
-    best = best_checkpoint(model.output_dir)
-    trainer.test(model, ckpt_path=str(best) if best else None, weights_only=True, verbose=False)
+    if model.splits("test"):
+        best = best_checkpoint(model.output_dir)
+        trainer.test(model, ckpt_path=str(best) if best else None, weights_only=True, verbose=False)
     return model.results
+
+
+def predict_best(model: BaseTransformer, trainer: Trainer) -> None:
+    """Applies the same to what is to be predicted, where there is any."""
+    if model.splits("predict"):
+        best = best_checkpoint(model.output_dir)
+        trainer.predict(model, ckpt_path=str(best) if best else None, weights_only=True, return_predictions=False)
 
 
 def best_checkpoint(output_dir: Path) -> Path | None:
