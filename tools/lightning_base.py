@@ -73,7 +73,7 @@ class BaseTransformer(LightningModule):
         tokenizer: PreTrainedTokenizerBase,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(vars(hparams) if isinstance(hparams, Namespace) else dict(hparams))
+        self.save_hyperparameters(hparams)
         self.args = args
         self.model = model
         self.tokenizer = tokenizer
@@ -81,11 +81,10 @@ class BaseTransformer(LightningModule):
         self.results: dict[str, float] = {}
         self._datasets: dict[str, Any] = {}
         self._sampler: BucketBatchSampler | None = None
+        self._order = ""
         self._batches: list[list[NDArray[np.int64]]] = []
         self._scores: list[GatheredScores] = []
         self._loss_of_step: Tensor | float = 0.0
-
-    # ------------------------------------------------------------------------------------- what a subclass provides
 
     @abstractmethod
     def splits(self, stage: str) -> list[str]:
@@ -111,8 +110,6 @@ class BaseTransformer(LightningModule):
     def score(self, split: str, dataset: Any, scores: Tensor, stage: str) -> dict[str, float]:
         """What a split's gathered scores, ``(units, C)``, amount to; ``loss`` is the mean a unit."""
 
-    # ------------------------------------------------------------------------------------------------------ the data
-
     def prepare_data(self) -> None:
         assert self.trainer.state.fn is not None
         for split in self.splits(self.trainer.state.fn.value):
@@ -131,6 +128,7 @@ class BaseTransformer(LightningModule):
                 world_size=world_size(),
                 seed=self.args.seed,
             )
+            self._order = self._sampler.order_digest
 
     @property
     def total_steps(self) -> int:
@@ -172,7 +170,15 @@ class BaseTransformer(LightningModule):
         pinned = self.device.type == "cuda"
         return {"collate_fn": dataset.collate, "num_workers": self.args.num_workers, "pin_memory": pinned}
 
-    # -------------------------------------------------------------------------------------------------- the training
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["order"] = self._order
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self._order and self._order != checkpoint["order"]:
+            raise ValueError(
+                "the training data comes in another order than before: keep the data, --seed, --max_seq_length and the "
+                "sequences of a step (--train_batch_size x processes x --accumulate_grad_batches)"
+            )
 
     def configure_optimizers(self) -> Any:
         optimizer, schedule = build_lightning_optimizer(self.args, self.hparams, self.model, self.total_steps)
@@ -199,8 +205,6 @@ class BaseTransformer(LightningModule):
         if (self.global_step + 1) % int(self.hparams["log_every_n_steps"]) == 0:  # `Trainer` writes after the step
             self.log("train_loss", sum_over_ranks(torch.as_tensor(self._loss_of_step)), prog_bar=True)
         self._loss_of_step = 0.0
-
-    # --------------------------------------------------------------------------------------------------- the scoring
 
     def _start_scoring(self, splits: Sequence[str]) -> None:
         columns = len(self.model.config.id2label or {})
@@ -252,8 +256,6 @@ class BaseTransformer(LightningModule):
 
     def on_predict_epoch_end(self) -> None:
         self._end_scoring(self.splits("predict"), "predict")
-
-    # -------------------------------------------------------------------------------------------------------- flags
 
     @staticmethod
     def add_model_specific_args(parser: ArgumentParser) -> None:
