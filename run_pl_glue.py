@@ -4,12 +4,10 @@ bash scripts/run_pl_glue.sh                                       # the bundled 
 python run_pl_glue.py --help
 """
 
-import logging
 import sys
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,11 +20,10 @@ from torch import Tensor
 
 from processors.glue_reader import GlueCorpus
 from processors.glue_tasks import GLUE_TASKS, glue_task
-from processors.submissions import glue_lines
-from processors.text_features import TextDataset, open_or_build_texts
+from processors.text_features import TextDataset
 from tools.arguments import SoftmaxArguments
 from tools.classifier import load_classifier_and_tokenizer, takes_token_types
-from tools.distributed import is_main, main_process_first
+from tools.glue_data import open_texts, write_submission
 from tools.glue_metrics import glue_scores
 from tools.lightning_arguments import as_arguments, set_dropouts
 from tools.lightning_base import (
@@ -39,8 +36,6 @@ from tools.lightning_base import (
     test_best,
 )
 from tools.recipe import run_script
-
-logger = logging.getLogger(__name__)
 
 
 class GLUETransformer(BaseTransformer):
@@ -67,21 +62,7 @@ class GLUETransformer(BaseTransformer):
         return [split for split in wanted if self.corpus.has(split)]
 
     def open_split(self, split: str, alone: bool = False) -> TextDataset:
-        texts = self.corpus.read(split)
-        with nullcontext() if alone else main_process_first():
-            dataset = open_or_build_texts(
-                texts,
-                self.tokenizer,
-                self.args.train_max_seq_length,
-                Path(self.args.feature_cache_dir),
-                overwrite=self.args.overwrite_cache and alone,
-            )
-        if is_main() and not alone:
-            counts = f"{len(dataset)} examples, {dataset.truncated} of them too long and cut"
-            logger.info("%s: %s, %d broken lines left out", split, counts, len(texts.broken_lines))
-            for number in texts.broken_lines[:1]:
-                logger.warning("%s:%d: not as many cells as columns; such lines are left out", texts.source, number)
-        return dataset
+        return open_texts(self.args, self.corpus, split, self.tokenizer, alone)
 
     def unit_counts(self, dataset: TextDataset) -> NDArray[np.int32]:
         return np.ones(len(dataset), np.int32)
@@ -101,11 +82,8 @@ class GLUETransformer(BaseTransformer):
     def score(self, split: str, dataset: TextDataset, scores: Tensor, stage: str) -> dict[str, float]:
         gold = torch.from_numpy(np.array(dataset.labels)).to(scores.device)  # (N,)
         found = scores.squeeze(-1) if self.task.is_regression else scores.argmax(-1)  # (N,)
-        if stage == "predict" and is_main():
-            path = self.output_dir / "submission" / f"{self.task.submission_name(split)}.tsv"
-            path.parent.mkdir(exist_ok=True)
-            path.write_text("\n".join(glue_lines(self.task, found.tolist())) + "\n", "utf-8")
-            logger.info("Submission file of %d predictions: %s", len(dataset), path)
+        if stage == "predict":
+            write_submission(self.output_dir, self.task, split, found.tolist())
         if gold.isnan().any():
             return {}
         metrics = glue_scores(self.args.task_name, gold.double().cpu().numpy(), found.double().cpu().numpy())

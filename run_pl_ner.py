@@ -4,7 +4,6 @@ bash scripts/run_pl_ner.sh                                        # the bundled 
 python run_pl_ner.py --help
 """
 
-import logging
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from functools import partial
@@ -37,8 +36,6 @@ from tools.lightning_base import (
 )
 from tools.loading import load_model_and_tokenizer
 from tools.recipe import run_script
-
-logger = logging.getLogger(__name__)
 
 
 class NERTransformer(BaseTransformer):
@@ -80,7 +77,6 @@ class NERTransformer(BaseTransformer):
         if stage == "test":
             self._write_predictions(dataset, [document.tags for document in documents])
             if (dataset.arrays["label_ids"] < 0).any():
-                logger.info("%s is unlabelled: it is not scored", split)
                 return {}
         scored = score_tagged(documents, dataset, self.model.tag_names, self.args.markup)
         return {name: value for name, value in scored.headline().items() if not name.startswith("strict")}

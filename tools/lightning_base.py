@@ -48,7 +48,12 @@ __all__ = [
 logger = logging.getLogger(__name__)
 _NOISE = (
     *(".*sync_dist=True.*", ".*does not have many workers.*", ".*dataloader is not resumable.*"),
-    *(".*custom batch sampler.*", ".*exists and is not empty.*", ".*isinstance.treespec, LeafSpec.*"),
+    *(
+        ".*custom batch sampler.*",
+        ".*predict returned None.*",
+        ".*exists and is not empty.*",
+        ".*isinstance.treespec, LeafSpec.*",
+    ),
 )
 _BEST_CHECKPOINT = "checkpoint-{epoch}"
 
@@ -243,7 +248,9 @@ class BaseTransformer(LightningModule):
     def on_test_epoch_end(self) -> None:
         self.results = self._end_scoring(self.splits("test"), "test")
         self.log_dict({f"test_{name}": value for name, value in self.results.items()})
-        if is_main() and self.results:
+        if not self.results:
+            logger.info("The test split is unlabelled: it is predicted, not scored")
+        elif is_main():
             lines = [f"{name} = {value}\n" for name, value in self.results.items()]
             (self.output_dir / "test_results.txt").write_text("".join(lines), "utf-8")
             logger.info("Test: %s", ", ".join(f"{name} {value:.4f}" for name, value in self.results.items()))

@@ -79,11 +79,10 @@ def make_pair(same: bool, rng: Random) -> Pair:
     side = int(rng.random() < (SECOND_SIDE if same else 0.5))
     first = rng.choice(topic.sides[side])
     second = rng.choice([verb for verb in topic.sides[side if same else 1 - side] if verb != first])
-    orders = rng.sample(ORDERS, 2)
-    return (
-        int(same),
-        *(sentence(order, verb=verb, **event) for order, verb in zip(orders, (first, second), strict=True)),
+    left, right = (
+        sentence(order, verb=verb, **event) for order, verb in zip(rng.sample(ORDERS, 2), (first, second), strict=True)
     )
+    return int(same), left, right
 
 
 def make_corpus() -> dict[str, list[Pair]]:

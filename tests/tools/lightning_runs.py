@@ -12,7 +12,6 @@ from tests.helpers import ROOT
 from tools.recipe import run_script
 
 COLUMNS = "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String"
-_SAME = {"left": "went", "saw": "met", "man": "one"}
 
 
 def command_line(**options: Any) -> list[str]:
@@ -66,7 +65,7 @@ def glue_options(encoder: Path, data: Path, home: Path, **changes: Any) -> dict[
 
 
 def write_pairs(folder: Path, sizes: dict[str, int]) -> Path:
-    """Pairs in MRPC's layout, in the words of the tiny encoder: they say the same where the second has no ``then``."""
+    """Pairs in MRPC's layout, in the words of the tiny encoder: they say the same where the second names Paris."""
     folder.mkdir(parents=True, exist_ok=True)
     words = ["the man said that he saw it", "when we met near here", "he left", "it said that we met the man near here"]
     for split, size in sizes.items():
@@ -74,7 +73,7 @@ def write_pairs(folder: Path, sizes: dict[str, int]) -> Path:
         for number in range(size):
             text = words[number % len(words)]
             same = number // len(words) % 2
-            second = text if same else f"then {text}"
+            second = "paris" if same else "rome"
             lines.append(f"{number if split == 'test' else same}\t{number}\t{number}\t{text}\t{second}")
         (folder / f"{split}.tsv").write_text("\n".join(lines) + "\n", "utf-8")
     return folder
