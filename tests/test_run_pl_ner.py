@@ -14,7 +14,7 @@ from run_pl_ner import NERTransformer
 from tests.callbacks.events import read_scalars
 from tests.helpers import write_corpus
 from tests.tools.lightning_runs import call_lightning, ner_options, read_scores, start_lightning
-from tests.tools.runs import encoder_without_dropout
+from tests.tools.runs import encoder_without_dropout, read_json
 
 SIZES = {"train": 60, "dev": 21, "test": 21}  # not divisible by two
 
@@ -42,6 +42,7 @@ def short(home: Path, name: str, **changes: Any) -> dict[str, Any]:
 def test_a_run_leaves_checkpoints_best_model_scores_and_predictions(run: Path) -> None:
     assert len(list(run.glob("checkpoint-epoch=*.ckpt"))) == 1
     assert (run / "last.ckpt").is_file()
+    assert read_json(run / "environment.json")["packages"]["lightning"]
     scores = read_scores(run)
     assert {"loss", "accuracy", "precision", "recall", "f1"} <= scores.keys()
     assert scores["f1"] > 0.4

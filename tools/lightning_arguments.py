@@ -7,14 +7,14 @@ from typing import Any, TypeVar
 import torch
 from transformers import PreTrainedConfig
 
-from tools.arguments import NerArguments
+from tools.arguments import SCHEDULES, NerArguments
 
-SCHEDULES = ("linear", "cosine", "cosine_w_restarts", "polynomial", "constant")
+_OTHER_NAMES = {"cosine_w_restarts": "cosine_with_restarts"}  # that the examples have for schedules
 AnyArguments = TypeVar("AnyArguments", bound=NerArguments)
 _SHARED = (
     *("data_dir", "output_dir", "feature_cache_dir", "overwrite_cache", "model_name_or_path", "config_name"),
     *("tokenizer_name", "cache_dir", "from_scratch", "do_lower_case", "learning_rate", "weight_decay"),
-    *("adam_epsilon", "seed", "num_workers"),
+    *("adam_epsilon", "seed", "num_workers", "warmup_steps", "warmup_proportion"),
 )
 _DROPOUTS = {
     "dropout": ("hidden_dropout_prob", "dropout"),
@@ -37,7 +37,12 @@ def add_generic_args(parser: ArgumentParser) -> None:
         default=0,
         help="write last.ckpt every so many steps, not only each epoch",
     )
-    flag("--early_stopping_patience", type=int, default=-1, help="stop after so many epochs without a lower val_loss")
+    flag(
+        "--early_stopping_patience",
+        type=int,
+        default=0,
+        help="end after so many epochs without a lower val_loss; 0: never",
+    )
     flag("--log_every_n_steps", type=int, default=20, help="write loss and learning rates every so many steps")
     flag("--seed", type=int, default=42, help="seed of initial weights, dropout and the order of the data")
     flag("--feature_cache_dir", default="outputs/feature_cache", help="where features are kept from run to run")
@@ -73,7 +78,12 @@ def add_model_args(parser: ArgumentParser) -> None:
     norm = ("--max_grad_norm", "--gradient_clip_val")
     training(*norm, dest="gradient_clip_val", type=float, default=1.0, help="gradients are clipped to it; 0: not")
     training("--learning_rate", type=float, default=5e-5, help="peak learning rate")
-    training("--lr_scheduler", default="linear", choices=SCHEDULES, help="how the rate falls after the warm-up")
+    training(
+        "--lr_scheduler",
+        default="linear",
+        choices=[*SCHEDULES, *_OTHER_NAMES],
+        help="how the rate falls after the warm-up",
+    )
     training("--warmup_steps", type=int, default=0, help="steps in which the learning rate rises")
     training("--warmup_proportion", type=float, default=0.0, help="the same as a share of all steps")
     training("--weight_decay", type=float, default=0.0, help="weight decay, but for biases and norms")
@@ -92,8 +102,6 @@ def check_arguments(args: Namespace) -> None:
         raise ValueError("--fp16 and --bf16 exclude each other")
     if args.warmup_steps and args.warmup_proportion:
         raise ValueError("--warmup_steps and --warmup_proportion exclude each other")
-    if not 0 <= args.warmup_proportion <= 1:
-        raise ValueError(f"--warmup_proportion {args.warmup_proportion} is not between 0 and 1")
     there = torch.cuda.device_count()
     wanted = (args.devices or args.gpus) if args.gpus else 0
     if wanted > there:
@@ -117,6 +125,7 @@ def trainer_options(args: Namespace) -> dict[str, Any]:
 
 def as_arguments(args: Namespace, kind: type[AnyArguments], **others: Any) -> AnyArguments:
     """The same choices under the names that the other scripts have for them."""
+    mixed = args.fp16 or args.bf16  # then Lightning clips no fused optimiser's gradients
     return kind(
         **{name: getattr(args, name) for name in _SHARED},
         train_max_seq_length=args.max_seq_length,
@@ -124,6 +133,8 @@ def as_arguments(args: Namespace, kind: type[AnyArguments], **others: Any) -> An
         per_gpu_train_batch_size=args.train_batch_size,
         per_gpu_eval_batch_size=args.eval_batch_size,
         gradient_accumulation_steps=args.accumulate_grad_batches,
+        optim="adafactor" if args.adafactor else "adamw_torch" if mixed else "adamw_torch_fused",
+        lr_scheduler_type=_OTHER_NAMES.get(args.lr_scheduler, args.lr_scheduler),
         **others,
     )
 

@@ -32,8 +32,9 @@ from tools.arguments import NerArguments
 from tools.distributed import is_main, rank, sum_over_ranks, world_size
 from tools.gathering import GatheredScores, shared_batches
 from tools.lightning_arguments import add_generic_args, add_model_args, check_arguments, trainer_options
-from tools.lightning_optimizer import build_lightning_optimizer
 from tools.log import setup_logging
+from tools.optimizer import build_optimizer, build_schedule
+from tools.run_folder import save_environment
 
 __all__ = [
     "BaseTransformer",
@@ -186,11 +187,15 @@ class BaseTransformer(LightningModule):
             )
 
     def configure_optimizers(self) -> Any:
-        optimizer, schedule = build_lightning_optimizer(self.args, self.hparams, self.model, self.total_steps)
+        optimizer = build_optimizer(self.args, self.model)
+        schedule = build_schedule(self.args, optimizer, self.total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_fit_start(self) -> None:
         self.model.train()  # pretrained models come in evaluation mode, and Lightning leaves modes as they are
+        self.args.device = self.device
+        if is_main():
+            save_environment(self.output_dir, self.args)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         # dropout follows from the place in the training alone, so a resumed run goes on as if it had never stopped
@@ -308,8 +313,8 @@ def generic_train(model: BaseTransformer, args: Namespace, extra_callbacks: Sequ
     )
     callbacks = [best, LastCheckpoint(folder, args.save_steps), BestFolder(model.save_best), *extra_callbacks]
     callbacks.append(LearningRateMonitor(logging_interval="step"))
-    if args.early_stopping_patience >= 0:
-        patience = max(1, args.early_stopping_patience)
+    if args.early_stopping_patience > 0:
+        patience = args.early_stopping_patience
         callbacks.append(EarlyStopping("val_loss", patience=patience, check_on_train_epoch_end=False))
     processes = trainer_options(args)["devices"] * args.num_nodes
     trainer = Trainer(
