@@ -49,7 +49,7 @@ class BucketBatchSampler(Sampler[list[int]]):
             longest = f"a window of {self._lengths.max()} tokens"
             raise ValueError(f"{longest} does not fit max_tokens {max_tokens}; raise it or lower max_seq_length")
         self._batch_size = batch_size
-        self._rounds = rounds
+        self.rounds = rounds
         self._rank = rank
         self._seed = seed
         self._max_tokens = max_tokens
@@ -82,12 +82,12 @@ class BucketBatchSampler(Sampler[list[int]]):
         return self._steps[step]
 
     def __len__(self) -> int:
-        return (self.steps - self._first_step) * self._rounds
+        return (self.steps - self._first_step) * self.rounds
 
     def __iter__(self) -> Iterator[list[int]]:
         for windows in self._steps[self._first_step :]:
             shares = np.array_split(windows, self._shares)
-            for share in shares[self._rank :: self._shares // self._rounds]:
+            for share in shares[self._rank :: self._shares // self.rounds]:
                 yield share.tolist()
 
     def _dealt_steps(self) -> list[NDArray[np.int64]]:

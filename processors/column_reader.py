@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from processors.examples import DataError, Example
-from processors.tag_schemes import split_tag
+from processors.tag_schemes import join_tag, split_tag
 
 DOCUMENT_MARKS = ("-DOCSTART-", "DOCSTART")
 _DEFAULT_NAMES = {4: ["word", "pos", "chunk", "ner"], 3: ["word", "pos", "ner"], 2: ["word", "ner"]}
@@ -31,7 +31,9 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
             yield number, line.rstrip("\r\n")
 
 
-def read_columns(path: Path, split: str, tag_column: str = "last", labelled: bool = True) -> Iterator[Example]:
+def read_columns(
+    path: Path, split: str, tag_column: str = "last", labelled: bool = True, plain_tags: bool = False
+) -> Iterator[Example]:
     """Reads a file of tab- or space-separated columns, the word first.
 
     Args:
@@ -39,6 +41,7 @@ def read_columns(path: Path, split: str, tag_column: str = "last", labelled: boo
         split: names the examples.
         tag_column: ``last``, a number (0 is the word, -1 the last), or one of word/pos/chunk/ner.
         labelled: whether a file without a tag column is an error; an unlabelled test file has words only.
+        plain_tags: the tags are classes of single words: ``NN`` is read as the entity of one word ``S-NN``.
 
     Raises:
         DataError: a line with another number of columns than the first, or a tag that is none.
@@ -73,7 +76,8 @@ def read_columns(path: Path, split: str, tag_column: str = "last", labelled: boo
             first_line = number
         words.append(fields[0])
         if columns > 1:
-            labels.append(checked_tag(fields[tag_index], path, number))
+            tag = fields[tag_index]
+            labels.append(join_tag("S", tag) if plain_tags else checked_tag(tag, path, number))
     if words:
         yield finished_example()
 

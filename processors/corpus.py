@@ -22,9 +22,11 @@ from processors.tag_schemes import (
     MARKUPS,
     OUTSIDE,
     SCHEMES,
+    Entity,
     MixedSchemesError,
     begins_entity,
     detect_scheme,
+    entities_to_tags,
     split_tag,
     tag_pairs,
     tag_set,
@@ -114,7 +116,7 @@ class Corpus:
             return read_brat(source, reader, labelled)
         if _looks_like_json(source):
             return read_json(source, split, reader, labelled)
-        return read_columns(source, split, self.tag_column, labelled)
+        return read_columns(source, split, self.tag_column, labelled, task_named(self.task_name).plain_tags)
 
     def digest(self, split: str) -> str:
         """A hash of a split's content and of how it is read."""
@@ -123,7 +125,8 @@ class Corpus:
             content = _digest_of_files(source)
         else:
             content = hashlib.new("blake2b", source._fingerprint.encode())
-        reading = (_INVENTORY_VERSION, split, self.tag_column, *self._span_reading)
+        plain_tags = task_named(self.task_name).plain_tags
+        reading = (_INVENTORY_VERSION, split, self.tag_column, *self._span_reading, plain_tags)
         content.update(repr(reading).encode())
         return content.hexdigest()[:32]
 
@@ -156,8 +159,14 @@ class Corpus:
         return sorted({entity_type for split in splits for entity_type in self.inventory(split).types})
 
     def label_list(self, markup: str) -> list[str]:
-        """All tags of the internal scheme (``bio``, ``bios``, ``bioes``) over the entity types."""
-        return tag_set(self.entity_types(), MARKUPS[markup])
+        """All tags of the internal scheme (``bio``, ``bios``, ``bioes``) over the entity types.
+
+        Where tags are classes of single words, those that a single word has.
+        """
+        types, scheme = self.entity_types(), MARKUPS[markup]
+        if task_named(self.task_name).plain_tags:
+            return [OUTSIDE, *(entities_to_tags([Entity(name, 0, 1)], 1, scheme)[0] for name in types)]
+        return tag_set(types, scheme)
 
     def check_types(self, split: str, types: list[str]) -> None:
         """Raises a DataError, with its line, for a type of this split that is none of ``types``."""

@@ -63,12 +63,12 @@ def _cache_key(content_digest: str, spec: FeatureSpec, tokenizer: PreTrainedToke
         "format": _FORMAT_VERSION,
         "content": content_digest,
         "spec": asdict(spec),
-        "tokenizer": _tokenizer_digest(tokenizer),
+        "tokenizer": tokenizer_digest(tokenizer),
     }
     return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=12).hexdigest()
 
 
-def _tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     """A hash of how the tokenizer splits words, whatever it was last used for and wherever it was loaded from."""
     if tokenizer.is_fast:
         described = json.loads(tokenizer.backend_tokenizer.to_str()) | {"truncation": None, "padding": None}
@@ -100,12 +100,12 @@ def _build(
             for size, arrays in _features_of_chunks(chunks, spec, tokenizer, total):
                 arrays.append_to(aside)
                 bar.update(size)
-        _publish(aside, folder, overwrite)
+        publish(aside, folder, overwrite)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _publish(aside: Path, folder: Path, overwrite: bool) -> None:
+def publish(aside: Path, folder: Path, overwrite: bool) -> None:
     """Renames the complete folder into place; where another process was faster, its equal one stays."""
     for path in aside.iterdir():
         with path.open("rb+") as file:  # Windows syncs only what it may write

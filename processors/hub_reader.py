@@ -7,7 +7,13 @@ from typing import Any
 from processors.examples import DataError, Example
 from processors.tag_schemes import split_tag
 
-_SPLIT_ALIASES = {"train": ("train",), "dev": ("validation", "dev", "valid"), "test": ("test",)}
+_SPLIT_ALIASES = {
+    "train": ("train",),
+    "dev": ("validation", "dev", "valid", "validation_matched"),
+    "test": ("test", "test_matched"),
+    "dev_mismatched": ("validation_mismatched",),
+    "test_mismatched": ("test_mismatched",),
+}
 _WORD_COLUMNS = ("tokens", "words")
 _TAG_COLUMNS = ("ner_tags", "tags", "labels")
 

@@ -5,8 +5,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from processors.glue_tasks import GlueTask
 from processors.tag_schemes import Entity
 
+_SCORES = (0.0, 5.0)  # of STS-B
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -23,6 +25,16 @@ def cluener_line(guid: str, text: str, entities: Sequence[Entity]) -> str:
         surface = text[entity.start : entity.end]
         label.setdefault(entity.type, {}).setdefault(surface, []).append([entity.start, entity.end - 1])
     return json_line({"id": int(guid) if guid.isdecimal() else guid, "label": label})
+
+
+def glue_lines(task: GlueTask, predictions: Sequence[float]) -> list[str]:
+    """The lines of a submission to GLUE: a header, then number and class, or score, of each text."""
+    if task.is_regression:
+        low, high = _SCORES
+        values = [f"{min(max(score, low), high):.3f}" for score in predictions]
+    else:
+        values = [task.classes[int(index)] for index in predictions]
+    return ["index\tprediction", *(f"{number}\t{value}" for number, value in enumerate(values))]
 
 
 SUBMISSIONS: dict[str, Callable[[str, str, Sequence[Entity]], str]] = {"cluener": cluener_line}

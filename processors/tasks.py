@@ -23,13 +23,21 @@ class Task:
     Args:
         types: entity types, in the order of the labels; empty: read from ``labels.txt`` or the data.
         word_unit: how raw text is cut into words; see `processors.word_cutting.split_text`.
+        plain_tags: whether the tags are classes of single words, such as parts of speech, and have no prefix.
         submission: writes the test predictions in the form that a benchmark's server takes.
     """
 
     types: tuple[str, ...] = ()
     word_unit: str = "auto"
+    plain_tags: bool = False
     submission: str | None = None
 
+
+_PENN_TREEBANK_TAGS = (
+    *('"', "''", "#", "$", "(", ")", ",", ".", ":", "``", "CC", "CD", "DT", "EX", "FW", "IN", "JJ", "JJR", "JJS"),
+    *("LS", "MD", "NN", "NNP", "NNPS", "NNS", "NN|SYM", "PDT", "POS", "PRP", "PRP$", "RB", "RBR", "RBS", "RP", "SYM"),
+    *("TO", "UH", "VB", "VBD", "VBG", "VBN", "VBP", "VBZ", "WDT", "WP", "WP$", "WRB"),
+)
 
 TASKS = {
     "cner": Task(types=("CONT", "EDU", "LOC", "NAME", "ORG", "PRO", "RACE", "TITLE")),
@@ -42,6 +50,8 @@ TASKS = {
         submission="cluener",
     ),
     "conll2003": Task(types=("LOC", "MISC", "ORG", "PER")),
+    "chunk": Task(types=("ADJP", "ADVP", "CONJP", "INTJ", "LST", "NP", "PP", "PRT", "SBAR", "UCP", "VP")),
+    "pos": Task(types=_PENN_TREEBANK_TAGS, plain_tags=True),
 }
 
 

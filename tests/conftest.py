@@ -1,11 +1,15 @@
-"""Shared pieces: a tiny encoder, a tiny corpus, and the places of real data where they exist."""
+"""Shared pieces: a tiny encoder, tokenizers, a tiny corpus, and the places of real data where they exist."""
 
+import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tokenizers import ByteLevelBPETokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, RobertaTokenizer
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -62,6 +66,35 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     vocab.write_text("\n".join(dict.fromkeys(pieces)) + "\n", "utf-8")
     write_encoder(folder, vocab, layers=2, width=64, max_positions=64)
     return folder
+
+
+@pytest.fixture(scope="session")
+def bert(encoder: Path) -> PreTrainedTokenizerBase:
+    """Word pieces of the tiny vocabulary."""
+    return AutoTokenizer.from_pretrained(encoder)
+
+
+@pytest.fixture(scope="session")
+def roberta(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerBase:
+    """Byte-level pairs with a space before each word, trained on two sentences."""
+    folder = tmp_path_factory.mktemp("roberta")
+    trained = ByteLevelBPETokenizer(add_prefix_space=True)
+    sentences = ["the man said that anna met bob near new york", "big co left paris when he saw it"]
+    trained.train_from_iterator(iter(sentences), 320, special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
+    trained.save_model(str(folder))
+    vocab, merges = str(folder / "vocab.json"), str(folder / "merges.txt")
+    RobertaTokenizer(vocab, merges, add_prefix_space=True).save_pretrained(folder)
+    return AutoTokenizer.from_pretrained(folder, add_prefix_space=True)
+
+
+@pytest.fixture
+def xlnet(vocab_root: Path, tmp_path: Path) -> PreTrainedTokenizerBase:
+    """An XLNet tokenizer over ALBERT's pieces; use with the mark ``corpora``."""
+    folder = tmp_path / "xlnet"
+    folder.mkdir()
+    shutil.copy(vocab_root / "albert-v2-spiece.model", folder / "spiece.model")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "XLNetTokenizer"}))
+    return AutoTokenizer.from_pretrained(folder)
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """Who may know whom, read off the import statements."""
 
 import ast
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -77,6 +79,16 @@ def test_models_never_see_a_file_a_tokenizer_or_arguments() -> None:
         assert not first_parts(imported) & {"argparse", "json", "tokenizers"}, name_of(path)
         assert compiles or "pathlib" not in first_parts(imported), name_of(path)
         assert not {module for module in imported if "Tokenizer" in module}, name_of(path)
+
+
+def test_only_the_lightning_scripts_import_lightning() -> None:
+    known = {path for path in SOURCES if {"lightning", "pytorch_lightning"} & first_parts(imported_modules(path))}
+    assert {name_of(path) for path in known if path.relative_to(ROOT).parts[0] != "tests"} == {
+        "callbacks/lightning_run.py",
+        "tools/lightning_base.py",
+    }
+    loaded = "import sys, run_ner_crf, run_ner_softmax; sys.exit('lightning' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", loaded], cwd=ROOT, check=False).returncode == 0
 
 
 def test_data_sets_do_not_hide_the_hugging_face_package() -> None:

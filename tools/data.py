@@ -52,28 +52,35 @@ def load_and_cache_examples(
     Raises:
         DataError: the split is missing or malformed, or has labels that the model does not know.
     """
+    with main_process_first():
+        dataset = open_features(args, task, tokenizer, data_type)
+    corpus = corpus_of(args, task)
+    _report(corpus, data_type, dataset, args.train_max_seq_length if data_type == "train" else args.eval_max_seq_length)
+    if data_type == "train" and not dataset.num_words:
+        raise DataError("no word to train on", corpus.source_name("train"))
+    return dataset
+
+
+def open_features(args: NerArguments, task: str, tokenizer: PreTrainedTokenizerBase, data_type: str) -> FeatureDataset:
+    """The features of a split from the cache, built where they are not there; each process for itself."""
     corpus = corpus_of(args, task)
     max_seq_length = args.train_max_seq_length if data_type == "train" else args.eval_max_seq_length
     layout = layout_of_tokenizer(tokenizer, args.model_type)
     overlap = default_overlap(layout.capacity(max_seq_length)) if args.window_overlap < 0 else args.window_overlap
     place = (corpus.source_name(data_type), data_type, max_seq_length)
-    with main_process_first():
-        label_list = args.label_list or corpus.label_list(args.markup)
-        corpus.check_types(data_type, list(dict.fromkeys(split_tag(tag)[1] for tag in label_list if tag != OUTSIDE)))
-        dataset = open_or_build_features(
-            corpus,
-            data_type,
-            FeatureSpec(tuple(label_list), args.markup, max_seq_length, overlap, layout),
-            tokenizer,
-            Path(args.feature_cache_dir),
-            overwrite=args.overwrite_cache and is_main() and place not in _rebuilt,
-            show_progress=is_main(),
-        )
+    label_list = args.label_list or corpus.label_list(args.markup)
+    corpus.check_types(data_type, list(dict.fromkeys(split_tag(tag)[1] for tag in label_list if tag != OUTSIDE)))
+    dataset = open_or_build_features(
+        corpus,
+        data_type,
+        FeatureSpec(tuple(label_list), args.markup, max_seq_length, overlap, layout),
+        tokenizer,
+        Path(args.feature_cache_dir),
+        overwrite=args.overwrite_cache and is_main() and place not in _rebuilt,
+        show_progress=is_main(),
+    )
     if args.overwrite_cache:
         _rebuilt.add(place)
-    _report(corpus, data_type, dataset, max_seq_length)
-    if data_type == "train" and not dataset.num_words:
-        raise DataError("no word to train on", corpus.source_name("train"))
     return dataset
 
 

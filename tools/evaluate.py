@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from processors.tag_schemes import tags_to_entities
 from tools.arguments import NerArguments
 from tools.data import load_and_cache_examples
 from tools.distributed import run_on_main
-from tools.inference import tag_documents
+from tools.inference import TaggedDocument, tag_documents
 from tools.loading import adopt_model
 from tools.log import console
 from tools.metrics import EntityScores, score_entities, score_table
@@ -62,17 +63,23 @@ def evaluate(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBa
 def score_dataset(args: NerArguments, model: Tagger, dataset: FeatureDataset, desc: str) -> SplitScores:
     """Tags a labelled data set and compares."""
     check_labels(dataset, model)
-    names = model.tag_names
+    return score_tagged(tag_documents(args, model, dataset, desc), dataset, model.tag_names, args.markup)
+
+
+def score_tagged(
+    documents: Iterable[TaggedDocument], dataset: FeatureDataset, names: Sequence[str], markup: str
+) -> SplitScores:
+    """Compares what a model found in all documents of a data set with the gold tags."""
     gold, predicted, loss = [], [], 0.0
     right, wrong = list[int](), list[int]()
-    for tagged in tag_documents(args, model, dataset, desc):
+    for tagged in documents:
         gold.append([names[label] for label in dataset.gold_label_ids(tagged.document)])
         predicted.append(tagged.tags)
         loss += tagged.loss
         (right if gold[-1] == tagged.tags else wrong).append(tagged.document)
     shown = [*wrong, *right][:_EXAMPLES]
     examples = [_scored_text(dataset, index, gold[index], predicted[index]) for index in shown]
-    return SplitScores(score_entities(gold, predicted, args.markup), loss / max(1, dataset.num_words), examples)
+    return SplitScores(score_entities(gold, predicted, markup), loss / max(1, dataset.num_words), examples)
 
 
 def _scored_text(dataset: FeatureDataset, index: int, gold: list[str], predicted: list[str]) -> ScoredText:

@@ -15,7 +15,8 @@ from processors.feature_dataset import FeatureDataset
 from processors.tag_schemes import Entity, tags_to_entities
 from tools.arguments import NerArguments
 from tools.confidence import entity_confidences
-from tools.distributed import is_main, rank, sum_over_ranks, world_size
+from tools.distributed import is_main
+from tools.gathering import GatheredScores, shared_batches
 from tools.precision import autocast
 
 _DOCUMENTS_AT_ONCE = 2000  # bounds the emissions that are held
@@ -53,7 +54,7 @@ def tag_documents(
         for first in range(0, dataset.num_documents, _DOCUMENTS_AT_ONCE):
             last = min(first + _DOCUMENTS_AT_ONCE, dataset.num_documents)
             emissions = _stitched_emissions(args, model, dataset, dataset.windows_of(first, last))
-            yield from _decoded_documents(args, model, dataset, emissions, range(first, last), with_confidence)
+            yield from decoded_documents(args, model, dataset, emissions, range(first, last), with_confidence)
             bar.update(last - first)
 
 
@@ -63,34 +64,27 @@ def _hidden() -> bool:
 
 def _stitched_emissions(args: NerArguments, model: Tagger, dataset: FeatureDataset, windows: range) -> Tensor:
     """Emissions of all words that these windows own, in document order: ``(words, C)``."""
-    word_counts = np.asarray(dataset.word_counts[windows.start : windows.stop], np.int64)
-    first_words = np.concatenate(([0], np.cumsum(word_counts)))
-    emissions = torch.zeros(int(first_words[-1]), model.classifier.out_features, device=args.device)
-    by_length = windows.start + np.argsort(dataset.lengths[windows.start : windows.stop], kind="stable")
-    batch_size = args.per_gpu_eval_batch_size * max(1, args.n_gpu)
-    batches = [by_length[start : start + batch_size] for start in range(0, len(by_length), batch_size)]
-    for batch in batches[rank() :: world_size()]:
-        inputs = dataset.collate([dataset[int(window)] for window in batch])
+    own = slice(windows.start, windows.stop)
+    scores = GatheredScores(dataset.word_counts[own], model.classifier.out_features, args.device)
+    for batch in shared_batches(dataset.lengths[own], args.per_gpu_eval_batch_size * max(1, args.n_gpu)):
+        inputs = dataset.collate([dataset[windows[int(window)]] for window in batch])
         del inputs["labels"]
         inputs = {name: tensor.to(args.device, non_blocking=True) for name, tensor in inputs.items()}
         with autocast(args):
-            logits = model(**inputs).logits.float()  # (B, W, C)
-        owned = batch - windows.start
-        rows = np.repeat(np.arange(len(batch)), word_counts[owned])
-        columns = np.concatenate([np.arange(count) for count in word_counts[owned]])
-        words = np.repeat(first_words[owned], word_counts[owned]) + columns
-        emissions[torch.from_numpy(words)] = logits[torch.from_numpy(rows), torch.from_numpy(columns)]
-    return sum_over_ranks(emissions)
+            logits = model(**inputs).logits  # (B, W, C)
+        scores.add(batch, logits)
+    return scores.over_ranks()
 
 
-def _decoded_documents(
+def decoded_documents(
     args: NerArguments,
     model: Tagger,
     dataset: FeatureDataset,
     emissions: Tensor,
     documents: range,
-    with_confidence: bool,
+    with_confidence: bool = False,
 ) -> Iterator[TaggedDocument]:
+    """Tags documents whose emissions are there, put back in order: ``(words, C)``."""
     names = model.tag_names
     lengths = np.asarray(dataset.arrays["document_words"][documents.start : documents.stop], np.int64)
     starts = np.concatenate(([0], np.cumsum(lengths)))

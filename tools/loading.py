@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +14,7 @@ from models import BertCrfForNer
 from models.tagger import Tagger
 from processors.alignment import drops_spaces_between_words
 from processors.tag_schemes import MARKUPS, OUTSIDE, legal_transitions, split_tag
-from tools.arguments import NerArguments
+from tools.arguments import ModelArguments, NerArguments
 from tools.data import corpus_of
 from tools.distributed import main_process_first
 from tools.preparation import compile_model
@@ -32,7 +33,10 @@ _NO_NAMES = "LABEL_"
 
 
 def load_model_and_tokenizer(
-    args: NerArguments, model_class: type[AnyTagger], source: str | None = None
+    args: NerArguments,
+    model_class: type[AnyTagger],
+    source: str | None = None,
+    adapt_config: Callable[[PreTrainedConfig], None] | None = None,
 ) -> tuple[AnyTagger, PreTrainedTokenizerBase]:
     """What the run trains or applies; ``args.label_list``, ``markup`` and ``model_type`` follow from it.
 
@@ -40,36 +44,45 @@ def load_model_and_tokenizer(
         args: the encoder of ``model_name_or_path`` when training, else the trained model of ``output_dir``.
         model_class: the tagger.
         source: a folder to load instead, for instance a checkpoint.
+        adapt_config: changes the encoder's config, for instance its dropout.
 
     Raises:
         ValueError: weights are missing and not meant to be, or the parts do not belong together.
     """
     source = source or (args.model_name_or_path if args.do_train else args.output_dir)
-    _check_source(args, source)
+    check_source(source, args.do_train, args.from_scratch)
     with main_process_first():  # downloads
-        config = _load_config(args, source)
+        config = load_config(args, source)
+        if adapt_config is not None:
+            adapt_config(config)
         former_labels = _label_names(config)
-        tokenizer = _load_tokenizer(args, source, config)
+        tokenizer = load_tokenizer(args, source, config)
         _set_labels(args, model_class, config)
         _fit_lengths(args, config)
         model = _load_model(args, model_class, source, config)
         if former_labels and former_labels != args.label_list:
             logger.info("%s was trained for other labels: its head starts anew", source)
             model.reset_head()
+    check_vocabulary(tokenizer, config)
+    return model, tokenizer
+
+
+def check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
+    """Raises a ValueError where the tokenizer gives ids that the encoder has no embedding for."""
     if len(tokenizer) > config.vocab_size:
         raise ValueError(
             f"the tokenizer has {len(tokenizer)} entries, the encoder {config.vocab_size}; they do not belong together"
         )
-    return model, tokenizer
 
 
-def _check_source(args: NerArguments, source: str) -> None:
+def check_source(source: str, do_train: bool, from_scratch: bool) -> None:
+    """Raises a ValueError where ``source`` cannot hold the encoder to train, or the trained model to apply."""
     folder = Path(source)
-    if not args.do_train and not _has_weights(folder):
+    if not do_train and not _has_weights(folder):
         raise ValueError(f"{folder} holds no trained model; add --do_train, or name the run in --output_dir")
     if not folder.exists() and (folder.is_absolute() or source.count("/") > 1):  # no name on the hub
         raise ValueError(f"{folder}: there is no such folder (--model_name_or_path)")
-    if not args.do_train or args.from_scratch or not folder.is_dir():
+    if not do_train or from_scratch or not folder.is_dir():
         return
     if not _has_weights(folder):
         message = f"{folder} has no weights ({', '.join(_WEIGHT_FILES[:2])}), so training would start from random ones"
@@ -80,7 +93,8 @@ def _has_weights(folder: Path) -> bool:
     return any((folder / name).is_file() for name in _WEIGHT_FILES)
 
 
-def _load_config(args: NerArguments, source: str) -> PreTrainedConfig:
+def load_config(args: ModelArguments, source: str) -> PreTrainedConfig:
+    """The config in ``source``, or what ``config_name`` names; ``model_type`` says the family where it does not."""
     name = args.config_name or source
     path = next((file for file in _config_candidates(Path(name)) if file.is_file()), None)
     if path is None:
@@ -100,7 +114,8 @@ def _config_candidates(name: Path) -> list[Path]:
     return [name] if name.is_file() else [name / file for file in _CONFIG_FILES]
 
 
-def _load_tokenizer(args: NerArguments, source: str, config: PreTrainedConfig) -> PreTrainedTokenizerBase:
+def load_tokenizer(args: ModelArguments, source: str, config: PreTrainedConfig) -> PreTrainedTokenizerBase:
+    """The tokenizer in ``source``, or what ``tokenizer_name`` names, so that words keep the space before them."""
     name = args.tokenizer_name or source
     options: dict[str, Any] = {"do_lower_case": True} if args.do_lower_case else {}
     if Path(name).is_file():

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rich.table import Table
-from seqeval.metrics import classification_report
+from seqeval.metrics import accuracy_score, classification_report
 from seqeval.scheme import IOB2, IOBES, Prefix, Tag, Token
 
 from processors.tag_schemes import OUTSIDE
@@ -48,11 +48,13 @@ class EntityScores:
         micro: over all entities, in conlleval's reading.
         strict: over all entities, counting only those that are well-formed in the scheme.
         types: by type, in conlleval's reading.
+        accuracy: share of the words that have the right tag.
     """
 
     micro: Score = field(default_factory=Score)
     strict: Score = field(default_factory=Score)
     types: dict[str, Score] = field(default_factory=dict)
+    accuracy: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Flat headline numbers, and the types under ``types``."""
@@ -61,6 +63,7 @@ class EntityScores:
             "recall": self.micro.recall,
             "f1": self.micro.f1,
             "support": self.micro.support,
+            "accuracy": self.accuracy,
             "strict_precision": self.strict.precision,
             "strict_recall": self.strict.recall,
             "strict_f1": self.strict.f1,
@@ -75,12 +78,14 @@ def score_entities(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[s
         gold, predicted: tags of each sentence, of the scheme ``markup``.
     """
     gold_tags, predicted_tags = [list(tags) for tags in gold], [list(tags) for tags in predicted]
+    accuracy = float(accuracy_score(gold_tags, predicted_tags)) if any(gold_tags) else 0.0
     if all(tag == OUTSIDE for tags in (*gold_tags, *predicted_tags) for tag in tags):
-        return EntityScores()
+        return EntityScores(accuracy=accuracy)
     lenient = classification_report(gold_tags, predicted_tags, output_dict=True, zero_division=0)
     strict = _strict_report(gold_tags, predicted_tags, markup)
     types = {name: _score(values) for name, values in lenient.items() if not name.endswith(" avg")}
-    return EntityScores(_score(lenient["micro avg"]), _score(strict["micro avg"]) if strict else Score(), types)
+    strict_score = _score(strict["micro avg"]) if strict else Score()
+    return EntityScores(_score(lenient["micro avg"]), strict_score, types, accuracy)
 
 
 def _strict_report(gold: list[list[str]], predicted: list[list[str]], markup: str) -> dict[str, Any] | None:

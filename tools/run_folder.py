@@ -32,6 +32,7 @@ _PACKAGES = (
     "numpy",
     "pytorch-crf",
     "seqeval",
+    "lightning",
     "tensorboardX",
     "numba",
     "triton",

@@ -1,15 +1,13 @@
-"""Tokenizers of four kinds, and the form of errors that name a place."""
+"""Tokenizers of each kind, and the form of errors that name a place."""
 
 import json
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-from tokenizers import ByteLevelBPETokenizer
-from transformers import AutoTokenizer, BertTokenizerLegacy, PreTrainedTokenizerBase, RobertaTokenizer
+from transformers import BertTokenizerLegacy, PreTrainedTokenizerBase
 
 settings.register_profile(
     "processors",
@@ -34,12 +32,6 @@ def at() -> Callable[..., str]:
 
 
 @pytest.fixture(scope="session")
-def bert(encoder: Path) -> PreTrainedTokenizerBase:
-    """Word pieces of the tiny vocabulary."""
-    return AutoTokenizer.from_pretrained(encoder)
-
-
-@pytest.fixture(scope="session")
 def slow_bert(encoder: Path) -> PreTrainedTokenizerBase:
     """The same vocabulary, in Python."""
     vocab = [piece for piece, _ in sorted(_vocab(encoder).items(), key=lambda item: item[1])]
@@ -53,35 +45,12 @@ def _vocab(encoder: Path) -> dict[str, int]:
     return vocab
 
 
-@pytest.fixture(scope="session")
-def roberta(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerBase:
-    """Byte-level pairs with a space before each word, trained on two sentences."""
-    folder = tmp_path_factory.mktemp("roberta")
-    trained = ByteLevelBPETokenizer(add_prefix_space=True)
-    sentences = ["the man said that anna met bob near new york", "big co left paris when he saw it"]
-    trained.train_from_iterator(iter(sentences), 320, special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
-    trained.save_model(str(folder))
-    vocab, merges = str(folder / "vocab.json"), str(folder / "merges.txt")
-    RobertaTokenizer(vocab, merges, add_prefix_space=True).save_pretrained(folder)
-    return AutoTokenizer.from_pretrained(folder, add_prefix_space=True)
-
-
 @pytest.fixture
 def bert_uncased(vocab_root: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of bert-base-uncased; use with the mark ``corpora``."""
     from transformers import BertTokenizer
 
     return BertTokenizer(str(vocab_root / "bert-base-uncased-vocab.txt"))
-
-
-@pytest.fixture
-def xlnet(vocab_root: Path, tmp_path: Path) -> PreTrainedTokenizerBase:
-    """An XLNet tokenizer over ALBERT's pieces; use with the mark ``corpora``."""
-    folder = tmp_path / "xlnet"
-    folder.mkdir()
-    shutil.copy(vocab_root / "albert-v2-spiece.model", folder / "spiece.model")
-    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "XLNetTokenizer"}))
-    return AutoTokenizer.from_pretrained(folder)
 
 
 @pytest.fixture(params=["bert", "slow_bert", "roberta", pytest.param("xlnet", marks=pytest.mark.corpora)])

@@ -68,4 +68,5 @@ def test_tasks_are_named_in_any_case_and_others_are_generic() -> None:
 
 
 def test_known_tasks_have_their_published_types() -> None:
-    assert {name: len(task.types) for name, task in TASKS.items()} == {"cner": 8, "cluener": 10, "conll2003": 4}
+    counts = {"cner": 8, "cluener": 10, "conll2003": 4, "chunk": 11, "pos": 47}
+    assert {name: len(task.types) for name, task in TASKS.items()} == counts

@@ -80,6 +80,20 @@ def test_flags_after_the_script_win(head: str, tmp_path: Path) -> None:
     assert not (tmp_path / "test_predictions.jsonl").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("script", "written"),
+    [("run_pl_ner.sh", ["labels.txt", "test_predictions.txt"]), ("run_pl_glue.sh", ["submission/MRPC.tsv"])],
+)
+def test_lightning_scripts_run_on_the_samples_without_arguments(
+    script: str, written: list[str], tmp_path: Path
+) -> None:
+    variables = {"SKIP_INSTALL": "1", "VIRTUAL_ENV": sys.prefix, "OUTPUT_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    run(["bash", f"scripts/{script}", "--num_train_epochs", "1", "--gpus", "0"], ROOT, **variables)
+    for name in [*written, "best_tfmr/config.json", "checkpoint-epoch=0.ckpt", "test_results.txt", "environment.json"]:
+        assert (tmp_path / name).is_file(), name
+
+
 def test_installs_once_into_a_new_environment_and_again_when_requirements_change(tmp_path: Path) -> None:
     (tmp_path / "scripts").mkdir()
     (tmp_path / "scripts" / "environment.sh").write_bytes((ROOT / "scripts" / "environment.sh").read_bytes())

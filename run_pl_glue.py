@@ -1,0 +1,117 @@
+"""One or two texts to a class or a score: the tasks of GLUE with a BERT-family encoder, under PyTorch Lightning.
+
+bash scripts/run_pl_glue.sh                                       # the bundled sample
+python run_pl_glue.py --help
+"""
+
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from processors.glue_reader import GlueCorpus
+from processors.glue_tasks import GLUE_TASKS, glue_task
+from processors.text_features import TextDataset
+from tools.arguments import SoftmaxArguments
+from tools.classifier import load_classifier_and_tokenizer, takes_token_types
+from tools.glue_data import open_texts, write_submission
+from tools.glue_metrics import glue_scores
+from tools.lightning_arguments import as_arguments, set_dropouts
+from tools.lightning_base import (
+    BaseTransformer,
+    add_generic_args,
+    best_checkpoint,
+    generic_train,
+    predict_best,
+    start_lightning_run,
+    test_best,
+)
+from tools.recipe import run_script
+
+
+class GLUETransformer(BaseTransformer):
+    """A classifier, or a regression, of texts or pairs of them for one of `GLUE_TASKS`."""
+
+    mode = "sequence-classification"
+
+    def __init__(self, hparams: Namespace | Mapping[str, Any]) -> None:
+        flags = hparams if isinstance(hparams, Namespace) else Namespace(**hparams)
+        task = glue_task(flags.task)
+        args = as_arguments(flags, SoftmaxArguments, task_name=flags.task.lower(), dataset_name=flags.dataset_name)
+        trains = flags.do_train or best_checkpoint(Path(flags.output_dir)) is not None
+        model, tokenizer = load_classifier_and_tokenizer(args, task.classes, trains, partial(set_dropouts, flags))
+        super().__init__(hparams, args, model, tokenizer)
+        self.task = task
+        self.corpus = GlueCorpus(task, flags.data_dir, flags.dataset_name, flags.feature_cache_dir)
+        self._inputs = ("input_ids", "attention_mask", *(["token_type_ids"] if takes_token_types(model) else []))
+
+    def splits(self, stage: str) -> list[str]:
+        """Dev is also what is tested: the labels of test are not public."""
+        if stage == "fit":
+            return ["train", "dev"]
+        wanted = self.task.splits_like("dev" if stage == "test" else "test")
+        return [split for split in wanted if self.corpus.has(split)]
+
+    def open_split(self, split: str, alone: bool = False) -> TextDataset:
+        return open_texts(self.args, self.corpus, split, self.tokenizer, alone)
+
+    def unit_counts(self, dataset: TextDataset) -> NDArray[np.int32]:
+        return np.ones(len(dataset), np.int32)
+
+    def logits(self, batch: dict[str, Tensor]) -> Tensor:
+        return self.model(**{name: batch[name] for name in self._inputs}).logits  # (B, C)
+
+    def summed_loss(self, batch: dict[str, Tensor]) -> Tensor:
+        return self._losses(self.logits(batch), batch["labels"]).sum()
+
+    def _losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Of each of B texts, in float32: the squared error of a score, or the cross-entropy of a class."""
+        if self.task.is_regression:
+            return F.mse_loss(logits.float().squeeze(-1), labels, reduction="none")  # (B,)
+        return F.cross_entropy(logits.float(), labels.long(), reduction="none")  # (B,)
+
+    def score(self, split: str, dataset: TextDataset, scores: Tensor, stage: str) -> dict[str, float]:
+        gold = torch.from_numpy(np.array(dataset.labels)).to(scores.device)  # (N,)
+        found = scores.squeeze(-1) if self.task.is_regression else scores.argmax(-1)  # (N,)
+        if stage == "predict":
+            write_submission(self.output_dir, self.task, split, found.tolist())
+        if gold.isnan().any():
+            return {}
+        metrics = glue_scores(self.args.task_name, gold.double().cpu().numpy(), found.double().cpu().numpy())
+        return {"loss": float(self._losses(scores, gold).mean()), **metrics}
+
+    @staticmethod
+    def add_model_specific_args(parser: ArgumentParser) -> None:
+        BaseTransformer.add_model_specific_args(parser)
+        flag = parser.add_argument_group("task").add_argument
+        flag("--task", required=True, help=f"one of {', '.join(GLUE_TASKS)}")
+        flag("--dataset_name", default="", help="a Hugging Face data set (name, or folder) instead of data_dir")
+
+
+def main() -> None:
+    parser = ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    add_generic_args(parser)
+    GLUETransformer.add_model_specific_args(parser)
+    args = parser.parse_args()
+    if not args.output_dir:
+        args.output_dir = f"results/{args.task}_{time.strftime('%Y%m%d_%H%M%S')}"
+        sys.argv += ["--output_dir", args.output_dir]  # the processes that Lightning starts use the same
+    start_lightning_run(args)
+    model = GLUETransformer(args)
+    trainer = generic_train(model, args)
+    if args.do_predict:
+        test_best(model, trainer)
+        predict_best(model, trainer)
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,136 @@
+"""Names, chunks or parts of speech with a BERT-family encoder, trained by PyTorch Lightning.
+
+bash scripts/run_pl_ner.sh                                        # the bundled sample
+python run_pl_ner.py --help
+"""
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models import BertCrfForNer, BertSoftmaxForNer
+from models.tagger import Tagger
+from processors.feature_dataset import FeatureDataset
+from processors.tag_schemes import MARKUPS, OUTSIDE, split_tag
+from processors.tasks import task_named
+from processors.token_tasks import TASK_TYPES, TokenClassificationTask, token_task
+from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
+from tools.data import load_and_cache_examples, open_features
+from tools.distributed import is_main
+from tools.evaluate import score_tagged
+from tools.inference import decoded_documents
+from tools.lightning_arguments import as_arguments, set_dropouts
+from tools.lightning_base import (
+    BaseTransformer,
+    add_generic_args,
+    best_checkpoint,
+    generic_train,
+    start_lightning_run,
+    test_best,
+)
+from tools.loading import load_model_and_tokenizer
+from tools.recipe import run_script
+
+
+class NERTransformer(BaseTransformer):
+    """A tagger on the columns of one of the ``TASK_TYPES``."""
+
+    mode = "token-classification"
+
+    model: Tagger
+
+    def __init__(self, hparams: Namespace | Mapping[str, Any]) -> None:
+        flags = hparams if isinstance(hparams, Namespace) else Namespace(**hparams)
+        task = token_task(flags.task_type)
+        args = _ner_arguments(flags, task)
+        head = BertCrfForNer if flags.head == "crf" else BertSoftmaxForNer
+        model, tokenizer = load_model_and_tokenizer(
+            args, head, source=flags.model_name_or_path, adapt_config=partial(set_dropouts, flags)
+        )
+        super().__init__(hparams, args, model, tokenizer)
+        self.token_classification_task = task
+
+    def splits(self, stage: str) -> list[str]:
+        return {"fit": ["train", "dev"], "test": ["test"]}[stage]
+
+    def open_split(self, split: str, alone: bool = False) -> FeatureDataset:
+        load = open_features if alone else load_and_cache_examples
+        return load(self.args, self.args.task_name, self.tokenizer, split)
+
+    def unit_counts(self, dataset: FeatureDataset) -> NDArray[np.int32]:
+        return dataset.word_counts
+
+    def summed_loss(self, batch: dict[str, Tensor]) -> Tensor:
+        return self.model(**{**batch, "num_items_in_batch": 1}).loss
+
+    def logits(self, batch: dict[str, Tensor]) -> Tensor:
+        return self.model(**{name: tensor for name, tensor in batch.items() if name != "labels"}).logits
+
+    def score(self, split: str, dataset: FeatureDataset, scores: Tensor, stage: str) -> dict[str, float]:
+        documents = list(decoded_documents(self.args, self.model, dataset, scores, range(dataset.num_documents)))
+        if stage == "test":
+            self._write_predictions(dataset, [document.tags for document in documents])
+            if (dataset.arrays["label_ids"] < 0).any():
+                return {}
+        scored = score_tagged(documents, dataset, self.model.tag_names, self.args.markup)
+        return {name: value for name, value in scored.headline().items() if not name.startswith("strict")}
+
+    def _write_predictions(self, dataset: FeatureDataset, tags: list[list[str]]) -> None:
+        """Writes ``test_predictions.txt``: a word and its tag a line, a blank line after each sentence."""
+        if not is_main():
+            return
+        plain = task_named(self.args.task_name).plain_tags
+        with (self.output_dir / "test_predictions.txt").open("w", encoding="utf-8") as file:
+            for index, found in enumerate(tags):
+                written = [split_tag(tag)[1] or OUTSIDE for tag in found] if plain else found
+                words = dataset.document(index).words
+                file.write("".join(f"{word} {tag}\n" for word, tag in zip(words, written, strict=True)) + "\n")
+
+    @staticmethod
+    def add_model_specific_args(parser: ArgumentParser) -> None:
+        BaseTransformer.add_model_specific_args(parser)
+        flag = parser.add_argument_group("tagging").add_argument
+        flag("--task_type", default="NER", help=f"what the tags are: {', '.join(TASK_TYPES)}")
+        flag("--labels", default="", help="file with one tag or type a line; by default those of CoNLL-2003")
+        flag("--head", default="softmax", choices=["softmax", "crf"], help="each word by itself, or a CRF")
+        flag("--head_learning_rate", type=float, default=-1.0, help="of the linear layer; -1: the CRF's or encoder's")
+        flag("--crf_learning_rate", type=float, default=1e-3, help="peak learning rate of the CRF's transitions")
+        flag("--markup", default="bio", choices=list(MARKUPS), help="tag scheme used inside, whatever the files use")
+
+
+def _ner_arguments(flags: Namespace, task: TokenClassificationTask) -> NerArguments:
+    kind: type[NerArguments] = CrfArguments if flags.head == "crf" else SoftmaxArguments
+    own = {"crf_learning_rate": flags.crf_learning_rate} if flags.head == "crf" else {}
+    return as_arguments(
+        flags,
+        kind,
+        task_name=task.task_name,
+        tag_column=task.tag_column,
+        labels=flags.labels,
+        markup=flags.markup,
+        head_learning_rate=flags.head_learning_rate,
+        do_train=flags.do_train or best_checkpoint(Path(flags.output_dir)) is not None,  # else the model is trained
+        **own,
+    )
+
+
+def main() -> None:
+    parser = ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    add_generic_args(parser)
+    NERTransformer.add_model_specific_args(parser)
+    args = parser.parse_args()
+    start_lightning_run(args)
+    model = NERTransformer(args)
+    trainer = generic_train(model, args)
+    if args.do_predict:
+        test_best(model, trainer)
+
+
+if __name__ == "__main__":
+    run_script(main)

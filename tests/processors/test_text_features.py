@@ -1,0 +1,71 @@
+"""Texts and pairs as features: what is kept, cut, padded and cached."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from transformers import PreTrainedTokenizerBase
+
+from processors.glue_reader import GlueSplit, LabelledTexts
+from processors.text_features import TextDataset, open_or_build_texts, text_arrays
+
+PAIRS = [
+    LabelledTexts("0", ("the man said", "he left"), 1.0),
+    LabelledTexts("1", ("anna", "bob met anna near new york"), 0.0),
+    LabelledTexts("2", ("the man said that he saw it when we met", "then"), None),
+]
+
+
+def dataset(tokenizer: PreTrainedTokenizerBase, max_seq_length: int = 64) -> TextDataset:
+    return TextDataset(text_arrays(PAIRS, tokenizer, max_seq_length), tokenizer)
+
+
+def test_features_are_what_the_tokenizer_makes_of_a_pair(tokenizer: PreTrainedTokenizerBase) -> None:
+    made = dataset(tokenizer)
+    for feature, pair in zip((made[index] for index in range(3)), PAIRS, strict=True):
+        whole = tokenizer(*pair.texts, return_token_type_ids=True)
+        assert feature.input_ids.tolist() == whole["input_ids"]
+        assert feature.token_type_ids.tolist() == whole["token_type_ids"]
+    assert made.labels[:2].tolist() == [1.0, 0.0]
+    assert np.isnan(made.labels[2])
+    assert made.truncated == 0
+
+
+def test_a_batch_is_padded_as_the_tokenizer_does(tokenizer: PreTrainedTokenizerBase) -> None:
+    made = dataset(tokenizer)
+    batch = made.collate([made[index] for index in range(3)])
+    columns = [[pair.texts[side] for pair in PAIRS] for side in (0, 1)]
+    expected = tokenizer(*columns, padding=True, return_tensors="pt", return_token_type_ids=True)
+    for name in ("input_ids", "attention_mask", "token_type_ids"):
+        assert batch[name].tolist() == expected[name].tolist(), name
+    assert batch["labels"][:2].tolist() == [1.0, 0.0]
+
+
+def test_what_is_too_long_loses_its_end_and_is_counted(bert: PreTrainedTokenizerBase) -> None:
+    made = dataset(bert, max_seq_length=8)
+    assert made.lengths.tolist() == [8, 8, 8]
+    assert made.truncated == 2
+    assert made[0].input_ids.tolist() == bert("the man said", "he left")["input_ids"]
+    assert bert.decode(made[1].input_ids) == "[CLS] anna [SEP] bob met anna near [SEP]"
+
+
+def test_features_are_built_once(bert: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+    split = GlueSplit("somewhere", "digest", PAIRS)
+    built = open_or_build_texts(split, bert, 64, tmp_path)
+    (folder,) = tmp_path.iterdir()
+    stamp = folder.stat().st_mtime_ns
+    again = open_or_build_texts(GlueSplit("elsewhere", "digest", []), bert, 64, tmp_path)
+    assert folder.stat().st_mtime_ns == stamp
+    assert again[1].input_ids.tolist() == built[1].input_ids.tolist()
+    open_or_build_texts(split, bert, 64, tmp_path, overwrite=True)
+    assert folder.stat().st_mtime_ns != stamp
+
+
+@pytest.mark.parametrize("change", ["digest", "length"])
+def test_other_data_or_another_length_are_other_features(
+    change: str, bert: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    open_or_build_texts(GlueSplit("", "digest", PAIRS), bert, 64, tmp_path)
+    digest, length = ("other", 64) if change == "digest" else ("digest", 32)
+    open_or_build_texts(GlueSplit("", digest, PAIRS), bert, length, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2

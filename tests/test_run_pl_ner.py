@@ -1,0 +1,211 @@
+"""The Lightning script for tagging: what it leaves, and that chance, processes and interruptions change nothing."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForTokenClassification
+
+from models import BertCrfForNer
+from processors.tag_schemes import split_tag
+from run_pl_ner import NERTransformer
+from tests.callbacks.events import read_scalars
+from tests.helpers import write_corpus
+from tests.tools.lightning_runs import call_lightning, ner_options, read_scores, start_lightning
+from tests.tools.runs import encoder_without_dropout, read_json
+
+SIZES = {"train": 60, "dev": 21, "test": 21}  # not divisible by two
+
+
+@pytest.fixture(scope="module")
+def home(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("pl_ner")
+    write_corpus(home / "corpus", SIZES)
+    encoder_without_dropout(encoder, home / "calm_encoder")
+    return home
+
+
+@pytest.fixture(scope="module")
+def run(home: Path, encoder: Path) -> Path:
+    """A finished run with a softmax, with dropout."""
+    call_lightning("run_pl_ner", **ner_options(encoder, home / "corpus", home, max_epochs=5))
+    return home / "run"
+
+
+def short(home: Path, name: str, **changes: Any) -> dict[str, Any]:
+    options = ner_options(home / "calm_encoder", home / "corpus", home, **changes)
+    return options | {"output_dir": home / name}
+
+
+def test_a_run_leaves_checkpoints_best_model_scores_and_predictions(run: Path) -> None:
+    assert len(list(run.glob("checkpoint-epoch=*.ckpt"))) == 1
+    assert (run / "last.ckpt").is_file()
+    assert read_json(run / "environment.json")["packages"]["lightning"]
+    scores = read_scores(run)
+    assert {"loss", "accuracy", "precision", "recall", "f1"} <= scores.keys()
+    assert scores["f1"] > 0.4
+    blocks = (run / "test_predictions.txt").read_text("utf-8").strip().split("\n\n")
+    gold = (run.parent / "corpus" / "test.txt").read_text("utf-8").strip().split("\n\n")
+    words = [[line.split()[0] for line in block.splitlines()] for block in blocks]
+    assert words == [[line.split()[0] for line in block.splitlines()] for block in gold]
+    assert {split_tag(line.split()[1])[0] for block in blocks for line in block.splitlines()} <= set("OBI")
+
+
+def test_the_accuracy_is_that_of_the_written_predictions(run: Path) -> None:
+    found = (run / "test_predictions.txt").read_text("utf-8").split()
+    gold = (run.parent / "corpus" / "test.txt").read_text("utf-8").split()
+    right = sum(one == other for one, other in zip(found[1::2], gold[1::2], strict=True))
+    assert read_scores(run)["accuracy"] == pytest.approx(right / len(gold[1::2]))
+
+
+def test_the_best_folder_holds_the_weights_of_the_best_checkpoint(run: Path) -> None:
+    best = AutoModelForTokenClassification.from_pretrained(run / "best_tfmr").state_dict()
+    saved = torch.load(next(run.glob("checkpoint-epoch=*.ckpt")), weights_only=True)["state_dict"]
+    assert {f"model.{name}" for name in best} == set(saved)
+    assert all(torch.equal(saved[f"model.{name}"], weight) for name, weight in best.items())
+
+
+def test_the_best_checkpoint_is_of_the_epoch_with_the_lowest_loss(run: Path) -> None:
+    losses = list(read_scalars(run / "tensorboard")["val_loss"].values())
+    assert len(losses) == 5
+    assert next(run.glob("checkpoint-epoch=*.ckpt")).name == f"checkpoint-epoch={losses.index(min(losses))}.ckpt"
+
+
+def test_losses_rates_and_scores_are_logged(run: Path) -> None:
+    scalars = read_scalars(run / "tensorboard")
+    assert len(scalars["train_loss"]) == 40
+    rates = list(scalars["lr-AdamW/encoder/decayed"].values())
+    assert rates == sorted(rates, reverse=True)
+    assert {"val_loss", "val_accuracy", "val_precision", "val_recall", "val_f1", "test_f1"} <= scalars.keys()
+
+
+def test_a_checkpoint_is_a_transformer_again(run: Path) -> None:
+    model = NERTransformer.load_from_checkpoint(next(run.glob("checkpoint-epoch=*.ckpt")), weights_only=True)
+    assert model.mode == "token-classification"
+    best = AutoModelForTokenClassification.from_pretrained(run / "best_tfmr").state_dict()
+    assert torch.equal(model.model.state_dict()["classifier.weight"], best["classifier.weight"])
+
+
+def test_predicting_alone_scores_as_the_training_run_did(run: Path, home: Path, encoder: Path) -> None:
+    before = read_scores(run)
+    (run / "test_results.txt").unlink()
+    call_lightning("run_pl_ner", **ner_options(encoder, home / "corpus", home, do_train=False))
+    assert read_scores(run) == before
+
+
+def test_a_trained_folder_predicts_without_a_checkpoint(run: Path, home: Path) -> None:
+    options = ner_options(run / "best_tfmr", home / "corpus", home, do_train=False, from_scratch=False)
+    call_lightning("run_pl_ner", **options | {"output_dir": home / "applied"})
+    assert read_scores(home / "applied") == pytest.approx(read_scores(run), abs=1e-6)
+
+
+def test_an_untrained_model_does_not_predict(home: Path, encoder: Path) -> None:
+    options = ner_options(encoder, home / "corpus", home, do_train=False)
+    with pytest.raises(SystemExit, match="holds no trained model"):
+        call_lightning("run_pl_ner", **options | {"output_dir": home / "untrained"})
+
+
+def test_an_earlier_run_is_not_written_over_by_accident(run: Path, home: Path, encoder: Path) -> None:
+    with pytest.raises(SystemExit, match=r"checkpoints of an earlier run; name another --output_dir"):
+        call_lightning("run_pl_ner", **ner_options(encoder, home / "corpus", home))
+    assert list(run.glob("checkpoint-epoch=*.ckpt"))
+
+
+def test_an_earlier_run_is_cleared_away_where_that_is_asked_for(home: Path) -> None:
+    call_lightning("run_pl_ner", **short(home, "twice", max_epochs=2, do_predict=False))
+    call_lightning("run_pl_ner", **short(home, "twice", max_epochs=1, do_predict=False, overwrite_output_dir=True))
+    assert [path.name for path in (home / "twice").glob("checkpoint*")] == ["checkpoint-epoch=0.ckpt"]
+
+
+@pytest.mark.slow
+def test_a_crf_is_trained_and_saved_with_its_legal_transitions(home: Path) -> None:
+    options = {"head": "crf", "crf_learning_rate": 1e-2, "max_epochs": 4, "adafactor": True}
+    call_lightning("run_pl_ner", **short(home, "crf", **options))
+    assert read_scores(home / "crf")["f1"] > 0.3
+    model = BertCrfForNer.from_pretrained(home / "crf" / "best_tfmr")
+    assert model.config.crf_legal is not None
+    assert "lr-Adafactor/crf/decayed" in read_scalars(home / "crf" / "tensorboard")
+
+
+def corpus_of_columns(folder: Path, sizes: dict[str, int]) -> Path:
+    """The tiny corpus with parts of speech and chunks beside the names."""
+    write_corpus(folder, sizes)
+    for path in folder.glob("*.txt"):
+        blocks = []
+        for block in path.read_text("utf-8").strip().split("\n\n"):
+            pairs = [line.split() for line in block.splitlines()]
+            pos = ["NN" if tag == "O" else "NNP" for _, tag in pairs]
+            chunks = ["O" if tag == "O" else f"{tag[0]}-NP" for _, tag in pairs]
+            rows = zip(pairs, pos, chunks, strict=True)
+            blocks.append("\n".join(f"{word} {part} {chunk} {tag}" for (word, tag), part, chunk in rows))
+        path.write_text("\n\n".join(blocks) + "\n", "utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(("task_type", "tags"), [("POS", {"NN", "NNP"}), ("Chunk", {"O", "B-NP", "I-NP"})])
+def test_parts_of_speech_and_chunks_are_read_from_the_same_files(
+    task_type: str, tags: set[str], home: Path, encoder: Path
+) -> None:
+    corpus = corpus_of_columns(home / "columns", SIZES)
+    options = ner_options(encoder, corpus, home, task_type=task_type, labels="", max_epochs=6)
+    call_lightning("run_pl_ner", **options | {"output_dir": home / task_type})
+    found = (home / task_type / "test_predictions.txt").read_text("utf-8").split()
+    assert set(found[1::2]) == tags
+    assert read_scores(home / task_type)["accuracy"] > 0.9
+
+
+def test_an_unknown_task_type_names_those_that_there_are(home: Path) -> None:
+    with pytest.raises(SystemExit, match="--task_type Parse is none of NER, Chunk, POS"):
+        call_lightning("run_pl_ner", **short(home, "parse", task_type="Parse"))
+
+
+def test_labels_are_those_of_conll_2003_by_default(home: Path) -> None:
+    corpus = home / "other_types"
+    corpus.mkdir()
+    for split in SIZES:
+        (corpus / f"{split}.txt").write_text("a B-X\n\nb O\n", "utf-8")
+    with pytest.raises(SystemExit, match=r"entity type 'X' is not among the labels \(LOC, MISC, ORG, PER\)"):
+        call_lightning("run_pl_ner", **short(home, "other", labels="", data_dir=corpus))
+
+
+def test_an_unlabelled_test_split_is_predicted_and_not_scored(home: Path) -> None:
+    corpus = home / "unlabelled"
+    shutil.copytree(home / "corpus", corpus)
+    (corpus / "test.txt").write_text("anna\nleft\n\nbob\n", "utf-8")
+    call_lightning("run_pl_ner", **short(home, "unscored", data_dir=corpus, max_epochs=1))
+    assert len((home / "unscored" / "test_predictions.txt").read_text("utf-8").split()) == 6
+    assert not (home / "unscored" / "test_results.txt").exists()
+
+
+@pytest.fixture(scope="module")
+def alone(home: Path) -> Path:
+    """One process with the global batch of two, in two epochs."""
+    call_lightning("run_pl_ner", **short(home, "alone", train_batch_size=8, max_epochs=3, max_seq_length=12))
+    return home / "alone"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes",
+    [{"devices": 2, "train_batch_size": 4}, {"devices": 2, "train_batch_size": 2, "accumulate_grad_batches": 2}],
+)
+def test_two_processes_train_and_score_as_one(changes: dict[str, int], alone: Path, home: Path) -> None:
+    name = f"together{len(changes)}"
+    done = start_lightning("run_pl_ner", **short(home, name, max_epochs=3, max_seq_length=12, **changes))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert read_scores(home / name) == pytest.approx(read_scores(alone), abs=1e-4)
+    assert (home / name / "test_predictions.txt").read_bytes() == (alone / "test_predictions.txt").read_bytes()
+    ours, theirs = read_scalars(alone / "tensorboard"), read_scalars(home / name / "tensorboard")
+    for curve in ("train_loss", "val_loss", "val_f1"):
+        assert theirs[curve] == pytest.approx(ours[curve], rel=1e-3, abs=1e-4)
+    assert done.stderr.count("train: 60 sentences") == 1
+
+
+def test_accumulation_is_a_larger_batch(alone: Path, home: Path) -> None:
+    options = {"train_batch_size": 2, "gradient_accumulation_steps": 4, "max_epochs": 3, "max_seq_length": 12}
+    call_lightning("run_pl_ner", **short(home, "rounds", **options))
+    losses = [read_scalars(folder / "tensorboard")["train_loss"] for folder in (alone, home / "rounds")]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    assert read_scores(home / "rounds") == pytest.approx(read_scores(alone), abs=1e-4)

@@ -1,0 +1,134 @@
+"""A run that is cut off and goes on ends as one that is not, to the last bit, with dropout and all."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import torch
+
+from tests.callbacks.events import read_scalars
+from tests.helpers import ROOT, write_corpus
+from tests.tools.lightning_runs import call_lightning, command_line, ner_options, read_scores
+from tools.lightning_base import BaseTransformer
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("pl_resume")
+    write_corpus(home / "corpus", {"train": 60, "dev": 20, "test": 20})
+    return home
+
+
+def options(encoder: Path, home: Path, name: str, **changes: Any) -> dict[str, Any]:
+    """Eight steps an epoch, two rounds each, three epochs."""
+    sizes = {
+        "train_batch_size": 4,
+        "accumulate_grad_batches": 2,
+        "eval_batch_size": 8,
+        "save_steps": 3,
+        "warmup_steps": 4,
+    }
+    return ner_options(encoder, home / "corpus", home, **sizes) | {"output_dir": home / name} | changes
+
+
+@pytest.fixture(scope="module")
+def undisturbed(encoder: Path, home: Path) -> Path:
+    call_lightning("run_pl_ner", **options(encoder, home, "undisturbed"))
+    return home / "undisturbed"
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = torch.load(folder / "last.ckpt", weights_only=True)["state_dict"]
+    return state
+
+
+def assert_same_run(folder: Path, other: Path) -> None:
+    assert read_scores(folder) == read_scores(other)
+    assert {path.name for path in folder.glob("*.ckpt")} == {path.name for path in other.glob("*.ckpt")}
+    ours, theirs = weights(folder), weights(other)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    left, right = (read_scalars(one / "tensorboard") for one in (folder, other))
+    assert left["val_loss"] == right["val_loss"]
+
+
+class CrashError(Exception):
+    """Stands for whatever ends a process."""
+
+
+def crash_in(hook: str, call: int) -> Any:
+    """A run that ends in the so-manyth call of one of its hooks."""
+    original, calls = getattr(BaseTransformer, hook), 0
+
+    def crashing(self: BaseTransformer, *args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            raise CrashError
+        return original(self, *args, **kwargs)
+
+    return patch.object(BaseTransformer, hook, crashing)
+
+
+# Batches: 16 an epoch. The 27th is in the second round of step 14, that is of step 6 of the second epoch.
+@pytest.mark.parametrize(
+    ("hook", "call"),
+    [
+        ("training_step", 27),
+        ("training_step", 17),
+        ("training_step", 32),
+        ("validation_step", 5),
+        ("on_validation_epoch_end", 2),
+    ],
+    ids=["in mid-epoch", "at the start of an epoch", "in the last batch of an epoch", "while scoring", "after scoring"],
+)
+def test_a_crash_changes_nothing(hook: str, call: int, encoder: Path, home: Path, undisturbed: Path) -> None:
+    name = f"{hook} {call}"
+    with crash_in(hook, call), pytest.raises(CrashError):
+        call_lightning("run_pl_ner", **options(encoder, home, name))
+    call_lightning("run_pl_ner", **options(encoder, home, name, resume_from_checkpoint="auto"))
+    assert_same_run(home / name, undisturbed)
+
+
+@pytest.mark.slow
+def test_a_killed_process_goes_on_where_it_was(encoder: Path, home: Path, undisturbed: Path) -> None:
+    chosen = options(encoder, home, "killed")
+    command = [sys.executable, "run_pl_ner.py", *command_line(gpus=0, **chosen)]
+    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 200
+    while not (home / "killed" / "last.ckpt").is_file() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    call_lightning("run_pl_ner", **chosen, resume_from_checkpoint="auto")
+    assert_same_run(home / "killed", undisturbed)
+
+
+def test_auto_starts_anew_where_there_is_no_checkpoint(encoder: Path, home: Path, undisturbed: Path) -> None:
+    call_lightning("run_pl_ner", **options(encoder, home, "nothing yet", resume_from_checkpoint="auto"))
+    assert_same_run(home / "nothing yet", undisturbed)
+
+
+def test_a_checkpoint_that_is_named_must_exist(encoder: Path, home: Path) -> None:
+    with pytest.raises(SystemExit, match=r"--resume_from_checkpoint nowhere\.ckpt: there is no such file"):
+        call_lightning("run_pl_ner", **options(encoder, home, "named", resume_from_checkpoint="nowhere.ckpt"))
+
+
+def test_other_data_or_another_order_is_refused(encoder: Path, home: Path, undisturbed: Path) -> None:
+    checkpoint = undisturbed / "last.ckpt"
+    chosen = options(encoder, home, "other seed", resume_from_checkpoint=checkpoint, seed=1)
+    with pytest.raises(SystemExit, match="the training data comes in another order than before"):
+        call_lightning("run_pl_ner", **chosen)
+
+
+def test_more_epochs_go_on_from_the_end(encoder: Path, home: Path, undisturbed: Path) -> None:
+    checkpoint = undisturbed / "last.ckpt"
+    chosen = options(encoder, home, "longer", resume_from_checkpoint=checkpoint, max_epochs=4, lr_scheduler="constant")
+    call_lightning("run_pl_ner", **chosen)
+    saved = torch.load(home / "longer" / "last.ckpt", weights_only=True)
+    assert (saved["epoch"], saved["global_step"]) == (3, 32)

@@ -1,0 +1,73 @@
+"""Config, tokenizer and model of a text classifier, from an encoder or from a trained folder."""
+
+import inspect
+from collections.abc import Callable, Sequence
+
+import torch
+from transformers import (
+    AutoModelForSequenceClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from tools.arguments import ModelArguments
+from tools.loading import check_source, check_vocabulary, load_config, load_tokenizer
+
+
+def load_classifier_and_tokenizer(
+    args: ModelArguments,
+    classes: Sequence[str],
+    do_train: bool,
+    adapt_config: Callable[[PreTrainedConfig], None] | None = None,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The classifier in ``model_name_or_path``, or its encoder with a new head.
+
+    Args:
+        classes: names of the classes; without any, the model gives a score.
+        do_train: whether the head may be a new one.
+        adapt_config: changes the encoder's config, for instance its dropout.
+
+    Raises:
+        ValueError: weights are missing and not meant to be, or the parts do not belong together.
+    """
+    source = args.model_name_or_path
+    check_source(source, do_train, args.from_scratch)
+    config = load_config(args, source)
+    former = dict(config.id2label or {})
+    if adapt_config is not None:
+        adapt_config(config)
+    config.id2label = dict(enumerate(classes or ["LABEL_0"]))
+    config.label2id = {name: index for index, name in config.id2label.items()}
+    config.problem_type = "single_label_classification" if classes else "regression"
+    if not do_train and former != config.id2label:
+        raise ValueError(f"{source} was trained for {', '.join(former.values())}, not for {', '.join(classes)}")
+    tokenizer = load_tokenizer(args, source, config)
+    check_vocabulary(tokenizer, config)
+    return _load(args, source, config, do_train), tokenizer
+
+
+def _load(args: ModelArguments, source: str, config: PreTrainedConfig, do_train: bool) -> PreTrainedModel:
+    if do_train and args.from_scratch:
+        model: PreTrainedModel = AutoModelForSequenceClassification.from_config(config)
+    else:
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            source,
+            config=config,
+            cache_dir=args.cache_dir or None,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=do_train,
+            output_loading_info=True,
+        )
+        if report["missing_keys"] and not do_train:
+            raise ValueError(f"{source} has no weights for {', '.join(sorted(report['missing_keys']))}: train it first")
+    if config.model_type == "xlnet":
+        model.get_parameter("transformer.mask_emb").requires_grad_(
+            False
+        )  # serves pretraining only; DDP would wait for its gradient
+    return model
+
+
+def takes_token_types(model: PreTrainedModel) -> bool:
+    """Whether the model tells the two texts of a pair apart by token types; RoBERTa and DistilBERT do not."""
+    return "token_type_ids" in inspect.signature(model.forward).parameters

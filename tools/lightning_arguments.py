@@ -1,0 +1,155 @@
+"""Flags of the Lightning scripts, under the names of the Hugging Face examples, and what the rest of the house makes
+of them."""
+
+from argparse import ArgumentParser, Namespace
+from typing import Any, TypeVar
+
+import torch
+from transformers import PreTrainedConfig
+
+from tools.arguments import SCHEDULES, NerArguments
+
+_OTHER_NAMES = {"cosine_w_restarts": "cosine_with_restarts"}  # that the examples have for schedules
+AnyArguments = TypeVar("AnyArguments", bound=NerArguments)
+_SHARED = (
+    *("data_dir", "output_dir", "feature_cache_dir", "overwrite_cache", "model_name_or_path", "config_name"),
+    *("tokenizer_name", "cache_dir", "from_scratch", "do_lower_case", "learning_rate", "weight_decay"),
+    *("adam_epsilon", "seed", "num_workers", "warmup_steps", "warmup_proportion"),
+)
+_DROPOUTS = {
+    "dropout": ("hidden_dropout_prob", "dropout"),
+    "attention_dropout": ("attention_probs_dropout_prob", "attention_dropout"),
+}
+
+
+def add_generic_args(parser: ArgumentParser) -> None:
+    """Flags of the run: data, machine, steps."""
+    flag = parser.add_argument_group("run").add_argument
+    flag("--data_dir", default="", help="folder with the train, dev and test files")
+    flag("--output_dir", default="", help="folder of the run: checkpoints, best model, scores, TensorBoard events")
+    flag("--overwrite_output_dir", action="store_true", help="clear an earlier run's checkpoints in output_dir away")
+    flag("--do_train", action="store_true", help="train, and keep the checkpoint of the lowest val_loss")
+    flag("--do_predict", action="store_true", help="test the best checkpoint, and write predictions")
+    flag("--resume_from_checkpoint", default="", help="a checkpoint to go on from, or auto: the last of output_dir")
+    flag(
+        "--save_steps",
+        type=int,
+        default=0,
+        help="write last.ckpt every so many steps, not only each epoch",
+    )
+    flag(
+        "--early_stopping_patience",
+        type=int,
+        default=0,
+        help="end after so many epochs without a lower val_loss; 0: never",
+    )
+    flag("--log_every_n_steps", type=int, default=20, help="write loss and learning rates every so many steps")
+    flag("--seed", type=int, default=42, help="seed of initial weights, dropout and the order of the data")
+    flag("--feature_cache_dir", default="outputs/feature_cache", help="where features are kept from run to run")
+    flag("--overwrite_cache", action="store_true", help="build the features anew")
+    flag("--max_seq_length", type=int, default=128, help="tokens of a sequence, special ones included")
+    machine = parser.add_argument_group("machine").add_argument
+    machine("--gpus", type=int, help="GPUs on each node; 0 stays on the CPU; by default one where there is one")
+    machine("--devices", type=int, help="processes on each node, each on a GPU, or on the CPU with --gpus 0")
+    machine("--num_nodes", type=int, default=1, help="machines that train together")
+    machine("--fp16", action="store_true", help="mixed precision in float16 with loss scaling (GPU)")
+    machine("--bf16", action="store_true", help="mixed precision in bfloat16")
+    machine("--num_workers", type=int, default=0, help="processes that prepare batches")
+
+
+def add_model_args(parser: ArgumentParser) -> None:
+    """Flags of the encoder and its optimisation."""
+    flag = parser.add_argument_group("model").add_argument
+    flag("--model_name_or_path", required=True, help="encoder: a name on the Hugging Face hub, or a folder")
+    flag("--config_name", default="", help="config of the encoder, if elsewhere")
+    flag("--tokenizer_name", default="", help="tokenizer, if elsewhere")
+    flag("--cache_dir", default="", help="where downloaded encoders are kept")
+    flag("--from_scratch", action="store_true", help="start from random weights: only config and tokenizer are read")
+    flag("--do_lower_case", action="store_true", help="lower-case the text, as uncased encoders want it")
+    flag("--dropout", type=float, help="dropout of the hidden states, instead of the config's")
+    flag("--attention_dropout", type=float, help="dropout of the attention, instead of the config's")
+    training = parser.add_argument_group("optimisation").add_argument
+    training("--train_batch_size", type=int, default=32, help="sequences of a training batch in each process")
+    training("--eval_batch_size", type=int, default=32, help="sequences of an evaluation batch in each process")
+    epochs = ("--num_train_epochs", "--max_epochs")
+    training(*epochs, dest="max_epochs", type=int, default=3, help="passes over the training data")
+    rounds = ("--gradient_accumulation_steps", "--accumulate_grad_batches")
+    training(*rounds, dest="accumulate_grad_batches", type=int, default=1, help="batches of a step")
+    norm = ("--max_grad_norm", "--gradient_clip_val")
+    training(*norm, dest="gradient_clip_val", type=float, default=1.0, help="gradients are clipped to it; 0: not")
+    training("--learning_rate", type=float, default=5e-5, help="peak learning rate")
+    training(
+        "--lr_scheduler",
+        default="linear",
+        choices=[*SCHEDULES, *_OTHER_NAMES],
+        help="how the rate falls after the warm-up",
+    )
+    training("--warmup_steps", type=int, default=0, help="steps in which the learning rate rises")
+    training("--warmup_proportion", type=float, default=0.0, help="the same as a share of all steps")
+    training("--weight_decay", type=float, default=0.0, help="weight decay, but for biases and norms")
+    training("--adam_epsilon", type=float, default=1e-8, help="epsilon of AdamW")
+    training("--adafactor", action="store_true", help="Adafactor instead of AdamW")
+
+
+def check_arguments(args: Namespace) -> None:
+    """Raises a ValueError where flags contradict each other, or ask for what this machine does not have."""
+    if not (args.do_train or args.do_predict):
+        raise ValueError("nothing to do: add --do_train or --do_predict")
+    for name in ("train_batch_size", "eval_batch_size", "max_epochs", "accumulate_grad_batches", "num_nodes"):
+        if getattr(args, name) < 1:
+            raise ValueError(f"--{name} {getattr(args, name)} is not positive")
+    if args.fp16 and args.bf16:
+        raise ValueError("--fp16 and --bf16 exclude each other")
+    if args.warmup_steps and args.warmup_proportion:
+        raise ValueError("--warmup_steps and --warmup_proportion exclude each other")
+    there = torch.cuda.device_count()
+    wanted = (args.devices or args.gpus) if args.gpus else 0
+    if wanted > there:
+        raise ValueError(f"{wanted} GPUs are asked for, and this machine has {there}; --gpus 0 stays on the CPU")
+    if args.gpus and args.devices and args.gpus != args.devices:
+        raise ValueError(f"--gpus {args.gpus} and --devices {args.devices} contradict each other; give one of them")
+    if args.fp16 and (args.gpus == 0 or not there):
+        raise ValueError("--fp16 needs a GPU; on a CPU use --bf16")
+
+
+def trainer_options(args: Namespace) -> dict[str, Any]:
+    """Devices and precision in Lightning's terms."""
+    on_gpu = args.gpus != 0 and torch.cuda.is_available()
+    return {
+        "accelerator": "gpu" if on_gpu else "cpu",
+        "devices": args.devices or args.gpus or 1,
+        "num_nodes": args.num_nodes,
+        "precision": "16-mixed" if args.fp16 else "bf16-mixed" if args.bf16 else "32-true",
+    }
+
+
+def as_arguments(args: Namespace, kind: type[AnyArguments], **others: Any) -> AnyArguments:
+    """The same choices under the names that the other scripts have for them."""
+    mixed = args.fp16 or args.bf16  # then Lightning clips no fused optimiser's gradients
+    return kind(
+        **{name: getattr(args, name) for name in _SHARED},
+        train_max_seq_length=args.max_seq_length,
+        eval_max_seq_length=args.max_seq_length,
+        per_gpu_train_batch_size=args.train_batch_size,
+        per_gpu_eval_batch_size=args.eval_batch_size,
+        gradient_accumulation_steps=args.accumulate_grad_batches,
+        optim="adafactor" if args.adafactor else "adamw_torch" if mixed else "adamw_torch_fused",
+        lr_scheduler_type=_OTHER_NAMES.get(args.lr_scheduler, args.lr_scheduler),
+        **others,
+    )
+
+
+def set_dropouts(args: Namespace, config: PreTrainedConfig) -> None:
+    """Writes the dropouts asked for into an encoder's config, under the names that its family has for them.
+
+    Raises:
+        ValueError: the family has no such dropout.
+    """
+    for flag, names in _DROPOUTS.items():
+        value = getattr(args, flag)
+        if value is None:
+            continue
+        known = [name for name in names if hasattr(config, name)]
+        if not known:
+            raise ValueError(f"--{flag} {value}: the config of {config.model_type} has no {' or '.join(names)}")
+        setattr(config, known[0], value)

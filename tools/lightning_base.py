@@ -1,0 +1,366 @@
+"""Fine-tuning under Lightning: what the NER and the GLUE script share.
+
+The training is that of `tools.train`: batches of like length, one loss a step that is a mean over all of its words or
+texts, whatever the number of processes and accumulation rounds, and scores of a whole split, not of its batches.
+"""
+
+import logging
+import sys
+import warnings
+from abc import abstractmethod
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities import rank_zero_only
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+
+from callbacks.lightning_run import LAST_CHECKPOINT, BestFolder, LastCheckpoint
+from processors.batch_sampler import BucketBatchSampler
+from processors.step_loader import FixedBatches, StepLoader
+from tools.arguments import NerArguments
+from tools.distributed import is_main, rank, sum_over_ranks, world_size
+from tools.gathering import GatheredScores, shared_batches
+from tools.lightning_arguments import add_generic_args, add_model_args, check_arguments, trainer_options
+from tools.log import setup_logging
+from tools.optimizer import build_optimizer, build_schedule
+from tools.run_folder import save_environment
+
+__all__ = [
+    "BaseTransformer",
+    "add_generic_args",
+    "best_checkpoint",
+    "generic_train",
+    "predict_best",
+    "start_lightning_run",
+    "test_best",
+]
+
+logger = logging.getLogger(__name__)
+_NOISE = (
+    *(".*sync_dist=True.*", ".*does not have many workers.*", ".*dataloader is not resumable.*"),
+    *(
+        ".*custom batch sampler.*",
+        ".*predict returned None.*",
+        ".*exists and is not empty.*",
+        ".*isinstance.treespec, LeafSpec.*",
+    ),
+)
+_BEST_CHECKPOINT = "checkpoint-{epoch}"
+
+
+class BaseTransformer(LightningModule):
+    """An encoder with a head, trained and scored by Lightning; subclasses say on which data and how.
+
+    Args:
+        hparams: the flags of the run; they are kept in its checkpoints.
+        args: the same for the parts that are shared with the other scripts.
+        model: what is trained.
+        tokenizer: of the encoder.
+    """
+
+    mode: ClassVar[str]
+
+    def __init__(
+        self,
+        hparams: Namespace | Mapping[str, Any],
+        args: NerArguments,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(hparams)
+        self.args = args
+        self.model = model
+        self.tokenizer = tokenizer
+        self.output_dir = Path(args.output_dir)
+        self.results: dict[str, float] = {}
+        self._datasets: dict[str, Any] = {}
+        self._sampler: BucketBatchSampler | None = None
+        self._order = ""
+        self._batches: list[list[NDArray[np.int64]]] = []
+        self._scores: list[GatheredScores] = []
+        self._loss_of_step: Tensor | float = 0.0
+
+    @abstractmethod
+    def splits(self, stage: str) -> list[str]:
+        """The splits that ``fit`` (train first), ``test`` or ``predict`` reads."""
+
+    @abstractmethod
+    def open_split(self, split: str, alone: bool = False) -> Any:
+        """The features of a split, from the cache; ``alone`` where the other processes do not do the same."""
+
+    @abstractmethod
+    def unit_counts(self, dataset: Any) -> NDArray[np.int32]:
+        """What the loss is a mean over, and scores are rows of: the words, or the one label, of each item."""
+
+    @abstractmethod
+    def summed_loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """The loss of a batch, summed over its units."""
+
+    @abstractmethod
+    def logits(self, batch: dict[str, Tensor]) -> Tensor:
+        """Scores of a batch, ``(B, W, C)`` or ``(B, C)``."""
+
+    @abstractmethod
+    def score(self, split: str, dataset: Any, scores: Tensor, stage: str) -> dict[str, float]:
+        """What a split's gathered scores, ``(units, C)``, amount to; ``loss`` is the mean a unit."""
+
+    def prepare_data(self) -> None:
+        assert self.trainer.state.fn is not None
+        for split in self.splits(self.trainer.state.fn.value):
+            self.open_split(split, alone=True)
+
+    def setup(self, stage: str) -> None:
+        for split in self.splits(stage):
+            if split not in self._datasets:
+                self._datasets[split] = self.open_split(split)
+        if stage == "fit":
+            self._sampler = BucketBatchSampler(
+                self._datasets["train"].lengths,
+                batch_size=self.args.per_gpu_train_batch_size,
+                rounds=self.args.gradient_accumulation_steps,
+                rank=rank(),
+                world_size=world_size(),
+                seed=self.args.seed,
+            )
+            self._order = self._sampler.order_digest
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole training."""
+        assert self._sampler is not None, "setup('fit') makes it"
+        return self._sampler.steps * int(self.hparams["max_epochs"])
+
+    def train_dataloader(self) -> StepLoader:
+        assert self._sampler is not None
+        dataset = self._datasets["train"]
+        return StepLoader(dataset, self._sampler, self.unit_counts(dataset), self._place, **self._loading(dataset))
+
+    def _place(self) -> tuple[int, int]:
+        """The epoch, and the batches of it that were trained on before an interruption."""
+        return self.current_epoch, self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+
+    def val_dataloader(self) -> list[DataLoader[Any]]:
+        return self._eval_loaders(self.splits("fit")[1:])
+
+    def test_dataloader(self) -> list[DataLoader[Any]]:
+        return self._eval_loaders(self.splits("test"))
+
+    def predict_dataloader(self) -> list[DataLoader[Any]]:
+        return self._eval_loaders(self.splits("predict"))
+
+    def _eval_loaders(self, splits: Sequence[str]) -> list[DataLoader[Any]]:
+        loaders = []
+        self._batches = []
+        for split in splits:
+            dataset = self._datasets[split]
+            if len(dataset) < world_size():
+                raise ValueError(f"{split} has {len(dataset)} sequences for {world_size()} processes; use fewer")
+            self._batches.append(shared_batches(dataset.lengths, self.args.per_gpu_eval_batch_size))
+            sampler = FixedBatches(self._batches[-1])
+            loaders.append(DataLoader(dataset, batch_sampler=sampler, **self._loading(dataset)))
+        return loaders
+
+    def _loading(self, dataset: Any) -> dict[str, Any]:
+        pinned = self.device.type == "cuda"
+        return {"collate_fn": dataset.collate, "num_workers": self.args.num_workers, "pin_memory": pinned}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["order"] = self._order
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self._order and self._order != checkpoint["order"]:
+            raise ValueError(
+                "the training data comes in another order than before: keep the data, --seed, --max_seq_length and the "
+                "sequences of a step (--train_batch_size x processes x --accumulate_grad_batches)"
+            )
+
+    def configure_optimizers(self) -> Any:
+        optimizer = build_optimizer(self.args, self.model)
+        schedule = build_schedule(self.args, optimizer, self.total_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_fit_start(self) -> None:
+        self.model.train()  # pretrained models come in evaluation mode, and Lightning leaves modes as they are
+        self.args.device = self.device
+        if is_main():
+            save_environment(self.output_dir, self.args)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        # dropout follows from the place in the training alone, so a resumed run goes on as if it had never stopped
+        place = (self.args.seed, self.current_epoch, batch_idx, rank())
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        loss = self.summed_loss(batch) / batch["num_items_in_batch"]
+        self._log_loss(loss.detach(), batch_idx)
+        # DDP averages over ranks and Lightning over rounds; the loss is already divided by what all of them hold
+        return loss * world_size() * self.args.gradient_accumulation_steps
+
+    def _log_loss(self, loss: Tensor, batch_idx: int) -> None:
+        self._loss_of_step = self._loss_of_step + loss
+        if (batch_idx + 1) % self.args.gradient_accumulation_steps:
+            return
+        if (self.global_step + 1) % int(self.hparams["log_every_n_steps"]) == 0:  # `Trainer` writes after the step
+            self.log("train_loss", sum_over_ranks(torch.as_tensor(self._loss_of_step)), prog_bar=True)
+        self._loss_of_step = 0.0
+
+    def _start_scoring(self, splits: Sequence[str]) -> None:
+        columns = len(self.model.config.id2label or {})
+        counts = [self.unit_counts(self._datasets[split]) for split in splits]
+        self._scores = [GatheredScores(count, columns, self.device) for count in counts]
+
+    def _scoring_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._scores[dataloader_idx].add(self._batches[dataloader_idx][batch_idx], self.logits(batch))
+
+    def _end_scoring(self, splits: Sequence[str], stage: str) -> dict[str, float]:
+        """The scores of all splits; those of further ones bear the split's name."""
+        results: dict[str, float] = {}
+        for split, scores in zip(splits, self._scores, strict=True):
+            found = self.score(split, self._datasets[split], scores.over_ranks(), stage)
+            results |= {name if split == splits[0] else f"{split}_{name}": value for name, value in found.items()}
+        self._scores = []
+        return results
+
+    def on_validation_epoch_start(self) -> None:
+        self._start_scoring(self.splits("fit")[1:])
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._scoring_step(batch, batch_idx, dataloader_idx)
+
+    def on_validation_epoch_end(self) -> None:
+        results = {f"val_{key}": value for key, value in self._end_scoring(self.splits("fit")[1:], "fit").items()}
+        self.log_dict(results, prog_bar=True)
+        logger.info("Epoch %d: %s", self.current_epoch, ", ".join(f"{k} {v:.4f}" for k, v in results.items()))
+
+    def on_test_epoch_start(self) -> None:
+        self._start_scoring(self.splits("test"))
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._scoring_step(batch, batch_idx, dataloader_idx)
+
+    def on_test_epoch_end(self) -> None:
+        self.results = self._end_scoring(self.splits("test"), "test")
+        self.log_dict({f"test_{name}": value for name, value in self.results.items()})
+        if not self.results:
+            logger.info("The test split is unlabelled: it is predicted, not scored")
+        elif is_main():
+            lines = [f"{name} = {value}\n" for name, value in self.results.items()]
+            (self.output_dir / "test_results.txt").write_text("".join(lines), "utf-8")
+            logger.info("Test: %s", ", ".join(f"{name} {value:.4f}" for name, value in self.results.items()))
+
+    def on_predict_epoch_start(self) -> None:
+        self._start_scoring(self.splits("predict"))
+
+    def predict_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._scoring_step(batch, batch_idx, dataloader_idx)
+
+    def on_predict_epoch_end(self) -> None:
+        self._end_scoring(self.splits("predict"), "predict")
+
+    @staticmethod
+    def add_model_specific_args(parser: ArgumentParser) -> None:
+        add_model_args(parser)
+
+    def save_best(self) -> None:
+        """Writes the present weights as a Hugging Face folder, ``best_tfmr``."""
+        folder = self.output_dir / "best_tfmr"
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+
+def start_lightning_run(args: Namespace) -> None:
+    """Checks the flags, makes the folder of the run, seeds; every process calls it, before they are joined."""
+    check_arguments(args)
+    folder = Path(args.output_dir)
+    earlier = [*folder.glob("checkpoint-epoch=*.ckpt"), folder / LAST_CHECKPOINT]
+    if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+        if args.do_train and not args.resume_from_checkpoint and any(path.is_file() for path in earlier):
+            if not args.overwrite_output_dir:
+                advice = "name another --output_dir, or add --overwrite_output_dir or --resume_from_checkpoint auto"
+                raise ValueError(f"{folder} holds checkpoints of an earlier run; {advice}")
+            for path in earlier:
+                path.unlink(missing_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        setup_logging(folder, anew=args.do_train and not args.resume_from_checkpoint)
+    for noise in _NOISE:
+        warnings.filterwarnings("ignore", message=noise)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    set_seed(args.seed)
+
+
+def generic_train(model: BaseTransformer, args: Namespace, extra_callbacks: Sequence[Callback] = ()) -> Trainer:
+    """Trains where ``--do_train`` says so, and returns the trainer, ready to test."""
+    folder = Path(args.output_dir)
+    best = ModelCheckpoint(
+        folder,
+        _BEST_CHECKPOINT,
+        monitor="val_loss",
+        mode="min",
+        enable_version_counter=False,
+        save_on_train_epoch_end=False,  # but before the others do
+    )
+    callbacks = [best, LastCheckpoint(folder, args.save_steps), BestFolder(model.save_best), *extra_callbacks]
+    callbacks.append(LearningRateMonitor(logging_interval="step"))
+    if args.early_stopping_patience > 0:
+        patience = args.early_stopping_patience
+        callbacks.append(EarlyStopping("val_loss", patience=patience, check_on_train_epoch_end=False))
+    processes = trainer_options(args)["devices"] * args.num_nodes
+    trainer = Trainer(
+        **trainer_options(args),
+        strategy=DDPStrategy(broadcast_buffers=False) if processes > 1 else "auto",
+        max_epochs=args.max_epochs,
+        accumulate_grad_batches=args.accumulate_grad_batches,
+        gradient_clip_val=args.gradient_clip_val or None,
+        log_every_n_steps=args.log_every_n_steps,
+        num_sanity_val_steps=0,  # scores are of whole splits
+        use_distributed_sampler=False,  # the sampler deals out to ranks by itself
+        callbacks=callbacks,
+        logger=TensorBoardLogger(folder, name="tensorboard", version="", default_hp_metric=False),
+        enable_progress_bar=sys.stderr.isatty(),
+        enable_model_summary=False,
+    )
+    if args.do_train:
+        trainer.fit(model, ckpt_path=_checkpoint_to_resume(args), weights_only=True)
+    return trainer
+
+
+def test_best(model: BaseTransformer, trainer: Trainer) -> dict[str, float]:
+    """Tests the best checkpoint of the run, or, where there is none, the model as it is."""
+    if model.splits("test"):
+        best = best_checkpoint(model.output_dir)
+        trainer.test(model, ckpt_path=str(best) if best else None, weights_only=True, verbose=False)
+    return model.results
+
+
+def predict_best(model: BaseTransformer, trainer: Trainer) -> None:
+    """Applies the same to what is to be predicted, where there is any."""
+    if model.splits("predict"):
+        best = best_checkpoint(model.output_dir)
+        trainer.predict(model, ckpt_path=str(best) if best else None, weights_only=True, return_predictions=False)
+
+
+def best_checkpoint(output_dir: Path) -> Path | None:
+    """The checkpoint of the lowest ``val_loss`` that a run left."""
+    found = sorted(output_dir.glob("checkpoint-epoch=*.ckpt"), key=lambda path: path.stat().st_mtime)
+    return found[-1] if found else None
+
+
+def _checkpoint_to_resume(args: Namespace) -> str | None:
+    if args.resume_from_checkpoint in ("", "auto"):
+        last = Path(args.output_dir, LAST_CHECKPOINT)
+        return str(last) if args.resume_from_checkpoint and last.is_file() else None
+    if not Path(args.resume_from_checkpoint).is_file():
+        raise ValueError(f"--resume_from_checkpoint {args.resume_from_checkpoint}: there is no such file")
+    return str(args.resume_from_checkpoint)
