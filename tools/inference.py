@@ -1,8 +1,8 @@
 """Best tags of whole documents: windows through the encoder, their emissions stitched, one decoding a document."""
 
 import sys
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -52,8 +52,12 @@ def tag_documents(
     with tqdm(total=dataset.num_documents, desc=desc, unit=" texts", disable=_hidden(), leave=False) as bar:
         for first in range(0, dataset.num_documents, _DOCUMENTS_AT_ONCE):
             last = min(first + _DOCUMENTS_AT_ONCE, dataset.num_documents)
-            emissions = _stitched_emissions(args, model, dataset, dataset.windows_of(first, last))
-            yield from _decoded_documents(args, model, dataset, emissions, range(first, last), with_confidence)
+            windows = dataset.windows_of(first, last)
+            batches = _batches_of_a_count(dataset.lengths, windows, args.per_gpu_eval_batch_size * max(1, args.n_gpu))
+            with autocast(args):
+                emissions = stitched_emissions(model, dataset, windows, batches[rank() :: world_size()], args.device)
+            emissions = sum_over_ranks(emissions)
+            yield from decoded_documents(model, dataset, emissions, range(first, last), args.markup, with_confidence)
             bar.update(last - first)
 
 
@@ -61,41 +65,74 @@ def _hidden() -> bool:
     return not (is_main() and sys.stderr.isatty())
 
 
-def _stitched_emissions(args: NerArguments, model: Tagger, dataset: FeatureDataset, windows: range) -> Tensor:
-    """Emissions of all words that these windows own, in document order: ``(words, C)``."""
+def _batches_of_a_count(lengths: NDArray[np.int32], windows: range, batch_size: int) -> list[NDArray[np.int64]]:
+    """So many windows at a time, of like length."""
+    by_length = windows.start + np.argsort(lengths[windows.start : windows.stop], kind="stable")
+    return [by_length[start : start + batch_size] for start in range(0, len(by_length), batch_size)]
+
+
+def batches_of_a_size(lengths: NDArray[np.integer[Any]], size: int) -> list[NDArray[np.int64]]:
+    """Indices of what is not empty, grouped by length; rows times the longest is at most ``size``, or it is one row."""
+    by_length = np.argsort(lengths, kind="stable")
+    by_length = by_length[lengths[by_length] > 0]
+    batches, start = [], 0
+    for end in range(1, len(by_length) + 1):
+        if end == len(by_length) or (end + 1 - start) * int(lengths[by_length[end]]) > size:
+            batches.append(by_length[start:end])
+            start = end
+    return batches
+
+
+def stitched_emissions(
+    model: Tagger,
+    dataset: FeatureDataset,
+    windows: range,
+    batches: Iterable[NDArray[np.int64]],
+    device: torch.device,
+) -> Tensor:
+    """Emissions of all words that some windows own, in document order: ``(words, C)``.
+
+    Args:
+        windows: of whole documents.
+        batches: these windows, or some of them; the emissions of the others are 0.
+    """
     word_counts = np.asarray(dataset.word_counts[windows.start : windows.stop], np.int64)
     first_words = np.concatenate(([0], np.cumsum(word_counts)))
-    emissions = torch.zeros(int(first_words[-1]), model.classifier.out_features, device=args.device)
-    by_length = windows.start + np.argsort(dataset.lengths[windows.start : windows.stop], kind="stable")
-    batch_size = args.per_gpu_eval_batch_size * max(1, args.n_gpu)
-    batches = [by_length[start : start + batch_size] for start in range(0, len(by_length), batch_size)]
-    for batch in batches[rank() :: world_size()]:
+    emissions = torch.zeros(int(first_words[-1]), model.classifier.out_features, device=device)
+    for batch in batches:
         inputs = dataset.collate([dataset[int(window)] for window in batch])
         del inputs["labels"]
-        inputs = {name: tensor.to(args.device, non_blocking=True) for name, tensor in inputs.items()}
-        with autocast(args):
-            logits = model(**inputs).logits.float()  # (B, W, C)
+        if len(set(dataset.lengths[batch])) == 1:  # attention is faster without a mask
+            del inputs["attention_mask"]
+        inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in inputs.items()}
+        logits = model(**inputs).logits.float()  # (B, W, C)
         owned = batch - windows.start
         rows = np.repeat(np.arange(len(batch)), word_counts[owned])
         columns = np.concatenate([np.arange(count) for count in word_counts[owned]])
         words = np.repeat(first_words[owned], word_counts[owned]) + columns
         emissions[torch.from_numpy(words)] = logits[torch.from_numpy(rows), torch.from_numpy(columns)]
-    return sum_over_ranks(emissions)
+    return emissions
 
 
-def _decoded_documents(
-    args: NerArguments,
+def decoded_documents(
     model: Tagger,
     dataset: FeatureDataset,
     emissions: Tensor,
     documents: range,
+    markup: str,
     with_confidence: bool,
 ) -> Iterator[TaggedDocument]:
+    """The best tags of documents from the emissions of their words, one decoding each, in order.
+
+    Args:
+        emissions: ``(words, C)`` of these documents.
+        markup: tag scheme of the model's tags.
+    """
     names = model.tag_names
     lengths = np.asarray(dataset.arrays["document_words"][documents.start : documents.stop], np.int64)
     starts = np.concatenate(([0], np.cumsum(lengths)))
     found = [TaggedDocument(document, [], [], [], 0.0) for document in documents]
-    for batch in _decoding_batches(lengths):
+    for batch in batches_of_a_size(lengths, _WORDS_A_DECODING_BATCH):
         W = int(lengths[batch].max())
         index = torch.from_numpy(np.minimum(starts[batch, None] + np.arange(W), len(emissions) - 1))  # (B, W)
         mask = torch.from_numpy(np.arange(W) < lengths[batch, None]).to(emissions.device)  # (B, W)
@@ -105,7 +142,7 @@ def _decoded_documents(
         entities = [tags_to_entities(row) for row in tags]
         confidences: list[list[float]] = [[] for _ in batch]
         if with_confidence:
-            confidences = entity_confidences(model, logits, mask, entities, args.markup)
+            confidences = entity_confidences(model, logits, mask, entities, markup)
         losses = _gold_losses(model, dataset, logits, mask, [documents[document] for document in batch])
         for row, document in enumerate(batch):
             whole = TaggedDocument(documents[document], tags[row], entities[row], confidences[row], losses[row])
@@ -124,14 +161,3 @@ def _gold_losses(
     if (gold < 0).any():
         return [0.0] * len(documents)
     return model.sequence_losses(logits, gold.to(mask.device), mask).tolist()
-
-
-def _decoding_batches(lengths: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    """Documents that have words, grouped by length."""
-    by_length = np.argsort(lengths, kind="stable")
-    by_length = by_length[lengths[by_length] > 0]
-    start = 0
-    for end in range(1, len(by_length) + 1):
-        if end == len(by_length) or (end + 1 - start) * lengths[by_length[end]] > _WORDS_A_DECODING_BATCH:
-            yield by_length[start:end]
-            start = end
