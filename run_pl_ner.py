@@ -73,7 +73,8 @@ class NERTransformer(BaseTransformer):
         return self.model(**{name: tensor for name, tensor in batch.items() if name != "labels"}).logits
 
     def score(self, split: str, dataset: FeatureDataset, scores: Tensor, stage: str) -> dict[str, float]:
-        documents = list(decoded_documents(self.args, self.model, dataset, scores, range(dataset.num_documents)))
+        everything = range(dataset.num_documents)
+        documents = list(decoded_documents(self.model, dataset, scores, everything, self.args.markup))
         if stage == "test":
             self._write_predictions(dataset, [document.tags for document in documents])
             if (dataset.arrays["label_ids"] < 0).any():

@@ -83,6 +83,7 @@ class Tagger(PreTrainedModel):
             word_mask = attention_mask.bool() if attention_mask is not None else None
         if word_mask is None:
             word_mask = torch.ones(states.shape[:2], dtype=torch.bool, device=states.device)
+        states = states.to(self.classifier.weight.dtype)  # the head may be more precise than the encoder
         logits = self.classifier(self.dropout(states))  # (B, W, C)
         loss = None
         if labels is not None:

@@ -1,6 +1,6 @@
 """CoNLL columns and character-per-line files: one word a line, blank lines between sentences."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from processors.examples import DataError, Example
@@ -19,16 +19,28 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     if not path.is_file():
         raise DataError("there is no such file", path)
     with path.open("rb") as file:
-        for number, raw in enumerate(file, start=1):
-            try:
-                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                found = raw[error.start : error.start + 8].hex(" ")
-                message = (
-                    f"not UTF-8 (bytes {found} at column {error.start}); convert the file, e.g. with iconv -t UTF-8"
-                )
-                raise DataError(message, path, number) from error
+        for number, line in decoded_lines(file, path):
             yield number, line.rstrip("\r\n")
+
+
+def decoded_lines(file: Iterable[bytes], source: str | Path, replace: bool = False) -> Iterator[tuple[int, str]]:
+    """Numbered lines of UTF-8 with their ends; only a byte order mark is taken off.
+
+    Args:
+        file: lines of bytes.
+        source: its name in messages.
+        replace: whether bytes that are not UTF-8 become U+FFFD.
+
+    Raises:
+        DataError: a line is not UTF-8.
+    """
+    for number, raw in enumerate(file, start=1):
+        try:
+            yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8", "replace" if replace else "strict")
+        except UnicodeDecodeError as error:
+            found = raw[error.start : error.start + 8].hex(" ")
+            message = f"not UTF-8 (bytes {found} at column {error.start}); convert the file, e.g. with iconv -t UTF-8"
+            raise DataError(message, source, number) from error
 
 
 def read_columns(

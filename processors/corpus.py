@@ -14,7 +14,7 @@ from typing import Any
 
 from processors.brat import brat_files, brat_texts, read_brat
 from processors.column_reader import read_columns, read_lines
-from processors.examples import DataError, Example
+from processors.examples import DataError, Example, has_wide
 from processors.hub_reader import open_hub_split, read_hub_split
 from processors.json_reader import read_json
 from processors.spans import Findings, SpanReader
@@ -32,8 +32,9 @@ from processors.tag_schemes import (
     tag_set,
 )
 from processors.tasks import SPLITS, find_split_file, missing_split_error, task_named
+from processors.word_cutting import word_unit_of
 
-_INVENTORY_VERSION = 2
+_INVENTORY_VERSION = 3
 
 
 @dataclass
@@ -48,11 +49,16 @@ class Inventory:
         type_lines: the line on which each type is first seen.
         dropped_entities: nested annotations that flat tags cannot express.
         findings: what else was odd in the annotations; the remarks are without the name of the source.
+        long_words: words of more than one character.
+        wide_words, long_wide_words: the same counts of words in sentences with Chinese or Japanese characters.
     """
 
     source: str
     sentences: int = 0
     words: int = 0
+    long_words: int = 0
+    wide_words: int = 0
+    long_wide_words: int = 0
     entities: int = 0
     scheme: str = "IOB2"
     illegal_transitions: int = 0
@@ -177,6 +183,11 @@ class Corpus:
                 advice = "add it to labels.txt, or correct the data; a trained model cannot take new types"
                 raise DataError(f"{message}; {advice}", inventory.place(inventory.type_lines[entity_type]))
 
+    def trained_word_unit(self) -> str:
+        """How raw text is to be cut for a model of the train split; see `processors.word_cutting.split_text`."""
+        counts = self.inventory("train")
+        return word_unit_of(counts.words, counts.long_words, counts.wide_words, counts.long_wide_words)
+
     def types_unseen_in_training(self, split: str) -> list[str]:
         """Types of a split that no training sentence has, so that no model can learn them."""
         if not self.has("train"):
@@ -232,7 +243,7 @@ class Corpus:
         pair_lines: dict[tuple[str, str], int] = {}
         for example in self._read(split, inventory.findings):
             inventory.sentences += 1
-            inventory.words += len(example.words)
+            _count_words(inventory, example)
             inventory.dropped_entities += example.dropped_entities
             pairs = list(tag_pairs(example.labels or []))
             pair_counts.update(pairs)
@@ -244,6 +255,15 @@ class Corpus:
         remarks = inventory.findings.remarks
         remarks[:] = [remark.removeprefix(inventory.source) for remark in remarks]
         return inventory
+
+
+def _count_words(inventory: Inventory, example: Example) -> None:
+    long_words = sum(len(word) > 1 for word in example.words)
+    inventory.words += len(example.words)
+    inventory.long_words += long_words
+    if has_wide(example.text or ""):
+        inventory.wide_words += len(example.words)
+        inventory.long_wide_words += long_words
 
 
 def _count_entities(

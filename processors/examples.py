@@ -82,3 +82,8 @@ def join_words(words: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
 def is_wide(character: str) -> bool:
     """Whether a character belongs to a script that is written without spaces (Chinese, Japanese)."""
     return _WIDE.match(character) is not None
+
+
+def has_wide(text: str) -> bool:
+    """Whether any character of a text is of such a script."""
+    return _WIDE.search(text) is not None

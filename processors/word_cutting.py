@@ -1,22 +1,34 @@
-"""Raw text into words: cut by script, or found again where the words are known."""
+"""Raw text into words: cut by script, as a corpus has its words, or found again where the words are known."""
 
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from processors.examples import is_wide
+import regex
 
-_WORD = re.compile(r"\w+|[^\w\s]")
+from processors.examples import has_wide
+
+WORD_UNITS = ("char", "word", "auto")
+_WORD = regex.compile(r"[\w\p{M}]+|[^\w\s\p{M}]\p{M}*")  # a mark stays with the letter or sign that it changes
+_RARELY = 0.05
+
+
+def word_spans(text: str, word_unit: str) -> Iterator[tuple[int, int]]:
+    """The character offsets of the words of a text, see `split_text`."""
+    if word_unit == "char" or (word_unit == "auto" and has_wide(text)):
+        return ((i, i + 1) for i in range(len(text)))
+    return (match.span() for match in _WORD.finditer(text))
 
 
 def split_text(text: str, word_unit: str = "auto") -> tuple[list[str], list[tuple[int, int]]]:
     """Cuts raw text into words and their character offsets.
 
     By characters (every one, spaces too, so that positions in the text are positions in the sequence), or by words:
-    runs of letters and digits, and single signs.
+    runs of letters and digits, and single signs, each with the combining marks behind it.
+
+    Args:
+        text: of any language.
+        word_unit: ``char``, ``word``, or ``auto``: characters where any of them is Chinese or Japanese.
     """
-    if word_unit == "char" or (word_unit == "auto" and any(map(is_wide, text))):
-        return list(text), [(i, i + 1) for i in range(len(text))]
-    offsets = [match.span() for match in _WORD.finditer(text)]
+    offsets = list(word_spans(text, word_unit))
     return [text[start:end] for start, end in offsets], offsets
 
 
@@ -32,3 +44,16 @@ def find_words(words: Sequence[str], text: str) -> list[tuple[int, int]] | None:
         offsets.append((position, position + len(word)))
         position += len(word)
     return None if text[position:].strip() else offsets
+
+
+def word_unit_of(words: int, long_words: int, wide_words: int, long_wide_words: int) -> str:
+    """The word unit by which raw text becomes words like those of a corpus.
+
+    Args:
+        words: how many there are.
+        long_words: those of more than one character.
+        wide_words, long_wide_words: the same, in sentences that hold a Chinese or Japanese character.
+    """
+    if long_words <= _RARELY * words:
+        return "char"
+    return "auto" if wide_words and long_wide_words <= _RARELY * wide_words else "word"

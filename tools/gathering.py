@@ -41,6 +41,11 @@ class GatheredScores:
         found = (logits if logits.ndim == 3 else logits.unsqueeze(1)).float()  # (B, W, C)
         self._scores[torch.from_numpy(places)] = found[torch.from_numpy(rows), torch.from_numpy(columns)]
 
+    @property
+    def of_this_rank(self) -> Tensor:
+        """The rows that this rank scored, in the order of the items, and zeros for the others: ``(units, C)``."""
+        return self._scores
+
     def over_ranks(self) -> Tensor:
         """The rows of all ranks, in the order of the items: ``(units, C)``; to be called once, by all."""
         return sum_over_ranks(self._scores)

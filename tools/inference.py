@@ -1,8 +1,8 @@
 """Best tags of whole documents: windows through the encoder, their emissions stitched, one decoding a document."""
 
 import sys
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -53,8 +53,12 @@ def tag_documents(
     with tqdm(total=dataset.num_documents, desc=desc, unit=" texts", disable=_hidden(), leave=False) as bar:
         for first in range(0, dataset.num_documents, _DOCUMENTS_AT_ONCE):
             last = min(first + _DOCUMENTS_AT_ONCE, dataset.num_documents)
-            emissions = _stitched_emissions(args, model, dataset, dataset.windows_of(first, last))
-            yield from decoded_documents(args, model, dataset, emissions, range(first, last), with_confidence)
+            windows = dataset.windows_of(first, last)
+            lengths = dataset.lengths[windows.start : windows.stop]
+            batches = shared_batches(lengths, args.per_gpu_eval_batch_size * max(1, args.n_gpu))
+            with autocast(args):
+                emissions = stitched_emissions(model, dataset, windows, batches, args.device).over_ranks()
+            yield from decoded_documents(model, dataset, emissions, range(first, last), args.markup, with_confidence)
             bar.update(last - first)
 
 
@@ -62,34 +66,61 @@ def _hidden() -> bool:
     return not (is_main() and sys.stderr.isatty())
 
 
-def _stitched_emissions(args: NerArguments, model: Tagger, dataset: FeatureDataset, windows: range) -> Tensor:
-    """Emissions of all words that these windows own, in document order: ``(words, C)``."""
-    own = slice(windows.start, windows.stop)
-    scores = GatheredScores(dataset.word_counts[own], model.classifier.out_features, args.device)
-    for batch in shared_batches(dataset.lengths[own], args.per_gpu_eval_batch_size * max(1, args.n_gpu)):
-        inputs = dataset.collate([dataset[windows[int(window)]] for window in batch])
+def batches_of_a_size(lengths: NDArray[np.integer[Any]], size: int) -> list[NDArray[np.int64]]:
+    """Indices of what is not empty, grouped by length; rows times the longest is at most ``size``, or it is one row."""
+    by_length = np.argsort(lengths, kind="stable")
+    by_length = by_length[lengths[by_length] > 0]
+    batches, start = [], 0
+    for end in range(1, len(by_length) + 1):
+        if end == len(by_length) or (end + 1 - start) * int(lengths[by_length[end]]) > size:
+            batches.append(by_length[start:end])
+            start = end
+    return batches
+
+
+def stitched_emissions(
+    model: Tagger,
+    dataset: FeatureDataset,
+    windows: range,
+    batches: Iterable[NDArray[np.int64]],
+    device: torch.device,
+) -> GatheredScores:
+    """Emissions of all words that some windows own, in document order: ``(words, C)``.
+
+    Args:
+        windows: of whole documents.
+        batches: places among these windows, this rank's share of them.
+    """
+    scores = GatheredScores(dataset.word_counts[windows.start : windows.stop], model.classifier.out_features, device)
+    for batch in batches:
+        inputs = dataset.collate([dataset[windows[int(place)]] for place in batch])
         del inputs["labels"]
-        inputs = {name: tensor.to(args.device, non_blocking=True) for name, tensor in inputs.items()}
-        with autocast(args):
-            logits = model(**inputs).logits  # (B, W, C)
-        scores.add(batch, logits)
-    return scores.over_ranks()
+        if inputs["attention_mask"].all():  # attention is faster without a mask
+            del inputs["attention_mask"]
+        inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in inputs.items()}
+        scores.add(batch, model(**inputs).logits)  # (B, W, C)
+    return scores
 
 
 def decoded_documents(
-    args: NerArguments,
     model: Tagger,
     dataset: FeatureDataset,
     emissions: Tensor,
     documents: range,
+    markup: str,
     with_confidence: bool = False,
 ) -> Iterator[TaggedDocument]:
-    """Tags documents whose emissions are there, put back in order: ``(words, C)``."""
+    """The best tags of documents from the emissions of their words, one decoding each, in order.
+
+    Args:
+        emissions: ``(words, C)`` of these documents.
+        markup: tag scheme of the model's tags.
+    """
     names = model.tag_names
     lengths = np.asarray(dataset.arrays["document_words"][documents.start : documents.stop], np.int64)
     starts = np.concatenate(([0], np.cumsum(lengths)))
     found = [TaggedDocument(document, [], [], [], 0.0) for document in documents]
-    for batch in _decoding_batches(lengths):
+    for batch in batches_of_a_size(lengths, _WORDS_A_DECODING_BATCH):
         W = int(lengths[batch].max())
         index = torch.from_numpy(np.minimum(starts[batch, None] + np.arange(W), len(emissions) - 1))  # (B, W)
         mask = torch.from_numpy(np.arange(W) < lengths[batch, None]).to(emissions.device)  # (B, W)
@@ -99,7 +130,7 @@ def decoded_documents(
         entities = [tags_to_entities(row) for row in tags]
         confidences: list[list[float]] = [[] for _ in batch]
         if with_confidence:
-            confidences = entity_confidences(model, logits, mask, entities, args.markup)
+            confidences = entity_confidences(model, logits, mask, entities, markup)
         losses = _gold_losses(model, dataset, logits, mask, [documents[document] for document in batch])
         for row, document in enumerate(batch):
             whole = TaggedDocument(documents[document], tags[row], entities[row], confidences[row], losses[row])
@@ -118,14 +149,3 @@ def _gold_losses(
     if (gold < 0).any():
         return [0.0] * len(documents)
     return model.sequence_losses(logits, gold.to(mask.device), mask).tolist()
-
-
-def _decoding_batches(lengths: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    """Documents that have words, grouped by length."""
-    by_length = np.argsort(lengths, kind="stable")
-    by_length = by_length[lengths[by_length] > 0]
-    start = 0
-    for end in range(1, len(by_length) + 1):
-        if end == len(by_length) or (end + 1 - start) * lengths[by_length[end]] > _WORDS_A_DECODING_BATCH:
-            yield by_length[start:end]
-            start = end

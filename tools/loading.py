@@ -1,5 +1,6 @@
 """Config, tokenizer and model of a run: from an encoder, from scratch, or from a trained folder."""
 
+import hashlib
 import json
 import logging
 from collections.abc import Callable
@@ -28,6 +29,14 @@ _WEIGHT_FILES = (
     "pytorch_model.bin",
     "model.safetensors.index.json",
     "pytorch_model.bin.index.json",
+)
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
 )
 _NO_NAMES = "LABEL_"
 
@@ -64,6 +73,7 @@ def load_model_and_tokenizer(
             logger.info("%s was trained for other labels: its head starts anew", source)
             model.reset_head()
     check_vocabulary(tokenizer, config)
+    _check_same_vocabulary(args, config, tokenizer)
     return model, tokenizer
 
 
@@ -75,21 +85,31 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfi
         )
 
 
+def _check_same_vocabulary(args: NerArguments, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    """The tokenizer of a trained model is the one that it learnt with."""
+    entries = sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
+    digest = hashlib.sha256(json.dumps(entries).encode()).hexdigest()[:16]
+    if args.do_train:
+        config.vocabulary_digest = digest
+    elif getattr(config, "vocabulary_digest", digest) != digest:
+        raise ValueError("the tokenizer has another vocabulary than the model was trained with; put the old one back")
+
+
 def check_source(source: str, do_train: bool, from_scratch: bool) -> None:
     """Raises a ValueError where ``source`` cannot hold the encoder to train, or the trained model to apply."""
     folder = Path(source)
-    if not do_train and not _has_weights(folder):
+    if not do_train and not has_weights(folder):
         raise ValueError(f"{folder} holds no trained model; add --do_train, or name the run in --output_dir")
     if not folder.exists() and (folder.is_absolute() or source.count("/") > 1):  # no name on the hub
         raise ValueError(f"{folder}: there is no such folder (--model_name_or_path)")
     if not do_train or from_scratch or not folder.is_dir():
         return
-    if not _has_weights(folder):
+    if not has_weights(folder):
         message = f"{folder} has no weights ({', '.join(_WEIGHT_FILES[:2])}), so training would start from random ones"
         raise ValueError(f"{message}; if that is meant, add --from_scratch")
 
 
-def _has_weights(folder: Path) -> bool:
+def has_weights(folder: Path) -> bool:
     return any((folder / name).is_file() for name in _WEIGHT_FILES)
 
 
@@ -122,6 +142,8 @@ def load_tokenizer(args: ModelArguments, source: str, config: PreTrainedConfig) 
         if config.model_type not in ("bert", "electra", "distilbert"):
             raise ValueError(f"--tokenizer_name {name} is a file; for {config.model_type} name a folder")
         return BertTokenizer(name, do_lower_case=args.do_lower_case)
+    if Path(name).is_dir() and not any(Path(name, file).is_file() for file in _TOKENIZER_FILES):
+        raise ValueError(f"{name} has no tokenizer ({', '.join(_TOKENIZER_FILES)}); put that of the encoder there")
     options["cache_dir"] = args.cache_dir or None
     tokenizer = AutoTokenizer.from_pretrained(name, config=config, **options)
     if drops_spaces_between_words(tokenizer):
@@ -152,6 +174,7 @@ def _set_labels(args: NerArguments, model_class: type[Tagger], config: PreTraine
         config.id2label = dict(enumerate(args.label_list))
         config.label2id = {label: index for index, label in config.id2label.items()}
         config.tag_markup = args.markup
+        config.word_unit = corpus_of(args).trained_word_unit()
         if issubclass(model_class, BertCrfForNer):
             config.crf_legal = _followers(args.label_list, args.markup) if args.crf_constraints else None
         else:
@@ -200,7 +223,7 @@ def _fit_lengths(args: NerArguments, config: PreTrainedConfig) -> None:
     if args.do_train and args.from_scratch:
         config.trained_positions = args.train_max_seq_length  # the others keep their random embeddings
     positions = _positions(config)
-    for name in ("train_max_seq_length", "eval_max_seq_length"):
+    for name in ["train_max_seq_length"] * args.do_train + ["eval_max_seq_length"]:
         if positions and getattr(args, name) > positions:
             logger.info("%s %d is more than the encoder's %d positions: lowered", name, getattr(args, name), positions)
             setattr(args, name, positions)
@@ -218,13 +241,16 @@ def _positions(config: PreTrainedConfig) -> int:
 def _load_model(args: NerArguments, model_class: type[AnyTagger], source: str, config: PreTrainedConfig) -> AnyTagger:
     if args.do_train and args.from_scratch:
         return model_class(config)
-    model, report = model_class.from_pretrained(
-        source,
-        config=config,
-        cache_dir=args.cache_dir or None,
-        ignore_mismatched_sizes=args.do_train,  # another head's weights do not fit new labels
-        output_loading_info=True,
-    )
+    try:
+        model, report = model_class.from_pretrained(
+            source,
+            config=config,
+            cache_dir=args.cache_dir or None,
+            ignore_mismatched_sizes=args.do_train,  # another head's weights do not fit new labels
+            output_loading_info=True,
+        )
+    except RuntimeError as error:
+        raise ValueError(f"the weights do not fit {source}/config.json: {error}") from error
     not_found = {name.partition(".")[0] for name in report["missing_keys"]}
     random = not_found - ({"classifier", "crf"} if args.do_train else set())
     if random:

@@ -1,5 +1,6 @@
 """Raw text into words, and words found in their text again."""
 
+import unicodedata
 from itertools import pairwise
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processors.examples import join_words
-from processors.word_cutting import find_words, split_text
+from processors.word_cutting import find_words, split_text, word_unit_of
 
 
 @pytest.mark.parametrize(
@@ -51,3 +52,32 @@ def test_words_are_found_where_they_were_joined(words: list[str]) -> None:
 @pytest.mark.parametrize("text", ["Anna met", "Bob Anna", "Anna, Bob", "AnnaBobby", ""])
 def test_words_of_another_text_are_not_found(text: str) -> None:
     assert find_words(["Anna", "Bob"], text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (unicodedata.normalize("NFD", "Zoë née"), ["Zoe\u0308", "ne\u0301e"]),
+        ("हिन्दी में", ["हिन्दी", "में"]),
+        ("שָׁלוֹם!", ["שָׁלוֹם", "!"]),
+        ("❤\ufe0f ok", ["❤\ufe0f", "ok"]),
+        ("\u0301a", ["\u0301a"]),
+    ],
+)
+def test_a_combining_mark_stays_with_its_letter(text: str, words: list[str]) -> None:
+    assert split_text(text, "word")[0] == words
+
+
+@pytest.mark.parametrize(
+    ("counts", "unit"),
+    [
+        ((1000, 0, 1000, 0), "char"),  # characters of Chinese
+        ((1000, 30, 1000, 30), "char"),  # and a number now and then
+        ((1000, 800, 0, 0), "word"),  # English
+        ((1000, 800, 20, 16), "word"),  # in which a Chinese character is quoted
+        ((1000, 500, 400, 2), "auto"),  # Chinese by characters and English by words
+        ((1000, 600, 1000, 600), "word"),  # Chinese in words
+    ],
+)
+def test_the_unit_is_that_of_the_corpus(counts: tuple[int, int, int, int], unit: str) -> None:
+    assert word_unit_of(*counts) == unit

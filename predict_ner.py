@@ -1,0 +1,62 @@
+"""Finds entities in raw text with a trained model: text in, entities with places and confidence out.
+
+python predict_ner.py --model outputs/sample_crf --text "..."
+python predict_ner.py --model outputs/sample_crf news.txt.gz --output entities.jsonl.gz
+python predict_ner.py --help
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from itertools import tee
+
+from tqdm import tqdm
+
+from processors.text_files import RawText, read_texts
+from processors.word_cutting import WORD_UNITS
+from tools.encoder_precision import PRECISIONS
+from tools.log import setup_logging
+from tools.prediction_files import FORMATS, write_predictions
+from tools.predictor import NerPredictor
+from tools.recipe import run_script
+
+
+def main() -> None:
+    args = parse_arguments()
+    setup_logging()
+    predictor = NerPredictor.load(args.model, args.device, args.dtype, args.batch_tokens, args.word_unit)
+    items, same_items = tee(tqdm(texts(args), unit=" texts", disable=not sys.stderr.isatty()))
+    entities = predictor.stream(item.text for item in items)
+    write_predictions(zip(same_items, entities, strict=True), args.format, args.output, predictor.word_unit)
+
+
+def texts(args: argparse.Namespace) -> Iterator[RawText]:
+    yield from (RawText(f"text:{number}", text) for number, text in enumerate(args.text, start=1))
+    yield from read_texts(args.files, args.unit == "file", args.replace_bad_utf8)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").partition("\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("files", nargs="*", metavar="FILE", help="texts, a line each, or .jsonl, or .gz; - is stdin")
+    parser.add_argument("--model", required=True, help="folder of a run")
+    parser.add_argument("--text", action="append", default=[], help="a text itself; may be given several times")
+    parser.add_argument("--unit", choices=["line", "file"], default="line", help="what of a .txt file is one text")
+    parser.add_argument("--format", choices=FORMATS, default="jsonl", help="of the result")
+    parser.add_argument("--output", default="", help="file to write, packed if it ends in .gz; a new folder for brat")
+    parser.add_argument("--dtype", choices=PRECISIONS, default="fp32", help="precision of the encoder")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; by default a GPU where there is one")
+    parser.add_argument("--batch_tokens", type=int, help="tokens that the encoder sees at once")
+    parser.add_argument("--word_unit", choices=WORD_UNITS, help="how text is cut, if not as the model has it")
+    parser.add_argument("--replace_bad_utf8", action="store_true", help="read bytes that are not UTF-8 as U+FFFD")
+    args = parser.parse_args()
+    if not (args.files or args.text):
+        parser.error("nothing to read: name files, - for the standard input, or give --text")
+    return args
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,114 @@
+"""The script ``predict_ner.py`` as users call it."""
+
+import gzip
+import io
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import predict_ner
+from tests.tools.runs import Run, start_script
+from tools.predictor import NerPredictor
+from tools.recipe import run_script
+
+TEXTS = ["anna met bob", "", "the man left new york ."]
+
+
+def call(monkeypatch: pytest.MonkeyPatch, run: Run, *flags: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["predict_ner.py", "--model", str(run.folder), "--device", "cpu", *flags])
+    run_script(predict_ner.main)
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    return [json.loads(line) for line in content.decode().splitlines()]
+
+
+def test_files_become_lines_in_order(crf_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.txt").write_text("\n".join(TEXTS) + "\n", "utf-8")
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(b'{"id": 9, "text": "carol\\nleft"}\n'))
+    files = [str(tmp_path / name) for name in ("a.txt", "b.jsonl.gz")]
+    call(monkeypatch, crf_run, *files, "--text", "dan lee", "--output", str(tmp_path / "out.jsonl.gz"))
+    records = lines_of(tmp_path / "out.jsonl.gz")
+    assert [record["id"] for record in records] == ["text:1", *(f"{files[0]}:{number}" for number in (1, 2, 3)), 9]
+    texts = [record["text"] for record in records]
+    assert texts == ["dan lee", *TEXTS, "carol\nleft"]
+    expected = NerPredictor.load(crf_run.folder, "cpu")(texts)
+    assert [[entity["surface"] for entity in record["entities"]] for record in records] == [
+        [entity.surface for entity in found] for found in expected
+    ]
+    assert sum(map(len, expected)) >= 3
+
+
+def test_a_file_may_be_one_text(crf_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.txt").write_bytes(b"anna met\r\nbob\n")
+    call(monkeypatch, crf_run, str(tmp_path / "a.txt"), "--unit", "file", "--output", str(tmp_path / "out.jsonl"))
+    (record,) = lines_of(tmp_path / "out.jsonl")
+    assert record["text"] == "anna met\r\nbob\n"
+
+
+@pytest.mark.parametrize("flags", [["--dtype=bf16"], ["--dtype=int8"], ["--batch_tokens=64"], ["--word_unit=char"]])
+def test_every_way_of_computing_is_taken(
+    crf_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str]
+) -> None:
+    call(monkeypatch, crf_run, "--text", TEXTS[0], *flags, "--output", str(tmp_path / "out.jsonl"))
+    (record,) = lines_of(tmp_path / "out.jsonl")
+    assert record["text"] == TEXTS[0]
+    assert all(record["text"][one["start"] : one["end"]] == one["surface"] for one in record["entities"])
+
+
+def test_characters_are_words_when_asked(crf_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ["--format", "conll", "--word_unit", "char", "--output", str(tmp_path / "out.txt")]
+    call(monkeypatch, crf_run, "--text", "a bc", *options)
+    assert [line.split(" ")[0] for line in (tmp_path / "out.txt").read_text().split()[::2]] == ["a", "b", "c"]
+
+
+def test_the_standard_input_goes_to_the_standard_output(
+    crf_run: Run, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO("anna\nboб\n".encode())))
+    call(monkeypatch, crf_run, "-", "--format", "conll")
+    assert [line.split(" ")[0] for line in capfd.readouterr().out.splitlines()] == ["anna", "", "boб", ""]
+
+
+@pytest.mark.parametrize(
+    ("content", "flags", "message"),
+    [
+        (b"anna\nb\xffb\n", [], "a.txt:2: not UTF-8"),
+        (b"anna\n", ["none.txt"], "none.txt: there is no such file"),
+        (b"anna\n", ["--device=abacus"], "device 'abacus'"),
+        (b"anna\n", ["--batch_tokens=0"], "batch_tokens 0"),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    crf_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, flags: list[str], message: str
+) -> None:
+    (tmp_path / "a.txt").write_bytes(content)
+    with pytest.raises(SystemExit) as error:
+        call(monkeypatch, crf_run, str(tmp_path / "a.txt"), *flags, "--output", str(tmp_path / "out.jsonl"))
+    assert message in str(error.value)
+
+
+def test_broken_bytes_are_replaced_when_asked(crf_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.txt").write_bytes(b"anna\nb\xffb\n")
+    call(monkeypatch, crf_run, str(tmp_path / "a.txt"), "--replace_bad_utf8", "--output", str(tmp_path / "out.jsonl"))
+    assert [record["text"] for record in lines_of(tmp_path / "out.jsonl")] == ["anna", "b\ufffdb"]
+
+
+def test_nothing_to_read_is_an_error_of_usage(
+    crf_run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        call(monkeypatch, crf_run)
+    assert "nothing to read" in capsys.readouterr().err
+
+
+def test_only_results_reach_the_standard_output(crf_run: Run) -> None:
+    done = start_script("predict_ner.py", model=crf_run.folder, text="anna met bob", device="cpu")
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    assert json.loads(line)["id"] == "text:1"

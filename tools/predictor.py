@@ -1,0 +1,189 @@
+"""A trained model applied to raw text: entities with their places, from any number of texts of any length."""
+
+import json
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from models import BertCrfForNer, BertSoftmaxForNer
+from models.tagger import Tagger
+from processors.examples import Example
+from processors.feature_dataset import FeatureDataset
+from processors.features import FeatureSpec, build_feature_arrays, default_overlap
+from processors.layout import layout_of_tokenizer
+from processors.text_pieces import TextPiece, cut_into_pieces
+from processors.word_cutting import WORD_UNITS
+from tools.arguments import NerArguments
+from tools.encoder_precision import set_encoder_precision
+from tools.inference import TaggedDocument, batches_of_a_size, decoded_documents, stitched_emissions
+from tools.loading import has_weights, load_model_and_tokenizer
+
+logger = logging.getLogger(__name__)
+LOOK_AHEAD = 262_144  # characters of the texts that are held and sorted by length
+_BATCH_TOKENS = {"cpu": 2048, "cuda": 32_768}
+_COST_OF_A_TEXT = 64  # as many characters, so that empty texts count as well
+
+
+class FoundEntity(NamedTuple):
+    """A name in a text.
+
+    Args:
+        type: its type.
+        start, end: its characters in the text as it was given, the end exclusive.
+        surface: these characters.
+        confidence: the probability of exactly this entity, from the CRF's lattice or the softmax.
+    """
+
+    type: str
+    start: int
+    end: int
+    surface: str
+    confidence: float
+
+
+class NerPredictor:
+    """Finds entities in raw text.
+
+    ``NerPredictor.load("outputs/run")(["Anna went to Rome."])``
+
+    Args:
+        model, tokenizer: a trained tagger; see `load`.
+        markup: tag scheme of its tags.
+        word_unit: how text is cut into words: ``char``, ``word`` or ``auto``.
+        max_seq_length: tokens of a window; longer texts become several.
+        batch_tokens: tokens that the encoder sees at once; by default what suits the device.
+    """
+
+    def __init__(
+        self,
+        model: Tagger,
+        tokenizer: PreTrainedTokenizerBase,
+        markup: str,
+        word_unit: str,
+        max_seq_length: int = 512,
+        batch_tokens: int | None = None,
+    ) -> None:
+        if batch_tokens is not None and batch_tokens < 1:
+            raise ValueError(f"batch_tokens {batch_tokens} is not positive")
+        if word_unit not in WORD_UNITS:
+            raise ValueError(f"word unit {word_unit!r} is none of {', '.join(WORD_UNITS)}")
+        self.model, self.tokenizer, self.word_unit = model.eval(), tokenizer, word_unit
+        layout = layout_of_tokenizer(tokenizer, model.config.model_type)
+        overlap = default_overlap(layout.capacity(max_seq_length))
+        self._spec = FeatureSpec(tuple(model.tag_names), markup, max_seq_length, overlap, layout)
+        self._batch_tokens = batch_tokens or _BATCH_TOKENS.get(model.device.type, _BATCH_TOKENS["cpu"])
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        device: str | torch.device | None = None,
+        dtype: str = "fp32",
+        batch_tokens: int | None = None,
+        word_unit: str | None = None,
+    ) -> Self:
+        """Loads the folder of a run, or a checkpoint in it.
+
+        Args:
+            folder: what the scripts wrote into ``output_dir``, or a token classifier whose config names its labels.
+            device: a GPU where there is one.
+            dtype: ``fp32``, ``bf16`` or ``int8``; see `tools.encoder_precision`.
+            batch_tokens: tokens that the encoder sees at once; by default what suits the device.
+            word_unit: instead of the one that the model was trained with.
+
+        Raises:
+            ValueError: parts of the folder are missing or do not belong together.
+        """
+        where = _device(device)
+        if not has_weights(Path(folder)):
+            raise ValueError(f"{folder} holds no trained model; name the output_dir of a run")
+        args = NerArguments(output_dir=str(folder))
+        model, tokenizer = load_model_and_tokenizer(args, _tagger_class(Path(folder)))
+        set_encoder_precision(model, dtype, where)
+        torch.nn.Module.to(model, where)
+        word_unit = word_unit or _trained_word_unit(model, folder)
+        return cls(model, tokenizer, args.markup, word_unit, args.eval_max_seq_length, batch_tokens)
+
+    def __call__(self, texts: Sequence[str]) -> list[list[FoundEntity]]:
+        """The entities of each text."""
+        if isinstance(texts, str):
+            raise TypeError("expected a list of texts, got one; put it into a list")
+        return list(self.stream(texts))
+
+    def stream(self, texts: Iterable[str], look_ahead: int = LOOK_AHEAD) -> Iterator[list[FoundEntity]]:
+        """The entities of each text, in order, as the texts come.
+
+        Memory holds ``look_ahead`` characters of text with all that is computed of them, and the longest text with its
+        entities. A text of up to 32,768 characters is decoded at once, a longer one in overlapping pieces of that size.
+
+        Args:
+            texts: any number of them.
+            look_ahead: characters read before the first result, to be batched by length.
+        """
+        waiting: list[tuple[str, TextPiece]] = []
+        found: list[FoundEntity] = []
+        held = 0
+        for text in texts:
+            for piece in cut_into_pieces(text, self.word_unit):
+                waiting.append((text, piece))
+                held += _COST_OF_A_TEXT + sum(map(len, piece.words))
+                if held >= look_ahead:
+                    yield from self._finished_texts(waiting, found)
+                    waiting, held = [], 0
+        yield from self._finished_texts(waiting, found)
+
+    def _finished_texts(
+        self, waiting: list[tuple[str, TextPiece]], found: list[FoundEntity]
+    ) -> Iterator[list[FoundEntity]]:
+        """Entities of the texts that end here; ``found`` holds those of the text that is still open."""
+        for (text, piece), tagged in zip(waiting, self._tag([piece for _, piece in waiting]), strict=True):
+            for entity, confidence in zip(tagged.entities, tagged.confidences, strict=True):
+                start, end = piece.offsets[entity.start][0], piece.offsets[entity.end - 1][1]
+                is_own = piece.own_start <= entity.start < piece.own_end
+                if is_own and (not found or found[-1].end <= start):  # one from the piece before may reach over here
+                    found.append(FoundEntity(entity.type, start, end, text[start:end], confidence))
+            if piece.is_last:
+                yield found.copy()
+                found.clear()
+
+    @torch.inference_mode()
+    def _tag(self, pieces: list[TextPiece]) -> list[TaggedDocument]:
+        examples = [Example("", piece.words, text="", offsets=[]) for piece in pieces]
+        dataset = FeatureDataset(build_feature_arrays(examples, self._spec, self.tokenizer), self._spec.layout)
+        windows, documents = range(len(dataset)), range(dataset.num_documents)
+        batches = batches_of_a_size(dataset.lengths, self._batch_tokens)
+        emissions = stitched_emissions(self.model, dataset, windows, batches, self.model.device).of_this_rank
+        markup = self._spec.markup
+        return list(decoded_documents(self.model, dataset, emissions, documents, markup, with_confidence=True))
+
+
+def _device(name: str | torch.device | None) -> torch.device:
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        raise ValueError(f"device {name!r} is not known to torch; use cpu, cuda or cuda:1") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {name}: torch sees no GPU here")
+    return device
+
+
+def _tagger_class(folder: Path) -> type[Tagger]:
+    """The CRF where the folder says so, else the softmax, as in any other token classifier."""
+    config = folder / "config.json"
+    architectures = json.loads(config.read_text("utf-8")).get("architectures") if config.is_file() else None
+    return BertCrfForNer if BertCrfForNer.__name__ in (architectures or []) else BertSoftmaxForNer
+
+
+def _trained_word_unit(model: Tagger, folder: str | Path) -> str:
+    unit = getattr(model.config, "word_unit", None)
+    if unit is None:
+        logger.warning(
+            "%s does not say how text was cut into words in training: characters are assumed where a text is Chinese "
+            "or Japanese, else words; name the unit outright if that is wrong",
+            folder,
+        )
+    return unit or "auto"
