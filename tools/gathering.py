@@ -11,9 +11,11 @@ from tools.distributed import rank, sum_over_ranks, world_size
 
 
 def shared_batches(lengths: Sequence[int] | NDArray[np.int32], batch_size: int) -> list[NDArray[np.int64]]:
-    """This rank's share of the batches of a split, each of items of like length; every rank has one where it can."""
+    """This rank's share of the batches of a split, each of items of like length.
+
+    What makes up a batch does not depend on how many ranks there are, so neither does any bit of the scores.
+    """
     by_length = np.argsort(lengths, kind="stable")
-    batch_size = max(1, min(batch_size, len(by_length) // world_size()))
     batches = [by_length[start : start + batch_size] for start in range(0, len(by_length), batch_size)]
     return batches[rank() :: world_size()]
 

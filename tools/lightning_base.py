@@ -167,7 +167,8 @@ class BaseTransformer(LightningModule):
             dataset = self._datasets[split]
             if len(dataset) < world_size():
                 raise ValueError(f"{split} has {len(dataset)} sequences for {world_size()} processes; use fewer")
-            self._batches.append(shared_batches(dataset.lengths, self.args.per_gpu_eval_batch_size))
+            batch_size = min(self.args.per_gpu_eval_batch_size, len(dataset) // world_size())  # each rank needs one
+            self._batches.append(shared_batches(dataset.lengths, batch_size))
             sampler = FixedBatches(self._batches[-1])
             loaders.append(DataLoader(dataset, batch_sampler=sampler, **self._loading(dataset)))
         return loaders
