@@ -73,6 +73,17 @@ def test_the_best_checkpoint_is_of_the_epoch_with_the_lowest_loss(run: Path) -> 
     assert next(run.glob("checkpoint-epoch=*.ckpt")).name == f"checkpoint-epoch={losses.index(min(losses))}.ckpt"
 
 
+def test_the_best_may_be_chosen_by_another_score(home: Path) -> None:
+    chosen = {"metric_for_best_model": "f1", "early_stopping_patience": 1, "max_epochs": 4, "do_predict": False}
+    call_lightning("run_pl_ner", **short(home, "by_f1", **chosen))
+    f1 = list(read_scalars(home / "by_f1" / "tensorboard")["val_f1"].values())
+    assert next((home / "by_f1").glob("checkpoint-*.ckpt")).name == f"checkpoint-epoch={f1.index(max(f1))}.ckpt"
+    with pytest.raises(
+        SystemExit, match="--metric_for_best_model mcc is none of loss, accuracy, precision, recall, f1"
+    ):
+        call_lightning("run_pl_ner", **short(home, "by_mcc", metric_for_best_model="mcc"))
+
+
 def test_losses_rates_and_scores_are_logged(run: Path) -> None:
     scalars = read_scalars(run / "tensorboard")
     assert len(scalars["train_loss"]) == 40

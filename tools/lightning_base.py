@@ -96,6 +96,11 @@ class BaseTransformer(LightningModule):
     def splits(self, stage: str) -> list[str]:
         """The splits that ``fit`` (train first), ``test`` or ``predict`` reads."""
 
+    @property
+    @abstractmethod
+    def metric_names(self) -> list[str]:
+        """The scores that there are of each split."""
+
     @abstractmethod
     def open_split(self, split: str, alone: bool = False) -> Any:
         """The features of a split, from the cache; ``alone`` where the other processes do not do the same."""
@@ -193,6 +198,9 @@ class BaseTransformer(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_fit_start(self) -> None:
+        chosen = self.hparams["metric_for_best_model"]
+        if chosen not in self.metric_names:
+            raise ValueError(f"--metric_for_best_model {chosen} is none of {', '.join(self.metric_names)}")
         self.model.train()  # pretrained models come in evaluation mode, and Lightning leaves modes as they are
         self.args.device = self.device
         if is_main():
@@ -307,8 +315,7 @@ def generic_train(model: BaseTransformer, args: Namespace, extra_callbacks: Sequ
     best = ModelCheckpoint(
         folder,
         _BEST_CHECKPOINT,
-        monitor="val_loss",
-        mode="min",
+        **_what_is_best(args),
         enable_version_counter=False,
         save_on_train_epoch_end=False,  # but before the others do
     )
@@ -316,7 +323,7 @@ def generic_train(model: BaseTransformer, args: Namespace, extra_callbacks: Sequ
     callbacks.append(LearningRateMonitor(logging_interval="step"))
     if args.early_stopping_patience > 0:
         patience = args.early_stopping_patience
-        callbacks.append(EarlyStopping("val_loss", patience=patience, check_on_train_epoch_end=False))
+        callbacks.append(EarlyStopping(**_what_is_best(args), patience=patience, check_on_train_epoch_end=False))
     processes = trainer_options(args)["devices"] * args.num_nodes
     trainer = Trainer(
         **trainer_options(args),
@@ -337,6 +344,12 @@ def generic_train(model: BaseTransformer, args: Namespace, extra_callbacks: Sequ
     return trainer
 
 
+def _what_is_best(args: Namespace) -> dict[str, str]:
+    """The score that is watched, in Lightning's terms."""
+    metric = args.metric_for_best_model
+    return {"monitor": f"val_{metric}", "mode": "min" if metric == "loss" else "max"}
+
+
 def test_best(model: BaseTransformer, trainer: Trainer) -> dict[str, float]:
     """Tests the best checkpoint of the run, or, where there is none, the model as it is."""
     if model.splits("test"):
@@ -353,7 +366,7 @@ def predict_best(model: BaseTransformer, trainer: Trainer) -> None:
 
 
 def best_checkpoint(output_dir: Path) -> Path | None:
-    """The checkpoint of the lowest ``val_loss`` that a run left."""
+    """The best checkpoint that a run left."""
     found = sorted(output_dir.glob("checkpoint-epoch=*.ckpt"), key=lambda path: path.stat().st_mtime)
     return found[-1] if found else None
 
