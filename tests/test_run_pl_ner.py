@@ -1,6 +1,8 @@
 """The Lightning script for tagging: what it leaves, and that chance, processes and interruptions change nothing."""
 
 import shutil
+import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -214,8 +216,27 @@ def test_two_processes_train_and_score_as_one(changes: dict[str, int], alone: Pa
     assert done.stderr.count("train: 60 sentences") == 1
 
 
+@pytest.mark.slow
+def test_two_machines_train_and_score_as_one(alone: Path, home: Path) -> None:
+    chosen = short(home, "machines", max_epochs=3, max_seq_length=12, train_batch_size=4, num_nodes=2)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    with ThreadPoolExecutor(2) as pool:
+        machines = [
+            pool.submit(start_lightning, "run_pl_ner", {**place, "NODE_RANK": str(n)}, **chosen) for n in (0, 1)
+        ]
+    for done in (machine.result() for machine in machines):
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert read_scores(home / "machines") == pytest.approx(read_scores(alone), abs=1e-4)
+    assert read_json(home / "machines" / "environment.json")["processes"] == 2
+    log = (home / "machines" / "run.log").read_text("utf-8")
+    assert log.count("train: 60 sentences") == log.count("Epoch 2") == 1
+
+
 def test_accumulation_is_a_larger_batch(alone: Path, home: Path) -> None:
     options = {"train_batch_size": 2, "gradient_accumulation_steps": 4, "max_epochs": 3, "max_seq_length": 12}
+    options |= {"num_workers": 1, "overwrite_cache": True}
     call_lightning("run_pl_ner", **short(home, "rounds", **options))
     losses = [read_scalars(folder / "tensorboard")["train_loss"] for folder in (alone, home / "rounds")]
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)

@@ -5,6 +5,7 @@ texts, whatever the number of processes and accumulation rounds, and scores of a
 """
 
 import logging
+import os
 import sys
 import warnings
 from abc import abstractmethod
@@ -294,7 +295,7 @@ def start_lightning_run(args: Namespace) -> None:
     check_arguments(args)
     folder = Path(args.output_dir)
     earlier = [*folder.glob("checkpoint-epoch=*.ckpt"), folder / LAST_CHECKPOINT]
-    if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+    if _is_first_process():
         if args.do_train and not args.resume_from_checkpoint and any(path.is_file() for path in earlier):
             if not args.overwrite_output_dir:
                 advice = "name another --output_dir, or add --overwrite_output_dir or --resume_from_checkpoint auto"
@@ -307,6 +308,11 @@ def start_lightning_run(args: Namespace) -> None:
         warnings.filterwarnings("ignore", message=noise)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     set_seed(args.seed)
+
+
+def _is_first_process() -> bool:
+    """Whether this is rank 0, also before the processes are joined, when Lightning knows ranks of one machine only."""
+    return rank_zero_only.rank == 0 and os.environ.get("NODE_RANK", "0") == "0"  # type: ignore[attr-defined]
 
 
 def generic_train(model: BaseTransformer, args: Namespace, extra_callbacks: Sequence[Callback] = ()) -> Trainer:
