@@ -93,6 +93,8 @@ def check_arguments(args: Namespace) -> None:
     """Raises a ValueError where flags contradict each other, or ask for what this machine does not have."""
     if not (args.do_train or args.do_predict):
         raise ValueError("nothing to do: add --do_train or --do_predict")
+    if not args.output_dir:
+        raise ValueError("--output_dir must be given")
     for name in ("train_batch_size", "eval_batch_size", "max_epochs", "accumulate_grad_batches", "num_nodes"):
         if getattr(args, name) < 1:
             raise ValueError(f"--{name} {getattr(args, name)} is not positive")

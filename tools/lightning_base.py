@@ -6,6 +6,7 @@ texts, whatever the number of processes and accumulation rounds, and scores of a
 
 import logging
 import os
+import shutil
 import sys
 import warnings
 from abc import abstractmethod
@@ -49,14 +50,16 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 _NOISE = (
-    *(".*sync_dist=True.*", ".*does not have many workers.*", ".*dataloader is not resumable.*"),
-    *(
-        ".*custom batch sampler.*",
-        ".*predict returned None.*",
-        ".*exists and is not empty.*",
-        ".*isinstance.treespec, LeafSpec.*",
-    ),
+    r".*sync_dist=True.*",
+    r".*does not have many workers.*",
+    r".*dataloader is not resumable.*",
+    r".*custom batch sampler.*",
+    r".*predict returned None.*",
+    r".*exists and is not empty.*",
+    r".*isinstance.treespec, LeafSpec.*",
 )
+_BEST_FOLDER = "best_tfmr"
+_RESULTS_FILE = "test_results.txt"
 _BEST_CHECKPOINT = "checkpoint-{epoch}"
 
 
@@ -267,7 +270,7 @@ class BaseTransformer(LightningModule):
             logger.info("The test split is unlabelled: it is predicted, not scored")
         elif is_main():
             lines = [f"{name} = {value}\n" for name, value in self.results.items()]
-            (self.output_dir / "test_results.txt").write_text("".join(lines), "utf-8")
+            (self.output_dir / _RESULTS_FILE).write_text("".join(lines), "utf-8")
             logger.info("Test: %s", ", ".join(f"{name} {value:.4f}" for name, value in self.results.items()))
 
     def on_predict_epoch_start(self) -> None:
@@ -285,7 +288,7 @@ class BaseTransformer(LightningModule):
 
     def save_best(self) -> None:
         """Writes the present weights as a Hugging Face folder, ``best_tfmr``."""
-        folder = self.output_dir / "best_tfmr"
+        folder = self.output_dir / _BEST_FOLDER
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
@@ -294,20 +297,27 @@ def start_lightning_run(args: Namespace) -> None:
     """Checks the flags, makes the folder of the run, seeds; every process calls it, before they are joined."""
     check_arguments(args)
     folder = Path(args.output_dir)
-    earlier = [*folder.glob("checkpoint-epoch=*.ckpt"), folder / LAST_CHECKPOINT]
+    earlier = best_checkpoint(folder) or (folder / LAST_CHECKPOINT).is_file()
     if _is_first_process():
-        if args.do_train and not args.resume_from_checkpoint and any(path.is_file() for path in earlier):
+        if args.do_train and not args.resume_from_checkpoint and earlier:
             if not args.overwrite_output_dir:
                 advice = "name another --output_dir, or add --overwrite_output_dir or --resume_from_checkpoint auto"
                 raise ValueError(f"{folder} holds checkpoints of an earlier run; {advice}")
-            for path in earlier:
-                path.unlink(missing_ok=True)
+            _clear_run(folder)
         folder.mkdir(parents=True, exist_ok=True)
         setup_logging(folder, anew=args.do_train and not args.resume_from_checkpoint)
     for noise in _NOISE:
         warnings.filterwarnings("ignore", message=noise)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     set_seed(args.seed)
+
+
+def _clear_run(folder: Path) -> None:
+    """Takes away what an earlier run left and would be taken for the new one's."""
+    for name in ("tensorboard", _BEST_FOLDER, "submission"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for path in (*folder.glob("*.ckpt"), folder / _RESULTS_FILE, folder / "test_predictions.txt"):
+        path.unlink(missing_ok=True)
 
 
 def _is_first_process() -> bool:
@@ -330,10 +340,11 @@ def generic_train(model: BaseTransformer, args: Namespace, extra_callbacks: Sequ
     if args.early_stopping_patience > 0:
         patience = args.early_stopping_patience
         callbacks.append(EarlyStopping(**_what_is_best(args), patience=patience, check_on_train_epoch_end=False))
-    processes = trainer_options(args)["devices"] * args.num_nodes
+    machine = trainer_options(args)
+    alone = machine["devices"] == 1 and args.num_nodes == 1
     trainer = Trainer(
-        **trainer_options(args),
-        strategy=DDPStrategy(broadcast_buffers=False) if processes > 1 else "auto",
+        **machine,
+        strategy="auto" if alone else DDPStrategy(broadcast_buffers=False),  # ranks score different numbers of batches
         max_epochs=args.max_epochs,
         accumulate_grad_batches=args.accumulate_grad_batches,
         gradient_clip_val=args.gradient_clip_val or None,
