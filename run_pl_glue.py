@@ -61,6 +61,10 @@ class GLUETransformer(BaseTransformer):
         wanted = self.task.splits_like("dev" if stage == "test" else "test")
         return [split for split in wanted if self.corpus.has(split)]
 
+    @property
+    def metric_names(self) -> list[str]:
+        return ["loss", *glue_scores(self.args.task_name, np.arange(2.0), np.arange(2.0))]
+
     def open_split(self, split: str, alone: bool = False) -> TextDataset:
         return open_texts(self.args, self.corpus, split, self.tokenizer, alone)
 

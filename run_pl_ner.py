@@ -59,6 +59,10 @@ class NERTransformer(BaseTransformer):
     def splits(self, stage: str) -> list[str]:
         return {"fit": ["train", "dev"], "test": ["test"]}[stage]
 
+    @property
+    def metric_names(self) -> list[str]:
+        return ["loss", "accuracy", "precision", "recall", "f1"]
+
     def open_split(self, split: str, alone: bool = False) -> FeatureDataset:
         load = open_features if alone else load_and_cache_examples
         return load(self.args, self.args.task_name, self.tokenizer, split)
@@ -80,7 +84,8 @@ class NERTransformer(BaseTransformer):
             if (dataset.arrays["label_ids"] < 0).any():
                 return {}
         scored = score_tagged(documents, dataset, self.model.tag_names, self.args.markup)
-        return {name: value for name, value in scored.headline().items() if not name.startswith("strict")}
+        headline = scored.headline()
+        return {name: headline[name] for name in self.metric_names}
 
     def _write_predictions(self, dataset: FeatureDataset, tags: list[list[str]]) -> None:
         """Writes ``test_predictions.txt``: a word and its tag a line, a blank line after each sentence."""

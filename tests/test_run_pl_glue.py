@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -168,6 +169,30 @@ def test_early_stopping_ends_the_run(home: Path) -> None:
     losses = list(read_scalars(home / "stopped" / "tensorboard")["val_loss"].values())
     assert 3 <= len(losses) < 30
     assert min(losses[-2:]) >= min(losses[:-2])
+
+
+def test_a_hugging_face_data_set_serves_instead_of_files(run: Path, home: Path) -> None:
+    def split(name: str) -> datasets.Dataset:
+        rows = [line.split("\t") for line in (home / "MRPC" / f"{name}.tsv").read_text("utf-8").splitlines()[1:]]
+        labels = [-1 if name == "test" else int(row[0]) for row in rows]
+        return datasets.Dataset.from_dict(
+            {"sentence1": [row[3] for row in rows], "sentence2": [row[4] for row in rows], "label": labels}
+        )
+
+    names = {"train": "train", "validation": "dev", "test": "test"}
+    datasets.DatasetDict({key: split(name) for key, name in names.items()}).save_to_disk(home / "hub")
+    chosen = options(home, "from_hub", max_epochs=6, dataset_name=home / "hub", data_dir="")
+    call_lightning("run_pl_glue", **chosen)
+    assert read_scores(home / "from_hub") == read_scores(run)
+
+
+def test_features_are_built_anew_where_that_is_asked_for(run: Path, home: Path) -> None:
+    before = {folder.name: folder.stat().st_mtime_ns for folder in (home / "cache").glob("texts-*")}
+    call_lightning("run_pl_glue", **options(home, "again", max_epochs=1, do_predict=False))
+    assert before.items() <= {folder.name: folder.stat().st_mtime_ns for folder in (home / "cache").iterdir()}.items()
+    call_lightning("run_pl_glue", **options(home, "anew", max_epochs=1, do_predict=False, overwrite_cache=True))
+    after = {folder.name: folder.stat().st_mtime_ns for folder in (home / "cache").glob("texts-*")}
+    assert sum(after[name] != before[name] for name in before) >= 2
 
 
 def test_truncated_texts_are_counted(home: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,8 @@
 """The Lightning script for tagging: what it leaves, and that chance, processes and interruptions change nothing."""
 
 import shutil
+import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,17 @@ def test_the_best_checkpoint_is_of_the_epoch_with_the_lowest_loss(run: Path) -> 
     assert next(run.glob("checkpoint-epoch=*.ckpt")).name == f"checkpoint-epoch={losses.index(min(losses))}.ckpt"
 
 
+def test_the_best_may_be_chosen_by_another_score(home: Path) -> None:
+    chosen = {"metric_for_best_model": "f1", "early_stopping_patience": 1, "max_epochs": 4, "do_predict": False}
+    call_lightning("run_pl_ner", **short(home, "by_f1", **chosen))
+    f1 = list(read_scalars(home / "by_f1" / "tensorboard")["val_f1"].values())
+    assert next((home / "by_f1").glob("checkpoint-*.ckpt")).name == f"checkpoint-epoch={f1.index(max(f1))}.ckpt"
+    with pytest.raises(
+        SystemExit, match="--metric_for_best_model mcc is none of loss, accuracy, precision, recall, f1"
+    ):
+        call_lightning("run_pl_ner", **short(home, "by_mcc", metric_for_best_model="mcc"))
+
+
 def test_losses_rates_and_scores_are_logged(run: Path) -> None:
     scalars = read_scalars(run / "tensorboard")
     assert len(scalars["train_loss"]) == 40
@@ -117,6 +130,7 @@ def test_an_earlier_run_is_cleared_away_where_that_is_asked_for(home: Path) -> N
     call_lightning("run_pl_ner", **short(home, "twice", max_epochs=2, do_predict=False))
     call_lightning("run_pl_ner", **short(home, "twice", max_epochs=1, do_predict=False, overwrite_output_dir=True))
     assert [path.name for path in (home / "twice").glob("checkpoint*")] == ["checkpoint-epoch=0.ckpt"]
+    assert len(read_scalars(home / "twice" / "tensorboard")["val_loss"]) == 1
 
 
 @pytest.mark.slow
@@ -203,8 +217,27 @@ def test_two_processes_train_and_score_as_one(changes: dict[str, int], alone: Pa
     assert done.stderr.count("train: 60 sentences") == 1
 
 
+@pytest.mark.slow
+def test_two_machines_train_and_score_as_one(alone: Path, home: Path) -> None:
+    chosen = short(home, "machines", max_epochs=3, max_seq_length=12, train_batch_size=4, num_nodes=2)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    with ThreadPoolExecutor(2) as pool:
+        machines = [
+            pool.submit(start_lightning, "run_pl_ner", {**place, "NODE_RANK": str(n)}, **chosen) for n in (0, 1)
+        ]
+    for done in (machine.result() for machine in machines):
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert read_scores(home / "machines") == pytest.approx(read_scores(alone), abs=1e-4)
+    assert read_json(home / "machines" / "environment.json")["processes"] == 2
+    log = (home / "machines" / "run.log").read_text("utf-8")
+    assert log.count("train: 60 sentences") == log.count("Epoch 2") == 1
+
+
 def test_accumulation_is_a_larger_batch(alone: Path, home: Path) -> None:
     options = {"train_batch_size": 2, "gradient_accumulation_steps": 4, "max_epochs": 3, "max_seq_length": 12}
+    options |= {"num_workers": 1, "overwrite_cache": True}
     call_lightning("run_pl_ner", **short(home, "rounds", **options))
     losses = [read_scalars(folder / "tensorboard")["train_loss"] for folder in (alone, home / "rounds")]
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)

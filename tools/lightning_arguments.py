@@ -28,7 +28,7 @@ def add_generic_args(parser: ArgumentParser) -> None:
     flag("--data_dir", default="", help="folder with the train, dev and test files")
     flag("--output_dir", default="", help="folder of the run: checkpoints, best model, scores, TensorBoard events")
     flag("--overwrite_output_dir", action="store_true", help="clear an earlier run's checkpoints in output_dir away")
-    flag("--do_train", action="store_true", help="train, and keep the checkpoint of the lowest val_loss")
+    flag("--do_train", action="store_true", help="train, and keep the checkpoint that is best on dev")
     flag("--do_predict", action="store_true", help="test the best checkpoint, and write predictions")
     flag("--resume_from_checkpoint", default="", help="a checkpoint to go on from, or auto: the last of output_dir")
     flag(
@@ -37,11 +37,9 @@ def add_generic_args(parser: ArgumentParser) -> None:
         default=0,
         help="write last.ckpt every so many steps, not only each epoch",
     )
+    flag("--metric_for_best_model", default="loss", help="score of dev that chooses the best; of loss the smallest")
     flag(
-        "--early_stopping_patience",
-        type=int,
-        default=0,
-        help="end after so many epochs without a lower val_loss; 0: never",
+        "--early_stopping_patience", type=int, default=0, help="end after so many epochs without a better one; 0: never"
     )
     flag("--log_every_n_steps", type=int, default=20, help="write loss and learning rates every so many steps")
     flag("--seed", type=int, default=42, help="seed of initial weights, dropout and the order of the data")
@@ -95,6 +93,8 @@ def check_arguments(args: Namespace) -> None:
     """Raises a ValueError where flags contradict each other, or ask for what this machine does not have."""
     if not (args.do_train or args.do_predict):
         raise ValueError("nothing to do: add --do_train or --do_predict")
+    if not args.output_dir:
+        raise ValueError("--output_dir must be given")
     for name in ("train_batch_size", "eval_batch_size", "max_epochs", "accumulate_grad_batches", "num_nodes"):
         if getattr(args, name) < 1:
             raise ValueError(f"--{name} {getattr(args, name)} is not positive")

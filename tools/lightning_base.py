@@ -5,6 +5,8 @@ texts, whatever the number of processes and accumulation rounds, and scores of a
 """
 
 import logging
+import os
+import shutil
 import sys
 import warnings
 from abc import abstractmethod
@@ -15,23 +17,21 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
-from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from callbacks.lightning_run import LAST_CHECKPOINT, BestFolder, LastCheckpoint
 from processors.batch_sampler import BucketBatchSampler
-from processors.step_loader import FixedBatches, StepLoader
+from processors.step_loader import StepLoader
 from tools.arguments import NerArguments
 from tools.distributed import is_main, rank, sum_over_ranks, world_size
-from tools.gathering import GatheredScores, shared_batches
 from tools.lightning_arguments import add_generic_args, add_model_args, check_arguments, trainer_options
+from tools.lightning_scoring import RESULTS_FILE, SplitScoring
 from tools.log import setup_logging
 from tools.optimizer import build_optimizer, build_schedule
 from tools.run_folder import save_environment
@@ -48,18 +48,19 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 _NOISE = (
-    *(".*sync_dist=True.*", ".*does not have many workers.*", ".*dataloader is not resumable.*"),
-    *(
-        ".*custom batch sampler.*",
-        ".*predict returned None.*",
-        ".*exists and is not empty.*",
-        ".*isinstance.treespec, LeafSpec.*",
-    ),
+    r".*sync_dist=True.*",
+    r".*does not have many workers.*",
+    r".*dataloader is not resumable.*",
+    r".*custom batch sampler.*",
+    r".*predict returned None.*",
+    r".*exists and is not empty.*",
+    r".*isinstance.treespec, LeafSpec.*",
 )
+_BEST_FOLDER = "best_tfmr"
 _BEST_CHECKPOINT = "checkpoint-{epoch}"
 
 
-class BaseTransformer(LightningModule):
+class BaseTransformer(SplitScoring):
     """An encoder with a head, trained and scored by Lightning; subclasses say on which data and how.
 
     Args:
@@ -78,43 +79,25 @@ class BaseTransformer(LightningModule):
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
     ) -> None:
-        super().__init__()
+        super().__init__(args, model)
         self.save_hyperparameters(hparams)
-        self.args = args
-        self.model = model
         self.tokenizer = tokenizer
-        self.output_dir = Path(args.output_dir)
-        self.results: dict[str, float] = {}
-        self._datasets: dict[str, Any] = {}
         self._sampler: BucketBatchSampler | None = None
         self._order = ""
-        self._batches: list[list[NDArray[np.int64]]] = []
-        self._scores: list[GatheredScores] = []
         self._loss_of_step: Tensor | float = 0.0
 
+    @property
     @abstractmethod
-    def splits(self, stage: str) -> list[str]:
-        """The splits that ``fit`` (train first), ``test`` or ``predict`` reads."""
+    def metric_names(self) -> list[str]:
+        """The scores that there are of each split."""
 
     @abstractmethod
     def open_split(self, split: str, alone: bool = False) -> Any:
         """The features of a split, from the cache; ``alone`` where the other processes do not do the same."""
 
     @abstractmethod
-    def unit_counts(self, dataset: Any) -> NDArray[np.int32]:
-        """What the loss is a mean over, and scores are rows of: the words, or the one label, of each item."""
-
-    @abstractmethod
     def summed_loss(self, batch: dict[str, Tensor]) -> Tensor:
         """The loss of a batch, summed over its units."""
-
-    @abstractmethod
-    def logits(self, batch: dict[str, Tensor]) -> Tensor:
-        """Scores of a batch, ``(B, W, C)`` or ``(B, C)``."""
-
-    @abstractmethod
-    def score(self, split: str, dataset: Any, scores: Tensor, stage: str) -> dict[str, float]:
-        """What a split's gathered scores, ``(units, C)``, amount to; ``loss`` is the mean a unit."""
 
     def prepare_data(self) -> None:
         assert self.trainer.state.fn is not None
@@ -123,11 +106,11 @@ class BaseTransformer(LightningModule):
 
     def setup(self, stage: str) -> None:
         for split in self.splits(stage):
-            if split not in self._datasets:
-                self._datasets[split] = self.open_split(split)
+            if split not in self.datasets:
+                self.datasets[split] = self.open_split(split)
         if stage == "fit":
             self._sampler = BucketBatchSampler(
-                self._datasets["train"].lengths,
+                self.datasets["train"].lengths,
                 batch_size=self.args.per_gpu_train_batch_size,
                 rounds=self.args.gradient_accumulation_steps,
                 rank=rank(),
@@ -144,38 +127,14 @@ class BaseTransformer(LightningModule):
 
     def train_dataloader(self) -> StepLoader:
         assert self._sampler is not None
-        dataset = self._datasets["train"]
-        return StepLoader(dataset, self._sampler, self.unit_counts(dataset), self._place, **self._loading(dataset))
+        dataset = self.datasets["train"]
+        return StepLoader(
+            dataset, self._sampler, self.unit_counts(dataset), self._place, **self.loading_options(dataset)
+        )
 
     def _place(self) -> tuple[int, int]:
         """The epoch, and the batches of it that were trained on before an interruption."""
         return self.current_epoch, self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
-
-    def val_dataloader(self) -> list[DataLoader[Any]]:
-        return self._eval_loaders(self.splits("fit")[1:])
-
-    def test_dataloader(self) -> list[DataLoader[Any]]:
-        return self._eval_loaders(self.splits("test"))
-
-    def predict_dataloader(self) -> list[DataLoader[Any]]:
-        return self._eval_loaders(self.splits("predict"))
-
-    def _eval_loaders(self, splits: Sequence[str]) -> list[DataLoader[Any]]:
-        loaders = []
-        self._batches = []
-        for split in splits:
-            dataset = self._datasets[split]
-            if len(dataset) < world_size():
-                raise ValueError(f"{split} has {len(dataset)} sequences for {world_size()} processes; use fewer")
-            batch_size = min(self.args.per_gpu_eval_batch_size, len(dataset) // world_size())  # each rank needs one
-            self._batches.append(shared_batches(dataset.lengths, batch_size))
-            sampler = FixedBatches(self._batches[-1])
-            loaders.append(DataLoader(dataset, batch_sampler=sampler, **self._loading(dataset)))
-        return loaders
-
-    def _loading(self, dataset: Any) -> dict[str, Any]:
-        pinned = self.device.type == "cuda"
-        return {"collate_fn": dataset.collate, "num_workers": self.args.num_workers, "pin_memory": pinned}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["order"] = self._order
@@ -193,6 +152,9 @@ class BaseTransformer(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_fit_start(self) -> None:
+        chosen = self.hparams["metric_for_best_model"]
+        if chosen not in self.metric_names:
+            raise ValueError(f"--metric_for_best_model {chosen} is none of {', '.join(self.metric_names)}")
         self.model.train()  # pretrained models come in evaluation mode, and Lightning leaves modes as they are
         self.args.device = self.device
         if is_main():
@@ -217,66 +179,13 @@ class BaseTransformer(LightningModule):
             self.log("train_loss", sum_over_ranks(torch.as_tensor(self._loss_of_step)), prog_bar=True)
         self._loss_of_step = 0.0
 
-    def _start_scoring(self, splits: Sequence[str]) -> None:
-        columns = len(self.model.config.id2label or {})
-        counts = [self.unit_counts(self._datasets[split]) for split in splits]
-        self._scores = [GatheredScores(count, columns, self.device) for count in counts]
-
-    def _scoring_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._scores[dataloader_idx].add(self._batches[dataloader_idx][batch_idx], self.logits(batch))
-
-    def _end_scoring(self, splits: Sequence[str], stage: str) -> dict[str, float]:
-        """The scores of all splits; those of further ones bear the split's name."""
-        results: dict[str, float] = {}
-        for split, scores in zip(splits, self._scores, strict=True):
-            found = self.score(split, self._datasets[split], scores.over_ranks(), stage)
-            results |= {name if split == splits[0] else f"{split}_{name}": value for name, value in found.items()}
-        self._scores = []
-        return results
-
-    def on_validation_epoch_start(self) -> None:
-        self._start_scoring(self.splits("fit")[1:])
-
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._scoring_step(batch, batch_idx, dataloader_idx)
-
-    def on_validation_epoch_end(self) -> None:
-        results = {f"val_{key}": value for key, value in self._end_scoring(self.splits("fit")[1:], "fit").items()}
-        self.log_dict(results, prog_bar=True)
-        logger.info("Epoch %d: %s", self.current_epoch, ", ".join(f"{k} {v:.4f}" for k, v in results.items()))
-
-    def on_test_epoch_start(self) -> None:
-        self._start_scoring(self.splits("test"))
-
-    def test_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._scoring_step(batch, batch_idx, dataloader_idx)
-
-    def on_test_epoch_end(self) -> None:
-        self.results = self._end_scoring(self.splits("test"), "test")
-        self.log_dict({f"test_{name}": value for name, value in self.results.items()})
-        if not self.results:
-            logger.info("The test split is unlabelled: it is predicted, not scored")
-        elif is_main():
-            lines = [f"{name} = {value}\n" for name, value in self.results.items()]
-            (self.output_dir / "test_results.txt").write_text("".join(lines), "utf-8")
-            logger.info("Test: %s", ", ".join(f"{name} {value:.4f}" for name, value in self.results.items()))
-
-    def on_predict_epoch_start(self) -> None:
-        self._start_scoring(self.splits("predict"))
-
-    def predict_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._scoring_step(batch, batch_idx, dataloader_idx)
-
-    def on_predict_epoch_end(self) -> None:
-        self._end_scoring(self.splits("predict"), "predict")
-
     @staticmethod
     def add_model_specific_args(parser: ArgumentParser) -> None:
         add_model_args(parser)
 
     def save_best(self) -> None:
         """Writes the present weights as a Hugging Face folder, ``best_tfmr``."""
-        folder = self.output_dir / "best_tfmr"
+        folder = self.output_dir / _BEST_FOLDER
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
@@ -285,14 +194,13 @@ def start_lightning_run(args: Namespace) -> None:
     """Checks the flags, makes the folder of the run, seeds; every process calls it, before they are joined."""
     check_arguments(args)
     folder = Path(args.output_dir)
-    earlier = [*folder.glob("checkpoint-epoch=*.ckpt"), folder / LAST_CHECKPOINT]
-    if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
-        if args.do_train and not args.resume_from_checkpoint and any(path.is_file() for path in earlier):
+    earlier = best_checkpoint(folder) or (folder / LAST_CHECKPOINT).is_file()
+    if _is_first_process():
+        if args.do_train and not args.resume_from_checkpoint and earlier:
             if not args.overwrite_output_dir:
                 advice = "name another --output_dir, or add --overwrite_output_dir or --resume_from_checkpoint auto"
                 raise ValueError(f"{folder} holds checkpoints of an earlier run; {advice}")
-            for path in earlier:
-                path.unlink(missing_ok=True)
+            _clear_run(folder)
         folder.mkdir(parents=True, exist_ok=True)
         setup_logging(folder, anew=args.do_train and not args.resume_from_checkpoint)
     for noise in _NOISE:
@@ -301,14 +209,26 @@ def start_lightning_run(args: Namespace) -> None:
     set_seed(args.seed)
 
 
+def _clear_run(folder: Path) -> None:
+    """Takes away what an earlier run left and would be taken for the new one's."""
+    for name in ("tensorboard", _BEST_FOLDER, "submission"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for path in (*folder.glob("*.ckpt"), folder / RESULTS_FILE, folder / "test_predictions.txt"):
+        path.unlink(missing_ok=True)
+
+
+def _is_first_process() -> bool:
+    """Whether this is rank 0, also before the processes are joined, when Lightning knows ranks of one machine only."""
+    return rank_zero_only.rank == 0 and os.environ.get("NODE_RANK", "0") == "0"  # type: ignore[attr-defined]
+
+
 def generic_train(model: BaseTransformer, args: Namespace, extra_callbacks: Sequence[Callback] = ()) -> Trainer:
     """Trains where ``--do_train`` says so, and returns the trainer, ready to test."""
     folder = Path(args.output_dir)
     best = ModelCheckpoint(
         folder,
         _BEST_CHECKPOINT,
-        monitor="val_loss",
-        mode="min",
+        **_what_is_best(args),
         enable_version_counter=False,
         save_on_train_epoch_end=False,  # but before the others do
     )
@@ -316,11 +236,12 @@ def generic_train(model: BaseTransformer, args: Namespace, extra_callbacks: Sequ
     callbacks.append(LearningRateMonitor(logging_interval="step"))
     if args.early_stopping_patience > 0:
         patience = args.early_stopping_patience
-        callbacks.append(EarlyStopping("val_loss", patience=patience, check_on_train_epoch_end=False))
-    processes = trainer_options(args)["devices"] * args.num_nodes
+        callbacks.append(EarlyStopping(**_what_is_best(args), patience=patience, check_on_train_epoch_end=False))
+    machine = trainer_options(args)
+    alone = machine["devices"] == 1 and args.num_nodes == 1
     trainer = Trainer(
-        **trainer_options(args),
-        strategy=DDPStrategy(broadcast_buffers=False) if processes > 1 else "auto",
+        **machine,
+        strategy="auto" if alone else DDPStrategy(broadcast_buffers=False),  # ranks score different numbers of batches
         max_epochs=args.max_epochs,
         accumulate_grad_batches=args.accumulate_grad_batches,
         gradient_clip_val=args.gradient_clip_val or None,
@@ -335,6 +256,12 @@ def generic_train(model: BaseTransformer, args: Namespace, extra_callbacks: Sequ
     if args.do_train:
         trainer.fit(model, ckpt_path=_checkpoint_to_resume(args), weights_only=True)
     return trainer
+
+
+def _what_is_best(args: Namespace) -> dict[str, Any]:
+    """The score that is watched, in Lightning's terms."""
+    metric = args.metric_for_best_model
+    return {"monitor": f"val_{metric}", "mode": "min" if metric == "loss" else "max"}
 
 
 def test_best(model: BaseTransformer, trainer: Trainer) -> dict[str, float]:
@@ -353,7 +280,7 @@ def predict_best(model: BaseTransformer, trainer: Trainer) -> None:
 
 
 def best_checkpoint(output_dir: Path) -> Path | None:
-    """The checkpoint of the lowest ``val_loss`` that a run left."""
+    """The best checkpoint that a run left."""
     found = sorted(output_dir.glob("checkpoint-epoch=*.ckpt"), key=lambda path: path.stat().st_mtime)
     return found[-1] if found else None
 

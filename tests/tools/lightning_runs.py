@@ -4,6 +4,7 @@ import importlib
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -29,9 +30,11 @@ def call_lightning(script: str, **options: Any) -> None:
         run_script(importlib.import_module(script).main)
 
 
-def start_lightning(script: str, **options: Any) -> subprocess.CompletedProcess[str]:
+def start_lightning(
+    script: str, variables: Mapping[str, str] | None = None, **options: Any
+) -> subprocess.CompletedProcess[str]:
     """Runs a script in a process of its own, which may start others."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **(variables or {})}
     command = [sys.executable, f"{script}.py", *command_line(gpus=0, **options)]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
 

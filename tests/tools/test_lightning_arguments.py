@@ -23,7 +23,7 @@ def parsed(**options: Any) -> Namespace:
     parser = ArgumentParser(allow_abbrev=False)
     add_generic_args(parser)
     NERTransformer.add_model_specific_args(parser)
-    return parser.parse_args(command_line(model_name_or_path="encoder", do_train=True, **options))
+    return parser.parse_args(command_line(model_name_or_path="encoder", output_dir="run", do_train=True, **options))
 
 
 def test_flags_of_the_examples_are_understood() -> None:
@@ -76,6 +76,13 @@ def test_something_must_be_done() -> None:
     flags = parsed()
     flags.do_train = False
     with pytest.raises(ValueError, match="nothing to do: add --do_train or --do_predict"):
+        check_arguments(flags)
+
+
+def test_a_run_needs_a_folder() -> None:
+    flags = parsed()
+    flags.output_dir = ""
+    with pytest.raises(ValueError, match="--output_dir must be given"):
         check_arguments(flags)
 
 
