@@ -9,6 +9,7 @@ from callbacks.mlflow import MLflow
 from callbacks.progress import Progress
 from callbacks.tensorboard import TensorBoard
 from callbacks.wandb import WandB
+from callbacks.watchdog import Watchdog
 
 __all__ = [
     "BEST_FOLDER",
@@ -27,4 +28,5 @@ __all__ = [
     "TensorBoard",
     "TrainState",
     "WandB",
+    "Watchdog",
 ]

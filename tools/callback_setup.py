@@ -16,6 +16,7 @@ from callbacks import (
     StochasticWeightAverage,
     TensorBoard,
     WandB,
+    Watchdog,
 )
 from tools.arguments import HeadArguments, ModelArguments, NerArguments, OptimisationArguments
 from tools.evaluate import SplitScores
@@ -29,7 +30,7 @@ def build_callbacks(args: NerArguments, checkpoints: Checkpoints) -> list[Callba
         ValueError: they ask for what there is not.
     """
     _check_metric(args.metric_for_best_model)
-    callbacks = [*_averaging(args), checkpoints, Progress(), *_reporters(args)]
+    callbacks = [*_averaging(args), checkpoints, Progress(), Watchdog(), *_reporters(args)]
     if args.early_stopping_patience:
         callbacks.append(EarlyStopping(args.early_stopping_patience, args.metric_for_best_model))
     return [*callbacks, *_adversary(args), *_of_the_user(args)]

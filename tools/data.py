@@ -7,6 +7,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from processors.corpus import Corpus
+from processors.duplicates import repeated_sentences, sentences_of_train
 from processors.examples import DataError
 from processors.feature_cache import open_or_build_features
 from processors.feature_dataset import FeatureDataset
@@ -19,6 +20,7 @@ from tools.distributed import is_main, main_process_first
 
 logger = logging.getLogger(__name__)
 _REMARKS_SHOWN = 10
+_OVERLAP_WORTH_A_WARNING = 0.01
 
 
 def corpus_of(args: NerArguments, task: str | None = None) -> Corpus:
@@ -121,6 +123,7 @@ def _report(corpus: Corpus, split: str, dataset: FeatureDataset, max_seq_length:
         place = inventory.place(inventory.type_lines[entity_type])
         message = "%s: %d entities of type %s, the first at %s, have no example in train: no model can find them"
         logger.warning(message, split, inventory.types[entity_type], entity_type, place)
+    _report_duplicates(corpus, split, inventory.sentences)
 
 
 def report_findings(split: str, findings: Findings, source: str = "") -> None:
@@ -131,3 +134,15 @@ def report_findings(split: str, findings: Findings, source: str = "") -> None:
         logger.log(logging.WARNING if number < _REMARKS_SHOWN else logging.DEBUG, "%s: %s%s", split, source, remark)
     if len(findings.remarks) > _REMARKS_SHOWN:
         logger.warning("%s: the log file lists %d more", split, len(findings.remarks) - _REMARKS_SHOWN)
+
+
+def _report_duplicates(corpus: Corpus, split: str, sentences: int) -> None:
+    """Sentences that are learnt twice, or scored after they were learnt."""
+    if split == "train":
+        repeated = repeated_sentences(corpus, split)
+        if repeated:
+            logger.info("train: %d sentences (%.1f %%) stand earlier in it", repeated, 100 * repeated / sentences)
+    elif corpus.has("train") and (known := sentences_of_train(corpus, split)):
+        level = logging.WARNING if known >= _OVERLAP_WORTH_A_WARNING * sentences else logging.INFO
+        message = "%s: %d of %d sentences (%.1f %%) stand in train too; their scores say little about new text"
+        logger.log(level, message, split, known, sentences, 100 * known / sentences)

@@ -14,12 +14,17 @@ from models.tagger import Tagger
 from processors.feature_dataset import FeatureDataset
 from processors.tag_schemes import tags_to_entities
 from tools.arguments import NerArguments
-from tools.data import load_and_cache_examples
+from tools.data import corpus_of, load_and_cache_examples
 from tools.distributed import run_on_main
 from tools.inference import TaggedDocument, tag_documents
 from tools.loading import adopt_model
 from tools.log import console
 from tools.metrics import EntityScores, score_entities, score_table
+from tools.scores.analysis import Analysis, analyse
+from tools.scores.documents import ScoredDocument, write_documents
+from tools.scores.suspicions import suspicions
+from tools.scores.tables import analysis_tables
+from tools.scores.training_names import training_names
 
 logger = logging.getLogger(__name__)
 
@@ -29,39 +34,66 @@ _EXAMPLES = 8
 
 @dataclass
 class SplitScores:
-    """Entity scores, the mean loss a word, and some texts with what was found in them, wrong ones first."""
+    """Entity scores, the mean loss a word, and some texts with what was found in them, wrong ones first.
+
+    The analysis is there only where it was asked for, after training.
+    """
 
     entities: EntityScores
     loss: float
     examples: list[ScoredText] = field(default_factory=list)
+    analysis: Analysis | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        return {"loss": self.loss, **self.entities.as_dict()}
+        return {
+            "loss": self.loss,
+            **self.entities.as_dict(),
+            **(self.analysis.as_dict() if self.analysis else {}),
+        }
 
     def headline(self) -> dict[str, float]:
         """The numbers that are one each for the whole split."""
-        return {name: value for name, value in self.as_dict().items() if name not in ("types", "support")}
+        return {name: value for name, value in self.as_dict().items() if isinstance(value, float)}
 
 
 def evaluate(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBase, prefix: str = "") -> dict[str, Any]:
-    """Scores the dev split, prints a table and writes ``eval_results.txt`` and ``.json``.
+    """Scores the dev split, prints tables and writes ``eval_results.txt`` and ``.json`` and ``eval_documents.jsonl``.
 
     Args:
         prefix: folder below ``output_dir`` for the results, for instance of a checkpoint.
 
     Returns:
         ``loss`` (mean a word), ``precision``, ``recall``, ``f1`` in conlleval's reading, the same strictly by scheme
-        as ``strict_precision`` and so on, ``support``, and the scores by type under ``types``.
+        as ``strict_precision`` and so on, ``support``, the scores by type under ``types``, and the fields of
+        `tools.scores.analysis.Analysis`.
     """
     adopt_model(args, model)
     dataset = load_and_cache_examples(args, args.task_name, tokenizer, "dev")
-    scores = score_dataset(args, model, dataset, "Evaluating")
-    report_scores(scores, Path(args.output_dir, prefix), "eval_results", f"dev {prefix}".strip())
+    check_labels(dataset, model)
+    tagged = list(tag_documents(args, model, dataset, "Evaluating"))
+    return analyse_and_report(args, model, dataset, tagged, Path(args.output_dir, prefix), "eval", f"dev {prefix}")
+
+
+def analyse_and_report(
+    args: NerArguments,
+    model: Tagger,
+    dataset: FeatureDataset,
+    tagged: Sequence[TaggedDocument],
+    folder: Path,
+    name: str,
+    title: str,
+) -> dict[str, Any]:
+    """Compares what was found with the gold entities in every way, prints, writes and returns it."""
+    documents = [_scored_document(dataset, model.tag_names, document) for document in tagged]
+    scores = score_tagged(tagged, dataset, model.tag_names, args.markup)
+    scores.analysis = analyse(documents, training_names(corpus_of(args)))
+    report_scores(scores, folder, f"{name}_results", title.strip())
+    run_on_main(lambda: write_documents(folder / f"{name}_documents.jsonl", documents))
     return scores.as_dict()
 
 
 def score_dataset(args: NerArguments, model: Tagger, dataset: FeatureDataset, desc: str) -> SplitScores:
-    """Tags a labelled data set and compares."""
+    """Tags a labelled data set and compares, without analysis."""
     check_labels(dataset, model)
     return score_tagged(tag_documents(args, model, dataset, desc), dataset, model.tag_names, args.markup)
 
@@ -73,7 +105,7 @@ def score_tagged(
     gold, predicted, loss = [], [], 0.0
     right, wrong = list[int](), list[int]()
     for tagged in documents:
-        gold.append([names[label] for label in dataset.gold_label_ids(tagged.document)])
+        gold.append(_gold_tags(dataset, names, tagged))
         predicted.append(tagged.tags)
         loss += tagged.loss
         (right if gold[-1] == tagged.tags else wrong).append(tagged.document)
@@ -93,6 +125,16 @@ def _scored_text(dataset: FeatureDataset, index: int, gold: list[str], predicted
     return ScoredText(document.text, in_words(gold), in_words(predicted))
 
 
+def _scored_document(dataset: FeatureDataset, names: Sequence[str], tagged: TaggedDocument) -> ScoredDocument:
+    source = dataset.document(tagged.document)
+    gold = tags_to_entities(_gold_tags(dataset, names, tagged))
+    return ScoredDocument(source.guid, source.words, gold, tags_to_entities(tagged.tags))
+
+
+def _gold_tags(dataset: FeatureDataset, names: Sequence[str], tagged: TaggedDocument) -> list[str]:
+    return [names[label] for label in dataset.gold_label_ids(tagged.document)]
+
+
 def check_labels(dataset: FeatureDataset, model: Tagger) -> None:
     """Raises a ValueError where the label ids of a data set do not mean what they mean to the model."""
     if dataset.label_list and dataset.label_list != model.tag_names:
@@ -107,12 +149,19 @@ def report_scores(scores: SplitScores, folder: Path, name: str, title: str) -> N
 
 def _report(scores: SplitScores, folder: Path, name: str, title: str) -> None:
     terminal = console()
-    terminal.print(score_table(scores.entities, title))
+    analysis = scores.analysis
+    terminal.print(score_table(scores.entities, title, analysis.intervals if analysis else None))
+    if analysis:
+        terminal.print(analysis_tables(analysis))
+        for finding in suspicions(analysis.confusion):
+            logger.warning("%s: %s", title, finding)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps(scores.as_dict(), indent=2, ensure_ascii=False) + "\n", "utf-8")
     lines = [f"{key} = {value}" for key, value in scores.headline().items()]
     for entity_type, score in scores.entities.types.items():
         numbers = f"precision = {score.precision} recall = {score.recall} f1 = {score.f1} support = {score.support}"
         lines.append(f"{entity_type}: {numbers}")
+    for key, (low, high) in analysis.intervals.items() if analysis else ():
+        lines.append(f"{key} 95 % interval = {low} {high}")
     (folder / f"{name}.txt").write_text("\n".join(lines) + "\n", "utf-8")
     logger.info("%s: F1 %.4f, loss %.4f; written to %s", title, scores.entities.micro.f1, scores.loss, folder / name)

@@ -1,7 +1,7 @@
 """Entity scores through seqeval: in conlleval's reading, which papers report, and strictly by scheme."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -106,8 +106,8 @@ def _score(values: dict[str, Any]) -> Score:
     return Score(**{name: float(values[key]) for name, key in names.items()}, support=int(values["support"]))
 
 
-def score_table(scores: EntityScores, title: str) -> Table:
-    """Types and their average as a table for the terminal."""
+def score_table(scores: EntityScores, title: str, intervals: Mapping[str, Sequence[float]] | None = None) -> Table:
+    """Types and their average as a table for the terminal, with 95 % intervals of the average where they are known."""
     table = Table("type", title=title)
     for column in ("precision", "recall", "F1", "support"):
         table.add_column(column, justify="right")
@@ -117,4 +117,6 @@ def score_table(scores: EntityScores, title: str) -> Table:
             table.add_section()
         numbers = (score.precision, score.recall, score.f1)
         table.add_row(name, *(f"{100 * number:.2f}" for number in numbers), str(score.support))
+        if name == "micro" and intervals:
+            table.add_row("95 % interval", *(f"{100 * low:.1f}-{100 * high:.1f}" for low, high in intervals.values()))
     return table

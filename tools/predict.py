@@ -14,10 +14,9 @@ from processors.tasks import task_named
 from tools.arguments import NerArguments
 from tools.data import load_and_cache_examples
 from tools.distributed import is_main, run_on_main
-from tools.evaluate import SplitScores, report_scores
+from tools.evaluate import analyse_and_report
 from tools.inference import TaggedDocument, tag_documents
 from tools.loading import adopt_model
-from tools.metrics import score_entities
 
 logger = logging.getLogger(__name__)
 PREDICTIONS_FILE = "test_predictions.jsonl"
@@ -37,11 +36,10 @@ def predict(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBas
         Scores as `tools.evaluate.evaluate` returns them; empty for an unlabelled split.
     """
     adopt_model(args, model)
-    names = model.tag_names
     dataset = load_and_cache_examples(args, args.task_name, tokenizer, "test")
     folder = Path(args.output_dir, prefix)
     run_on_main(lambda: folder.mkdir(parents=True, exist_ok=True))
-    gold, predicted, submission, loss, unlabelled = [], [], [], 0.0, 0
+    labelled, submission, unlabelled = [], [], 0
     submission_line = SUBMISSIONS.get(task_named(args.task_name).submission or "")
     path = folder / PREDICTIONS_FILE
     with (path if is_main() else Path(os.devnull)).open("w", encoding="utf-8") as file:
@@ -53,9 +51,7 @@ def predict(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBas
             if (document.label_ids < 0).any():
                 unlabelled += 1
             else:
-                gold.append([names[label] for label in document.label_ids])
-                predicted.append(tagged.tags)
-                loss += tagged.loss
+                labelled.append(tagged)
     if is_main():
         logger.info("Predictions of %d texts written to %s", dataset.num_documents, path)
         if submission:
@@ -65,9 +61,7 @@ def predict(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBas
     if unlabelled:
         logger.info("%d of %d texts are unlabelled: test is not scored", unlabelled, dataset.num_documents)
         return {}
-    scores = SplitScores(score_entities(gold, predicted, args.markup), loss / max(1, dataset.num_words))
-    report_scores(scores, folder, "test_results", f"test {prefix}".strip())
-    return scores.as_dict()
+    return analyse_and_report(args, model, dataset, labelled, folder, "test", f"test {prefix}")
 
 
 def prediction_record(document: Document, tagged: TaggedDocument) -> dict[str, Any]:

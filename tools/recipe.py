@@ -43,7 +43,9 @@ _RUN_FILES = {
     "tensorboard": "curves",
     TRAIN_RESULTS_FILE: "steps, loss, speed",
     "eval_results.json": "scores of dev",
+    "eval_documents.jsonl": "entities of dev, gold and predicted",
     "test_results.json": "scores of test",
+    "test_documents.jsonl": "entities of test, gold and predicted",
     PREDICTIONS_FILE: "predictions of test",
 }
 

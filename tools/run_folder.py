@@ -20,7 +20,9 @@ ARGUMENTS_FILE = "training_args.json"
 _RESULT_FILES = (
     "train_results.json",
     "eval_results.*",
+    "eval_documents.jsonl",
     "test_results.*",
+    "test_documents.jsonl",
     "test_predictions.jsonl",
     "*_predict.json",
     "nonfinite_steps.json",

@@ -94,6 +94,24 @@ def test_lightning_scripts_run_on_the_samples_without_arguments(
         assert (tmp_path / name).is_file(), name
 
 
+@pytest.mark.slow
+def test_a_variant_is_run_over_seeds_and_its_spread_shown(tmp_path: Path) -> None:
+    variables = {"SKIP_INSTALL": "1", "VIRTUAL_ENV": sys.prefix, "OUTPUT_DIR": str(tmp_path / "short")}
+    flags = ["--max_steps", "2", "--do_predict", "false", "--no_cuda"]
+    done = run(["bash", "scripts/run_seeds.sh", "softmax", "1", "12", *flags], ROOT, **variables)
+    for seed in (1, 12):
+        used = json.loads((tmp_path / f"short_seed{seed}" / "training_args.json").read_text("utf-8"))
+        assert (used["seed"], used["max_steps"]) == (seed, 2)
+    assert any("short" in line and " 2 " in line for line in done.stdout.splitlines())
+
+
+@pytest.mark.parametrize(("arguments", "message"), [(["span", "1"], "run_ner_span.sh"), (["crf", "--no_cuda"], "seed")])
+def test_seeds_need_a_variant_and_numbers(arguments: list[str], message: str) -> None:
+    done = subprocess.run(["bash", "scripts/run_seeds.sh", *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
 def test_installs_once_into_a_new_environment_and_again_when_requirements_change(tmp_path: Path) -> None:
     (tmp_path / "scripts").mkdir()
     (tmp_path / "scripts" / "environment.sh").write_bytes((ROOT / "scripts" / "environment.sh").read_bytes())

@@ -202,6 +202,31 @@ def test_training_on_no_word_is_an_error(load: Load, corpus_dir: Path) -> None:
         load("train")
 
 
+def test_sentences_that_stand_in_train_are_counted(
+    load: Load, corpus_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second, third, *_ = (corpus_dir / "train.txt").read_text("utf-8").strip().split("\n\n")
+    for split, added in (("train", [first, second]), ("dev", [second, third, second])):
+        path = corpus_dir / f"{split}.txt"
+        path.write_text("\n\n".join([path.read_text("utf-8").strip(), *added]), "utf-8")
+    with caplog.at_level(logging.INFO):
+        load("train")
+        load("dev")
+    said = {record.getMessage(): record.levelno for record in caplog.records if "stand" in record.getMessage()}
+    repeated = next(message for message in said if message.startswith("train:"))
+    known = next(message for message in said if message.startswith("dev:"))
+    assert int(repeated.split()[1]) >= 2
+    assert int(known.split()[1]) >= 3
+    assert said == {repeated: logging.INFO, known: logging.WARNING}
+
+
+def test_without_train_there_is_no_overlap(load: Load, corpus_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (corpus_dir / "train.txt").unlink()
+    with caplog.at_level(logging.INFO):
+        load("dev")
+    assert not any("stand in train" in message for message in caplog.messages)
+
+
 def test_other_ranks_report_nothing(
     load: Load, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,5 +1,6 @@
 """Scores of dev: written, printed and returned alike."""
 
+import logging
 from contextlib import redirect_stdout
 from dataclasses import replace
 from io import StringIO
@@ -12,12 +13,13 @@ import tools.evaluate
 from callbacks import ScoredText
 from processors.tag_schemes import tags_to_entities
 from tests.tools.ranks import on_ranks
-from tests.tools.runs import prepared, read_json
+from tests.tools.runs import prepared, read_json, split_of
 from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
 from tools.data import load_and_cache_examples
 from tools.evaluate import SplitScores, evaluate, report_scores, score_dataset
 from tools.inference import TaggedDocument
 from tools.metrics import EntityScores, score_entities
+from tools.scores.documents import count_entities, digest_of, read_documents
 
 
 @pytest.mark.parametrize("head", ["crf", "softmax"])
@@ -68,9 +70,43 @@ def test_results_are_returned_written_and_printed(crf_args: CrfArguments, capsys
         assert f"{name} = {results[name]}" in lines
     for entity_type, score in results["types"].items():
         assert any(line.startswith(f"{entity_type}: ") and f"f1 = {score['f1']} " in line for line in lines)
+    low, high = results["intervals"]["f1"]
+    assert f"f1 95 % interval = {low} {high}" in lines
+    assert low <= results["f1"] <= high
     printed = capsys.readouterr().out
     assert "micro" in printed
+    assert "seen in train" in printed
     assert all(entity_type in printed for entity_type in results["types"])
+
+
+def test_the_documents_are_written_with_their_entities(crf_args: CrfArguments) -> None:
+    model, tokenizer = prepared(crf_args)
+    results = evaluate(crf_args, model, tokenizer)
+    documents = read_documents(Path(crf_args.output_dir, "eval_documents.jsonl"))
+    blocks = Path(crf_args.data_dir, "dev.txt").read_text("utf-8").strip().split("\n\n")
+    assert [document.words for document in documents] == [
+        [line.split()[0] for line in block.splitlines()] for block in blocks
+    ]
+    right, predicted, gold = count_entities(documents).sum(0).tolist()
+    assert (results["precision"], results["recall"]) == pytest.approx((right / predicted, right / gold))
+    assert results["documents"] == digest_of(documents)
+    train = Path(crf_args.data_dir, "train.txt").read_text("utf-8")
+    assert results["novelty"]["seen in train"]["support"] == sum(
+        document.surface(entity).split()[0] + " B-" in train for document in documents for entity in document.gold
+    )
+
+
+def test_what_is_odd_is_said(crf_args: CrfArguments, caplog: pytest.LogCaptureFixture) -> None:
+    model, tokenizer = prepared(crf_args)
+    model.classifier.bias.data[model.tag_names.index("O")] += 1000
+    with caplog.at_level(logging.WARNING):
+        evaluate(crf_args, model, tokenizer)
+    assert any(message.startswith("dev: nothing is predicted but O") for message in caplog.messages)
+
+
+def test_while_training_nothing_is_analysed(crf_args: CrfArguments) -> None:
+    model, dataset = split_of(crf_args)
+    assert score_dataset(crf_args, model, dataset, "Testing").analysis is None
 
 
 def test_a_prefix_is_a_folder_below(crf_args: CrfArguments) -> None:

@@ -151,6 +151,7 @@ def test_a_prefix_is_a_folder_below(crf_args: CrfArguments) -> None:
     model, tokenizer = prepared(crf_args)
     predict(crf_args, model, tokenizer, "checkpoint-8")
     assert {path.name for path in Path(crf_args.output_dir, "checkpoint-8").iterdir()} == {
+        "test_documents.jsonl",
         "test_predictions.jsonl",
         "test_results.json",
         "test_results.txt",

@@ -1,0 +1,61 @@
+"""Warnings while there is still time to end a training that comes to nothing."""
+
+import logging
+from collections import deque
+from collections.abc import Mapping
+from statistics import fmean
+from typing import Any
+
+from callbacks.base import Callback, TrainState
+
+logger = logging.getLogger(__name__)
+_LOGS_AVERAGED = 5  # a single hard batch is no divergence
+_EVALUATIONS_IN_VAIN = 2  # the first of a new head may find nothing
+
+
+class Watchdog(Callback):
+    """Says that the loss diverges, once, and that nothing is found in dev.
+
+    The loss diverges where its mean over the last five logs is twice the least such mean so far, and a quarter of the
+    first one above it: near zero a loss may double and mean nothing.
+    """
+
+    def __init__(self) -> None:
+        self._recent: deque[float] = deque(maxlen=_LOGS_AVERAGED)
+        self._first = self._least = float("inf")
+        self._diverged = False
+        self._in_vain = 0
+
+    def on_log(self, state: TrainState) -> None:
+        self._recent.append(state.loss)
+        if len(self._recent) < _LOGS_AVERAGED:
+            return
+        mean = fmean(self._recent)
+        if self._first == float("inf"):
+            self._first = mean
+        self._least = min(self._least, mean)
+        if not self._diverged and mean > max(2 * self._least, self._least + self._first / 4):
+            self._diverged = True
+            rates = ", ".join(f"{name} {rate:.1e}" for name, rate in state.learning_rates.items())
+            message = "The loss diverges: about %.4f at step %d, after %.4f at best; lower the learning rates (now %s)"
+            _warn(state, message, mean, state.step, self._least, rates)
+
+    def on_evaluate(self, state: TrainState) -> None:
+        self._in_vain = 0 if state.metrics["f1"] else self._in_vain + 1
+        if self._in_vain == _EVALUATIONS_IN_VAIN:
+            advice = "train longer, raise the learning rates (a new head wants 1e-3 to 1e-2), or look at the labels"
+            _warn(state, "Not one entity of dev is found after step %d: %s", state.step, advice)
+
+    def state_dict(self) -> dict[str, Any]:
+        means = {"first": self._first, "least": self._least}
+        return {"recent": list(self._recent), **means, "diverged": self._diverged, "in_vain": self._in_vain}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        self._recent.extend(saved["recent"])
+        self._first, self._least = saved["first"], saved["least"]
+        self._diverged, self._in_vain = saved["diverged"], saved["in_vain"]
+
+
+def _warn(state: TrainState, message: str, *values: object) -> None:
+    if state.is_main:  # all ranks see the same
+        logger.warning(message, *values)

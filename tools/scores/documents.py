@@ -1,0 +1,63 @@
+"""What was to be found and what was found in each document: the material of all further scores, and its file."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from processors.submissions import json_line
+from processors.tag_schemes import Entity
+
+
+class ScoredDocument(NamedTuple):
+    """One text with its gold and predicted entities, in words."""
+
+    guid: str
+    words: list[str]
+    gold: list[Entity]
+    predicted: list[Entity]
+
+    def surface(self, entity: Entity) -> str:
+        """The entity as it is written, with a space between words."""
+        return " ".join(self.words[entity.start : entity.end])
+
+
+def count_entities(documents: Sequence[ScoredDocument]) -> NDArray[np.int64]:
+    """``(D, 3)``: the entities of each document that are right, that are predicted, and that are gold."""
+    counts = [
+        (len(set(document.gold) & set(document.predicted)), len(document.predicted), len(document.gold))
+        for document in documents
+    ]
+    return np.array(counts, np.int64).reshape(-1, 3)
+
+
+def digest_of(documents: Iterable[ScoredDocument]) -> str:
+    """A hash of the words and gold entities: equal where two models were given the same task."""
+    found = hashlib.blake2b(digest_size=12)
+    for document in documents:
+        found.update(json.dumps([document.words, document.gold]).encode())
+    return found.hexdigest()
+
+
+def write_documents(path: Path, documents: Iterable[ScoredDocument]) -> None:
+    """A line a document: ``id``, ``words``, and ``gold`` and ``predicted`` as ``[type, start, end]``."""
+    with path.open("w", encoding="utf-8") as file:
+        for document in documents:
+            record = {"id": document.guid, **document._asdict()}
+            del record["guid"]
+            file.write(json_line(record) + "\n")
+
+
+def read_documents(path: Path) -> list[ScoredDocument]:
+    """The inverse of `write_documents`."""
+    documents = []
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            record = json.loads(line)
+            gold, predicted = ([Entity(*entity) for entity in record[key]] for key in ("gold", "predicted"))
+            documents.append(ScoredDocument(record["id"], record["words"], gold, predicted))
+    return documents
