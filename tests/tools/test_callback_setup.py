@@ -238,5 +238,5 @@ def test_what_is_no_callback_is_refused(args: CrfArguments, name: str, message: 
 
 
 def test_an_unknown_metric_is_refused_at_the_start(args: CrfArguments) -> None:
-    with pytest.raises(ValueError, match=r"--metric_for_best_model accuracy is none of loss, precision, recall, f1, "):
-        fit(replace(args, metric_for_best_model="accuracy"))
+    with pytest.raises(ValueError, match=r"--metric_for_best_model bleu is none of loss, precision, recall, f1, "):
+        fit(replace(args, metric_for_best_model="bleu"))
