@@ -14,7 +14,7 @@ from sklearn.metrics import f1_score
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from run_pl_glue import GLUETransformer, main
-from tests.callbacks.events import read_scalars
+from tools.report.events import read_scalars
 from tests.tools.lightning_runs import (
     call_lightning,
     command_line,

@@ -13,7 +13,7 @@ from transformers import AutoModelForTokenClassification
 from models import BertCrfForNer
 from processors.tag_schemes import split_tag
 from run_pl_ner import NERTransformer
-from tests.callbacks.events import read_scalars
+from tools.report.events import read_scalars
 from tests.helpers import write_corpus
 from tests.tools.lightning_runs import call_lightning, ner_options, read_scores, start_lightning
 from tests.tools.runs import encoder_without_dropout, read_json

@@ -70,7 +70,7 @@ def evaluate(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBa
     adopt_model(args, model)
     dataset = load_and_cache_examples(args, args.task_name, tokenizer, "dev")
     check_labels(dataset, model)
-    tagged = list(tag_documents(args, model, dataset, "Evaluating"))
+    tagged = list(tag_documents(args, model, dataset, "Evaluating", with_confidence=True))
     return analyse_and_report(args, model, dataset, tagged, Path(args.output_dir, prefix), "eval", f"dev {prefix}")
 
 
@@ -128,7 +128,8 @@ def _scored_text(dataset: FeatureDataset, index: int, gold: list[str], predicted
 def _scored_document(dataset: FeatureDataset, names: Sequence[str], tagged: TaggedDocument) -> ScoredDocument:
     source = dataset.document(tagged.document)
     gold = tags_to_entities(_gold_tags(dataset, names, tagged))
-    return ScoredDocument(source.guid, source.words, gold, tags_to_entities(tagged.tags))
+    confidences = [round(confidence, 6) for confidence in tagged.confidences]
+    return ScoredDocument(source.guid, source.words, gold, tags_to_entities(tagged.tags), confidences)
 
 
 def _gold_tags(dataset: FeatureDataset, names: Sequence[str], tagged: TaggedDocument) -> list[str]:

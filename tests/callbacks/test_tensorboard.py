@@ -7,7 +7,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from callbacks import ScoredText, TensorBoard
 from models.crf import CRF
-from tests.callbacks.events import read_images, read_scalars, read_texts
+from tests.callbacks.events import read_images, read_texts
+from tools.report.events import read_scalars
 from tests.callbacks.states import TinyModel, state_of
 
 

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import tools.training
-from tests.callbacks.events import read_images, read_scalars, read_texts
+from tests.callbacks.events import read_images, read_texts
+from tools.report.events import read_scalars
 from tests.helpers import ROOT
 from tests.tools.interrupted import fit_with_interruption
 from tests.tools.runs import encoder_without_dropout, fit, largest_difference

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.callbacks.events import read_scalars
+from tools.report.events import read_scalars
 from tests.helpers import write_corpus
 from tests.tools.launched import TORCHRUN, Launched
 from tests.tools.runs import call_script, encoder_without_dropout, options_of_run, read_json, read_predictions

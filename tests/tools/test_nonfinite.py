@@ -17,7 +17,7 @@ from torch import Tensor, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from models import BertCrfForNer
-from tests.callbacks.events import read_scalars
+from tools.report.events import read_scalars
 from tests.helpers import write_corpus
 from tests.tools.runs import call_script, fit, read_json
 from tools.arguments import CrfArguments

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.callbacks.events import read_scalars
+from tools.report.events import read_scalars
 from tests.helpers import write_corpus
 from tests.tools.interrupted import fit_with_interruption, signal_in_step
 from tests.tools.runs import fit, read_json

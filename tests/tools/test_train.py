@@ -12,7 +12,7 @@ from torch import Tensor
 
 import tools.training
 from models.losses import LOSS_TYPES
-from tests.callbacks.events import read_scalars
+from tools.report.events import read_scalars
 from tests.helpers import write_corpus
 from tests.tools.runs import encoder_without_dropout, fit, largest_difference, prepared, read_json
 from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
