@@ -33,7 +33,7 @@ class Bin(NamedTuple):
     precision: float
     low: float
     high: float
-    count: int
+    size: int
 
 
 @dataclass
@@ -71,9 +71,9 @@ def reliability(judged: Judged) -> Reliability:
     bins = []
     for place in np.unique(places):
         chosen = places == place
-        count, precision = int(chosen.sum()), float(right[chosen].mean())
-        bins.append(Bin(float(confidences[chosen].mean()), precision, *wilson_interval(precision, count), count))
-    error = sum(one.count * abs(one.confidence - one.precision) for one in bins) / len(confidences)
+        size, precision = int(chosen.sum()), float(right[chosen].mean())
+        bins.append(Bin(float(confidences[chosen].mean()), precision, *wilson_interval(precision, size), size))
+    error = sum(one.size * abs(one.confidence - one.precision) for one in bins) / len(confidences)
     return Reliability(bins, error, float(np.mean((confidences - right) ** 2)))
 
 

@@ -48,6 +48,7 @@ def report_page(run: RunData) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["tenths"] = tenths
     environment.globals["percent"] = percent
     environment.globals["hues"] = {name: round(20 + 360 * index / len(types)) for index, name in enumerate(types)}
     return environment.get_template("page.html").render(
@@ -63,6 +64,10 @@ def report_page(run: RunData) -> str:
 
 def percent(value: float, digits: int = 2) -> str:
     return f"{100 * value:.{digits}f}"
+
+
+def tenths(value: float) -> str:
+    return f"{value:.1f}".replace("-0.0", "0.0")
 
 
 def _facts(run: RunData) -> dict[str, Any]:

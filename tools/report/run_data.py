@@ -1,6 +1,7 @@
 """What a run's folder holds for its report."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,8 +113,9 @@ def _is_crf(config: Mapping[str, Any]) -> bool:
 
 def _command(folder: Path, config: Mapping[str, Any], action: str) -> str:
     script = "run_ner_crf.py" if _is_crf(config) else "run_ner_softmax.py"
-    actions = " ".join(f"--{name}={name == action}" for name in ("do_train", "do_eval", "do_predict"))
-    return f"python {script} --config_file {folder / ARGUMENTS_FILE} --output_dir {folder} {actions}"
+    paths = {"config_file": folder / ARGUMENTS_FILE, "output_dir": folder}
+    actions = {name: name == action for name in ("do_train", "do_eval", "do_predict")}
+    return shlex.join(["python", script, *(f"--{name}={value}" for name, value in (paths | actions).items())])
 
 
 def _transitions(folder: Path, config: Mapping[str, Any]) -> Transitions | None:

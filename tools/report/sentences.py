@@ -39,4 +39,4 @@ def _row(document: ScoredDocument, types: dict[str, int]) -> Row:
         confidence = sureness.get(pair.predicted) if pair.predicted else None
         sure = [] if confidence is None else [round(confidence, 3)]
         pairs.append([KINDS.index(pair.kind), place(pair.gold), place(pair.predicted), *sure])
-    return [document.guid, text, pairs]
+    return [document.guid, text, sorted(pairs, key=lambda pair: min(place[1] for place in pair[1:3] if place))]

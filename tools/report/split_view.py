@@ -68,7 +68,7 @@ def split_view(split: Split) -> SplitView:
             *(_row(f"length {name}", scores) for name, scores in results["lengths"].items()),
         ],
         calibration=reliability(judged) if judged else None,
-        thresholds=_threshold_chart(judged) if judged else None,
+        thresholds=_threshold_chart(judged) if judged and len(judged.right) else None,
     )
 
 
@@ -89,9 +89,10 @@ def _type_row(name: str, scores: Mapping[str, Any], documents: list[ScoredDocume
 
 
 def _threshold_chart(judged: Judged) -> Chart:
-    scores = 100 * precision_recall_f1(counts_at(judged, _THRESHOLDS))  # (K, 3)
+    kept = _THRESHOLDS[judged.confidences.max() >= _THRESHOLDS]
+    scores = 100 * precision_recall_f1(counts_at(judged, kept))  # (K, 3)
     curves = {
-        name: list(zip(_THRESHOLDS.tolist(), scores[:, column].tolist(), strict=True))
+        name: list(zip(kept.tolist(), scores[:, column].tolist(), strict=True))
         for column, name in enumerate(("precision", "recall", "F1"))
     }
     return line_chart("Scores if only surer entities are kept, %", "confidence at least", curves)

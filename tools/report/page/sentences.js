@@ -67,7 +67,7 @@ function choose() {
 
 function drawText(text, pairs, search) {
   const line = element("div", "text");
-  const cuts = new Set([0, text.length]);
+  const matches = matchesOf(text, search), cuts = new Set([0, text.length, ...matches.flat()]);
   for (const [, gold, predicted] of pairs) for (const entity of [gold, predicted]) if (entity) cuts.add(entity[1]).add(entity[2]);
   const borders = [...cuts].sort((left, right) => left - right);
   const numbered = new Map(pairs.filter(([kind]) => kind !== RIGHT).map((pair, index) => [pair, index + 1]));
@@ -75,10 +75,12 @@ function drawText(text, pairs, search) {
     const [start, end] = [borders[index], borders[index + 1]];
     const covers = (entity) => entity && entity[1] <= start && end <= entity[2];
     const ofGold = pairs.find(([, gold]) => covers(gold)), ofPredicted = pairs.find(([, , predicted]) => covers(predicted));
-    let part = highlighted(text.slice(start, end), search);
+    let part = text.slice(start, end);
+    if (matches.some(([first, last]) => first <= start && end <= last)) part = element("mark", "", part);
     if (ofGold && ofGold[0] === RIGHT) {
       const type = ofGold[1][0];
-      part = coloured(element("span", "right", part, element("span", "type", types[type])), type);
+      part = coloured(element("span", "right", part), type);
+      if (end === ofGold[1][2]) part.append(element("span", "type", types[type]));
     } else {
       if (ofPredicted) part = coloured(element("span", ofGold ? "predicted" : "predicted lower", part), ofPredicted[2][0]);
       if (ofGold) part = coloured(element("span", "gold", part), ofGold[1][0]);
@@ -92,17 +94,11 @@ function drawText(text, pairs, search) {
   return line;
 }
 
-function highlighted(text, search) {
-  const whole = document.createDocumentFragment(), lower = text.toLowerCase();
-  let from = 0;
-  if (search && lower.length === text.length) { // some letters change their length with their case
-    for (let at = lower.indexOf(search); at >= 0; at = lower.indexOf(search, from)) {
-      whole.append(text.slice(from, at), element("mark", "", text.slice(at, at + search.length)));
-      from = at + search.length;
-    }
-  }
-  whole.append(text.slice(from));
-  return whole;
+function matchesOf(text, search) {
+  const lower = text.toLowerCase(), found = [];
+  if (!search || lower.length !== text.length) return found; // some letters change their length with their case
+  for (let at = lower.indexOf(search); at >= 0; at = lower.indexOf(search, at + search.length)) found.push([at, at + search.length]);
+  return found;
 }
 
 function drawError(text, [kind, gold, predicted, sure], number) {
