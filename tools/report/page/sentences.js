@@ -82,7 +82,7 @@ function drawText(text, pairs, search) {
       part = coloured(element("span", "right", part), type);
       if (end === ofGold[1][2]) part.append(element("span", "type", types[type]));
     } else {
-      if (ofPredicted) part = coloured(element("span", ofGold ? "predicted" : "predicted lower", part), ofPredicted[2][0]);
+      if (ofPredicted) part = coloured(element("span", "predicted", part), ofPredicted[2][0]);
       if (ofGold) part = coloured(element("span", "gold", part), ofGold[1][0]);
     }
     line.append(part);
