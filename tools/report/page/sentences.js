@@ -109,7 +109,7 @@ function drawError(text, [kind, gold, predicted, sure], number) {
   const item = element("li", "", element("span", "kind", element("b", "", String(number)), ` ${kinds[kind]}`));
   if (gold) item.append(element("span", "", "gold ", ...named(gold, "gold")));
   if (predicted) item.append(element("span", "", "predicted ", ...named(predicted, "predicted")));
-  if (sure !== undefined) item.append(element("span", "sure", sure.toFixed(3)));
+  if (sure !== undefined) item.append(element("span", "sure", sure < 1 ? sure.toFixed(3) : "over 0.999"));
   return item;
 }
 
