@@ -137,7 +137,7 @@ def _scored_text(dataset: FeatureDataset, index: int, gold: list[str], predicted
 def _scored_document(dataset: FeatureDataset, names: Sequence[str], tagged: TaggedDocument) -> ScoredDocument:
     source = dataset.document(tagged.document)
     gold = tags_to_entities(_gold_tags(dataset, names, tagged))
-    confidences = [round(confidence, 6) for confidence in tagged.confidences]
+    confidences = tuple(round(confidence, 6) for confidence in tagged.confidences)
     return ScoredDocument(source.guid, source.words, gold, tags_to_entities(tagged.tags), confidences)
 
 

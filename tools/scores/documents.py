@@ -20,7 +20,7 @@ class ScoredDocument(NamedTuple):
     words: list[str]
     gold: list[Entity]
     predicted: list[Entity]
-    confidences: Sequence[float] = ()
+    confidences: tuple[float, ...] = ()
 
     def surface(self, entity: Entity) -> str:
         """The entity as it is written, with a space between words."""
@@ -60,6 +60,6 @@ def read_documents(path: Path) -> list[ScoredDocument]:
         for line in file:
             record = json.loads(line)
             gold, predicted = ([Entity(*entity) for entity in record[key]] for key in ("gold", "predicted"))
-            confidences = record.get("confidences", ())
+            confidences = tuple(record.get("confidences", ()))
             documents.append(ScoredDocument(record["id"], record["words"], gold, predicted, confidences))
     return documents

@@ -17,7 +17,7 @@ PER, LOC = "PER", "LOC"
 def document(
     guid: str, words: str, gold: Sequence[Entity], predicted: Sequence[Entity], confidence: float = 0.75
 ) -> ScoredDocument:
-    return ScoredDocument(guid, words.split(" "), list(gold), list(predicted), [confidence] * len(predicted))
+    return ScoredDocument(guid, words.split(" "), list(gold), list(predicted), (confidence,) * len(predicted))
 
 
 def documents_of_each_kind(copies: int) -> list[ScoredDocument]:

@@ -25,7 +25,7 @@ def test_an_entity_is_right_if_type_and_borders_are() -> None:
 
 def test_a_document_without_its_confidences_is_refused() -> None:
     with pytest.raises(ValueError, match="zip"):
-        judge([document("a", "x", [], [Entity(PER, 0, 1)])._replace(confidences=[])])
+        judge([document("a", "x", [], [Entity(PER, 0, 1)])._replace(confidences=())])
 
 
 def test_bins_and_errors_are_those_counted_by_hand() -> None:
