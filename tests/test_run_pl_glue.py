@@ -14,7 +14,6 @@ from sklearn.metrics import f1_score
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from run_pl_glue import GLUETransformer, main
-from tests.callbacks.events import read_scalars
 from tests.tools.lightning_runs import (
     call_lightning,
     command_line,
@@ -24,6 +23,7 @@ from tests.tools.lightning_runs import (
     write_pairs,
 )
 from tests.tools.runs import encoder_without_dropout
+from tools.report.events import read_scalars
 
 SIZES = {"train": 64, "dev": 23, "test": 11}
 

@@ -13,10 +13,10 @@ from transformers import AutoModelForTokenClassification
 from models import BertCrfForNer
 from processors.tag_schemes import split_tag
 from run_pl_ner import NERTransformer
-from tests.callbacks.events import read_scalars
 from tests.helpers import write_corpus
 from tests.tools.lightning_runs import call_lightning, ner_options, read_scores, start_lightning
 from tests.tools.runs import encoder_without_dropout, read_json
+from tools.report.events import read_scalars
 
 SIZES = {"train": 60, "dev": 21, "test": 21}  # not divisible by two
 

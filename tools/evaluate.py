@@ -20,6 +20,7 @@ from tools.inference import TaggedDocument, tag_documents
 from tools.loading import adopt_model
 from tools.log import console
 from tools.metrics import EntityScores, score_entities, score_table
+from tools.report.board import draw_on_board
 from tools.scores.analysis import Analysis, analyse
 from tools.scores.documents import ScoredDocument, write_documents
 from tools.scores.suspicions import suspicions
@@ -27,6 +28,7 @@ from tools.scores.tables import analysis_tables
 from tools.scores.training_names import training_names
 
 logger = logging.getLogger(__name__)
+_FILE_NAMES = {"dev": "eval", "test": "test"}
 
 
 _EXAMPLES = 8
@@ -70,8 +72,8 @@ def evaluate(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBa
     adopt_model(args, model)
     dataset = load_and_cache_examples(args, args.task_name, tokenizer, "dev")
     check_labels(dataset, model)
-    tagged = list(tag_documents(args, model, dataset, "Evaluating"))
-    return analyse_and_report(args, model, dataset, tagged, Path(args.output_dir, prefix), "eval", f"dev {prefix}")
+    tagged = list(tag_documents(args, model, dataset, "Evaluating", with_confidence=True))
+    return analyse_and_report(args, model, dataset, tagged, "dev", prefix)
 
 
 def analyse_and_report(
@@ -79,16 +81,23 @@ def analyse_and_report(
     model: Tagger,
     dataset: FeatureDataset,
     tagged: Sequence[TaggedDocument],
-    folder: Path,
-    name: str,
-    title: str,
+    split: str,
+    prefix: str,
 ) -> dict[str, Any]:
-    """Compares what was found with the gold entities in every way, prints, writes and returns it."""
+    """Compares what was found with the gold entities in every way, prints, writes, draws and returns it.
+
+    Args:
+        tagged: with confidences.
+        split: dev or test.
+        prefix: folder below ``output_dir`` for the results.
+    """
+    run, name = Path(args.output_dir), _FILE_NAMES[split]
     documents = [_scored_document(dataset, model.tag_names, document) for document in tagged]
     scores = score_tagged(tagged, dataset, model.tag_names, args.markup)
-    scores.analysis = analyse(documents, training_names(corpus_of(args)))
-    report_scores(scores, folder, f"{name}_results", title.strip())
-    run_on_main(lambda: write_documents(folder / f"{name}_documents.jsonl", documents))
+    analysis = scores.analysis = analyse(documents, training_names(corpus_of(args)))
+    report_scores(scores, run / prefix, f"{name}_results", f"{split} {prefix}".strip())
+    run_on_main(lambda: write_documents(run / prefix / f"{name}_documents.jsonl", documents))
+    run_on_main(lambda: draw_on_board(run, prefix, split, documents, analysis.confusion))
     return scores.as_dict()
 
 
@@ -128,7 +137,8 @@ def _scored_text(dataset: FeatureDataset, index: int, gold: list[str], predicted
 def _scored_document(dataset: FeatureDataset, names: Sequence[str], tagged: TaggedDocument) -> ScoredDocument:
     source = dataset.document(tagged.document)
     gold = tags_to_entities(_gold_tags(dataset, names, tagged))
-    return ScoredDocument(source.guid, source.words, gold, tags_to_entities(tagged.tags))
+    confidences = tuple(round(confidence, 6) for confidence in tagged.confidences)
+    return ScoredDocument(source.guid, source.words, gold, tags_to_entities(tagged.tags), confidences)
 
 
 def _gold_tags(dataset: FeatureDataset, names: Sequence[str], tagged: TaggedDocument) -> list[str]:

@@ -61,7 +61,7 @@ def predict(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBas
     if unlabelled:
         logger.info("%d of %d texts are unlabelled: test is not scored", unlabelled, dataset.num_documents)
         return {}
-    return analyse_and_report(args, model, dataset, labelled, folder, "test", f"test {prefix}")
+    return analyse_and_report(args, model, dataset, labelled, "test", prefix)
 
 
 def prediction_record(document: Document, tagged: TaggedDocument) -> dict[str, Any]:

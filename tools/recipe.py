@@ -47,6 +47,7 @@ _RUN_FILES = {
     "test_results.json": "scores of test",
     "test_documents.jsonl": "entities of test, gold and predicted",
     PREDICTIONS_FILE: "predictions of test",
+    "report.html": "report",
 }
 
 

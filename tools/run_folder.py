@@ -26,6 +26,7 @@ _RESULT_FILES = (
     "test_predictions.jsonl",
     "*_predict.json",
     "nonfinite_steps.json",
+    "report.html",
 )
 _PACKAGES = (
     "torch",

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import tools.training
-from tests.callbacks.events import read_images, read_scalars, read_texts
+from tests.callbacks.events import read_images, read_texts
 from tests.helpers import ROOT
 from tests.tools.interrupted import fit_with_interruption
 from tests.tools.runs import encoder_without_dropout, fit, largest_difference
@@ -21,6 +21,7 @@ from tools.evaluate import SplitScores
 from tools.feed import Step
 from tools.meter import Meter
 from tools.metrics import EntityScores, Score
+from tools.report.events import read_scalars
 
 STEPS_PER_EPOCH = 8
 

@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 
-from tests.callbacks.events import read_scalars
 from tests.helpers import write_corpus
 from tests.tools.ranks import on_ranks
 from tests.tools.runs import Run, call_script, encoder_without_dropout, fit
 from tools.arguments import CrfArguments
+from tools.report.events import read_scalars
 from tools.training import Training
 
 GLOBAL_BATCH = 8

@@ -12,10 +12,10 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from tests.callbacks.events import read_scalars
 from tests.helpers import ROOT, write_corpus
 from tests.tools.lightning_runs import call_lightning, command_line, ner_options, read_scores
 from tools.lightning_base import BaseTransformer
+from tools.report.events import read_scalars
 
 
 @pytest.fixture(scope="module")

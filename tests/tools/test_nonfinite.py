@@ -17,12 +17,12 @@ from torch import Tensor, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from models import BertCrfForNer
-from tests.callbacks.events import read_scalars
 from tests.helpers import write_corpus
 from tests.tools.runs import call_script, fit, read_json
 from tools.arguments import CrfArguments
 from tools.nonfinite import SUSPECTS_FILE
 from tools.precision import GradientStep
+from tools.report.events import read_scalars
 from tools.training import Training
 
 

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from models import BertCrfForNer, BertSoftmaxForNer
 from models.tagger import Tagger
-from tests.callbacks.events import read_scalars
 from tests.tools.runs import SCRIPTS, Run, call_script, options_of_run, read_json, read_predictions, start_script
+from tools.report.events import read_scalars
 
 all_runs = pytest.mark.parametrize("run_name", ["crf_run", "softmax_run"])
 TAGGERS: dict[str, type[Tagger]] = {"run_ner_crf": BertCrfForNer, "run_ner_softmax": BertSoftmaxForNer}

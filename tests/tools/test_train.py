@@ -12,13 +12,13 @@ from torch import Tensor
 
 import tools.training
 from models.losses import LOSS_TYPES
-from tests.callbacks.events import read_scalars
 from tests.helpers import write_corpus
 from tests.tools.runs import encoder_without_dropout, fit, largest_difference, prepared, read_json
 from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
 from tools.data import load_and_cache_examples
 from tools.evaluate import SplitScores, evaluate
 from tools.metrics import EntityScores, Score
+from tools.report.events import read_scalars
 from tools.train import TRAIN_RESULTS_FILE, train
 
 STEPS_PER_EPOCH = 8  # 60 sentences in batches of 8

@@ -14,12 +14,13 @@ from processors.tag_schemes import Entity
 
 
 class ScoredDocument(NamedTuple):
-    """One text with its gold and predicted entities, in words."""
+    """One text with its gold and predicted entities, in words, and how sure the model is of each predicted one."""
 
     guid: str
     words: list[str]
     gold: list[Entity]
     predicted: list[Entity]
+    confidences: tuple[float, ...] = ()
 
     def surface(self, entity: Entity) -> str:
         """The entity as it is written, with a space between words."""
@@ -44,7 +45,7 @@ def digest_of(documents: Iterable[ScoredDocument]) -> str:
 
 
 def write_documents(path: Path, documents: Iterable[ScoredDocument]) -> None:
-    """A line a document: ``id``, ``words``, and ``gold`` and ``predicted`` as ``[type, start, end]``."""
+    """A line a document: ``id``, ``words``, ``gold`` and ``predicted`` as ``[type, start, end]``, ``confidences``."""
     with path.open("w", encoding="utf-8") as file:
         for document in documents:
             record = {"id": document.guid, **document._asdict()}
@@ -59,5 +60,6 @@ def read_documents(path: Path) -> list[ScoredDocument]:
         for line in file:
             record = json.loads(line)
             gold, predicted = ([Entity(*entity) for entity in record[key]] for key in ("gold", "predicted"))
-            documents.append(ScoredDocument(record["id"], record["words"], gold, predicted))
+            confidences = tuple(record.get("confidences", ()))
+            documents.append(ScoredDocument(record["id"], record["words"], gold, predicted, confidences))
     return documents

@@ -1,0 +1,1 @@
+"""A run on one page: ``python -m tools.report outputs/run``."""

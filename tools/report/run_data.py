@@ -1,0 +1,136 @@
+"""What a run's folder holds for its report."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import safe_open
+
+from tools.report.events import read_scalars
+from tools.run_folder import ARGUMENTS_FILE
+from tools.scores.documents import ScoredDocument, read_documents
+
+_SPLITS = {"dev": ("eval", "do_eval"), "test": ("test", "do_predict")}
+_ANALYSED = {"intervals", "schemes", "errors", "confusion", "lengths"}
+
+
+@dataclass
+class Split:
+    """Scores as ``eval_results.json`` has them, and the documents that they are of."""
+
+    name: str
+    results: dict[str, Any]
+    documents: list[ScoredDocument]
+
+    @property
+    def has_confidences(self) -> bool:
+        return all(len(one.predicted) == len(one.confidences) for one in self.documents)
+
+
+@dataclass
+class Transitions:
+    """What a CRF has learnt of neighbouring tags.
+
+    Args:
+        tags: of the C tags.
+        scores: from each tag and the start to each tag and the end, ``(C + 1, C + 1)``; NaN where illegal.
+    """
+
+    tags: list[str]
+    scores: NDArray[np.float64]
+
+    @property
+    def largest(self) -> float:
+        """The score that is farthest from 0, for the scale."""
+        return float(np.nanmax(np.abs(self.scores))) or 1.0
+
+
+@dataclass
+class RunData:
+    """A run, as far as its folder tells.
+
+    Args:
+        missing: for what is not there, the command that makes it.
+    """
+
+    folder: Path
+    arguments: dict[str, Any]
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    splits: list[Split]
+    scalars: dict[str, dict[int, float]]
+    transitions: Transitions | None
+    missing: dict[str, str]
+
+    @property
+    def head(self) -> str:
+        return "CRF" if _is_crf(self.config) else "softmax"
+
+
+def read_run(folder: Path) -> RunData:
+    """Raises a ValueError where the folder is not that of a run."""
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{folder} holds no run: there is no config.json; name what --output_dir named")
+    config = _json_of(folder / "config.json")
+    splits, missing = [], {}
+    for name, (prefix, action) in _SPLITS.items():
+        results, documents = folder / f"{prefix}_results.json", folder / f"{prefix}_documents.jsonl"
+        if documents.is_file() and set(found := _json_of(results)) >= _ANALYSED:
+            splits.append(Split(name, found, read_documents(documents)))
+        elif results.is_file() or not (folder / f"{name}_predictions.jsonl").is_file():  # else it is not labelled
+            missing[f"Scores and sentences of {name}"] = _command(folder, config, action)
+    scalars = read_scalars(folder / "tensorboard")
+    if not scalars:
+        missing["Training curves"] = _command(folder, config, "do_train")
+    for split in splits:
+        if not split.has_confidences:
+            missing[f"Confidences of {split.name}"] = _command(folder, config, _SPLITS[split.name][1])
+    return RunData(
+        folder,
+        _json_of(folder / ARGUMENTS_FILE),
+        config,
+        _json_of(folder / "environment.json"),
+        splits,
+        scalars,
+        _transitions(folder, config),
+        missing,
+    )
+
+
+def _json_of(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    return found
+
+
+def _is_crf(config: Mapping[str, Any]) -> bool:
+    return any("Crf" in name for name in config.get("architectures") or ())
+
+
+def _command(folder: Path, config: Mapping[str, Any], action: str) -> str:
+    script = "run_ner_crf.py" if _is_crf(config) else "run_ner_softmax.py"
+    paths = {"config_file": folder / ARGUMENTS_FILE, "output_dir": folder}
+    actions = {name: name == action for name in ("do_train", "do_eval", "do_predict")}
+    return shlex.join(["python", script, *(f"--{name}={value}" for name, value in (paths | actions).items())])
+
+
+def _transitions(folder: Path, config: Mapping[str, Any]) -> Transitions | None:
+    weights = folder / "model.safetensors"
+    if not _is_crf(config) or not weights.is_file():
+        return None
+    with safe_open(weights, "pt") as file:
+        inner, start, end = (
+            file.get_tensor(f"crf.{name}").double().numpy()
+            for name in ("transitions", "start_transitions", "end_transitions")
+        )
+    C = len(start)
+    scores = np.full((C + 1, C + 1), np.nan)
+    scores[:C, :C], scores[C, :C], scores[:C, C] = inner, start, end
+    for row, following in enumerate(config.get("crf_legal") or ()):
+        legal = {tag if tag < C else C for tag in following}  # the end is C + 1
+        scores[row, [column for column in range(C + 1) if column not in legal]] = np.nan
+    return Transitions([config["id2label"][str(tag)] for tag in range(C)], scores)

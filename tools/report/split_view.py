@@ -1,0 +1,98 @@
+"""What the page says of one split, beside its sentences."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tools.report.calibration import Judged, Reliability, counts_at, judge, reliability
+from tools.report.charts import Chart, line_chart
+from tools.report.run_data import Split
+from tools.scores.documents import ScoredDocument, count_entities
+from tools.scores.intervals import precision_recall_f1, score_intervals
+
+_THRESHOLDS = np.linspace(0, 1, 101)
+
+
+class ScoreRow(NamedTuple):
+    """A line of a table; ``interval`` is that of F1, ``support`` the number of gold entities."""
+
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    support: int | None = None
+    interval: tuple[float, float] | None = None
+
+
+@dataclass
+class SplitView:
+    """One split, ready to be shown.
+
+    Args:
+        headline: name, value, and interval of F1, precision and recall.
+        types, readings, parts: scores by type, in the schemes of SemEval-2013, by novelty and by length.
+        calibration, thresholds: ``None`` where there are no confidences.
+    """
+
+    name: str
+    results: Mapping[str, Any]
+    documents: int
+    headline: list[tuple[str, float, list[float]]]
+    types: list[ScoreRow]
+    readings: list[ScoreRow]
+    parts: list[ScoreRow]
+    calibration: Reliability | None
+    thresholds: Chart | None
+
+    @property
+    def confusion(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.results["confusion"]
+        return found
+
+
+def split_view(split: Split) -> SplitView:
+    results = split.results
+    judged = judge(split.documents) if split.has_confidences else None
+    names = {"F1": "f1", "precision": "precision", "recall": "recall"}
+    return SplitView(
+        name=split.name,
+        results=results,
+        documents=len(split.documents),
+        headline=[(label, results[name], results["intervals"][name]) for label, name in names.items()],
+        types=[_type_row(name, scores, split.documents) for name, scores in sorted(results["types"].items())],
+        readings=[_row(name, scores) for name, scores in results["schemes"].items()],
+        parts=[
+            *(_row(name, scores) for name, scores in (results.get("novelty") or {}).items()),
+            *(_row(f"length {name}", scores) for name, scores in results["lengths"].items()),
+        ],
+        calibration=reliability(judged) if judged else None,
+        thresholds=_threshold_chart(judged) if judged and len(judged.right) else None,
+    )
+
+
+def _row(name: str, scores: Mapping[str, Any], interval: tuple[float, float] | None = None) -> ScoreRow:
+    return ScoreRow(name, scores["precision"], scores["recall"], scores["f1"], scores.get("support"), interval)
+
+
+def _type_row(name: str, scores: Mapping[str, Any], documents: list[ScoredDocument]) -> ScoreRow:
+    of_type = [
+        one._replace(
+            gold=[entity for entity in one.gold if entity.type == name],
+            predicted=[entity for entity in one.predicted if entity.type == name],
+        )
+        for one in documents
+    ]
+    low, high = score_intervals(count_entities(of_type))["f1"]
+    return _row(name, scores, (low, high))
+
+
+def _threshold_chart(judged: Judged) -> Chart:
+    kept = _THRESHOLDS[judged.confidences.max() >= _THRESHOLDS]
+    scores = 100 * precision_recall_f1(counts_at(judged, kept))  # (K, 3)
+    curves = {
+        name: list(zip(kept.tolist(), scores[:, column].tolist(), strict=True))
+        for column, name in enumerate(("precision", "recall", "F1"))
+    }
+    return line_chart("Scores if only surer entities are kept, %", "confidence at least", curves)
