@@ -33,7 +33,6 @@ from tools.parameter_groups import freeze
 from tools.precision import GradientStep, autocast
 from tools.preparation import checkpoint_layers
 from tools.resume import checkpoint_to_resume
-from tools.sharding import sharded
 from tools.utilisation import encoder_cost, peak_flops, peak_memory
 
 logger = logging.getLogger(__name__)
@@ -62,6 +61,10 @@ class Training:
         checkpoint_layers(args, model)
         optimizer = build_optimizer(args, model)
         if args.shard_optimizer:
+            from tools.sharding import (
+                sharded,
+            )  # takes seconds, for torch then compiles all of its functional optimisers
+
             optimizer = sharded(optimizer)
         self._schedule = build_schedule(args, optimizer, total_steps)
         self._gradient_step = GradientStep(args, model, optimizer)
