@@ -32,7 +32,7 @@ from processors.tag_schemes import (
     tag_set,
 )
 from processors.tasks import SPLITS, find_split_file, missing_split_error, task_named
-from processors.word_cutting import word_unit_of
+from processors.word_cutting import has_inner_sign, word_unit_of
 
 _INVENTORY_VERSION = 3
 
@@ -49,7 +49,7 @@ class Inventory:
         type_lines: the line on which each type is first seen.
         dropped_entities: nested annotations that flat tags cannot express.
         findings: what else was odd in the annotations; the remarks are without the name of the source.
-        long_words: words of more than one character.
+        long_words, joined_words: words of more than one character, and words with a sign within.
         wide_words, long_wide_words: the same counts of words in sentences with Chinese or Japanese characters.
     """
 
@@ -57,6 +57,7 @@ class Inventory:
     sentences: int = 0
     words: int = 0
     long_words: int = 0
+    joined_words: int = 0
     wide_words: int = 0
     long_wide_words: int = 0
     entities: int = 0
@@ -186,7 +187,8 @@ class Corpus:
     def trained_word_unit(self) -> str:
         """How raw text is to be cut for a model of the train split; see `processors.word_cutting.split_text`."""
         counts = self.inventory("train")
-        return word_unit_of(counts.words, counts.long_words, counts.wide_words, counts.long_wide_words)
+        long, wide, long_wide = counts.long_words, counts.wide_words, counts.long_wide_words
+        return word_unit_of(counts.words, long, counts.joined_words, wide, long_wide)
 
     def types_unseen_in_training(self, split: str) -> list[str]:
         """Types of a split that no training sentence has, so that no model can learn them."""
@@ -261,6 +263,7 @@ def _count_words(inventory: Inventory, example: Example) -> None:
     long_words = sum(len(word) > 1 for word in example.words)
     inventory.words += len(example.words)
     inventory.long_words += long_words
+    inventory.joined_words += sum(map(has_inner_sign, example.words))
     if has_wide(example.text or ""):
         inventory.wide_words += len(example.words)
         inventory.long_wide_words += long_words

@@ -1,5 +1,6 @@
 """The commands that the two READMEs show are the same, and run."""
 
+import json
 import os
 import re
 import subprocess
@@ -18,6 +19,9 @@ READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
 
 def blocks(readme: Path, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", readme.read_text("utf-8"), flags=re.S)
+
+
+COMMANDS = blocks(READMES[0], "bash")
 
 
 def comparable(command: str) -> str:
@@ -53,24 +57,34 @@ def short_flags(output_dir: Path) -> str:
     return f"--max_steps 3 --output_dir {output_dir} --feature_cache_dir {output_dir}-cache --no_cuda"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("command", [block for block in blocks(READMES[0], "bash") if "test.sh" not in block])
-def test_command_runs(command: str, places: dict[str, str], tmp_path: Path) -> None:
+def run_command(command: str, places: dict[str, str]) -> str:
+    """Runs a shell command with the placeholders replaced; returns what it printed."""
     for placeholder, place in places.items():
         command = command.replace(placeholder, place)
     environment = os.environ | {"SKIP_INSTALL": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     environment.setdefault("VIRTUAL_ENV", sys.prefix)
     done = subprocess.run(
-        ["bash", "-c", f"{command.strip()} {short_flags(tmp_path / 'run')}"],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
+        ["bash", "-c", command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [block for block in COMMANDS if "run_ner" in block or "torchrun" in block])
+def test_training_command_runs(command: str, places: dict[str, str], tmp_path: Path) -> None:
+    printed = run_command(f"{command.strip()} {short_flags(tmp_path / 'run')}", places)
     assert (tmp_path / "run" / "model.safetensors").is_file()
-    assert "micro" in done.stdout
+    assert "micro" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [block for block in COMMANDS if "predict_ner" in block])
+def test_prediction_command_runs(command: str, places: dict[str, str], tmp_path: Path) -> None:
+    training = next(block for block in COMMANDS if "outputs/mine" in block and "--do_train" in block)
+    run_command(f"{training.strip()} {short_flags(tmp_path / 'run')}", places)
+    printed = run_command(command, {**places, "outputs/mine": str(tmp_path / "run")})
+    assert json.loads(printed)["text"] == "Anna went to Rome."
 
 
 def test_links_lead_somewhere() -> None:

@@ -53,7 +53,7 @@ class NerPredictor:
     Args:
         model, tokenizer: a trained tagger; see `load`.
         markup: tag scheme of its tags.
-        word_unit: how text is cut into words: ``char``, ``word`` or ``auto``.
+        word_unit: how text is cut into words: ``char``, ``word``, ``token`` or ``auto``.
         max_seq_length: tokens of a window; longer texts become several.
         batch_tokens: tokens that the encoder sees at once; by default what suits the device.
     """

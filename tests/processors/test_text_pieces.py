@@ -10,7 +10,7 @@ from processors.text_pieces import cut_into_pieces
 from processors.word_cutting import split_text
 
 
-@given(st.text(max_size=300), st.sampled_from(["char", "word", "auto"]))
+@given(st.text(max_size=300), st.sampled_from(["char", "word", "token", "auto"]))
 def test_every_word_is_owned_once_and_in_order(text: str, unit: str) -> None:
     pieces = list(cut_into_pieces(text, unit, size=40, context=8))
     owned = [span for piece in pieces for span in piece.offsets[piece.own_start : piece.own_end]]

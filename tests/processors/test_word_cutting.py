@@ -29,7 +29,7 @@ def test_text_is_cut_by_its_script_or_as_told(text: str, unit: str, words: list[
     assert split_text(text, unit)[0] == words
 
 
-@given(st.text(st.characters(), max_size=30), st.sampled_from(["auto", "char", "word"]))
+@given(st.text(st.characters(), max_size=30), st.sampled_from(["auto", "char", "word", "token"]))
 def test_no_character_but_white_space_is_lost_in_cutting(text: str, unit: str) -> None:
     words, offsets = split_text(text, unit)
     assert [text[start:end] for start, end in offsets] == words
@@ -71,13 +71,21 @@ def test_a_combining_mark_stays_with_its_letter(text: str, words: list[str]) -> 
 @pytest.mark.parametrize(
     ("counts", "unit"),
     [
-        ((1000, 0, 1000, 0), "char"),  # characters of Chinese
-        ((1000, 30, 1000, 30), "char"),  # and a number now and then
-        ((1000, 800, 0, 0), "word"),  # English
-        ((1000, 800, 20, 16), "word"),  # in which a Chinese character is quoted
-        ((1000, 500, 400, 2), "auto"),  # Chinese by characters and English by words
-        ((1000, 600, 1000, 600), "word"),  # Chinese in words
+        ((1000, 0, 0, 1000, 0), "char"),  # characters of Chinese
+        ((1000, 30, 0, 1000, 30), "char"),  # and a number now and then
+        ((1000, 800, 0, 0, 0), "word"),  # English
+        ((1000, 800, 0, 20, 16), "word"),  # in which a Chinese character is quoted
+        ((1000, 500, 20, 400, 2), "auto"),  # Chinese by characters and English by words
+        ((1000, 600, 0, 1000, 600), "word"),  # Chinese in words
+        ((1000, 800, 30, 0, 0), "token"),  # English that was tokenised
     ],
 )
-def test_the_unit_is_that_of_the_corpus(counts: tuple[int, int, int, int], unit: str) -> None:
+def test_the_unit_is_that_of_the_corpus(counts: tuple[int, int, int, int, int], unit: str) -> None:
     assert word_unit_of(*counts) == unit
+
+
+def test_tokens_are_cut_as_corpora_have_them() -> None:
+    text = "1. The U.N.'s 6-3 win -- on 1996-08-22, J. Smith... it's 1,000 C$ (AT&T)."
+    assert " ".join(split_text(text, "token")[0]) == (
+        "1. The U.N. 's 6-3 win -- on 1996-08-22 , J. Smith ... it 's 1,000 C $ ( AT&T ) ."
+    )

@@ -187,7 +187,7 @@ def hostile_texts(count: int) -> Iterator[str]:
         yield generator.choice(["", " ", "\n"]).join(parts)
 
 
-@pytest.mark.parametrize("word_unit", ["char", "word", "auto"])
+@pytest.mark.parametrize("word_unit", ["char", "word", "token", "auto"])
 def test_two_thousand_hostile_texts_are_predicted_with_right_offsets(run: Run, word_unit: str) -> None:
     texts = list(hostile_texts(2000))
     found = NerPredictor.load(run.folder, "cpu", word_unit=word_unit)(texts)
@@ -226,7 +226,7 @@ def test_a_folder_of_old_warns_about_the_word_unit(run: Run, tmp_path: Path, cap
     [
         ({"device": "abacus"}, "device 'abacus'"),
         ({"dtype": "fp8"}, "'fp8' is none of fp32, bf16, int8"),
-        ({"word_unit": "syllable"}, "'syllable' is none of char, word, auto"),
+        ({"word_unit": "syllable"}, "'syllable' is none of char, word, token, auto"),
         ({"batch_tokens": 0}, "batch_tokens 0"),
     ],
 )
