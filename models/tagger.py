@@ -43,7 +43,7 @@ class Tagger(PreTrainedModel):
         setattr(self, self.base_model_prefix, encoder)
         self.dropout = nn.Dropout(_head_dropout(config))
         self.classifier = nn.Linear(_width(config), len(config.id2label or {}))
-        self._takes_token_types = "token_type_ids" in inspect.signature(encoder.forward).parameters
+        self.takes_token_types = "token_type_ids" in inspect.signature(encoder.forward).parameters
 
     @classmethod
     def from_pretrained(cls, name_or_path: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
@@ -73,7 +73,7 @@ class Tagger(PreTrainedModel):
             num_items_in_batch: divides the summed loss: the words of the whole optimiser step, over all ranks and
                 accumulation rounds; by default the words of this batch.
         """
-        inputs = {"token_type_ids": token_type_ids} if self._takes_token_types else {}
+        inputs = {"token_type_ids": token_type_ids} if self.takes_token_types else {}
         encoder = getattr(self, self.base_model_prefix)
         states = encoder(input_ids, attention_mask=attention_mask, **inputs)[0]  # (B, T, H)
         if word_positions is not None:

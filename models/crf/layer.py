@@ -10,6 +10,7 @@ from torch import Tensor
 
 from models.crf import posterior
 from models.crf.backend import NO_PATH, SCALED, Chains, backend_for, raise_for_rows
+from models.crf.graph import decode_in_graph
 from models.crf.lattice import Lattice, lattice_of, log_backward, log_forward, log_pairs
 from models.crf.nbest import nbest_paths
 from models.crf.ops import chain_value, marginals
@@ -192,6 +193,8 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
         B, W, C = chains.emissions.shape
         present = chains.emissions.new_ones((B, W), dtype=torch.bool) if chains.mask is None else chains.mask
         if nbest is None:
+            if torch.compiler.is_exporting():
+                return *decode_in_graph(chains, PADDING), present
             return *backend_for(chains.emissions.device, C).decode(chains, PADDING), present
         lattice = self._lattice(chains)
         tags, scores = nbest_paths(lattice, nbest)

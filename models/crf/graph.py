@@ -1,0 +1,43 @@
+"""The best paths as a graph for torch.export: both walks over the words are scans, so any number of words may come."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch._higher_order_ops import scan
+
+from models.crf.backend import Chains
+
+
+def decode_in_graph(chains: Chains, padding: int) -> tuple[Tensor, Tensor]:
+    """As `Backend.decode`, except that a graph cannot raise: a row without a legal path is `padding` throughout."""
+    B, _, C = chains.emissions.shape
+    start, end, scores = chains.start, chains.end, chains.transitions
+    emissions = chains.emissions  # (B, W, C)
+    if chains.legal is not None:
+        start = start.masked_fill(~chains.legal[C, :C], -math.inf)  # (C,)
+        end = end.masked_fill(~chains.legal[:C, C + 1], -math.inf)  # (C,)
+        scores = scores.masked_fill(~chains.legal[:C, :C], -math.inf)  # (C, C)
+    if chains.allowed is not None:
+        emissions = emissions.masked_fill(~chains.allowed, -math.inf)  # (B, W, C)
+    mask = torch.ones_like(emissions[:, :, 0], dtype=torch.bool) if chains.mask is None else chains.mask  # (B, W)
+    emissions = emissions.masked_fill(~mask[:, :, None], 0)  # (B, W, C)
+    follows = mask & (mask.long().cumsum(1) > 1)  # (B, W) a word that has one before it
+    tags = torch.arange(C, device=emissions.device)
+
+    def step(best: Tensor, word: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        emission, moves = word  # (B, C), (B,)
+        arriving, origin = (best[:, :, None] + scores).max(1)  # (B, C)
+        best = torch.where(moves[:, None], arriving, best) + emission  # (B, C)
+        return best, torch.where(moves[:, None], origin, tags)
+
+    def step_back(tag: Tensor, origin: Tensor) -> tuple[Tensor, Tensor]:
+        return origin.gather(1, tag[:, None])[:, 0], tag.clone()  # (B,)
+
+    words = (emissions.transpose(0, 1).contiguous(), follows.T.contiguous())  # (W, B, C), (W, B)
+    best, origins = scan(step, start.expand(B, C).contiguous(), words)  # (B, C), (W, B, C)
+    score, tag = (best + end).max(1)  # (B,)
+    _, path = scan(step_back, tag, origins, reverse=True)  # (W, B)
+    empty = ~mask.any(1)  # (B,)
+    hidden = ~mask | (score == -math.inf)[:, None]  # (B, W)
+    return path.T.masked_fill(hidden, padding), score.masked_fill(empty, 0)
