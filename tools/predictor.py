@@ -72,6 +72,7 @@ class NerPredictor:
         if word_unit not in WORD_UNITS:
             raise ValueError(f"word unit {word_unit!r} is none of {', '.join(WORD_UNITS)}")
         self.model, self.tokenizer, self.word_unit = model.eval(), tokenizer, word_unit
+        self.max_seq_length = max_seq_length
         layout = layout_of_tokenizer(tokenizer, model.config.model_type)
         overlap = default_overlap(layout.capacity(max_seq_length))
         self._spec = FeatureSpec(tuple(model.tag_names), markup, max_seq_length, overlap, layout)

@@ -1,0 +1,121 @@
+"""An exported tagger beside the model that it was made from: the same tags, and how fast."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.tagger import Tagger
+from tools.onnx_inputs import random_inputs
+
+_TOLERANCE = 1e-3  # of a score, and of the score of a whole row; float32 rounds a hundred times finer
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What random inputs have shown.
+
+    Args:
+        inputs, words: how many batches and words were compared.
+        difference: the largest between two emissions.
+        other_tags: words whose tags differ.
+        regret: the most that a row's tags score below the model's best; more than rounding where they are wrong.
+    """
+
+    inputs: int
+    words: int
+    difference: float
+    other_tags: int
+    regret: float
+
+    @property
+    def is_equal(self) -> bool:
+        return self.difference <= _TOLERANCE and self.regret <= _TOLERANCE
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds for a batch of this shape, medians of runs that took turns."""
+
+    B: int
+    T: int
+    W: int
+    torch_ms: float
+    onnx_ms: float
+
+
+def open_session(path: Path) -> onnxruntime.InferenceSession:
+    """The file on the CPU, with as many threads as torch has."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def compare(
+    tagger: Tagger, session: onnxruntime.InferenceSession, longest: int, count: int = 50, seed: int = 0
+) -> Comparison:
+    """Both on so many random batches, from one token to the longest window."""
+    generator = torch.Generator().manual_seed(seed)
+    words, difference, other_tags, regret = 0, 0.0, 0, 0.0
+    for B, T, W in _shapes(longest, count, generator):
+        inputs = random_inputs(tagger, B, T, W, generator)
+        mask = inputs["word_mask"]
+        expected, logits = _run_torch(tagger, inputs)
+        tags, emissions = (torch.from_numpy(output) for output in session.run(None, _as_numpy(inputs)))
+        words += int(mask.sum())
+        difference = max(difference, float((emissions - logits).abs().max()))
+        other_tags += int((tags != expected)[mask].sum())
+        lost = _losses(tagger, logits, tags, mask) - _losses(tagger, logits, expected, mask)  # (B,)
+        regret = max(regret, float(lost.max()))
+    return Comparison(count, words, difference, other_tags, regret)
+
+
+def time_both(
+    tagger: Tagger, session: onnxruntime.InferenceSession, B: int, T: int, W: int, repeats: int = 10
+) -> Timing:
+    """Model and session on the same batch, by turns; the first run of each does not count."""
+    inputs = random_inputs(tagger, B, T, W, torch.Generator().manual_seed(0))
+    arrays = _as_numpy(inputs)
+    torch_ms, onnx_ms = [], []
+    for _ in range(repeats + 1):
+        torch_ms.append(_milliseconds(lambda: _run_torch(tagger, inputs)))
+        onnx_ms.append(_milliseconds(lambda: session.run(None, arrays)))
+    return Timing(B, T, W, median(torch_ms[1:]), median(onnx_ms[1:]))
+
+
+def _shapes(longest: int, count: int, generator: torch.Generator) -> Iterator[tuple[int, int, int]]:
+    """Rows, tokens and words: a single word, the longest window, and what chance has, shorter ones more often."""
+    yield 1, 1, 1
+    yield 1, longest, longest
+    for _ in range(count - 2):
+        T = round(longest ** float(torch.rand((), generator=generator)))
+        B, W = (int(torch.randint(1, most + 1, (), generator=generator)) for most in (8, T))
+        yield B, T, W
+
+
+@torch.inference_mode()
+def _run_torch(tagger: Tagger, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    logits = tagger(**inputs).logits  # (B, W, C)
+    return tagger.decode(logits, inputs["word_mask"]), logits
+
+
+@torch.inference_mode()
+def _losses(tagger: Tagger, logits: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
+    return tagger.sequence_losses(logits, tags.masked_fill(~mask, 0), mask)  # (B,)
+
+
+def _as_numpy(inputs: dict[str, Tensor]) -> dict[str, NDArray[Any]]:
+    return {name: tensor.numpy() for name, tensor in inputs.items()}
+
+
+def _milliseconds(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return 1000 * (time.perf_counter() - start)
