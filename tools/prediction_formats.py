@@ -3,6 +3,7 @@
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from processors.submissions import json_line
 from processors.tag_schemes import MARKUPS, Entity, entities_to_tags
@@ -50,8 +51,12 @@ TEXT_FORMATS = ("jsonl", "conll", "tsv", "html")
 
 def json_record(item: RawText, entities: Sequence[FoundEntity]) -> str:
     """``{"id", "text", "entities": [{"type", "start", "end", "surface", "confidence"}]}``."""
-    found = [entity._asdict() | {"confidence": round(entity.confidence, 6)} for entity in entities]
-    return json_line({"id": item.id, "text": item.text, "entities": found}) + "\n"
+    return json_line({"id": item.id, "text": item.text, "entities": json_entities(entities)}) + "\n"
+
+
+def json_entities(entities: Sequence[FoundEntity]) -> list[dict[str, Any]]:
+    """``{"type", "start", "end", "surface", "confidence"}`` each."""
+    return [entity._asdict() | {"confidence": round(entity.confidence, 6)} for entity in entities]
 
 
 def columns(item: RawText, entities: Sequence[FoundEntity], word_unit: str) -> str:

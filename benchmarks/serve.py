@@ -1,0 +1,178 @@
+"""Many clients at once ask the service for texts of mixed lengths: is anything lost, how fast is it, how large?
+
+python -m benchmarks.serve --model outputs/run --texts news.txt
+"""
+
+import argparse
+import json
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.table import Table
+
+from tools.log import console
+from tools.prediction_formats import json_entities
+from tools.predictor import NerPredictor
+
+_ROOT = Path(__file__).parent.parent
+_PATIENCE = 120  # seconds for a service to start
+_SAME_CONFIDENCE = 1e-3  # float32 rounds otherwise in another batch
+
+
+class Service(NamedTuple):
+    """A service in a process of its own."""
+
+    port: int
+    process: subprocess.Popen[str]
+
+
+class Answer(NamedTuple):
+    """What came back, and after how many seconds."""
+
+    status: int
+    body: Any
+    seconds: float
+
+
+def main() -> None:
+    args = parse_arguments()
+    texts = mixed_texts(args.texts.read_text("utf-8").split(), args.requests, args.shortest, args.longest)
+    print(f"{len(texts)} texts of {args.shortest} to {args.longest} characters, by the predictor itself ...")
+    predictor = NerPredictor.load(args.model, "cpu")
+    start = time.perf_counter()
+    expected = [json_entities(entities) for entities in predictor(texts)]
+    alone = time.perf_counter() - start
+    print(f"... and by the service, to {args.clients} clients")
+    limits = ("--device=cpu", f"--max_characters={max(20_000, args.longest)}", "--timeout=600")
+    with running_service(args.model, *limits) as service:
+        idle = memory_mib(service.process.pid, "VmRSS")
+        start = time.perf_counter()
+        answers = ask_all(service.port, texts, args.clients)
+        seconds = time.perf_counter() - start
+        peak = memory_mib(service.process.pid, "VmHWM")
+    lost = sum(answer.status != 200 for answer in answers)
+    wrong = sum(not is_same(answer, found) for answer, found in zip(answers, expected, strict=True)) - lost
+    milliseconds = 1000 * np.percentile([answer.seconds for answer in answers], [50, 99])
+    table = Table("", title=f"{args.clients} clients, {os.cpu_count()} cores")
+    table.add_column(justify="right")
+    table.add_row("requests", str(len(texts)))
+    table.add_row("lost", str(lost))
+    table.add_row("other than the predictor's", str(wrong))
+    table.add_row("requests a second", f"{len(texts) / seconds:.1f}")
+    table.add_row("texts a second, predictor by itself", f"{len(texts) / alone:.1f}")
+    table.add_row("p50, ms", f"{milliseconds[0]:.0f}")
+    table.add_row("p99, ms", f"{milliseconds[1]:.0f}")
+    table.add_row("memory before the load, MiB", f"{idle:.0f}")
+    table.add_row("most memory at any time, MiB", f"{peak:.0f}")
+    console().print(table)
+    if lost or wrong:
+        sys.exit("the service lost or changed answers")
+
+
+@contextmanager
+def running_service(model: Path, *options: str) -> Iterator[Service]:
+    """Starts ``serve_ner.py`` on a free port, waits until it is healthy, and stops it in the end."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = [sys.executable, "serve_ner.py", f"--model={model}", f"--port={port}", *options]
+    process = subprocess.Popen(command, cwd=_ROOT, stderr=subprocess.PIPE, text=True)
+    try:
+        _wait_for_health(port, process)
+        yield Service(port, process)
+    finally:
+        process.terminate()
+        process.wait(_PATIENCE)
+
+
+def _wait_for_health(port: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"the service ended: {process.communicate()[1]}")
+        try:
+            connection = HTTPConnection("127.0.0.1", port, timeout=5)
+            connection.request("GET", "/health")
+            if connection.getresponse().status == 200:
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise RuntimeError(f"the service was not healthy after {_PATIENCE} s")
+
+
+def ask_all(port: int, texts: Sequence[str], clients: int) -> list[Answer]:
+    """The answers to all texts, in order; so many clients at a time, each with a connection of its own."""
+    with ThreadPoolExecutor(clients) as pool:
+        return list(pool.map(lambda text: ask(port, {"text": text}), texts))
+
+
+def ask(port: int, request: Any) -> Answer:
+    """Posts a request; bytes as they are, all else as JSON. A request without an answer has status 0."""
+    body = request if isinstance(request, bytes) else json.dumps(request).encode()
+    start = time.perf_counter()
+    connection = HTTPConnection("127.0.0.1", port, timeout=600)
+    try:
+        connection.request("POST", "/predict", body, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        return Answer(response.status, json.loads(response.read()), time.perf_counter() - start)
+    except OSError as error:
+        return Answer(0, {"error": str(error)}, time.perf_counter() - start)
+    finally:
+        connection.close()
+
+
+def is_same(answer: Answer, expected: list[dict[str, Any]]) -> bool:
+    """Whether an answer has these entities, with confidences that differ by rounding only."""
+    found = answer.body.get("entities", [])
+    return (
+        answer.status == 200
+        and len(found) == len(expected)
+        and all(
+            abs(one["confidence"] - other["confidence"]) <= _SAME_CONFIDENCE
+            and {**one, "confidence": 0} == {**other, "confidence": 0}
+            for one, other in zip(found, expected, strict=True)
+        )
+    )
+
+
+def mixed_texts(words: list[str], count: int, shortest: int, longest: int, seed: int = 0) -> list[str]:
+    """Passages of a text, from a random place on; short ones are as frequent as long ones on a logarithmic scale."""
+    generator = random.Random(seed)
+    texts = []
+    for _ in range(count):
+        length = round(shortest * (longest / shortest) ** generator.random())
+        place = generator.randrange(len(words))
+        passage = (words * (2 + length // len(words)))[place : place + length]
+        texts.append(" ".join(passage)[:length])
+    return texts
+
+
+def memory_mib(pid: int, what: str) -> float:
+    """``VmRSS``, what a process holds now, or ``VmHWM``, the most it ever held, as the kernel counts (Linux)."""
+    status = Path(f"/proc/{pid}/status").read_text("ascii")
+    return int(status.partition(f"{what}:")[2].split()[0]) / 1024
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--model", type=Path, required=True, help="folder of a run")
+    parser.add_argument("--texts", type=Path, required=True, help="any text, of which passages are sent")
+    parser.add_argument("--clients", type=int, default=64, help="requests at a time")
+    parser.add_argument("--requests", type=int, default=2000, help="in all")
+    parser.add_argument("--shortest", type=int, default=20, help="characters of a text")
+    parser.add_argument("--longest", type=int, default=2000, help="characters of a text")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
