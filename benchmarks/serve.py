@@ -86,13 +86,12 @@ def running_service(model: Path, *options: str) -> Iterator[Service]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     command = [sys.executable, "serve_ner.py", f"--model={model}", f"--port={port}", *options]
-    process = subprocess.Popen(command, cwd=_ROOT, stderr=subprocess.PIPE, text=True)
-    try:
-        _wait_for_health(port, process)
-        yield Service(port, process)
-    finally:
-        process.terminate()
-        process.wait(_PATIENCE)
+    with subprocess.Popen(command, cwd=_ROOT, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            _wait_for_health(port, process)
+            yield Service(port, process)
+        finally:
+            process.terminate()
 
 
 def _wait_for_health(port: int, process: subprocess.Popen[str]) -> None:

@@ -1,6 +1,7 @@
 """ONNX files of taggers: the model's tags, in onnxruntime, for rows, tokens and words of any number."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +12,8 @@ import torch
 from models import BertCrfForNer, BertSoftmaxForNer
 from models.tagger import Tagger
 from tests.models.families import LABELS, tiny_tagger
-from tests.tools.runs import Run, start_script
-from tools.export_onnx import export
+from tests.tools.runs import Run
+from tools.export_onnx import export, main
 from tools.onnx_check import compare, open_session, time_both
 from tools.onnx_graph import write_onnx
 from tools.onnx_inputs import random_inputs
@@ -31,7 +32,8 @@ FOLLOWERS = [
 
 def crf_tagger(family: str = "bert") -> BertCrfForNer:
     """One whose emissions and transitions both matter, and that knows the scheme BIO."""
-    model = tiny_tagger(BertCrfForNer, family, initializer_range=0.3, crf_legal=FOLLOWERS)
+    segments = {"bert": {"type_vocab_size": 2}, "roberta": {"type_vocab_size": 1}, "distilbert": {}}  # as published
+    model = tiny_tagger(BertCrfForNer, family, initializer_range=0.3, crf_legal=FOLLOWERS, **segments[family])
     for weight in model.crf.parameters():
         weight.data.uniform_(-2, 2)
     return model
@@ -92,7 +94,7 @@ def test_illegal_tags_never_come_out(exported: Exported) -> None:
         for name, path in (("crf", tags[row, :words]), ("greedy", greedy[row, :words])):
             steps = zip([len(LABELS), *path], [*path, END], strict=True)
             violations[name] += sum(after not in FOLLOWERS[before] for before, after in steps)
-    assert violations["greedy"] > 100
+    assert violations["greedy"] > 10
     assert violations["crf"] == (0 if isinstance(tagger, BertCrfForNer) else violations["greedy"])
 
 
@@ -123,12 +125,15 @@ def test_both_are_timed(exported: Exported) -> None:
     assert 0 < timing.onnx_ms < 10_000
 
 
-def test_the_command_writes_and_checks_the_file(crf_run: Run, tmp_path: Path) -> None:
+def test_the_command_writes_and_checks_the_file(
+    crf_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "ner.onnx"
-    done = start_script("-m", "tools.export_onnx", str(crf_run.folder), output=path)
-    assert done.returncode == 0, done.stderr
-    assert "all tags equal, or tied" in done.stdout
-    assert "times as fast" in done.stdout
+    monkeypatch.setattr(sys, "argv", ["export_onnx", str(crf_run.folder), f"--output={path}"])
+    main()
+    printed = capsys.readouterr().out
+    assert "all tags equal, or tied" in printed
+    assert "times as fast" in printed
     assert open_session(path).get_modelmeta().custom_metadata_map["markup"]
 
 

@@ -72,14 +72,16 @@ def test_paths_are_the_best_of_all(graph: nn.Module, problem: Problem) -> None:
 
 
 def test_a_row_without_a_legal_path_is_padding(graph: nn.Module) -> None:
-    legal = torch.zeros(C + 2, C + 2, dtype=torch.bool)
+    B, W = 2, 3
     problem = Problem(
-        torch.zeros(2, 3, C, dtype=torch.float64),
-        *(torch.zeros(*shape, dtype=torch.float64) for shape in [(C,), (C,), (C, C)]),
-        mask=torch.tensor([[True, True, False], [False] * 3]),
-        legal=legal,
-        allowed=torch.ones(2, 3, C, dtype=torch.bool),
-        tags=torch.zeros(2, 3, dtype=torch.long),
+        emissions=torch.zeros(B, W, C, dtype=torch.float64),
+        start=torch.zeros(C, dtype=torch.float64),
+        end=torch.zeros(C, dtype=torch.float64),
+        transitions=torch.zeros(C, C, dtype=torch.float64),
+        mask=torch.tensor([[True, True, False], [False] * W]),
+        legal=torch.zeros(C + 2, C + 2, dtype=torch.bool),
+        allowed=torch.ones(B, W, C, dtype=torch.bool),
+        tags=torch.zeros(B, W, dtype=torch.long),
     )
     tags, scores = graph(*inputs_of(problem))
     assert (tags == -100).all()
