@@ -53,8 +53,8 @@ def together(home: Path) -> tuple[Path, str]:
 def test_two_processes_score_as_one(alone: Path, together: tuple[Path, str]) -> None:
     for name in ("eval_results.json", "test_results.json"):
         ours, theirs = read_json(alone / name), read_json(together[0] / name)
-        assert theirs.pop("types").keys() == ours.pop("types").keys()
-        assert theirs == pytest.approx(ours, abs=1e-4)
+        assert theirs.pop("loss") == pytest.approx(ours.pop("loss"), abs=1e-4)
+        assert theirs == ours
     assert read_json(alone / "eval_results.json")["f1"] > 0.4
 
 
@@ -74,11 +74,16 @@ def test_two_processes_lose_as_one(alone: Path, together: tuple[Path, str]) -> N
     assert theirs["dev/f1"] == pytest.approx(ours["dev/f1"], abs=1e-4)
 
 
+def event_files(folder: Path) -> list[str]:
+    """Their names without the time: events.out.tfevents.TIME.HOST.WHAT."""
+    return sorted(path.name.split(".", maxsplit=4)[-1] for path in (folder / "tensorboard").iterdir())
+
+
 def test_everything_is_written_and_said_once(alone: Path, together: tuple[Path, str]) -> None:
     folder, printed = together
     names = {path.relative_to(folder) for path in folder.rglob("*") if "tensorboard" not in path.parts}
     assert names == {path.relative_to(alone) for path in alone.rglob("*") if "tensorboard" not in path.parts}
-    assert len(list((folder / "tensorboard").iterdir())) == 1
+    assert event_files(folder) == event_files(alone)
     assert read_json(folder / "environment.json")["processes"] == 2
     assert printed.count("train: 60 sentences") == 1
     assert printed.count(f"Trained {STEPS} steps") == 1
