@@ -318,6 +318,13 @@ def test_the_sample_runs_without_data_or_model_named_and_twice_the_same(tmp_path
     assert all(torch.equal(left[name], right[name]) for name in left)
 
 
+def test_the_parts_have_the_sizes_that_are_asked_for(tmp_path: Path) -> None:
+    data = write(tmp_path / "data.json", {str(number): entry("Anna left", "B-PER O") for number in range(10)})
+    run = start_script(str(SCRIPT), data=data, train_ratio=0.7, output_dir=tmp_path / "run", epochs=1)
+    assert "train: 7 sentences" in run.stdout, run.stderr
+    assert "dev: 3 sentences" in run.stdout
+
+
 def test_what_is_wrong_ends_in_a_message(tmp_path: Path) -> None:
     run = start_script(str(SCRIPT), data=write(tmp_path / "data.json", {"7": entry("a b", "O")}))
     assert run.returncode == 1

@@ -94,12 +94,14 @@ def test_features_are_built_once(load: Load, monkeypatch: pytest.MonkeyPatch) ->
     assert built == [60]
 
 
-def test_files_can_be_named_outright(load: Load, corpus_dir: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("split", "count"), [("train", 60), ("dev", 20), ("test", 20)])
+def test_files_can_be_named_outright(load: Load, corpus_dir: Path, tmp_path: Path, split: str, count: int) -> None:
     elsewhere = tmp_path / "elsewhere.data"
-    (corpus_dir / "dev.txt").rename(elsewhere)
-    assert load("dev", dev_file=str(elsewhere)).num_documents == 20
-    with pytest.raises(DataError, match="no file for the dev split"):
-        load("dev")
+    (corpus_dir / f"{split}.txt").rename(elsewhere)
+    flag = {"train": "train_file", "dev": "dev_file", "test": "test_file"}[split]
+    assert load(split, **{flag: str(elsewhere)}).num_documents == count
+    with pytest.raises(DataError, match=f"no file for the {split} split"):
+        load(split)
 
 
 def test_a_split_is_reported_once(load: Load, caplog: pytest.LogCaptureFixture) -> None:
