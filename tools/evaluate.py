@@ -29,8 +29,6 @@ from tools.scores.training_names import training_names
 
 logger = logging.getLogger(__name__)
 _FILE_NAMES = {"dev": "eval", "test": "test"}
-
-
 _EXAMPLES = 8
 
 
