@@ -13,9 +13,11 @@ from models.crf.backend import Chains, Gradients, State, raise_for_rows
 from models.crf.cpu import threads
 from models.crf.cpu.job import Job
 from models.crf.cpu.kernels import compile_kernel
-from models.crf.cpu.lanes import padded
+from models.crf.cpu.lanes import ROWS, padded
 
 CHUNKS = 32  # parts that a batch is divided into; more would only cost memory for their sums
+import os
+ABREAST_TAGS = int(os.environ.get("AB", "16"))
 PARALLEL_NS = 20_000  # work that is worth several threads
 
 
@@ -31,7 +33,7 @@ class NumbaBackend:
         value, mode = torch.empty(B, dtype=dtype), torch.empty(B, dtype=torch.uint8)
         if gradients:
             found = _empty_gradients(chains)
-            _run("sweep", chains, tags, mode, value=value, gradients=found)
+            _run("sweep_abreast" if C <= ABREAST_TAGS else "sweep", chains, tags, mode, value=value, gradients=found)
             return value, State(value, mode, found)
         alpha = torch.empty(B, W, padded(C), dtype=dtype)
         _run("sweep", chains, tags, mode, value=value, alpha=alpha)
@@ -43,10 +45,10 @@ class NumbaBackend:
         return gradients
 
     def decode(self, chains: Chains, padding: int) -> tuple[Tensor, Tensor]:
-        B, W, _ = chains.emissions.shape
-        paths = torch.full((B, W), padding)
+        B, W, C = chains.emissions.shape
+        paths = torch.empty(B, W, dtype=torch.long)
         scores, mode = torch.empty(B, dtype=chains.emissions.dtype), torch.empty(B, dtype=torch.uint8)
-        _run("decode", chains, None, mode, value=scores, paths=paths)
+        _run("decode_abreast" if C <= ABREAST_TAGS else "decode", chains, None, mode, value=scores, paths=paths, padding=padding)
         return paths, scores
 
 
@@ -65,13 +67,15 @@ def _run(
     grad: Tensor | None = None,
     gradients: Gradients | None = None,
     paths: Tensor | None = None,
+    padding: int = 0,
 ) -> None:
     emissions, start, end, transitions, mask, legal, allowed = chains
     B, W, C = emissions.shape
     if B == 0:
         return
-    chunk = -(-B // CHUNKS)
-    chunks = -(-B // chunk)
+    parts = -(-B // ROWS) if name.endswith("abreast") else B
+    chunk = -(-parts // CHUNKS)
+    chunks = -(-parts // chunk)
     job = Job(
         *(0, 0, 0, B, W, C, padded(C), chunk, chunks),
         *(emissions.data_ptr(), *emissions.stride()[:2]),
@@ -80,7 +84,7 @@ def _run(
         *(start.data_ptr(), end.data_ptr(), transitions.data_ptr()),
         *(_address(legal), _address(allowed), _address(value), mode.data_ptr(), _address(alpha)),
     )
-    job.paths = _address(paths)
+    job.paths, job.padding = _address(paths), padding
     if grad is not None:
         job.grad, (job.grad_row,) = grad.data_ptr(), grad.stride()
     if gradients is not None:

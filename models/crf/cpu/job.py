@@ -29,7 +29,7 @@ _FIELDS = (
     *("grad", "grad_row", "grad_emissions", "grad_emissions_row", "grad_emissions_word"),
     *("sums", "grad_start", "grad_end", "grad_transitions"),
     # Decoding.
-    "paths",
+    *("paths", "padding"),
 )
 
 Job = type("Job", (ctypes.Structure,), {"_fields_": [(name, ctypes.c_int64) for name in _FIELDS]})
@@ -118,16 +118,15 @@ def tag_at(job: Any, inputs: Inputs, row: int, column: int) -> int:
 @njit
 def path_score(job: Any, inputs: Inputs, row: int, words: Array, count: int) -> float:
     """The score of the given tags of a row, in double precision."""
-    first = tag_at(job, inputs, row, words[0])
-    score = np.float64(inputs.start[first])
-    before = first
+    before = tag_at(job, inputs, row, words[0])
+    words_score, moves_score = 0.0, np.float64(inputs.start[before])  # apart, so that neither sum waits for the other
     for k in range(count):
         tag = tag_at(job, inputs, row, words[k])
+        words_score += inputs.emissions[row * job.emissions_row + words[k] * job.emissions_word + tag]
         if k > 0:
-            score += inputs.scores[before, tag]
-        score += inputs.emissions[row * job.emissions_row + words[k] * job.emissions_word + tag]
+            moves_score += inputs.scores[before, tag]
         before = tag
-    return score + inputs.end[before]
+    return words_score + (moves_score + inputs.end[before])
 
 
 @njit

@@ -14,13 +14,13 @@ import numpy as np
 from numba import njit, types
 from numba.extending import overload
 
+from models.crf.cpu.exponential import exp
 from models.crf.cpu.job import Inputs, load_potentials
 from models.crf.cpu.lanes import (
     LANES,
     Array,
     Real,
     broadcast,
-    exp,
     load,
     smaller,
     smallest,
