@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 import torch
@@ -37,22 +37,18 @@ class Gradients(NamedTuple):
 class State(NamedTuple):
     """What `Backend.backward` needs of `Backend.forward`."""
 
-    alpha: Tensor  # (B, W, K) forward variables, in the backend's own form; nothing of use beside `gradients`
+    alpha: Tensor  # (B, W, K) forward variables, in the backend's own form
     mode: Tensor  # (B,) uint8, how each row was computed
-    gradients: Gradients | None = None  # of the sum over rows, if forward has computed them already
 
 
 class Backend(Protocol):
-    """The three computations that have to be fast. Everything else is built on them, or on `lattice`."""
+    """The computations that have to be fast. Everything else is built on them, or on `lattice`."""
 
     def state_width(self, num_tags: int) -> int:
         """K, the last size of `State.alpha`."""
 
-    def forward(self, chains: Chains, tags: Tensor | None, gradients: bool = False) -> tuple[Tensor, State]:
+    def forward(self, chains: Chains, tags: Tensor | None) -> tuple[Tensor, State]:
         """Log-partition (B,), 0 for a row without words; or log-likelihood (B,) of `tags` (B, W) if they are given.
-
-        `gradients` tells that those of the sum over rows will be wanted, up to a factor; a backend for which it is
-        faster may compute them at once.
 
         Raises:
             ValueError: a row has no legal path, or a tag that does not exist; the message names the rows.
@@ -60,6 +56,10 @@ class Backend(Protocol):
 
     def backward(self, grad: Tensor, chains: Chains, tags: Tensor | None, state: State) -> Gradients:
         """Gradients of the sum of grad (B,) * value (B,). A row whose value is -inf has none."""
+
+    @property
+    def sum_at_once(self) -> Callable[[Chains, Tensor], tuple[Tensor, Gradients]] | None:
+        """The sum of the values of `forward`, (), with the gradients of its negative; None if that saves nothing."""
 
     def decode(self, chains: Chains, padding: int) -> tuple[Tensor, Tensor]:
         """Best paths (B, W), `padding` where masked, and their scores (B,).

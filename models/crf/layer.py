@@ -13,7 +13,7 @@ from models.crf.backend import NO_PATH, SCALED, Chains, backend_for, raise_for_r
 from models.crf.graph import decode_in_graph
 from models.crf.lattice import Lattice, lattice_of, log_backward, log_forward, log_pairs
 from models.crf.nbest import nbest_paths
-from models.crf.ops import chain_value, marginals
+from models.crf.ops import chain_sum, chain_value, marginals
 
 PADDING = -100  # the tag of a masked word, as in torch.nn.functional.cross_entropy
 
@@ -113,7 +113,8 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
         chains = self._chains(emissions, mask)
         if allowed is None:
             assert tags is not None
-            llh = chain_value(chains, self._rows_first(tags).long(), reduction != "none")  # (B,) or ()
+            value = chain_value if reduction == "none" else chain_sum
+            llh = value(chains, self._rows_first(tags).long())  # (B,) or ()
         else:
             inside = chain_value(chains._replace(allowed=self._allowed(emissions, allowed)))  # (B,)
             llh = inside - chain_value(chains)  # (B,)
@@ -155,16 +156,15 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
         Raises:
             ValueError: shapes do not fit, `nbest` is not positive, or a row has no legal path.
         """
-        tags, scores, present = self._search(emissions, mask, nbest, allowed)
+        tags, scores, mask = self._search(emissions, mask, nbest, allowed)
         if tags.device.type != "cpu":  # there no backend has looked: the lists are the first to wait for the result
             best = scores if nbest is None else scores[:, 0]
-            raise_for_rows(torch.where(best.isneginf() & present.any(1), NO_PATH, SCALED))
-        # numpy makes lists several times faster than torch.
-        words, there = tags.cpu().numpy(), present.cpu().numpy()
-        counts = np.count_nonzero(there, 1).tolist()
+            raise_for_rows(torch.where(best.isneginf(), NO_PATH, SCALED))
+        words = tags.cpu().numpy()  # makes lists several times faster than torch
+        there = None if mask is None else mask.cpu().numpy()
         if nbest is None:
-            return _split(words[there].tolist(), counts)
-        ranked = [_split(words[:, :, rank][there].tolist(), counts) for rank in range(nbest)]
+            return _lists(words, there)
+        ranked = [_lists(words[:, :, rank], there) for rank in range(nbest)]
         return [
             [(ranked[rank][row], score) for rank, score in enumerate(row_scores) if score > float("-inf")]
             for row, row_scores in enumerate(scores.tolist())
@@ -181,28 +181,27 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
         tags, scores, _ = self._search(emissions, mask, nbest, allowed)
         return Paths(self._turned(tags), scores)
 
-    @torch.no_grad()
     def _search(
         self, emissions: Tensor, mask: Tensor | None, nbest: int | None, allowed: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The best paths (B, W) or (B, W, nbest), their scores, and which words exist (B, W)."""
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The best paths (B, W) or (B, W, nbest), their scores, and the mask of the chains."""
         if nbest is not None and nbest < 1:
             raise ValueError(f"nbest must be positive, got {nbest}")
         self._validate(emissions, mask=mask)
         chains = self._chains(emissions, mask, allowed)
-        B, W, C = chains.emissions.shape
-        present = chains.emissions.new_ones((B, W), dtype=torch.bool) if chains.mask is None else chains.mask
         if nbest is None:
             if torch.compiler.is_exporting():
-                return *decode_in_graph(chains, PADDING), present
-            return *backend_for(chains.emissions.device, C).decode(chains, PADDING), present
-        lattice = self._lattice(chains)
-        tags, scores = nbest_paths(lattice, nbest)
-        empty = (lattice.lengths == 0)[:, None]  # (B, 1)
-        raise_for_rows(torch.where(empty[:, 0] | (scores[:, 0] > float("-inf")), SCALED, NO_PATH))
-        first = torch.arange(nbest, device=scores.device) == 0  # (nbest,): a row without words has one path, of score 0
-        scores = torch.where(empty, torch.where(first, 0.0, float("-inf")), scores)
-        return lattice.at_columns(tags, PADDING), scores.to(chains.emissions.dtype), present
+                return *decode_in_graph(chains, PADDING), chains.mask
+            return *backend_for(chains.emissions.device, self.num_tags).decode(chains, PADDING), chains.mask
+        with torch.no_grad():
+            lattice = self._lattice(chains)
+            tags, scores = nbest_paths(lattice, nbest)
+            empty = (lattice.lengths == 0)[:, None]  # (B, 1)
+            raise_for_rows(torch.where(empty[:, 0] | (scores[:, 0] > float("-inf")), SCALED, NO_PATH))
+            # A row without words has one path, of score 0.
+            first = torch.arange(nbest, device=scores.device) == 0  # (nbest,)
+            scores = torch.where(empty, torch.where(first, 0.0, float("-inf")), scores)
+            return lattice.at_columns(tags, PADDING), scores.to(chains.emissions.dtype), chains.mask
 
     def marginals(
         self,
@@ -331,7 +330,8 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
             if self._deferred_legal.is_meta:
                 raise RuntimeError("the legal transitions were made on the meta device: call set_legal again")
             self.set_legal(self._deferred_legal)
-        dtype = torch.promote_types(emissions.dtype, self.transitions.dtype)
+        transitions = self.transitions
+        dtype = torch.promote_types(emissions.dtype, transitions.dtype)
         if dtype != torch.float64:
             dtype = torch.float32
         if mask is not None:
@@ -344,7 +344,7 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
             emissions,
             _as(self.start_transitions, dtype).contiguous(),
             _as(self.end_transitions, dtype).contiguous(),
-            _as(self.transitions, dtype).contiguous(),
+            _as(transitions, dtype).contiguous(),
             mask,
             self.legal,
             None if allowed is None else self._allowed(emissions, allowed),
@@ -370,15 +370,17 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
 
     def _validate(self, emissions: Tensor, tags: Tensor | None = None, mask: Tensor | None = None) -> None:
         """As pytorch-crf, but without looking at the mask's values: any mask is right."""
-        if emissions.dim() != 3:
-            raise ValueError(f"emissions must have dimension of 3, got {emissions.dim()}")
-        if emissions.size(2) != self.num_tags:
-            raise ValueError(f"expected last dimension of emissions is {self.num_tags}, got {emissions.size(2)}")
+        shape = emissions.shape
+        if len(shape) != 3:
+            raise ValueError(f"emissions must have dimension of 3, got {len(shape)}")
+        B, W, C = shape
+        if self.num_tags != C:
+            raise ValueError(f"expected last dimension of emissions is {self.num_tags}, got {C}")
         for name, tensor in (("tags", tags), ("mask", mask)):
-            if tensor is not None and emissions.shape[:2] != tensor.shape:
+            if tensor is not None and tensor.shape != (B, W):
                 raise ValueError(
                     f"the first two dimensions of emissions and {name} must match, "
-                    f"got {tuple(emissions.shape[:2])} and {tuple(tensor.shape)}"
+                    f"got {(B, W)} and {tuple(tensor.shape)}"
                 )
 
 
@@ -386,7 +388,11 @@ def _as(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor if tensor.dtype == dtype else tensor.to(dtype)
 
 
-def _split(flat: list[int], counts: list[int]) -> list[list[int]]:
-    """Cut a list into pieces of given lengths."""
-    ends = list(itertools.accumulate(counts))
-    return [flat[end - count : end] for end, count in zip(ends, counts, strict=True)]
+def _lists(tags: np.ndarray, mask: np.ndarray | None) -> list[list[int]]:
+    """The rows of `tags` (B, W), each without what is masked."""
+    if mask is None:
+        rows: list[list[int]] = tags.tolist()
+        return rows
+    words = tags[mask].tolist()
+    counts = mask.sum(1).tolist()
+    return [words[end - count : end] for end, count in zip(itertools.accumulate(counts), counts, strict=True)]

@@ -10,58 +10,79 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.crf.backend import Chains, State, backend_for
+from models.crf.backend import Backend, Chains, State, backend_for
 
 
-def chain_value(chains: Chains, tags: Tensor | None = None, summed: bool = False) -> Tensor:
-    """The log-partition of each row, or the log-likelihood of `tags` (B, W): (B,), differentiable once.
-
-    `summed` gives the sum over rows, (), and one node less in the graph.
-    """
+def chain_value(chains: Chains, tags: Tensor | None = None) -> Tensor:
+    """The log-partition of each row, or the log-likelihood of `tags` (B, W): (B,), differentiable once."""
     if torch.compiler.is_compiling():
         value: Tensor = torch.ops.bert_crf.value(*chains, tags)[0]
-        return value.sum() if summed else value
-    return _Value.apply(*chains, tags, summed)
+        return value
+    return _Value.apply(*chains[:4], chains, tags)
+
+
+def chain_sum(chains: Chains, tags: Tensor) -> Tensor:
+    """The sum of `chain_value` over rows: (), differentiable once."""
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling() and (at_once := _backend(chains).sum_at_once):
+        return _Sum.apply(*chains[:4], chains, tags, at_once)
+    return chain_value(chains, tags).sum()
 
 
 def marginals(chains: Chains) -> Tensor:
     """P(tag) of each word: (B, W, C), 0 where masked. Not differentiable."""
     with torch.no_grad():
-        value, state = _forward(chains, None)
-        return _backward(torch.ones_like(value), chains, None, state)[0]
+        backend = _backend(chains)
+        value, state = backend.forward(chains, None)
+        return backend.backward(torch.ones_like(value), chains, None, state).emissions
 
 
-def _forward(chains: Chains, tags: Tensor | None, gradients: bool = False) -> tuple[Tensor, State]:
-    _, _, C = chains.emissions.shape
-    return backend_for(chains.emissions.device, C).forward(chains, tags, gradients)
+def _backend(chains: Chains) -> Backend:
+    return backend_for(chains.emissions.device, chains.start.size(0))
 
 
-def _backward(grad: Tensor, chains: Chains, tags: Tensor | None, state: State) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    _, _, C = chains.emissions.shape
-    return backend_for(chains.emissions.device, C).backward(grad, chains, tags, state)
+def _refuse_double_backward() -> None:
+    if torch.is_grad_enabled():
+        raise RuntimeError("a CRF is differentiable once: its gradient has none, so create_graph cannot be had")
 
 
 class _Value(torch.autograd.Function):
+    """Autograd looks at four arguments, the differentiable ones: each that it looks at costs a microsecond."""
+
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
-        *scores, tags, summed = inputs
-        chains = Chains(*scores)
-        value, state = _forward(chains, tags, gradients=summed and any(ctx.needs_input_grad))
-        ctx.state, ctx.rows = state, value.shape
-        if state.gradients is None:
-            ctx.save_for_backward(*chains[:4], tags)
-            ctx.constants = chains[4:]
-        return value.sum() if summed else value
+        chains, tags = inputs[4:]
+        value, ctx.state = _backend(chains).forward(chains, tags)
+        ctx.save_for_backward(*chains, tags)
+        return value
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        if torch.is_grad_enabled():
-            raise RuntimeError("a CRF is differentiable once: its gradient has none, so create_graph cannot be had")
-        if ctx.state.gradients is not None:
-            return *torch._foreach_mul(ctx.state.gradients, grad), None, None, None, None, None
+        _refuse_double_backward()
         *scores, tags = ctx.saved_tensors
-        gradients = _backward(grad.expand(ctx.rows), Chains(*scores, *ctx.constants), tags, ctx.state)
-        return *gradients, None, None, None, None, None
+        chains = Chains(*scores)
+        return *_backend(chains).backward(grad, chains, tags, ctx.state), None, None
+
+
+class _Sum(torch.autograd.Function):
+    """The gradient is there before anybody asks for it, as that of the negative sum: what a loss is, up to a factor."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        chains, tags, ctx.at_once = inputs[4:]
+        value, ctx.negated = ctx.at_once(chains, tags)
+        ctx.save_for_backward(*chains, tags)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        _refuse_double_backward()
+        gradients, ctx.negated = ctx.negated, None  # autograd copies what somebody else holds
+        if gradients is None:  # the second time through a graph that was retained
+            *scores, tags = ctx.saved_tensors
+            _, gradients = ctx.at_once(Chains(*scores), tags)
+        if grad.item() != -1:
+            torch._foreach_mul_(gradients, -grad)
+        return *gradients, None, None, None
 
 
 @torch.library.custom_op("bert_crf::value", mutates_args=())
@@ -75,7 +96,8 @@ def _value(
     allowed: Tensor | None,
     tags: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    value, state = _forward(Chains(emissions, start, end, transitions, mask, legal, allowed), tags)
+    chains = Chains(emissions, start, end, transitions, mask, legal, allowed)
+    value, state = _backend(chains).forward(chains, tags)
     return value, state.alpha, state.mode
 
 
@@ -101,7 +123,7 @@ def _value_backward(
     mode: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     chains = Chains(emissions, start, end, transitions, mask, legal, allowed)
-    return _backward(grad, chains, tags, State(alpha, mode))
+    return _backend(chains).backward(grad, chains, tags, State(alpha, mode))
 
 
 @_value_backward.register_fake

@@ -28,10 +28,12 @@ RESCALED = 4  # words between two divisions
 class TorchBackend:
     """See `Backend`."""
 
+    sum_at_once = None
+
     def state_width(self, num_tags: int) -> int:
         return num_tags
 
-    def forward(self, chains: Chains, tags: Tensor | None, gradients: bool = False) -> tuple[Tensor, State]:
+    def forward(self, chains: Chains, tags: Tensor | None) -> tuple[Tensor, State]:
         B, W, C = chains.emissions.shape
         emissions = chains.emissions
         if B == 0 or W == 0:
@@ -85,6 +87,7 @@ class TorchBackend:
             transitions=pairs.to(unary.dtype),
         )
 
+    @torch.no_grad()
     def decode(self, chains: Chains, padding: int) -> tuple[Tensor, Tensor]:
         B, W, _ = chains.emissions.shape
         if B == 0 or W == 0:

@@ -17,7 +17,7 @@ from models.crf.cpu.lanes import ROWS, padded
 
 CHUNKS = 32  # parts that a batch is divided into; more would only cost memory for their sums
 import os
-ABREAST_TAGS = int(os.environ.get("AB", "16"))
+ABREAST_TAGS = int(os.environ.get("AB", "32"))
 PARALLEL_NS = 20_000  # work that is worth several threads
 
 
@@ -25,86 +25,107 @@ class NumbaBackend:
     """See `Backend`."""
 
     def state_width(self, num_tags: int) -> int:
-        return padded(num_tags)
+        return 0 if _abreast(num_tags) else padded(num_tags)
 
-    def forward(self, chains: Chains, tags: Tensor | None, gradients: bool = False) -> tuple[Tensor, State]:
+    def forward(self, chains: Chains, tags: Tensor | None) -> tuple[Tensor, State]:
         B, W, C = chains.emissions.shape
-        dtype = chains.emissions.dtype
-        value, mode = torch.empty(B, dtype=dtype), torch.empty(B, dtype=torch.uint8)
-        if gradients:
-            found = _empty_gradients(chains)
-            _run("sweep_abreast" if C <= ABREAST_TAGS else "sweep", chains, tags, mode, value=value, gradients=found)
-            return value, State(value, mode, found)
-        alpha = torch.empty(B, W, padded(C), dtype=dtype)
-        _run("sweep", chains, tags, mode, value=value, alpha=alpha)
+        value, alpha = chains.emissions.new_empty(B), chains.emissions.new_empty(B, W, self.state_width(C))
+        mode = torch.empty(B, dtype=torch.uint8)
+        job = _job(chains, tags)
+        job.value, job.mode, job.alpha = value.data_ptr(), mode.data_ptr(), alpha.data_ptr()
+        _run("sweep", job, value.dtype)
+        if job.fault:
+            raise_for_rows(mode)
         return value, State(alpha, mode)
 
     def backward(self, grad: Tensor, chains: Chains, tags: Tensor | None, state: State) -> Gradients:
-        gradients = _empty_gradients(chains)
-        _run("sweep", chains, tags, state.mode, alpha=state.alpha, grad=grad, gradients=gradients)
+        job = _job(chains, tags)
+        job.mode, job.alpha = state.mode.data_ptr(), state.alpha.data_ptr()
+        job.grad, (job.grad_row,) = grad.data_ptr(), grad.stride()
+        sums = torch.empty(_sums(job), dtype=torch.float64)
+        job.sums = sums.data_ptr()
+        gradients = _gradients(job, chains)
+        _run("sweep", job, grad.dtype)
         return gradients
 
+    def sum_at_once(self, chains: Chains, tags: Tensor) -> tuple[Tensor, Gradients]:
+        job = _job(chains, tags)
+        B, sums, dtype = job.rows, _sums(job), chains.emissions.dtype
+        # In one tensor, for each costs a microsecond: sums, values of rows, modes of rows.
+        work = torch.empty(sums + 2 * B, dtype=torch.float64)
+        job.sums = work.data_ptr()
+        job.value, job.mode = job.sums + 8 * sums, job.sums + 8 * (sums + B)
+        total = torch.empty((), dtype=dtype) if B else torch.zeros((), dtype=dtype)
+        job.total = total.data_ptr()
+        gradients = _gradients(job, chains)
+        _run("sweep", job, dtype)
+        if job.fault:
+            raise_for_rows(work[-B:].view(torch.uint8)[:B])
+        return total, gradients
+
     def decode(self, chains: Chains, padding: int) -> tuple[Tensor, Tensor]:
-        B, W, C = chains.emissions.shape
-        paths = torch.empty(B, W, dtype=torch.long)
-        scores, mode = torch.empty(B, dtype=chains.emissions.dtype), torch.empty(B, dtype=torch.uint8)
-        _run("decode_abreast" if C <= ABREAST_TAGS else "decode", chains, None, mode, value=scores, paths=paths, padding=padding)
+        B, W, _ = chains.emissions.shape
+        paths, scores = torch.empty(B, W, dtype=torch.int64), torch.empty(B, dtype=chains.emissions.dtype)
+        mode = torch.empty(B, dtype=torch.uint8)
+        job = _job(chains, None)
+        job.value, job.mode, job.paths, job.padding = scores.data_ptr(), mode.data_ptr(), paths.data_ptr(), padding
+        _run("decode", job, scores.dtype)
+        if job.fault:
+            raise_for_rows(mode)
         return paths, scores
 
 
-def _empty_gradients(chains: Chains) -> Gradients:
-    empty = torch.empty_like if len(chains.emissions) else torch.zeros_like
-    return Gradients(empty(chains.emissions), empty(chains.start), empty(chains.end), empty(chains.transitions))
+def _abreast(num_tags: int) -> bool:
+    return num_tags <= ABREAST_TAGS
 
 
-def _run(
-    name: str,
-    chains: Chains,
-    tags: Tensor | None,
-    mode: Tensor,
-    value: Tensor | None = None,
-    alpha: Tensor | None = None,
-    grad: Tensor | None = None,
-    gradients: Gradients | None = None,
-    paths: Tensor | None = None,
-    padding: int = 0,
-) -> None:
+def _job(chains: Chains, tags: Tensor | None) -> Job:
+    """A job with its inputs; where to write what is up to the caller."""
     emissions, start, end, transitions, mask, legal, allowed = chains
     B, W, C = emissions.shape
-    if B == 0:
-        return
-    parts = -(-B // ROWS) if name.endswith("abreast") else B
-    chunk = -(-parts // CHUNKS)
-    chunks = -(-parts // chunk)
-    job = Job(
-        *(0, 0, 0, B, W, C, padded(C), chunk, chunks),
-        *(emissions.data_ptr(), *emissions.stride()[:2]),
+    parts = -(-B // ROWS) if _abreast(C) else B
+    chunk = -(-parts // CHUNKS) or 1
+    row, word, _ = emissions.stride()
+    return Job(
+        *(0, 0, 0, B, W, C, padded(C), parts, chunk, -(-parts // chunk)),
+        *(emissions.data_ptr(), row, word),
         *(_NONE if mask is None else (mask.data_ptr(), *mask.stride())),
         *(_NONE if tags is None else (tags.data_ptr(), *tags.stride())),
         *(start.data_ptr(), end.data_ptr(), transitions.data_ptr()),
-        *(_address(legal), _address(allowed), _address(value), mode.data_ptr(), _address(alpha)),
+        0 if legal is None else legal.data_ptr(),
+        0 if allowed is None else allowed.data_ptr(),
     )
-    job.paths, job.padding = _address(paths), padding
-    if grad is not None:
-        job.grad, (job.grad_row,) = grad.data_ptr(), grad.stride()
-    if gradients is not None:
-        sums = torch.empty(chunks, C + 2, C, dtype=torch.float64)
-        job.sums, job.grad_emissions = sums.data_ptr(), gradients.emissions.data_ptr()
-        job.grad_emissions_row, job.grad_emissions_word, _ = gradients.emissions.stride()
-        job.grad_start, job.grad_end = gradients.start.data_ptr(), gradients.end.data_ptr()
-        job.grad_transitions = gradients.transitions.data_ptr()
-    work_ns = B * W * (50 + C * C // 16)
-    # All threads or one: OpenMP ends and makes threads when two regions differ in how many they want.
-    threads.run(_kernel(name, emissions.dtype), job, threads.thread_limit() if work_ns > PARALLEL_NS else 1)
-    if job.fault:
-        raise_for_rows(mode)
 
 
 _NONE = (0, 0, 0)
 
 
-def _address(tensor: Tensor | None) -> int:
-    return 0 if tensor is None else tensor.data_ptr()
+def _sums(job: Job) -> int:
+    """How many sums the chunks of a job keep."""
+    size: int = job.chunks * (job.num_tags + 2) * job.num_tags
+    return size
+
+
+def _gradients(job: Job, chains: Chains) -> Gradients:
+    """Room for the gradients, where the job is to write them."""
+    empty = torch.empty_like if job.rows else torch.zeros_like
+    emissions, start, end, transitions = (empty(scores) for scores in chains[:4])
+    job.grad_emissions = emissions.data_ptr()
+    job.grad_emissions_row, job.grad_emissions_word, _ = emissions.stride()
+    job.grad_start, job.grad_end, job.grad_transitions = start.data_ptr(), end.data_ptr(), transitions.data_ptr()
+    return Gradients(emissions, start, end, transitions)
+
+
+def _run(name: str, job: Job, dtype: torch.dtype) -> None:
+    if job.rows == 0:
+        return
+    if _abreast(job.num_tags):
+        name += "_abreast"
+        work_ns = job.rows * job.words * (20 + job.num_tags * job.num_tags // 8)
+    else:
+        work_ns = job.rows * job.words * (50 + job.num_tags * job.num_tags // 16)
+    # All threads or one: OpenMP ends and makes threads when two regions differ in how many they want.
+    threads.run(_kernel(name, dtype), job, threads.thread_limit() if work_ns > PARALLEL_NS else 1)
 
 
 @functools.cache

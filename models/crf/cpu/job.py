@@ -19,20 +19,27 @@ NEXT_CHUNK, CHUNKS_DONE, FAULT = 0, 1, 2  # the counters that threads share are 
 
 _FIELDS = (
     *("next_chunk", "chunks_done", "fault"),
-    # B rows, W words, C tags, entries of a padded row of tags, rows in a chunk, chunks
-    *("rows", "words", "num_tags", "width", "chunk", "chunks"),
+    # B rows, W words, C tags, entries of a padded row of tags; the rows, or groups of rows, to divide; of them in a
+    # chunk; chunks
+    *("rows", "words", "num_tags", "width", "parts", "chunk", "chunks"),
     # Inputs: addresses, 0 for what is absent; strides, in entries, of what may be strided.
     *("emissions", "emissions_row", "emissions_word", "mask", "mask_row", "mask_word", "tags", "tags_row", "tags_word"),
     *("start", "end", "transitions", "legal", "allowed"),
     # Outputs of the forward kernel, inputs of the backward one.
-    *("value", "mode", "alpha"),
+    *("value", "mode", "alpha", "total"),
     *("grad", "grad_row", "grad_emissions", "grad_emissions_row", "grad_emissions_word"),
     *("sums", "grad_start", "grad_end", "grad_transitions"),
     # Decoding.
     *("paths", "padding"),
 )
 
-Job = type("Job", (ctypes.Structure,), {"_fields_": [(name, ctypes.c_int64) for name in _FIELDS]})
+
+class Job(ctypes.Structure):
+    """The structure, zero where nothing was written."""
+
+    _fields_ = [(name, ctypes.c_int64) for name in _FIELDS]
+
+
 JOB_TYPE = np.dtype([(name, np.int64) for name in _FIELDS])
 
 STRIDED = 1 << 60  # length given to a strided tensor seen as flat: its indices come from its strides

@@ -107,8 +107,8 @@ def clear_row(job: Any, row: int, grad_emissions: Array) -> None:
 
 
 @njit
-def sum_chunks(job: Any, sums: Array, like: Real) -> None:
-    """Write the gradients of the parameters: the sums of all chunks, in their order."""
+def sum_chunks(job: Any, values: Array, sums: Array, like: Real) -> None:
+    """Write the gradients of the parameters: the sums of all chunks, in their order; and the sum of values."""
     C = job.num_tags
     for chunk in range(1, job.chunks):
         for i in range(C + 2):
@@ -122,6 +122,11 @@ def sum_chunks(job: Any, sums: Array, like: Real) -> None:
         end[j] = sums[0, C + 1, j]
         for i in range(C):
             transitions[i, j] = sums[0, i, j]
+    if job.total != 0:
+        total = 0.0
+        for row in range(job.rows):
+            total += values[row]
+        array_at(job.total, 1, like)[0] = total
 
 
 @njit
@@ -129,7 +134,7 @@ def sweep(job: Any, counters: Array, like: Real) -> None:
     """Forward, backward or both.
 
     With an address for values, write those of all rows, with forward variables and modes for a later call. With one for
-    sums, write the gradients of the sum of grad * value, where grad is 1 if it has no address. With both, nothing is
+    sums, write the gradients of the sum of grad * value, where grad is -1 if it has no address. With both, nothing is
     kept: a row goes forward and back while it is in the cache.
     """
     inputs = view_inputs(job, like)
@@ -155,11 +160,11 @@ def sweep(job: Any, counters: Array, like: Real) -> None:
             if job.value != 0:
                 values[row], modes[row] = forward_row(job, counters, inputs, tables, alpha, row, words, count)
             if job.sums != 0:
-                grad = like + 1 if job.grad == 0 else grads[row * job.grad_row]
+                grad = like - 1 if job.grad == 0 else grads[row * job.grad_row]
                 mode, row_sums = modes[row], sums[chunk]
                 backward_row(job, inputs, tables, alpha, row, words, count, mode, grad, grad_emissions, row_sums)
         if job.sums != 0 and fetch_add(counters, CHUNKS_DONE, 1) == job.chunks - 1:
-            sum_chunks(job, sums, like)
+            sum_chunks(job, values, sums, like)
 
 
 @njit
@@ -185,7 +190,7 @@ def sweep_abreast(job: Any, counters: Array, like: Real) -> None:
             return
         if job.sums != 0:
             sums[chunk] = 0
-        for index in range(chunk * job.chunk, min((chunk + 1) * job.chunk, -(-job.rows // ROWS))):
+        for index in range(chunk * job.chunk, min((chunk + 1) * job.chunk, job.parts)):
             longest = choose_rows(group, job, inputs, index)
             counts[:] = group.counts
             if longest > 0 and tables.usable:
@@ -199,7 +204,7 @@ def sweep_abreast(job: Any, counters: Array, like: Real) -> None:
                 factors[lane] = 0
                 if row < 0:
                     continue
-                grad = like + 1 if job.grad == 0 else grads[row * job.grad_row]
+                grad = like - 1 if job.grad == 0 else grads[row * job.grad_row]
                 sound = masses[lane] > 0 and count > 0
                 if sound and job.tags != 0:
                     sound = tags_in_range(job, inputs, row, words, count)
@@ -233,12 +238,12 @@ def sweep_abreast(job: Any, counters: Array, like: Real) -> None:
         if job.sums != 0:
             abreast.move_pairs(sums[chunk, :C], room, tables, C)
             if fetch_add(counters, CHUNKS_DONE, 1) == job.chunks - 1:
-                sum_chunks(job, sums, like)
+                sum_chunks(job, values, sums, like)
 
 
 @njit
 def decode(job: Any, counters: Array, like: Real) -> None:
-    """Write the best path of each row to its unmasked words, and its score."""
+    """Write the best path of each row to its words, padding where there is none, and its score."""
     inputs = view_inputs(job, like)
     into = np.ascontiguousarray(inputs.scores.T)
     words = np.empty(job.words, np.int64)
@@ -252,10 +257,10 @@ def decode(job: Any, counters: Array, like: Real) -> None:
             return
         for row in range(first, min(first + job.chunk, job.rows)):
             count = find_words(words, job, inputs, row)
-            if count < job.words:
-                paths[row] = job.padding
             mode[row] = NO_GRADIENT
             value[row] = 0
+            if count < job.words:
+                paths[row] = job.padding
             if count == 0:
                 continue
             value[row] = viterbi.decode(job, inputs, into, best, row, words, count, paths[row])
@@ -284,7 +289,7 @@ def decode_abreast(job: Any, counters: Array, like: Real) -> None:
         chunk = fetch_add(counters, NEXT_CHUNK, 1)
         if chunk >= job.chunks:
             return
-        for index in range(chunk * job.chunk, min((chunk + 1) * job.chunk, -(-job.rows // ROWS))):
+        for index in range(chunk * job.chunk, min((chunk + 1) * job.chunk, job.parts)):
             longest = choose_rows(group, job, inputs, index)
             counts[:] = group.counts
             lay_in(e, job, inputs, group, longest)

@@ -21,10 +21,12 @@ class TritonBackend:
     A kernel that meets one writes its number to host memory, where a later call finds it without asking the GPU.
     """
 
+    sum_at_once = None
+
     def state_width(self, num_tags: int) -> int:
         return num_tags
 
-    def forward(self, chains: Chains, tags: Tensor | None, gradients: bool = False) -> tuple[Tensor, State]:
+    def forward(self, chains: Chains, tags: Tensor | None) -> tuple[Tensor, State]:
         emissions = chains.emissions
         B, W, C = emissions.shape
         value, mode = emissions.new_zeros(B), torch.zeros(B, dtype=torch.uint8, device=emissions.device)

@@ -99,8 +99,28 @@ def test_arguments_are_checked() -> None:
 def test_double_backward_is_refused() -> None:
     crf = CRF(3, batch_first=True)
     emissions = torch.zeros(2, 4, 3, requires_grad=True)
-    with pytest.raises(RuntimeError, match="a CRF is differentiable once"):
-        torch.autograd.grad(crf.log_partition(emissions).sum(), emissions, create_graph=True)
+    tags = torch.zeros(2, 4, dtype=torch.long)
+    for value in (crf.log_partition(emissions).sum(), crf(emissions, tags)):
+        with pytest.raises(RuntimeError, match="a CRF is differentiable once"):
+            torch.autograd.grad(value, emissions, create_graph=True)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("factor", [-1.0, 1.0, -0.25, 0.0])
+def test_the_gradient_of_a_sum_is_that_of_its_rows_each_time(backend: str, factor: float) -> None:
+    """Also the second time through a retained graph, and when gradients accumulate in place."""
+    torch.manual_seed(0)
+    crf = CRF(4, batch_first=True)
+    emissions, tags = torch.randn(3, 6, 4, requires_grad=True), torch.randint(0, 4, (3, 6))
+    inputs = [emissions, *crf.parameters()]
+    with use_backend(backend):
+        expected = torch.autograd.grad(factor * crf(emissions, tags, reduction="none").sum(), inputs)
+        scaled = factor * crf(emissions, tags)
+        for times in (1, 2, 3):
+            scaled.backward(retain_graph=times < 3)
+            torch.testing.assert_close([tensor.grad for tensor in inputs], [times * grad for grad in expected])
+        with pytest.raises(RuntimeError, match="second time"):
+            scaled.backward()
 
 
 def test_legal_survives_the_meta_device() -> None:
