@@ -44,8 +44,8 @@ class State(NamedTuple):
 class Backend(Protocol):
     """The computations that have to be fast. Everything else is built on them, or on `lattice`."""
 
-    def state_width(self, num_tags: int) -> int:
-        """K, the last size of `State.alpha`."""
+    def state_width(self, rows: int, num_tags: int) -> int:
+        """K, the last size of `State.alpha`, for so many rows and tags."""
 
     def forward(self, chains: Chains, tags: Tensor | None) -> tuple[Tensor, State]:
         """Log-partition (B,), 0 for a row without words; or log-likelihood (B,) of `tags` (B, W) if they are given.
@@ -85,7 +85,7 @@ _forced: list[str] = []
 
 @contextlib.contextmanager
 def use_backend(name: str) -> Iterator[None]:
-    """Compute with the backend `torch`, `numba` or `triton` inside the context, for tests and benchmarks."""
+    """Compute with the backend `torch`, `numba`, `numba-rows` or `triton` inside the context: for tests, benchmarks."""
     _forced.append(name)
     try:
         yield
@@ -111,10 +111,10 @@ def _installed(package: str) -> bool:
 
 @functools.cache
 def _load(name: str) -> Backend:
-    if name == "numba":
+    if name in ("numba", "numba-rows"):
         from models.crf.cpu import NumbaBackend
 
-        return NumbaBackend()
+        return NumbaBackend(row_by_row=name == "numba-rows")
     if name == "triton":
         from models.crf.gpu import TritonBackend
 
@@ -123,4 +123,4 @@ def _load(name: str) -> Backend:
         from models.crf.torch_backend import TorchBackend
 
         return TorchBackend()
-    raise ValueError(f"no CRF backend {name!r}: expected torch, numba or triton")
+    raise ValueError(f"no CRF backend {name!r}: expected torch, numba, numba-rows or triton")

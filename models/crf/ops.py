@@ -104,7 +104,7 @@ def _value(
 @_value.register_fake
 def _(emissions: Tensor, *_: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     B, W, C = emissions.shape
-    width = backend_for(emissions.device, C).state_width(C)
+    width = backend_for(emissions.device, C).state_width(B, C)
     return emissions.new_empty(B), emissions.new_empty(B, W, width), emissions.new_empty(B, dtype=torch.uint8)
 
 

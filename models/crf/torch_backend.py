@@ -30,7 +30,7 @@ class TorchBackend:
 
     sum_at_once = None
 
-    def state_width(self, num_tags: int) -> int:
+    def state_width(self, rows: int, num_tags: int) -> int:
         return num_tags
 
     def forward(self, chains: Chains, tags: Tensor | None) -> tuple[Tensor, State]:

@@ -16,40 +16,47 @@ from models.crf.cpu.kernels import compile_kernel
 from models.crf.cpu.lanes import ROWS, padded
 
 CHUNKS = 32  # parts that a batch is divided into; more would only cost memory for their sums
-import os
-ABREAST_TAGS = int(os.environ.get("AB", "32"))
 PARALLEL_NS = 20_000  # work that is worth several threads
+# Eight rows at a time are faster for few tags, and for some more if there are groups enough for several threads.
+ALWAYS_ABREAST, MANY_ABREAST, MANY_ROWS = 16, 32, 32
 
 
 class NumbaBackend:
-    """See `Backend`."""
+    """See `Backend`. With `row_by_row` each row is computed by itself, however few tags there are."""
 
-    def state_width(self, num_tags: int) -> int:
-        return 0 if _abreast(num_tags) else padded(num_tags)
+    def __init__(self, row_by_row: bool = False) -> None:
+        self.row_by_row = row_by_row
+
+    def state_width(self, rows: int, num_tags: int) -> int:
+        return 0 if self._abreast(rows, num_tags) else padded(num_tags)
+
+    def _abreast(self, rows: int, num_tags: int) -> bool:
+        most = MANY_ABREAST if rows >= MANY_ROWS else ALWAYS_ABREAST
+        return num_tags <= most and not self.row_by_row
 
     def forward(self, chains: Chains, tags: Tensor | None) -> tuple[Tensor, State]:
         B, W, C = chains.emissions.shape
-        value, alpha = chains.emissions.new_empty(B), chains.emissions.new_empty(B, W, self.state_width(C))
+        value, alpha = chains.emissions.new_empty(B), chains.emissions.new_empty(B, W, self.state_width(B, C))
         mode = torch.empty(B, dtype=torch.uint8)
-        job = _job(chains, tags)
+        job = self._job(chains, tags)
         job.value, job.mode, job.alpha = value.data_ptr(), mode.data_ptr(), alpha.data_ptr()
-        _run("sweep", job, value.dtype)
+        self._run("sweep", job, value.dtype)
         if job.fault:
             raise_for_rows(mode)
         return value, State(alpha, mode)
 
     def backward(self, grad: Tensor, chains: Chains, tags: Tensor | None, state: State) -> Gradients:
-        job = _job(chains, tags)
+        job = self._job(chains, tags)
         job.mode, job.alpha = state.mode.data_ptr(), state.alpha.data_ptr()
         job.grad, (job.grad_row,) = grad.data_ptr(), grad.stride()
         sums = torch.empty(_sums(job), dtype=torch.float64)
         job.sums = sums.data_ptr()
         gradients = _gradients(job, chains)
-        _run("sweep", job, grad.dtype)
+        self._run("sweep", job, grad.dtype)
         return gradients
 
     def sum_at_once(self, chains: Chains, tags: Tensor) -> tuple[Tensor, Gradients]:
-        job = _job(chains, tags)
+        job = self._job(chains, tags)
         B, sums, dtype = job.rows, _sums(job), chains.emissions.dtype
         # In one tensor, for each costs a microsecond: sums, values of rows, modes of rows.
         work = torch.empty(sums + 2 * B, dtype=torch.float64)
@@ -58,7 +65,7 @@ class NumbaBackend:
         total = torch.empty((), dtype=dtype) if B else torch.zeros((), dtype=dtype)
         job.total = total.data_ptr()
         gradients = _gradients(job, chains)
-        _run("sweep", job, dtype)
+        self._run("sweep", job, dtype)
         if job.fault:
             raise_for_rows(work[-B:].view(torch.uint8)[:B])
         return total, gradients
@@ -67,34 +74,41 @@ class NumbaBackend:
         B, W, _ = chains.emissions.shape
         paths, scores = torch.empty(B, W, dtype=torch.int64), torch.empty(B, dtype=chains.emissions.dtype)
         mode = torch.empty(B, dtype=torch.uint8)
-        job = _job(chains, None)
+        job = self._job(chains, None)
         job.value, job.mode, job.paths, job.padding = scores.data_ptr(), mode.data_ptr(), paths.data_ptr(), padding
-        _run("decode", job, scores.dtype)
+        self._run("decode", job, scores.dtype)
         if job.fault:
             raise_for_rows(mode)
         return paths, scores
 
+    def _job(self, chains: Chains, tags: Tensor | None) -> Job:
+        """A job with its inputs; where to write what is up to the caller."""
+        emissions, start, end, transitions, mask, legal, allowed = chains
+        B, W, C = emissions.shape
+        parts = -(-B // ROWS) if self._abreast(B, C) else B
+        chunk = -(-parts // CHUNKS) or 1
+        row, word, _ = emissions.stride()
+        return Job(
+            *(0, 0, 0, B, W, C, padded(C), parts, chunk, -(-parts // chunk)),
+            *(emissions.data_ptr(), row, word),
+            *(_NONE if mask is None else (mask.data_ptr(), *mask.stride())),
+            *(_NONE if tags is None else (tags.data_ptr(), *tags.stride())),
+            *(start.data_ptr(), end.data_ptr(), transitions.data_ptr()),
+            0 if legal is None else legal.data_ptr(),
+            0 if allowed is None else allowed.data_ptr(),
+        )
 
-def _abreast(num_tags: int) -> bool:
-    return num_tags <= ABREAST_TAGS
-
-
-def _job(chains: Chains, tags: Tensor | None) -> Job:
-    """A job with its inputs; where to write what is up to the caller."""
-    emissions, start, end, transitions, mask, legal, allowed = chains
-    B, W, C = emissions.shape
-    parts = -(-B // ROWS) if _abreast(C) else B
-    chunk = -(-parts // CHUNKS) or 1
-    row, word, _ = emissions.stride()
-    return Job(
-        *(0, 0, 0, B, W, C, padded(C), parts, chunk, -(-parts // chunk)),
-        *(emissions.data_ptr(), row, word),
-        *(_NONE if mask is None else (mask.data_ptr(), *mask.stride())),
-        *(_NONE if tags is None else (tags.data_ptr(), *tags.stride())),
-        *(start.data_ptr(), end.data_ptr(), transitions.data_ptr()),
-        0 if legal is None else legal.data_ptr(),
-        0 if allowed is None else allowed.data_ptr(),
-    )
+    def _run(self, name: str, job: Job, dtype: torch.dtype) -> None:
+        if job.rows == 0:
+            return
+        C = job.num_tags
+        if self._abreast(job.rows, C):
+            name, word_ns = f"{name}_abreast", 20 + C * C // 7
+        else:
+            word_ns = 50 + C * C // 16
+        # All threads or one: OpenMP ends and makes threads when two regions differ in how many they want.
+        several = job.rows * job.words * word_ns > PARALLEL_NS
+        threads.run(_kernel(name, dtype), job, threads.thread_limit() if several else 1)
 
 
 _NONE = (0, 0, 0)
@@ -114,18 +128,6 @@ def _gradients(job: Job, chains: Chains) -> Gradients:
     job.grad_emissions_row, job.grad_emissions_word, _ = emissions.stride()
     job.grad_start, job.grad_end, job.grad_transitions = start.data_ptr(), end.data_ptr(), transitions.data_ptr()
     return Gradients(emissions, start, end, transitions)
-
-
-def _run(name: str, job: Job, dtype: torch.dtype) -> None:
-    if job.rows == 0:
-        return
-    if _abreast(job.num_tags):
-        name += "_abreast"
-        work_ns = job.rows * job.words * (20 + job.num_tags * job.num_tags // 8)
-    else:
-        work_ns = job.rows * job.words * (50 + job.num_tags * job.num_tags // 16)
-    # All threads or one: OpenMP ends and makes threads when two regions differ in how many they want.
-    threads.run(_kernel(name, dtype), job, threads.thread_limit() if work_ns > PARALLEL_NS else 1)
 
 
 @functools.cache

@@ -9,13 +9,25 @@ taken from a lane is taken where it has words.
 """
 
 from collections import namedtuple
-from typing import Any
 
 import numpy as np
 from numba import njit
 
 from models.crf.cpu.exponential import exp, exponents, power_of_two
-from models.crf.cpu.lanes import ROWS, Array, Lanes, Real, broadcast, larger, load_rows, smaller, store, where_above, widen
+from models.crf.cpu.groups import room_for_scores
+from models.crf.cpu.lanes import (
+    ROWS,
+    Array,
+    Lanes,
+    Real,
+    broadcast,
+    larger,
+    load_rows,
+    smaller,
+    store,
+    where_above,
+    widen,
+)
 from models.crf.cpu.scaled import FLUSH, LN_2, Tables, smallest_weight
 
 Room = namedtuple("Room", "e alpha beta g block pairs")
@@ -27,7 +39,7 @@ def make_room(words: int, C: int, like: Real) -> Room:
     dtype = np.asarray(like).dtype
     size = C * ROWS
     return Room(
-        np.zeros(words * size + ROWS * ROWS, dtype),  # the rest is for what `lay_in` writes behind the last tag
+        room_for_scores(words, C, like),
         np.empty(words * size, dtype),
         np.empty(size, dtype),
         np.empty(size, dtype),

@@ -12,17 +12,20 @@ import numpy as np
 from numba import njit
 
 from models.crf.cpu.job import Inputs, find_words
-from models.crf.cpu.lanes import ROWS, Array, load_first_rows, load_rows, store, store_first, transpose
+from models.crf.cpu.lanes import ROWS, Array, Real, load_first_rows, load_rows, store, store_first, transpose
 
 WINDOW = 64  # rows among which those of like length are found
 
-Group = namedtuple("Group", "rows counts words")
+# The rows of a group (ROWS,), -1 where there is none, how many words each has (ROWS,), and their columns (ROWS, W);
+# and the first row of the window that it is of, with the window's rows by length (WINDOW,).
+Group = namedtuple("Group", "rows counts words window order")
 
 
 @njit
 def make_group(job: Any) -> Group:
-    """Room for a group: rows (ROWS,), -1 where there is none, words in each (ROWS,), and their columns (ROWS, W)."""
-    return Group(np.empty(ROWS, np.int64), np.empty(ROWS, np.int64), np.empty((ROWS, job.words), np.int64))
+    """Room for a group, of no window yet."""
+    rows, counts, words = np.empty(ROWS, np.int64), np.empty(ROWS, np.int64), np.empty((ROWS, job.words), np.int64)
+    return Group(rows, counts, words, np.full(1, -1, np.int64), np.empty(WINDOW, np.int64))
 
 
 @njit
@@ -42,25 +45,39 @@ def count_words(job: Any, inputs: Inputs, row: int) -> int:
 
 
 @njit
-def choose_rows(group: Group, job: Any, inputs: Inputs, index: int) -> int:
-    """Fill group number `index`: of each window the longest rows come first. Returns the words of the longest."""
-    begin = index * ROWS // WINDOW * WINDOW
-    size = min(WINDOW, job.rows - begin)
-    first = index * ROWS - begin
+def rank_rows(order: Array, job: Any, inputs: Inputs, begin: int, size: int) -> None:
+    """Write the `size` rows from `begin` on to `order`, the longest first, those of equal length as they stand."""
     counts = np.empty(WINDOW, np.int64)
     for i in range(size):
         counts[i] = count_words(job, inputs, begin + i)
-    group.rows[:] = -1
-    group.counts[:] = 0
     for i in range(size):
         rank = 0
         for j in range(size):
             rank += (counts[j] > counts[i]) | ((counts[j] == counts[i]) & (j < i))
-        lane = rank - first
-        if lane >= 0 and lane < ROWS:
-            group.rows[lane] = begin + i
-            group.counts[lane] = find_words(group.words[lane], job, inputs, begin + i)
+        order[rank] = begin + i
+
+
+@njit
+def choose_rows(group: Group, job: Any, inputs: Inputs, index: int) -> int:
+    """Fill group number `index` with its rows. Returns the words of the longest, the first."""
+    begin = index * ROWS // WINDOW * WINDOW
+    size = min(WINDOW, job.rows - begin)
+    if group.window[0] != begin:
+        rank_rows(group.order, job, inputs, begin, size)
+        group.window[0] = begin
+    for lane in range(ROWS):
+        place = index * ROWS - begin + lane
+        group.rows[lane], group.counts[lane] = -1, 0
+        if place < size:
+            group.rows[lane] = group.order[place]
+            group.counts[lane] = find_words(group.words[lane], job, inputs, group.rows[lane])
     return group.counts[0]
+
+
+@njit
+def room_for_scores(words: int, C: int, like: Real) -> Array:
+    """Room for what `lay_in` writes, (words, C, ROWS) and a rest that means nothing, flat; `like` is of its type."""
+    return np.zeros((words * C + ROWS) * ROWS, np.asarray(like).dtype)
 
 
 @njit
@@ -112,7 +129,7 @@ def forbid(out: Array, job: Any, inputs: Inputs, group: Group, lane: int) -> Non
 
 @njit
 def lay_out(grad_emissions: Array, job: Any, group: Group, counts: Array, longest: int, gradients: Array) -> None:
-    """Write the gradients (longest, C, ROWS), flat, of rows with `counts` words to where they belong; 0 where masked."""
+    """Write gradients (longest, C, ROWS), flat, of rows with `counts` words to where they belong; 0 where masked."""
     C = job.num_tags
     for k in range(longest):
         for j in range(0, C, ROWS):
@@ -140,11 +157,12 @@ def lay_out(grad_emissions: Array, job: Any, group: Group, counts: Array, longes
 @njit
 def clear_masked(grad_emissions: Array, job: Any, row: int, words: Array, count: int) -> None:
     """Write zeros as the gradient of the masked words of a row."""
+    C = np.uint64(job.num_tags)
     k = 0
     for column in range(job.words):
-        if k < count and words[k] == column:
+        if k < count and words[np.uint64(k)] == column:
             k += 1
             continue
-        base = row * job.grad_emissions_row + column * job.grad_emissions_word
-        for j in range(job.num_tags):
+        base = np.uint64(row * job.grad_emissions_row + column * job.grad_emissions_word)
+        for j in range(C):
             grad_emissions[base + j] = 0

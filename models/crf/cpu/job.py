@@ -82,12 +82,16 @@ def view_inputs(job: Any, like: Real) -> Inputs:
 @njit
 def find_words(words: Array, job: Any, inputs: Inputs, row: int) -> int:
     """Write the columns of a row that are not masked to `words`, and return how many: no other exists for the chain."""
-    count = 0
+    if job.mask == 0:
+        for column in range(job.words):
+            words[column] = column
+        return job.words
+    count = np.uint64(0)
+    base = row * job.mask_row
     for column in range(job.words):
-        if job.mask == 0 or inputs.mask[row * job.mask_row + column * job.mask_word]:
-            words[count] = column
-            count += 1
-    return count
+        words[count] = column  # what a masked column writes, the next one writes over
+        count += np.uint64(inputs.mask[np.uint64(base + column * job.mask_word)])
+    return int(count)
 
 
 @njit(forceinline=True)
@@ -119,28 +123,21 @@ def load_potentials(out: Array, job: Any, inputs: Inputs, row: int, words: Array
 @njit(forceinline=True)
 def tag_at(job: Any, inputs: Inputs, row: int, column: int) -> int:
     """The given tag of a word."""
-    return inputs.tags[row * job.tags_row + column * job.tags_word]
+    return inputs.tags[np.uint64(row * job.tags_row + column * job.tags_word)]
 
 
 @njit
-def path_score(job: Any, inputs: Inputs, row: int, words: Array, count: int) -> float:
-    """The score of the given tags of a row, in double precision."""
-    before = tag_at(job, inputs, row, words[0])
-    words_score, moves_score = 0.0, np.float64(inputs.start[before])  # apart, so that neither sum waits for the other
+def path_score(job: Any, inputs: Inputs, row: int, words: Array, count: int) -> tuple[float, bool]:
+    """The score of the given tags of a row, in double precision, and whether all of them exist."""
+    base = row * job.emissions_row
+    words_score, moves_score = 0.0, 0.0  # apart, so that neither sum waits for the other
+    before = np.uint64(0)
     for k in range(count):
-        tag = tag_at(job, inputs, row, words[k])
-        words_score += inputs.emissions[row * job.emissions_row + words[k] * job.emissions_word + tag]
-        if k > 0:
-            moves_score += inputs.scores[before, tag]
+        column = words[np.uint64(k)]
+        tag = np.uint64(tag_at(job, inputs, row, column))  # below zero it is a large number
+        if tag >= np.uint64(job.num_tags):
+            return 0.0, False
+        words_score += inputs.emissions[np.uint64(base + column * job.emissions_word) + tag]
+        moves_score += inputs.start[tag] if k == 0 else inputs.scores[before, tag]
         before = tag
-    return words_score + (moves_score + inputs.end[before])
-
-
-@njit
-def tags_in_range(job: Any, inputs: Inputs, row: int, words: Array, count: int) -> bool:
-    """Whether every given tag of a row exists."""
-    for k in range(count):
-        tag = tag_at(job, inputs, row, words[k])
-        if tag < 0 or tag >= job.num_tags:
-            return False
-    return True
+    return words_score + (moves_score + inputs.end[before]), True

@@ -1,8 +1,9 @@
 # mypy: allow-untyped-decorators, no-warn-return-any
-"""The two kernels as C callbacks: each thread of a call takes chunks of rows until none is left.
+"""The kernels as C callbacks: each thread of a call takes chunks of the batch until none is left.
 
-Rows are divided into chunks by the size of the batch alone, and gradients of parameters are summed within a chunk in
-the order of its rows and over chunks in their order: the result does not depend on how many threads there were.
+A batch is divided by its shape alone, and gradients of parameters are summed within a chunk in the order of its rows
+and over chunks in their order: the result does not depend on how many threads there were. A kernel takes one row at a
+time, or eight side by side.
 """
 
 from typing import Any
@@ -10,9 +11,9 @@ from typing import Any
 import numpy as np
 from numba import carray, cfunc, njit, types
 
-from models.crf.backend import LOG_SPACE, NO_GRADIENT, NO_PATH, NO_SUCH_TAG, SCALED
-from models.crf.cpu import abreast, logspace, scaled, viterbi
-from models.crf.cpu.groups import choose_rows, lay_in, lay_out, make_group
+from models.crf.backend import NO_GRADIENT, NO_PATH, SCALED
+from models.crf.cpu import abreast, scaled, viterbi, viterbi_abreast
+from models.crf.cpu.groups import Group, choose_rows, lay_in, lay_out, make_group
 from models.crf.cpu.job import (
     CHUNKS_DONE,
     FAULT,
@@ -22,88 +23,12 @@ from models.crf.cpu.job import (
     Inputs,
     find_words,
     path_score,
-    tag_at,
-    tags_in_range,
     view_inputs,
 )
 from models.crf.cpu.lanes import ROWS, Array, Real
 from models.crf.cpu.primitives import array_at, fetch_add
+from models.crf.cpu.rows import add_path, backward_row, forward_row
 from models.crf.cpu.scaled import Tables
-
-
-@njit
-def forward_row(
-    job: Any, counters: Array, inputs: Inputs, tables: Tables, alpha: Array, row: int, words: Array, count: int
-) -> tuple[float, int]:
-    """The log-partition of a row, or the log-likelihood of its tags, and its mode; forward variables in `alpha`."""
-    if count == 0:
-        return 0.0, NO_GRADIENT
-    if job.tags != 0 and not tags_in_range(job, inputs, row, words, count):
-        counters[FAULT] = 1
-        return 0.0, NO_SUCH_TAG
-    mode = SCALED
-    value = scaled.forward(job, inputs, tables, alpha, row, words, count)
-    if np.isnan(value):
-        mode = LOG_SPACE
-        value = logspace.forward(job, inputs, row, words, count)[0]
-    if value == -np.inf:
-        counters[FAULT] = 1
-        return value, NO_PATH
-    if job.tags != 0:
-        value = path_score(job, inputs, row, words, count) - value
-    return value, NO_GRADIENT if value == -np.inf else mode
-
-
-@njit
-def backward_row(
-    job: Any,
-    inputs: Inputs,
-    tables: Tables,
-    alpha: Array,
-    row: int,
-    words: Array,
-    count: int,
-    mode: int,
-    grad: Real,
-    grad_emissions: Array,
-    sums: Array,
-) -> None:
-    """Write grad * the gradient of a row by its emissions, and add that by the parameters to `sums` (C + 2, C)."""
-    if count < job.words or mode >= NO_GRADIENT:
-        clear_row(job, row, grad_emissions)
-    if mode >= NO_GRADIENT:
-        return
-    factor = -grad if job.tags != 0 else grad
-    if mode == SCALED:
-        scaled.backward(job, inputs, tables, alpha, row, words, count, factor, grad_emissions, sums)
-    else:
-        logspace.backward(job, inputs, row, words, count, factor, grad_emissions, sums)
-    if job.tags != 0:
-        add_path(job, inputs, row, words, count, grad, grad_emissions, sums)
-
-
-@njit
-def add_path(
-    job: Any, inputs: Inputs, row: int, words: Array, count: int, grad: float, grad_emissions: Array, sums: Array
-) -> None:
-    """Add the gradient of grad * the score of the given tags."""
-    C = job.num_tags
-    before = C
-    for k in range(count):
-        tag = tag_at(job, inputs, row, words[k])
-        grad_emissions[row * job.grad_emissions_row + words[k] * job.grad_emissions_word + tag] += grad
-        sums[before, tag] += grad
-        before = tag
-    sums[C + 1, before] += grad
-
-
-@njit
-def clear_row(job: Any, row: int, grad_emissions: Array) -> None:
-    """Write zeros as the gradient of all words of a row."""
-    for column in range(job.words):
-        base = row * job.grad_emissions_row + column * job.grad_emissions_word
-        gradient = grad_emissions[base : base + job.num_tags]
-        gradient[:] = 0
 
 
 @njit
@@ -168,14 +93,28 @@ def sweep(job: Any, counters: Array, like: Real) -> None:
 
 
 @njit
+def value_of_lane(
+    job: Any, inputs: Inputs, tables: Tables, group: Group, lane: int, logs: Array, masses: Array
+) -> tuple[float, bool]:
+    """The value of a row of a group, and whether it is one: else the row is to be computed by itself."""
+    count = group.counts[lane]
+    if count == 0 or not masses[lane] > 0:
+        return 0.0, False
+    value = logs[lane] + np.log(np.float64(masses[lane])) + (count - 1) * np.float64(tables.top_score)
+    if job.tags == 0:
+        return value, True
+    score, exists = path_score(job, inputs, group.rows[lane], group.words[lane], count)
+    return score - value, exists and score > -np.inf
+
+
+@njit
 def sweep_abreast(job: Any, counters: Array, like: Real) -> None:
-    """As `sweep`, eight rows at a time; forward variables are never kept, and a gradient alone computes them again."""
+    """As `sweep`, eight rows at a time; forward variables are never kept, so gradients alone compute them again."""
     inputs = view_inputs(job, like)
     tables = scaled.make_tables(job, inputs)
     C, W = job.num_tags, job.words
-    group = make_group(job)
-    room = abreast.make_room(W, C, like)
-    alpha = np.empty((W, job.width), tables.weights.dtype)  # of a row that needs log space
+    group, room = make_group(job), abreast.make_room(job.words, C, like)
+    alpha = np.empty((W, job.width), tables.weights.dtype)  # of a row that is computed by itself
     values = array_at(job.value, job.rows, like)
     modes = array_at(job.mode, job.rows, np.uint8(0))
     grads = array_at(job.grad, STRIDED, like)
@@ -193,44 +132,33 @@ def sweep_abreast(job: Any, counters: Array, like: Real) -> None:
         for index in range(chunk * job.chunk, min((chunk + 1) * job.chunk, job.parts)):
             longest = choose_rows(group, job, inputs, index)
             counts[:] = group.counts
+            masses[:] = 0
             if longest > 0 and tables.usable:
                 lay_in(room.e, job, inputs, group, longest)
                 abreast.make_factors(room, C, counts, longest, logs)
                 abreast.forward(room, tables, C, counts, longest, logs, masses)
-            else:
-                masses[:] = 0
             for lane in range(ROWS):
                 row, count, words = group.rows[lane], group.counts[lane], group.words[lane]
-                factors[lane] = 0
                 if row < 0:
                     continue
                 grad = like - 1 if job.grad == 0 else grads[row * job.grad_row]
-                sound = masses[lane] > 0 and count > 0
-                if sound and job.tags != 0:
-                    sound = tags_in_range(job, inputs, row, words, count)
-                if sound:
-                    value = logs[lane] + np.log(np.float64(masses[lane]))
-                    value += (count - 1) * np.float64(tables.top_score)
-                    if job.tags != 0:
-                        value = path_score(job, inputs, row, words, count) - value
-                    sound = value > -np.inf
-                if sound:
-                    mode = SCALED
-                    factors[lane] = -grad if job.tags != 0 else grad
-                else:
+                factors[lane] = -grad if job.tags != 0 else grad
+                value, sound = value_of_lane(job, inputs, tables, group, lane, logs, masses)
+                mode = SCALED
+                if not sound:
                     counts[lane] = 0
                     value, mode = forward_row(job, counters, inputs, tables, alpha, row, words, count)
                     if job.sums != 0:
+                        row_sums = sums[chunk]
                         backward_row(
-                            job, inputs, tables, alpha, row, words, count, mode, grad, grad_emissions, sums[chunk]
+                            job, inputs, tables, alpha, row, words, count, mode, grad, grad_emissions, row_sums
                         )
                 if job.value != 0:
                     values[row], modes[row] = value, mode
-            if job.sums == 0:
+            if job.sums == 0 or counts.max() == 0:
                 continue
-            if counts.max() > 0:
-                abreast.backward(room, tables, C, counts, longest, factors, sums[chunk])
-                lay_out(grad_emissions, job, group, counts, longest, room.e)
+            abreast.backward(room, tables, C, counts, longest, factors, sums[chunk])
+            lay_out(grad_emissions, job, group, counts, longest, room.e)
             for lane in range(ROWS):
                 if counts[lane] > 0 and job.tags != 0:
                     row, count, words = group.rows[lane], group.counts[lane], group.words[lane]
@@ -276,12 +204,9 @@ def decode_abreast(job: Any, counters: Array, like: Real) -> None:
     scores = inputs.scores
     into = np.ascontiguousarray(scores.T)
     C, W = job.num_tags, job.words
-    size = C * ROWS
-    group = make_group(job)
-    e, came = np.zeros(W * size + ROWS * ROWS, scores.dtype), np.empty(W * size, scores.dtype)
-    best, step, counts = np.empty(size, scores.dtype), np.empty(size, scores.dtype), np.empty(ROWS, scores.dtype)
-    totals = np.empty(ROWS, np.float64)
-    row_best = np.empty((W, job.width), scores.dtype)
+    group, room = make_group(job), viterbi_abreast.make_room(W, C, like)
+    row_best = np.empty((W, job.width), scores.dtype)  # of a row that is decoded by itself
+    counts, totals = np.empty(ROWS, scores.dtype), np.empty(ROWS, np.float64)
     modes = array_at(job.mode, job.rows, np.uint8(0))
     values = array_at(job.value, job.rows, like)
     paths = array_at(job.paths, (job.rows, W), np.int64(0))
@@ -292,24 +217,22 @@ def decode_abreast(job: Any, counters: Array, like: Real) -> None:
         for index in range(chunk * job.chunk, min((chunk + 1) * job.chunk, job.parts)):
             longest = choose_rows(group, job, inputs, index)
             counts[:] = group.counts
-            lay_in(e, job, inputs, group, longest)
-            viterbi.search_abreast(e, came, best, step, scores, C, counts, longest, totals)
+            lay_in(room.e, job, inputs, group, longest)
+            viterbi_abreast.search(room, scores, C, counts, longest, totals)
             for lane in range(ROWS):
                 row, count, words = group.rows[lane], group.counts[lane], group.words[lane]
                 if row < 0:
                     continue
                 if count < W:
                     paths[row] = job.padding
-                modes[row], values[row] = NO_GRADIENT, 0
-                if count > 0:
-                    values[row] = totals[lane]
-                    if not np.isfinite(values[row]):  # no path, or scores that only a row by itself survives
-                        values[row] = viterbi.decode(job, inputs, into, row_best, row, words, count, paths[row])
-                        group.counts[lane] = 0
-                        if values[row] == -np.inf:
-                            modes[row] = NO_PATH
-                            counters[FAULT] = 1
-            viterbi.trace_abreast(paths, job, group, came, best, longest)
+                modes[row], values[row] = NO_GRADIENT, totals[lane] if count > 0 else 0
+                if count > 0 and not np.isfinite(totals[lane]):  # no path, or scores that take all others with them
+                    values[row] = viterbi.decode(job, inputs, into, row_best, row, words, count, paths[row])
+                    group.counts[lane] = 0
+                    if values[row] == -np.inf:
+                        modes[row] = NO_PATH
+                        counters[FAULT] = 1
+            viterbi_abreast.trace(paths, room, C, group, longest)
 
 
 def compile_kernel(name: str, like: Real, fingerprint: str) -> Any:
@@ -332,5 +255,10 @@ def compile_kernel(name: str, like: Real, fingerprint: str) -> Any:
     def decode_abreast_callback(address: Any) -> None:
         decode_abreast(carray(address, 1, JOB_TYPE)[0], carray(address, 3, np.int64), variant[0])
 
-    callbacks = {"decode_abreast": decode_abreast_callback, "sweep_abreast": sweep_abreast_callback, "sweep": sweep_callback, "decode": decode_callback}
+    callbacks = {
+        "sweep": sweep_callback,
+        "sweep_abreast": sweep_abreast_callback,
+        "decode": decode_callback,
+        "decode_abreast": decode_abreast_callback,
+    }
     return cfunc(types.void(types.voidptr), cache=True)(callbacks[name])
