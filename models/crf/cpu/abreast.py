@@ -68,8 +68,7 @@ def one_column(vectors: Array, matrix: Array, j: int, C: int) -> Lanes:
     a = broadcast(0.0, load_rows(vectors, 0))
     b = a
     for i in range(C):
-        b = b + load_rows(vectors, i * ROWS) * matrix[i, j]
-        a, b = b, a
+        a, b = b, a + load_rows(vectors, i * ROWS) * matrix[i, j]
     return a + b
 
 
@@ -110,14 +109,14 @@ def forward(room: Room, tables: Tables, C: int, counts: Array, longest: int, log
     """Write the forward variables of the factors in room.e to room.alpha, each word's brought to a sum of 1 to 2.
 
     A lane's log-partition is logs + log(masses) + (count - 1) * top_score, with what is added to `logs` (ROWS,) here;
-    it needs log space where its mass is 0. No word waits for the sum of the one before: that scales the next one.
+    it needs log space where its mass is 0.
     """
     e, alpha, before, after = room.e, room.alpha, room.beta, room.g
     zeros = broadcast(0.0, load_rows(e, 0))
     ones = broadcast(1.0, zeros)
     smallest, limit = broadcast(smallest_weight(e[0]), zeros), broadcast(8 * smallest_weight(e[0]), zeros)
     words = load_rows(counts, 0)
-    sound, mass, scale = ones, ones, ones
+    sound, mass = ones, ones
     power = widen(zeros)
     size = C * ROWS
     for j in range(0, size, ROWS):
@@ -126,16 +125,18 @@ def forward(room: Room, tables: Tables, C: int, counts: Array, longest: int, log
         base = k * size
         if k > 0:
             multiply(before, after, tables.weights, C)
-        total = zeros
+        even, odd = zeros, zeros  # two sums, so that not every addition waits for the one before
         for j in range(0, size, ROWS):
-            after_j = load_rows(before, j) * (load_rows(e, base + j) * scale)
-            total = total + after_j
+            after_j = load_rows(before, j) * load_rows(e, base + j)
             store(after, j, after_j)
+            even, odd = odd, even + after_j
+        total = even + odd
         exponent = exponents(total)
         scale = power_of_two(zeros - exponent)
         least = ones
         for j in range(0, size, ROWS):
             after_j = load_rows(after, j) * scale
+            store(after, j, after_j)
             store(alpha, base + j, after_j)
             reached = where_above(load_rows(e, base + j), 0.0, load_rows(before, j), zeros)
             least = smaller(least, where_above(reached, 0.0, after_j, ones))
@@ -182,8 +183,7 @@ def move_pairs(counts: Array, room: Room, tables: Tables, C: int) -> None:
 def backward(room: Room, tables: Tables, C: int, counts: Array, longest: int, factors: Array, sums: Array) -> None:
     """Turn the factors in room.e into gradients, factors (ROWS,) * marginals; add the parameters' to sums (C + 2, C).
 
-    Nothing is added for lanes without words. Backward variables are divided by alpha . beta of the word behind, so
-    that no word waits for its own; with it alpha * beta is the marginal.
+    Nothing is added for lanes without words. The backward variables are scaled so that alpha . beta = 1 at each word.
     """
     e, alpha, beta, g, block = room.e, room.alpha, room.beta, room.g, room.block
     zeros = broadcast(0.0, load_rows(e, 0))
@@ -191,7 +191,6 @@ def backward(room: Room, tables: Tables, C: int, counts: Array, longest: int, fa
     words, factor = load_rows(counts, 0), load_rows(factors, 0)
     size = C * ROWS
     block[:] = 0
-    behind = ones
     for k in range(longest - 1, -1, -1):
         base = k * size
         left = words - np.float32(k)  # how many words of a lane come from this one on
@@ -200,27 +199,23 @@ def backward(room: Room, tables: Tables, C: int, counts: Array, longest: int, fa
         even, odd = zeros, zeros
         for j in range(0, size, ROWS):
             alpha_j = load_rows(alpha, base + j)
-            beta_j = where_above(left, 1.5, load_rows(beta, j) * behind, ones)
-            beta_j = where_above(alpha_j, 0.0, beta_j, zeros)
+            beta_j = where_above(alpha_j, 0.0, where_above(left, 1.5, load_rows(beta, j), ones), zeros)
             store(beta, j, beta_j)
-            odd = odd + alpha_j * beta_j
-            even, odd = odd, even
+            even, odd = odd, even + alpha_j * beta_j
         scale = ones / (even + odd)
         share = scale * factor
         if k < longest - 1:
             slot = k % 4 * size
             for j in range(0, size, ROWS):
-                store(block, slot + j, where_above(left, 1.5, load_rows(g, j) * behind * share, zeros))
+                store(block, slot + j, where_above(left, 1.5, load_rows(g, j) * share, zeros))
             if k % 4 == 0:
                 add_pairs(room, k, longest, C)
                 if k % (4 * FLUSH) == 0:
                     move_pairs(sums[:C], room, tables, C)
         for j in range(0, size, ROWS):
-            beta_j = load_rows(beta, j)
-            marginal = where_above(left, 0.5, load_rows(alpha, base + j) * beta_j * share, zeros)
+            beta_j = load_rows(beta, j) * scale
             store(g, j, load_rows(e, base + j) * beta_j)
-            store(e, base + j, marginal)
-        behind = scale
+            store(e, base + j, where_above(left, 0.5, load_rows(alpha, base + j) * beta_j * factor, zeros))
     for lane in range(ROWS):
         count = np.int64(counts[lane])
         if count > 0:

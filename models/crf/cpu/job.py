@@ -86,12 +86,12 @@ def find_words(words: Array, job: Any, inputs: Inputs, row: int) -> int:
         for column in range(job.words):
             words[column] = column
         return job.words
-    count = np.uint64(0)
+    count = 0
     base = row * job.mask_row
     for column in range(job.words):
-        words[count] = column  # what a masked column writes, the next one writes over
-        count += np.uint64(inputs.mask[np.uint64(base + column * job.mask_word)])
-    return int(count)
+        words[np.uint64(count)] = column  # what a masked column writes, the next one writes over
+        count += inputs.mask[np.uint64(base + column * job.mask_word)]
+    return count
 
 
 @njit(forceinline=True)
