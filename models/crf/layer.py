@@ -331,9 +331,7 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
                 raise RuntimeError("the legal transitions were made on the meta device: call set_legal again")
             self.set_legal(self._deferred_legal)
         transitions = self.transitions
-        dtype = torch.promote_types(emissions.dtype, transitions.dtype)
-        if dtype != torch.float64:
-            dtype = torch.float32
+        dtype = torch.float64 if torch.float64 in (emissions.dtype, transitions.dtype) else torch.float32
         if mask is not None:
             mask = self._rows_first(mask)
             mask = mask if mask.dtype == torch.bool else mask != 0
