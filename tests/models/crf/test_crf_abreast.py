@@ -1,4 +1,4 @@
-"""Eight rows side by side give what each row gives by itself: groups, windows, lanes that leave, shapes of all kinds."""
+"""Eight rows side by side give what each gives by itself: groups, windows, lanes that leave, shapes of all kinds."""
 
 import pytest
 import torch
