@@ -23,7 +23,7 @@ from processors.token_tasks import TASK_TYPES, TokenClassificationTask, token_ta
 from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
 from tools.data import load_and_cache_examples, open_features
 from tools.distributed import is_main
-from tools.evaluate import score_tagged
+from tools.evaluate import analyse_and_report, score_tagged
 from tools.inference import decoded_documents
 from tools.lightning_arguments import as_arguments, set_dropouts
 from tools.lightning_base import (
@@ -77,15 +77,19 @@ class NERTransformer(BaseTransformer):
         return self.model(**{name: tensor for name, tensor in batch.items() if name != "labels"}).logits
 
     def score(self, split: str, dataset: FeatureDataset, scores: Tensor, stage: str) -> dict[str, float]:
-        everything = range(dataset.num_documents)
-        documents = list(decoded_documents(self.model, dataset, scores, everything, self.args.markup))
-        if stage == "test":
-            self._write_predictions(dataset, [document.tags for document in documents])
-            if (dataset.arrays["label_ids"] < 0).any():
-                return {}
-        scored = score_tagged(documents, dataset, self.model.tag_names, self.args.markup)
-        headline = scored.headline()
-        return {name: headline[name] for name in self.metric_names}
+        markup, everything, is_test = self.args.markup, range(dataset.num_documents), stage == "test"
+        documents = list(decoded_documents(self.model, dataset, scores, everything, markup, with_confidence=is_test))
+        if not is_test:
+            scored = score_tagged(documents, dataset, self.model.tag_names, markup).headline()
+            return {name: scored[name] for name in self.metric_names}
+        self._write_predictions(dataset, [document.tags for document in documents])
+        if (dataset.arrays["label_ids"] < 0).any():
+            return {}
+        scored = analyse_and_report(self.args, self.model, dataset, documents, "test", "")
+        return {name: scored[name] for name in self.metric_names}
+
+    def write_results(self) -> None:
+        """The analysis has written them."""
 
     def _write_predictions(self, dataset: FeatureDataset, tags: list[list[str]]) -> None:
         """Writes ``test_predictions.txt``: a word and its tag a line, a blank line after each sentence."""

@@ -16,7 +16,9 @@ from run_pl_ner import NERTransformer
 from tests.helpers import write_corpus
 from tests.tools.lightning_runs import call_lightning, ner_options, read_scores, start_lightning
 from tests.tools.runs import encoder_without_dropout, read_json
+from tools.compare_runs import main as compare_runs
 from tools.report.events import read_scalars
+from tools.scores.documents import read_documents
 
 SIZES = {"train": 60, "dev": 21, "test": 21}  # not divisible by two
 
@@ -53,6 +55,20 @@ def test_a_run_leaves_checkpoints_best_model_scores_and_predictions(run: Path) -
     words = [[line.split()[0] for line in block.splitlines()] for block in blocks]
     assert words == [[line.split()[0] for line in block.splitlines()] for block in gold]
     assert {split_tag(line.split()[1])[0] for block in blocks for line in block.splitlines()} <= set("OBI")
+
+
+def test_the_test_split_is_analysed_as_by_the_other_scripts(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = read_json(run / "test_results.json")
+    low, high = results["intervals"]["f1"]
+    assert low <= results["f1"] <= high
+    assert results["f1"] == pytest.approx(read_scores(run)["f1"])
+    documents = read_documents(run / "test_documents.jsonl")
+    assert len(documents) == SIZES["test"]
+    found = [confidence for document in documents for confidence in document.confidences]
+    assert found
+    assert all(0 < confidence <= 1 for confidence in found)
+    compare_runs(["--split", "test", str(run)])
+    assert f"{100 * results['f1']:.2f}" in capsys.readouterr().out
 
 
 def test_the_accuracy_is_that_of_the_written_predictions(run: Path) -> None:

@@ -122,9 +122,13 @@ class SplitScoring(LightningModule):
         if not self.results:
             logger.info("The test split is unlabelled: it is predicted, not scored")
         elif is_main():
-            lines = [f"{name} = {value}\n" for name, value in self.results.items()]
-            (self.output_dir / RESULTS_FILE).write_text("".join(lines), "utf-8")
+            self.write_results()
             logger.info("Test: %s", ", ".join(f"{name} {value:.4f}" for name, value in self.results.items()))
+
+    def write_results(self) -> None:
+        """Writes the scores of the test split to ``test_results.txt``; the main process calls it."""
+        lines = [f"{name} = {value}\n" for name, value in self.results.items()]
+        (self.output_dir / RESULTS_FILE).write_text("".join(lines), "utf-8")
 
     def on_predict_epoch_start(self) -> None:
         self._start_scoring(self.splits("predict"))

@@ -83,5 +83,6 @@ def write_pairs(folder: Path, sizes: dict[str, int]) -> Path:
 
 
 def read_scores(folder: Path) -> dict[str, float]:
-    lines = (folder / "test_results.txt").read_text("utf-8").splitlines()
-    return {name: float(value) for name, value in (line.split(" = ") for line in lines)}
+    """The numbers of ``test_results.txt`` that are one each for the whole split."""
+    parts = (line.split(" = ") for line in (folder / "test_results.txt").read_text("utf-8").splitlines())
+    return {part[0]: float(part[1]) for part in parts if len(part) == 2 and " " not in part[0]}
