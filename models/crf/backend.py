@@ -4,10 +4,13 @@ import contextlib
 import functools
 import importlib.util
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from models.crf.lattice import Lattice
 
 # How a row was computed, or why it was not: the values of `State.mode`.
 SCALED, LOG_SPACE, NO_GRADIENT, NO_PATH, NO_SUCH_TAG = 0, 1, 2, 3, 4
@@ -60,6 +63,10 @@ class Backend(Protocol):
     @property
     def sum_at_once(self) -> Callable[[Chains, Tensor], tuple[Tensor, Gradients]] | None:
         """The sum of the values of `forward`, (), with the gradients of its negative; None if that saves nothing."""
+
+    @property
+    def log_sweep(self) -> "Callable[[Lattice, bool], Tensor] | None":
+        """The sweeps of `lattice`, `True` for the backward one; None if there is nothing faster than plain torch."""
 
     def decode(self, chains: Chains, padding: int) -> tuple[Tensor, Tensor]:
         """Best paths (B, W), `padding` where masked, and their scores (B,).

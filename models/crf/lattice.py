@@ -1,15 +1,16 @@
-"""The lattice of a batch in log space, step by step in plain torch: for whatever is not worth a kernel.
+"""The lattice of a batch in log space: for whatever is not worth a kernel of its own.
 
 Words that are masked are taken out first, so that row b holds its words at 0 .. lengths[b] - 1. Emissions and the
 scores of starting and ending are one potential a word, so the chain has no boundary terms.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from models.crf.backend import Chains
+from models.crf.backend import Chains, backend_for
 
 NEGATIVE_INFINITY = float("-inf")
 
@@ -62,6 +63,8 @@ def lattice_of(chains: Chains, dtype: torch.dtype) -> Lattice:
 
 def log_forward(lattice: Lattice) -> Tensor:
     """log sum of exp(score) over the paths up to each word that end in each tag: (B, W, C)."""
+    if (sweep := _compiled_sweep(lattice)) is not None:
+        return sweep(lattice, False)
     potentials, scores, lengths, _ = lattice
     steps = [potentials[:, 0]]  # (B, C)
     for k in range(1, potentials.size(1)):
@@ -72,6 +75,8 @@ def log_forward(lattice: Lattice) -> Tensor:
 
 def log_backward(lattice: Lattice) -> Tensor:
     """log sum of exp(score) over what may follow each tag of each word: (B, W, C), 0 from the last word on."""
+    if (sweep := _compiled_sweep(lattice)) is not None:
+        return sweep(lattice, True)
     potentials, scores, lengths, _ = lattice
     W = potentials.size(1)
     steps = [torch.zeros_like(potentials[:, 0])]  # (B, C)
@@ -79,6 +84,12 @@ def log_backward(lattice: Lattice) -> Tensor:
         follow = (scores + (potentials[:, k + 1] + steps[-1])[:, None, :]).logsumexp(2)  # (B, C)
         steps.append(torch.where((k < lengths - 1)[:, None], follow, steps[-1]))
     return torch.stack(steps[::-1], 1)
+
+
+def _compiled_sweep(lattice: Lattice) -> Callable[[Lattice, bool], Tensor] | None:
+    if lattice.potentials.dtype != torch.float64 or torch.compiler.is_compiling():
+        return None
+    return backend_for(lattice.potentials.device, lattice.scores.size(0)).log_sweep
 
 
 def log_partition(lattice: Lattice, alpha: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ class TorchBackend:
     """See `Backend`."""
 
     sum_at_once = None
+    log_sweep = None
 
     def state_width(self, rows: int, num_tags: int) -> int:
         return num_tags

@@ -14,6 +14,7 @@ from models.crf.cpu import threads
 from models.crf.cpu.job import Job
 from models.crf.cpu.kernels import compile_kernel
 from models.crf.cpu.lanes import ROWS, padded
+from models.crf.lattice import Lattice
 
 CHUNKS = 32  # parts that a batch is divided into; more would only cost memory for their sums
 PARALLEL_NS = 20_000  # work that is worth several threads
@@ -38,25 +39,25 @@ class NumbaBackend:
         B, W, C = chains.emissions.shape
         value, alpha = chains.emissions.new_empty(B), chains.emissions.new_empty(B, W, self.state_width(B, C))
         mode = torch.empty(B, dtype=torch.uint8)
-        job = self._job(chains, tags)
+        job, abreast = self._divided(chains, tags)
         job.value, job.mode, job.alpha = value.data_ptr(), mode.data_ptr(), alpha.data_ptr()
-        self._run("sweep", job, value.dtype)
+        self._run("sweep", job, value.dtype, abreast)
         if job.fault:
             raise_for_rows(mode)
         return value, State(alpha, mode)
 
     def backward(self, grad: Tensor, chains: Chains, tags: Tensor | None, state: State) -> Gradients:
-        job = self._job(chains, tags)
+        job, abreast = self._divided(chains, tags)
         job.mode, job.alpha = state.mode.data_ptr(), state.alpha.data_ptr()
         job.grad, (job.grad_row,) = grad.data_ptr(), grad.stride()
         sums = torch.empty(_sums(job), dtype=torch.float64)
         job.sums = sums.data_ptr()
         gradients = _gradients(job, chains)
-        self._run("sweep", job, grad.dtype)
+        self._run("sweep", job, grad.dtype, abreast)
         return gradients
 
     def sum_at_once(self, chains: Chains, tags: Tensor) -> tuple[Tensor, Gradients]:
-        job = self._job(chains, tags)
+        job, abreast = self._divided(chains, tags)
         B, sums, dtype = job.rows, _sums(job), chains.emissions.dtype
         # In one tensor, for each costs a microsecond: sums, values of rows, modes of rows.
         work = torch.empty(sums + 2 * B, dtype=torch.float64)
@@ -65,7 +66,7 @@ class NumbaBackend:
         total = torch.empty((), dtype=dtype) if B else torch.zeros((), dtype=dtype)
         job.total = total.data_ptr()
         gradients = _gradients(job, chains)
-        self._run("sweep", job, dtype)
+        self._run("sweep", job, dtype, abreast)
         if job.fault:
             raise_for_rows(work[-B:].view(torch.uint8)[:B])
         return total, gradients
@@ -74,41 +75,54 @@ class NumbaBackend:
         B, W, _ = chains.emissions.shape
         paths, scores = torch.empty(B, W, dtype=torch.int64), torch.empty(B, dtype=chains.emissions.dtype)
         mode = torch.empty(B, dtype=torch.uint8)
-        job = self._job(chains, None)
+        job, abreast = self._divided(chains, None)
         job.value, job.mode, job.paths, job.padding = scores.data_ptr(), mode.data_ptr(), paths.data_ptr(), padding
-        self._run("decode", job, scores.dtype)
+        self._run("decode", job, scores.dtype, abreast)
         if job.fault:
             raise_for_rows(mode)
         return paths, scores
 
-    def _job(self, chains: Chains, tags: Tensor | None) -> Job:
-        """A job with its inputs; where to write what is up to the caller."""
-        emissions, start, end, transitions, mask, legal, allowed = chains
-        B, W, C = emissions.shape
-        parts = -(-B // ROWS) if self._abreast(B, C) else B
-        chunk = -(-parts // CHUNKS) or 1
-        row, word, _ = emissions.stride()
-        return Job(
-            *(0, 0, 0, B, W, C, padded(C), parts, chunk, -(-parts // chunk)),
-            *(emissions.data_ptr(), row, word),
-            *(_NONE if mask is None else (mask.data_ptr(), *mask.stride())),
-            *(_NONE if tags is None else (tags.data_ptr(), *tags.stride())),
-            *(start.data_ptr(), end.data_ptr(), transitions.data_ptr()),
-            0 if legal is None else legal.data_ptr(),
-            0 if allowed is None else allowed.data_ptr(),
-        )
+    def _divided(self, chains: Chains, tags: Tensor | None) -> tuple[Job, bool]:
+        """A job, and whether its kernel is the one for eight rows at a time."""
+        B, _, C = chains.emissions.shape
+        abreast = self._abreast(B, C)
+        return _job(chains, tags, abreast), abreast
 
-    def _run(self, name: str, job: Job, dtype: torch.dtype) -> None:
-        if job.rows == 0:
-            return
-        C = job.num_tags
-        if self._abreast(job.rows, C):
-            name, word_ns = f"{name}_abreast", 20 + C * C // 7
+    def _run(self, name: str, job: Job, dtype: torch.dtype, abreast: bool) -> None:
+        pairs = job.num_tags * job.num_tags
+        if abreast:
+            _launch(f"{name}_abreast", job, dtype, 20 + pairs // 7)
         else:
-            word_ns = 50 + C * C // 16
-        # All threads or one: OpenMP ends and makes threads when two regions differ in how many they want.
-        several = job.rows * job.words * word_ns > PARALLEL_NS
-        threads.run(_kernel(name, dtype), job, threads.thread_limit() if several else 1)
+            _launch(name, job, dtype, 50 + pairs // 16)
+
+    def log_sweep(self, lattice: Lattice, backwards: bool) -> Tensor:
+        """`lattice.log_forward`, or `log_backward`, of potentials in double precision: (B, W, C)."""
+        potentials, scores, _, _ = lattice
+        B, W, C = potentials.shape
+        alpha, nothing = torch.empty(B, W, C, dtype=torch.float64), potentials.new_zeros(C)
+        chains = Chains(potentials.contiguous(), nothing, nothing, scores.contiguous(), lattice.present(), None, None)
+        job = _job(chains, None, abreast=False)
+        job.alpha = alpha.data_ptr()
+        _launch("log_backward" if backwards else "log_forward", job, torch.float64, 30 * C)
+        return alpha
+
+
+def _job(chains: Chains, tags: Tensor | None, abreast: bool) -> Job:
+    """A job with its inputs, for kernels that take a row at a time or eight; what to write is up to the caller."""
+    emissions, start, end, transitions, mask, legal, allowed = chains
+    B, W, C = emissions.shape
+    parts = -(-B // ROWS) if abreast else B
+    chunk = -(-parts // CHUNKS) or 1
+    row, word, _ = emissions.stride()
+    return Job(
+        *(0, 0, 0, B, W, C, padded(C), parts, chunk, -(-parts // chunk)),
+        *(emissions.data_ptr(), row, word),
+        *(_NONE if mask is None else (mask.data_ptr(), *mask.stride())),
+        *(_NONE if tags is None else (tags.data_ptr(), *tags.stride())),
+        *(start.data_ptr(), end.data_ptr(), transitions.data_ptr()),
+        0 if legal is None else legal.data_ptr(),
+        0 if allowed is None else allowed.data_ptr(),
+    )
 
 
 _NONE = (0, 0, 0)
@@ -128,6 +142,14 @@ def _gradients(job: Job, chains: Chains) -> Gradients:
     job.grad_emissions_row, job.grad_emissions_word, _ = emissions.stride()
     job.grad_start, job.grad_end, job.grad_transitions = start.data_ptr(), end.data_ptr(), transitions.data_ptr()
     return Gradients(emissions, start, end, transitions)
+
+
+def _launch(name: str, job: Job, dtype: torch.dtype, word_ns: int) -> None:
+    """Run a kernel that takes about so long for a word."""
+    if job.rows:
+        # All threads or one: OpenMP ends and makes threads when two regions differ in how many they want.
+        several = job.rows * job.words * word_ns > PARALLEL_NS
+        threads.run(_kernel(name, dtype), job, threads.thread_limit() if several else 1)
 
 
 @functools.cache

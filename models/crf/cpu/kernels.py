@@ -12,7 +12,7 @@ import numpy as np
 from numba import carray, cfunc, njit, types
 
 from models.crf.backend import NO_GRADIENT, NO_PATH, SCALED
-from models.crf.cpu import abreast, scaled, viterbi, viterbi_abreast
+from models.crf.cpu import abreast, log_sweeps, scaled, viterbi, viterbi_abreast
 from models.crf.cpu.groups import Group, choose_rows, lay_in, lay_out, make_group
 from models.crf.cpu.job import (
     CHUNKS_DONE,
@@ -235,6 +235,25 @@ def decode_abreast(job: Any, counters: Array, like: Real) -> None:
             viterbi_abreast.trace(paths, room, C, group, longest)
 
 
+@njit
+def log_sweep(job: Any, counters: Array, like: Real, backwards: bool) -> None:
+    """Write the log forward or backward variables of all rows, whose words stand before what is masked."""
+    inputs = view_inputs(job, like)
+    into = np.ascontiguousarray(inputs.scores.T)
+    words = np.empty(job.words, np.int64)
+    alpha = array_at(job.alpha, (job.rows, job.words, job.num_tags), like)
+    while True:
+        first = fetch_add(counters, NEXT_CHUNK, 1) * job.chunk
+        if first >= job.rows:
+            return
+        for row in range(first, min(first + job.chunk, job.rows)):
+            count = find_words(words, job, inputs, row)
+            if backwards:
+                log_sweeps.log_backward(job, inputs, row, count, alpha[row])
+            else:
+                log_sweeps.log_forward(job, inputs, into, row, count, alpha[row])
+
+
 def compile_kernel(name: str, like: Real, fingerprint: str) -> Any:
     """The C callback of a kernel for numbers like `like`, from numba's disk cache where it is there.
 
@@ -255,10 +274,18 @@ def compile_kernel(name: str, like: Real, fingerprint: str) -> Any:
     def decode_abreast_callback(address: Any) -> None:
         decode_abreast(carray(address, 1, JOB_TYPE)[0], carray(address, 3, np.int64), variant[0])
 
+    def log_forward_callback(address: Any) -> None:
+        log_sweep(carray(address, 1, JOB_TYPE)[0], carray(address, 3, np.int64), variant[0], False)
+
+    def log_backward_callback(address: Any) -> None:
+        log_sweep(carray(address, 1, JOB_TYPE)[0], carray(address, 3, np.int64), variant[0], True)
+
     callbacks = {
         "sweep": sweep_callback,
         "sweep_abreast": sweep_abreast_callback,
         "decode": decode_callback,
         "decode_abreast": decode_abreast_callback,
+        "log_forward": log_forward_callback,
+        "log_backward": log_backward_callback,
     }
     return cfunc(types.void(types.voidptr), cache=True)(callbacks[name])

@@ -22,6 +22,7 @@ class TritonBackend:
     """
 
     sum_at_once = None
+    log_sweep = None
 
     def state_width(self, rows: int, num_tags: int) -> int:
         return num_tags

@@ -95,12 +95,14 @@ def test_nbest(problem: Problem) -> None:
         assert len({tuple(path) for path, _ in paths}) == len(paths)
 
 
+@pytest.mark.parametrize("backend", ["torch", "numba"])
 @given(problem=problems())
 @EXAMPLES
-def test_pairwise_marginals_and_entropy(problem: Problem) -> None:
+def test_pairwise_marginals_and_entropy(backend: str, problem: Problem) -> None:
     crf = layer(problem, torch.float64)
-    _, pairs = crf.marginals(problem.emissions, problem.mask, pairwise=True)
-    entropy = crf.entropy(problem.emissions, problem.mask).tolist()
+    with use_backend(backend):
+        _, pairs = crf.marginals(problem.emissions, problem.mask, pairwise=True)
+        entropy = crf.entropy(problem.emissions, problem.mask).tolist()
     for row in range(len(entropy)):
         torch.testing.assert_close(pairs[row], problem.pairs(row), rtol=0, atol=1e-8)
         probabilities = problem.probabilities(row).values()
@@ -108,9 +110,10 @@ def test_pairwise_marginals_and_entropy(problem: Problem) -> None:
         assert entropy[row] == pytest.approx(expected, abs=1e-8)
 
 
+@pytest.mark.parametrize("backend", ["torch", "numba"])
 @given(problem=problems())
 @EXAMPLES
-def test_span_confidence(problem: Problem) -> None:
+def test_span_confidence(backend: str, problem: Problem) -> None:
     """All spans of a row at once, each with tag sets drawn for its words and neighbours."""
     crf = layer(problem, torch.float64)
     B, W, C = problem.emissions.shape
@@ -125,9 +128,10 @@ def test_span_confidence(problem: Problem) -> None:
     generator = torch.Generator().manual_seed(N)
     inside = torch.rand(N, W, C, generator=generator) < 0.6
     before, after = torch.rand(2, N, C, generator=generator) < 0.6
-    confidence = crf.span_confidence(
-        problem.emissions, problem.mask, torch.tensor(spans).reshape(N, 3), inside, before, after
-    )
+    with use_backend(backend):
+        confidence = crf.span_confidence(
+            problem.emissions, problem.mask, torch.tensor(spans).reshape(N, 3), inside, before, after
+        )
     for n, (row, first, last) in enumerate(spans):
         words = problem.words(row)
         begin, stop = words.index(first), words.index(last) + 1
@@ -141,7 +145,8 @@ def test_span_confidence(problem: Problem) -> None:
         assert confidence[n].item() == pytest.approx(expected, abs=1e-8)
 
 
-def test_samples_follow_the_distribution() -> None:
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+def test_samples_follow_the_distribution(backend: str) -> None:
     torch.manual_seed(7)
     C, W, n = 3, 4, 40_000
     emissions, transitions = torch.randn(2, W, C).double(), torch.randn(C, C).double()
@@ -151,7 +156,8 @@ def test_samples_follow_the_distribution() -> None:
     tags, everything = torch.zeros(2, W, dtype=torch.long), torch.ones(2, W, C, dtype=torch.bool)
     start, end = torch.randn(C).double(), torch.randn(C).double()
     fixed = Problem(emissions, start, end, transitions, mask, legal, everything, tags)
-    drawn = layer(fixed, torch.float64).sample(emissions, mask, n)
+    with use_backend(backend):
+        drawn = layer(fixed, torch.float64).sample(emissions, mask, n)
     assert drawn.shape == (n, 2, W)
     for row in range(2):
         words = fixed.words(row)
