@@ -2,7 +2,7 @@
 """The forward-backward sweep of `scaled.py` over eight sentences side by side, a lane each.
 
 With few tags a vector of tags is half empty, and each word costs sums over its lanes, which wait for one another. Side
-by side all sums are of whole vectors and the lanes never meet: with nine tags a word takes an eighth of the time.
+by side all sums are of whole vectors and the lanes never meet: with nine tags a word takes a fifth of the time.
 
 All arrays of a group are flat: (longest, C, ROWS). Lanes whose sentence has ended go on computing; whatever is
 taken from a lane is taken where it has words.
@@ -210,7 +210,7 @@ def backward(room: Room, tables: Tables, C: int, counts: Array, longest: int, fa
                 store(block, slot + j, where_above(left, 1.5, load_rows(g, j) * share, zeros))
             if k % 4 == 0:
                 add_pairs(room, k, longest, C)
-                if k % (4 * FLUSH) == 0:
+                if k % (4 * FLUSH) == 0:  # as at the first word
                     move_pairs(sums[:C], room, tables, C)
         for j in range(0, size, ROWS):
             beta_j = load_rows(beta, j) * scale

@@ -113,7 +113,7 @@ def sweep_abreast(job: Any, counters: Array, like: Real) -> None:
     inputs = view_inputs(job, like)
     tables = scaled.make_tables(job, inputs)
     C, W = job.num_tags, job.words
-    group, room = make_group(job), abreast.make_room(job.words, C, like)
+    group, room = make_group(job), abreast.make_room(W, C, like)
     alpha = np.empty((W, job.width), tables.weights.dtype)  # of a row that is computed by itself
     values = array_at(job.value, job.rows, like)
     modes = array_at(job.mode, job.rows, np.uint8(0))
@@ -163,10 +163,8 @@ def sweep_abreast(job: Any, counters: Array, like: Real) -> None:
                 if counts[lane] > 0 and job.tags != 0:
                     row, count, words = group.rows[lane], group.counts[lane], group.words[lane]
                     add_path(job, inputs, row, words, count, -factors[lane], grad_emissions, sums[chunk])
-        if job.sums != 0:
-            abreast.move_pairs(sums[chunk, :C], room, tables, C)
-            if fetch_add(counters, CHUNKS_DONE, 1) == job.chunks - 1:
-                sum_chunks(job, values, sums, like)
+        if job.sums != 0 and fetch_add(counters, CHUNKS_DONE, 1) == job.chunks - 1:
+            sum_chunks(job, values, sums, like)
 
 
 @njit
