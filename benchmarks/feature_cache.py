@@ -30,10 +30,13 @@ def main() -> None:
     parser.add_argument("--open_only", action="store_true", help="open the cache of an earlier call in --folder")
     args = parser.parse_args()
     if args.open_only:
+        if args.folder is None:
+            parser.error("--open_only opens what an earlier call left in --folder; name it")
         _measure_opening(args.folder)
         return
     with TemporaryDirectory() as temporary:
         folder = args.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
         _write_corpus(folder / "train.txt", args.sentences)
         start = time.perf_counter()
         dataset = _open(folder)

@@ -1,0 +1,103 @@
+"""Every benchmark runs to its table, at a size where the figures mean nothing but what is compared still agrees."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import distributed
+from benchmarks.serve import mixed_texts
+from tests.helpers import ROOT, write_corpus
+from tests.tools.runs import call_script, encoder_without_dropout, flags, options_of_run
+
+
+@pytest.fixture(scope="module")
+def home(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus and a run with a softmax on it."""
+    home = tmp_path_factory.mktemp("benchmarks")
+    corpus = write_corpus(home / "corpus", {"train": 40, "dev": 20})
+    call_script("run_ner_softmax", **options_of_run(encoder, corpus, home), do_train=True, from_scratch=True)
+    return home
+
+
+def table_of(module: str, *arguments: object) -> str:
+    """What a benchmark prints."""
+    command = [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_crf() -> None:
+    printed = table_of("crf", "--shape", "3,6,4", "--shape", "2,3,5", "--rounds", 1, "--threads", 1, "--device", "cpu")
+    assert "1 threads" in printed
+    assert re.findall(r"\(B, W, C\) = (\(.*?\))", printed) == ["(3, 6, 4)", "(2, 3, 5)"]
+    rows = [line.split("|")[1:-1] for line in printed.splitlines() if line.startswith("| ours")]
+    assert [row[0].strip() for row in rows] == ["ours, torch", "ours, numba"] * 2
+    assert all(float(row[5]) < 1e-5 for row in rows)
+
+
+def test_what_the_crf_adds_to_an_encoder() -> None:
+    printed = table_of("crf", "--encoder", "--rounds", 1, "--threads", 1, "--device", "cpu")
+    assert re.search(r"softmax [\d.]+ ms, CRF [\d.]+ ms, ratio [\d.]+", printed)
+
+
+def test_feature_cache(tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    printed = table_of("feature_cache", "--sentences", 300, "--folder", folder)
+    assert "built: 300 sentences" in printed
+    assert "opened: 300 windows" in printed
+    assert "opened: 300 windows" in table_of("feature_cache", "--open_only", "--folder", folder)
+
+
+def test_predict(home: Path) -> None:
+    texts = home / "corpus" / "dev.txt"
+    size = ("--sentences", 6, "--documents", 2, "--rounds", 1, "--device", "cpu")
+    printed = table_of("predict", "--model", home / "run", "--texts", texts, *size)
+    assert "8 texts" in printed
+    others = dict(re.findall(r"\| (\w+ \w+) \| \d+ \| [\d.]+ \| (\d+) \|", printed))
+    assert list(others) == ["pipeline fp32", "pipeline bf16", "ours fp32", "ours bf16", "ours int8"]
+    assert others["ours fp32"] == "0"
+
+
+def test_serve(home: Path) -> None:
+    texts = home / "corpus" / "dev.txt"
+    load = ("--clients", 4, "--requests", 12, "--shortest", 5, "--longest", 60)
+    printed = table_of("serve", "--model", home / "run", "--texts", texts, *load)
+    assert "12 texts of 5 to 60 characters" in printed
+    assert "4 clients" in printed
+    assert re.search(r"lost\D+0 ", printed)
+    assert re.search(r"other than the predictor's\D+0 ", printed)
+
+
+def test_texts_for_the_service_have_lengths_from_the_shortest_to_the_longest() -> None:
+    lengths = sorted(map(len, mixed_texts(["word"] * 10, 200, 8, 80)))
+    assert 8 <= lengths[0] < 12
+    assert 60 < lengths[-1] <= 80
+
+
+def test_precision(home: Path, encoder: Path) -> None:
+    options = options_of_run(encoder, home / "corpus", home) | {"num_train_epochs": 1.0, "from_scratch": True}
+    del options["output_dir"]
+    printed = table_of("precision", "run_ner_softmax.py", *flags(**options))
+    assert re.search(r"float32\W+[\d,]+\W+1.00", printed)
+    assert re.search(r"bfloat16\W+[\d,]+\W+[\d.]+", printed)
+
+
+def test_distributed(
+    home: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calm = encoder_without_dropout(encoder, home / "calm_encoder")  # ranks draw other dropout than one process does
+    options = options_of_run(calm, home / "corpus", home) | {"num_train_epochs": 1.0, "from_scratch": True}
+    del options["output_dir"]
+    monkeypatch.setattr(distributed, "ROUNDS", 1)
+    monkeypatch.setattr(sys, "argv", ["distributed", "1,2", "run_ner_softmax.py", *flags(**options)])
+    monkeypatch.chdir(ROOT)
+    distributed.main()
+    losses = re.findall(r"(?m)^\W*([12])\W+[\d,]+\W+[\d.]+\W+([\d.]+)\W*$", capsys.readouterr().out)
+    assert [count for count, _ in losses] == ["1", "2"]
+    assert float(losses[0][1]) == pytest.approx(float(losses[1][1]), rel=1e-5)
