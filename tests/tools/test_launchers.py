@@ -125,9 +125,9 @@ def test_a_rank_that_is_killed_takes_the_job_down(home: Path) -> None:
     code, printed = launched.end()
     assert code != 0
     assert time.monotonic() - start < 60
-    # Which of the two torchrun sees first, the killed one or the one that lost its peer, is chance.
     _, _, cause = printed.partition("Root Cause (first observed failure)")
-    assert "local_rank: " in cause, printed
+    assert f"(local_rank: {rank})" in cause, printed
+    assert "Signal 9 (SIGKILL)" in cause
 
 
 def test_the_launcher_starts_again_and_the_training_ends_as_if_nothing_had_happened(
