@@ -1,8 +1,11 @@
 """The steps that the scripts put together: start, train, evaluate, predict, finish."""
 
 import logging
+import os
 import sys
+import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ from tools.distributed import (
     run_on_main,
     setup_devices,
     wait_for_the_end_of_main,
+    world_size,
 )
 from tools.durable import tidy
 from tools.evaluate import evaluate
@@ -34,6 +38,7 @@ from tools.run_folder import checkpoint_folders, prepare_output_dir, save_enviro
 from tools.train import TRAIN_RESULTS_FILE, train
 
 logger = logging.getLogger(__name__)
+_LAUNCHER_LOOKS = 2.0  # seconds in which a launcher looks at its processes for certain
 _RUN_FILES = {
     "model.safetensors": "weights",
     "config.json": "config and labels",
@@ -51,16 +56,27 @@ _RUN_FILES = {
 }
 
 
+def _call_and_fail_last(main: Callable[[], None]) -> None:
+    """Lets the launcher see a process that died before one that only lost its connection to it: that names the cause."""
+    try:
+        main()
+    except RuntimeError as error:
+        if world_size() > 1 and not isinstance(error, MainProcessError):
+            time.sleep(_LAUNCHER_LOOKS)
+        raise
+
+
 def run_script(main: Callable[[], None]) -> None:
     """Runs a script's ``main``; what is wrong with arguments or data ends it with a message, not a traceback.
 
     A process that failed leaves the others to their launcher: to part in good order would be to wait for them.
     """
     try:
-        record(main)()  # for the launcher's summary
+        record(partial(_call_and_fail_last, main))()  # for the launcher's summary
     except MainProcessError:
         wait_for_the_end_of_main()
-        sys.exit(1)
+        logging.shutdown()
+        os._exit(1)  # an orderly exit takes apart a connection that is gone, and the library aborts over it
     except (ValueError, OSError, FloatingPointError) as error:
         logger.debug("Where it happened:", exc_info=True)
         who = "" if is_main() else f"rank {rank()}: "

@@ -76,5 +76,6 @@ def test_a_job_that_fails_is_not_queued_again(submit: Callable[..., subprocess.P
     job = submit("--train_file", "nowhere.txt")
     printed = job.communicate(timeout=120)[0]
     assert job.returncode != 0
-    assert printed.count("nowhere.txt: there is no such file") == 1
+    assert printed.count("error: ") == 1
+    assert "nowhere.txt" in printed
     assert not (tmp_path / "requeued").exists()
