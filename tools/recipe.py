@@ -57,7 +57,7 @@ _RUN_FILES = {
 
 
 def _call_and_fail_last(main: Callable[[], None]) -> None:
-    """Lets the launcher see a process that died before one that only lost its connection to it: that names the cause."""
+    """Lets the launcher see a process that died before one that only lost it: that names the cause."""
     try:
         main()
     except RuntimeError as error:
