@@ -111,6 +111,7 @@ class NERTransformer(BaseTransformer):
         flag("--head", default="softmax", choices=["softmax", "crf"], help="each word by itself, or a CRF")
         flag("--head_learning_rate", type=float, default=-1.0, help="of the linear layer; -1: the CRF's or encoder's")
         flag("--crf_learning_rate", type=float, default=1e-3, help="peak learning rate of the CRF's transitions")
+        flag("--casing", action="store_true", help="let an uncased encoder know which words are written with capitals")
         flag("--markup", default="bio", choices=list(MARKUPS), help="tag scheme used inside, whatever the files use")
 
 
@@ -124,6 +125,7 @@ def _ner_arguments(flags: Namespace, task: TokenClassificationTask) -> NerArgume
         tag_column=task.tag_column,
         labels=flags.labels,
         markup=flags.markup,
+        casing=flags.casing,
         head_learning_rate=flags.head_learning_rate,
         do_train=flags.do_train or best_checkpoint(Path(flags.output_dir)) is not None,  # else the model is trained
         **own,

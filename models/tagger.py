@@ -92,6 +92,27 @@ class Tagger(PreTrainedModel):
             loss = loss / (num_items_in_batch if num_items_in_batch is not None else word_mask.sum().clamp(min=1))
         return TaggerOutput(loss=loss, logits=logits)
 
+    def add_token_types(self, count: int) -> list[int]:
+        """Gives the encoder more token types, and returns them.
+
+        They begin as copies of type 0, so that nothing changes before they have learnt.
+
+        Raises:
+            ValueError: the encoder's family has no embeddings of token types.
+        """
+        encoder = getattr(self, self.base_model_prefix)
+        for name, former in list(encoder.named_modules()):
+            if name.endswith("token_type_embeddings") and isinstance(former, nn.Embedding):
+                types, width = former.weight.shape
+                widened = nn.Embedding(types + count, width).to(former.weight)
+                with torch.no_grad():
+                    widened.weight[:types] = former.weight
+                    widened.weight[types:] = former.weight[0]
+                encoder.set_submodule(name, widened)
+                self.config.type_vocab_size = encoder.config.type_vocab_size = types + count
+                return list(range(types, types + count))
+        raise ValueError(f"encoders of the family {self.config.model_type} have no embeddings of token types")
+
     def reset_head(self) -> None:
         """Gives what is not the encoder new random weights."""
         nn.init.normal_(self.classifier.weight, std=getattr(self.config, "initializer_range", 0.02))

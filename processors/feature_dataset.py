@@ -15,6 +15,7 @@ from processors.layout import SequenceLayout
 
 _DTYPES: dict[str, type[np.generic]] = {
     "input_ids": np.int32,  # of all windows, one after the other
+    "casings": np.uint8,  # of the word that each token is of; nothing where the layout does not tell them apart
     "word_positions": np.int32,  # of each word in its window: the token index of its first piece
     "window_label_ids": np.int16,  # of each word, legal within its window
     "label_ids": np.int16,  # of each word, as the document has it
@@ -97,9 +98,14 @@ class _Collector:
         self._parts: dict[str, list[Any]] = {name: [] for name in _DTYPES}
 
     def add_window(
-        self, input_ids: NDArray[np.int32], word_positions: NDArray[np.int64], label_ids: NDArray[np.int16]
+        self,
+        input_ids: NDArray[np.int32],
+        casings: NDArray[np.uint8],
+        word_positions: NDArray[np.int64],
+        label_ids: NDArray[np.int16],
     ) -> None:
         self._parts["input_ids"].append(input_ids)
+        self._parts["casings"].append(casings)
         self._parts["word_positions"].append(word_positions)
         self._parts["window_label_ids"].append(label_ids)
         self._parts["window_tokens"].append([len(input_ids)])
@@ -155,7 +161,7 @@ class FeatureDataset(Dataset[InputFeatures]):
         document = int(np.searchsorted(self._document_window_starts, index, side="right")) - 1
         return InputFeatures(
             input_ids=self.arrays["input_ids"][tokens],
-            segment_ids=self._segment_ids(tokens.stop - tokens.start),
+            segment_ids=self._segment_ids(tokens),
             word_positions=self.arrays["word_positions"][words],
             label_ids=self.arrays["window_label_ids"][words],
             document=document,
@@ -242,11 +248,14 @@ class FeatureDataset(Dataset[InputFeatures]):
     def _guid_starts(self) -> NDArray[np.int64]:
         return _starts(self.arrays["guid_bytes"])
 
-    def _segment_ids(self, tokens: int) -> NDArray[np.int64]:
-        layout = self.layout
-        segments = np.full(tokens, layout.segment, np.int64)
+    def _segment_ids(self, tokens: slice) -> NDArray[np.int64]:
+        layout, count = self.layout, tokens.stop - tokens.start
+        if layout.casing_segments:
+            segments = np.array(layout.casing_segments, np.int64)[self.arrays["casings"][tokens]]
+        else:
+            segments = np.full(count, layout.segment, np.int64)
         segments[: len(layout.before)] = layout.before_segments
-        segments[tokens - len(layout.after) :] = layout.after_segments
+        segments[count - len(layout.after) :] = layout.after_segments
         return segments
 
 

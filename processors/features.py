@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from processors.alignment import WordPieces, tokenize_words
+from processors.casing import LOWER, casing_of
 from processors.examples import Example
 from processors.feature_dataset import FeatureArrays, FeatureDataset
 from processors.layout import SequenceLayout
@@ -15,6 +16,7 @@ from processors.tag_schemes import MARKUPS, TagScheme, convert_tags, entities_to
 from processors.windows import plan_windows
 
 IGNORED_LABEL = -100
+_NO_CASINGS = np.empty(0, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ def convert_examples_to_features(
     pad_token: int = 0,
     pad_token_segment_id: int = 0,
     sequence_a_segment_id: int = 0,
+    casing_segment_ids: Sequence[int] = (),
     markup: str = "bio",
     window_overlap: int | None = None,
 ) -> FeatureDataset:
@@ -66,6 +69,7 @@ def convert_examples_to_features(
         pad_on_left: whether batches are padded on the left (XLNet).
         pad_token, pad_token_segment_id: padding; 0 and 0 for BERT, 5 and 4 for XLNet.
         sequence_a_segment_id: segment id of the text.
+        casing_segment_ids: instead, one for each casing of a word, see `processors.casing`.
         markup: internal tag scheme: ``bio``, ``bios`` or ``bioes``.
         window_overlap: word pieces shared by neighbouring windows; a quarter of a window by default.
 
@@ -92,6 +96,7 @@ def convert_examples_to_features(
         pad_on_left=pad_on_left,
         pad_token=pad_token,
         pad_token_segment_id=pad_token_segment_id,
+        casing_segments=tuple(casing_segment_ids),
     )
     if window_overlap is None:
         window_overlap = default_overlap(layout.capacity(max_seq_length))
@@ -117,9 +122,12 @@ def build_feature_arrays(
         tags = None if example.labels is None else convert_tags(example.labels, scheme)
         windows = plan_windows(word_pieces.counts, capacity, spec.window_overlap)
         first_piece = np.concatenate(([0], np.cumsum(word_pieces.counts)))
+        casings = _piece_casings(example.words, word_pieces) if spec.layout.casing_segments else None
         for window in windows:
+            shown = slice(first_piece[window.start], first_piece[window.end])
             arrays.add_window(
-                input_ids=_framed_ids(word_pieces, first_piece, window.start, window.end, spec.layout),
+                input_ids=_framed_ids(word_pieces.ids[shown], spec.layout),
+                casings=_NO_CASINGS if casings is None else _framed_casings(casings[shown], spec.layout),
                 word_positions=first_piece[window.own_start : window.own_end]
                 - first_piece[window.start]
                 + len(spec.layout.before),
@@ -135,11 +143,16 @@ def build_feature_arrays(
     return arrays.concatenated()
 
 
-def _framed_ids(
-    pieces: WordPieces, first_piece: NDArray[np.int64], start: int, end: int, layout: SequenceLayout
-) -> NDArray[np.int32]:
-    inner = pieces.ids[first_piece[start] : first_piece[end]]
-    return np.concatenate((np.array(layout.before, np.int32), inner, np.array(layout.after, np.int32)))
+def _framed_ids(ids: NDArray[np.int32], layout: SequenceLayout) -> NDArray[np.int32]:
+    return np.concatenate((np.array(layout.before, np.int32), ids, np.array(layout.after, np.int32)))
+
+
+def _piece_casings(words: Sequence[str], pieces: WordPieces) -> NDArray[np.uint8]:
+    return np.repeat(np.array([casing_of(word) for word in words], np.uint8), pieces.counts)
+
+
+def _framed_casings(casings: NDArray[np.uint8], layout: SequenceLayout) -> NDArray[np.uint8]:
+    return np.pad(casings, (len(layout.before), len(layout.after)), constant_values=LOWER)
 
 
 def _window_label_ids(

@@ -1,5 +1,6 @@
 """Where the special tokens stand and how batches are padded: BERT's pattern, XLNet's, or a tokenizer's own."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
@@ -13,6 +14,7 @@ class SequenceLayout:
         before, after: ids of the special tokens on the two sides.
         before_segments, after_segments: their segment ids.
         segment: segment id of the word pieces.
+        casing_segments: instead, one for each casing that a word may have, see `processors.casing`; none by default.
         pad_on_left: whether padding comes first, as XLNet wants it.
         pad_token, pad_token_segment_id: what padding consists of.
     """
@@ -25,6 +27,7 @@ class SequenceLayout:
     pad_on_left: bool = False
     pad_token: int = 0
     pad_token_segment_id: int = 0
+    casing_segments: tuple[int, ...] = ()
 
     def capacity(self, max_seq_length: int) -> int:
         """Word pieces that fit into a sequence of this length.
@@ -38,7 +41,9 @@ class SequenceLayout:
         return capacity
 
 
-def layout_of_tokenizer(tokenizer: PreTrainedTokenizerBase, model_type: str = "") -> SequenceLayout:
+def layout_of_tokenizer(
+    tokenizer: PreTrainedTokenizerBase, model_type: str = "", casing_segments: Sequence[int] = ()
+) -> SequenceLayout:
     """The layout that the tokenizer itself gives to a single text, whatever the model family."""
     probe = tokenizer("a", return_special_tokens_mask=True, return_token_type_ids=True)
     ids, special = probe["input_ids"], probe["special_tokens_mask"]
@@ -57,4 +62,5 @@ def layout_of_tokenizer(tokenizer: PreTrainedTokenizerBase, model_type: str = ""
         pad_on_left=tokenizer.padding_side == "left",
         pad_token=pad_token or 0,
         pad_token_segment_id=4 if model_type == "xlnet" else getattr(tokenizer, "pad_token_type_id", 0),
+        casing_segments=tuple(casing_segments),
     )

@@ -89,6 +89,7 @@ class ModelArguments:
     cache_dir: str = arg("", "where downloaded encoders are kept")
     from_scratch: bool = arg(False, "start from random weights: only the config and the tokenizer are read")
     do_lower_case: bool = arg(False, "lower-case the text, as uncased encoders want it")
+    casing: bool = arg(False, "let an uncased encoder know which words are written with capitals, by token types")
     train_max_seq_length: int = arg(128, "tokens of a training window; longer texts become several windows")
     eval_max_seq_length: int = arg(512, "tokens of a window in evaluation and prediction")
     window_overlap: int = arg(-1, "word pieces that neighbouring windows share; -1 is a quarter of a window")
@@ -202,6 +203,7 @@ class NerArguments(
     """All arguments of the NER scripts as one flat namespace, with what the run finds out about itself."""
 
     label_list: list[str] = field(init=False, default_factory=list)
+    casing_types: list[int] = field(init=False, default_factory=list)
     device: torch.device = field(init=False, default_factory=lambda: torch.device("cpu"))
     n_gpu: int = field(init=False, default=0)
     other_heads_arguments: ClassVar[tuple[str, ...]] = ()

@@ -67,7 +67,7 @@ def open_features(args: NerArguments, task: str, tokenizer: PreTrainedTokenizerB
     """The features of a split from the cache, built where they are not there; each process for itself."""
     corpus = corpus_of(args, task)
     max_seq_length = args.train_max_seq_length if data_type == "train" else args.eval_max_seq_length
-    layout = layout_of_tokenizer(tokenizer, args.model_type)
+    layout = layout_of_tokenizer(tokenizer, args.model_type, args.casing_types)
     overlap = default_overlap(layout.capacity(max_seq_length)) if args.window_overlap < 0 else args.window_overlap
     place = (corpus.source_name(data_type), data_type, max_seq_length)
     label_list = args.label_list or corpus.label_list(args.markup)

@@ -16,6 +16,7 @@ from models.tagger import Tagger
 from processors.alignment import drops_spaces_between_words
 from processors.tag_schemes import MARKUPS, OUTSIDE, legal_transitions, split_tag
 from tools.arguments import ModelArguments, NerArguments
+from tools.casing import casing_types, tell_casing
 from tools.data import corpus_of
 from tools.distributed import main_process_first
 from tools.preparation import compile_model
@@ -47,7 +48,9 @@ def load_model_and_tokenizer(
     source: str | None = None,
     adapt_config: Callable[[PreTrainedConfig], None] | None = None,
 ) -> tuple[AnyTagger, PreTrainedTokenizerBase]:
-    """What the run trains or applies; ``args.label_list``, ``markup`` and ``model_type`` follow from it.
+    """What the run trains or applies.
+
+    From it follow ``label_list``, ``markup``, ``model_type`` and ``casing_types`` of the arguments.
 
     Args:
         args: the encoder of ``model_name_or_path`` when training, else the trained model of ``output_dir``.
@@ -72,6 +75,7 @@ def load_model_and_tokenizer(
         if former_labels and former_labels != args.label_list:
             logger.info("%s was trained for other labels: its head starts anew", source)
             model.reset_head()
+        tell_casing(args, model, tokenizer)
     check_vocabulary(tokenizer, config)
     _check_same_vocabulary(args, config, tokenizer)
     return model, tokenizer
@@ -161,6 +165,7 @@ def adopt_model(args: NerArguments, model: Tagger) -> None:
     args.label_list = model.tag_names
     args.markup = _markup_of(model.config, args.markup)
     args.model_type = model.config.model_type
+    args.casing_types = casing_types(model)
     _fit_lengths(args, model.config)
     nn.Module.to(model, args.device)
     compile_model(args, model)

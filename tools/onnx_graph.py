@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from models.tagger import Tagger
+from tools.casing import casing_types
 from tools.onnx_inputs import random_inputs
 
 OUTPUTS = ("tags", "emissions")
@@ -41,7 +42,8 @@ class TaggerGraph(nn.Module):
 def write_onnx(tagger: Tagger, path: Path) -> None:
     """Writes the file; beside it, in ``FILE.data``, the weights of a model of 2 GiB or more.
 
-    The names of the tags, in the order of their ids, and their scheme stand in the metadata.
+    The names of the tags, in the order of their ids, their scheme, and the token types that tell the casing of words
+    stand in the metadata.
     """
     example = random_inputs(tagger, B=2, T=6, W=4, generator=torch.Generator().manual_seed(0))
     sizes = {name: Dim(name) for name in ("batch", "tokens", "words")}
@@ -57,6 +59,7 @@ def write_onnx(tagger: Tagger, path: Path) -> None:
         )
     assert program is not None
     program.model.metadata_props["tags"] = json.dumps(tagger.tag_names, ensure_ascii=False)
+    program.model.metadata_props["casing_types"] = json.dumps(casing_types(tagger))
     program.model.metadata_props["markup"] = getattr(tagger.config, "tag_markup", "")
     program.save(path)
 

@@ -18,6 +18,7 @@ from processors.layout import layout_of_tokenizer
 from processors.text_pieces import TextPiece, cut_into_pieces
 from processors.word_cutting import WORD_UNITS
 from tools.arguments import NerArguments
+from tools.casing import casing_types
 from tools.encoder_precision import set_encoder_precision
 from tools.inference import TaggedDocument, batches_of_a_size, decoded_documents, stitched_emissions
 from tools.loading import has_weights, load_model_and_tokenizer
@@ -73,7 +74,7 @@ class NerPredictor:
             raise ValueError(f"word unit {word_unit!r} is none of {', '.join(WORD_UNITS)}")
         self.model, self.tokenizer, self.word_unit = model.eval(), tokenizer, word_unit
         self.max_seq_length = max_seq_length
-        layout = layout_of_tokenizer(tokenizer, model.config.model_type)
+        layout = layout_of_tokenizer(tokenizer, model.config.model_type, casing_types(model))
         overlap = default_overlap(layout.capacity(max_seq_length))
         self._spec = FeatureSpec(tuple(model.tag_names), markup, max_seq_length, overlap, layout)
         self._batch_tokens = batch_tokens or _BATCH_TOKENS.get(model.device.type, _BATCH_TOKENS["cpu"])

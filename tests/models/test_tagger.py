@@ -162,3 +162,32 @@ def test_the_encoder_attends_as_it_would_by_itself(family: str) -> None:
     config = tiny_config(family)
     alone = AutoModel.from_config(tiny_config(family))
     assert BertSoftmaxForNer(config).config._attn_implementation == alone.config._attn_implementation
+
+
+@pytest.mark.parametrize("family", ["bert", "electra", "albert", "roberta"])
+def test_new_token_types_begin_as_the_first(family: str, tmp_path: Path) -> None:
+    model = tiny_tagger(BertSoftmaxForNer, family)
+    batch = collate(random_rows([12, 7]), model.config)
+    batch["token_type_ids"] = torch.zeros_like(batch["token_type_ids"])
+    expected, _ = scores(model, batch)
+    former = model.config.type_vocab_size
+    types = model.add_token_types(3)
+    assert types == [former, former + 1, former + 2]
+    for token_type in types:
+        batch["token_type_ids"].fill_(token_type)
+        torch.testing.assert_close(scores(model, batch)[0], expected)
+    embeddings = next(weight for name, weight in model.named_parameters() if "token_type_embeddings" in name)
+    assert embeddings.requires_grad
+    embeddings.data[types[1]] += 1
+    batch["token_type_ids"].fill_(types[1])
+    changed, _ = scores(model, batch)
+    assert not torch.allclose(changed, expected)
+    model.save_pretrained(tmp_path)
+    torch.testing.assert_close(scores(BertSoftmaxForNer.from_pretrained(tmp_path).eval(), batch)[0], changed)
+
+
+@pytest.mark.parametrize("family", ["distilbert", "xlnet", "deberta-v2"])
+def test_families_without_embeddings_of_token_types_get_no_more(family: str) -> None:
+    model = tiny_tagger(BertSoftmaxForNer, family, **({"type_vocab_size": 0} if family == "deberta-v2" else {}))
+    with pytest.raises(ValueError, match=f"{family} have no embeddings of token types"):
+        model.add_token_types(1)

@@ -24,6 +24,7 @@ def arrays_of(documents: list[list[int]], layout: SequenceLayout) -> FeatureArra
         for words in windows:
             collector.add_window(
                 input_ids=np.array([*layout.before, *range(200, 200 + words), *layout.after], np.int32),
+                casings=np.empty(0, np.uint8),
                 word_positions=np.arange(words) + len(layout.before),
                 label_ids=np.arange(first, first + words, dtype=np.int16),
             )
