@@ -1,6 +1,7 @@
 """The CRF layer: a `torchcrf.CRF` (package pytorch-crf) that is fast, complete and knows which tags may follow."""
 
 import itertools
+from collections.abc import Sequence
 from typing import NamedTuple, overload
 
 import numpy as np
@@ -163,8 +164,8 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
         words = tags.cpu().numpy()  # makes lists several times faster than torch
         there = None if mask is None else mask.cpu().numpy()
         if nbest is None:
-            return _lists(words, there)
-        ranked = [_lists(words[:, :, rank], there) for rank in range(nbest)]
+            return _lists(words, there, self.num_tags)
+        ranked = [_lists(words[:, :, rank], there, self.num_tags) for rank in range(nbest)]
         return [
             [(ranked[rank][row], score) for rank, score in enumerate(row_scores) if score > float("-inf")]
             for row, row_scores in enumerate(scores.tolist())
@@ -386,11 +387,12 @@ def _as(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor if tensor.dtype == dtype else tensor.to(dtype)
 
 
-def _lists(tags: np.ndarray, mask: np.ndarray | None) -> list[list[int]]:
+def _lists(tags: np.ndarray, mask: np.ndarray | None, num_tags: int) -> list[list[int]]:
     """The rows of `tags` (B, W), each without what is masked."""
     if mask is None:
         rows: list[list[int]] = tags.tolist()
         return rows
-    words = tags[mask].tolist()
-    counts = mask.sum(1).tolist()
-    return [words[end - count : end] for end, count in zip(itertools.accumulate(counts), counts, strict=True)]
+    words, counts = tags[mask], mask.sum(1).tolist()
+    # Parts of a byte string become lists twice as fast as those of a list of all words.
+    in_order: Sequence[int] = words.astype(np.uint8).tobytes() if num_tags <= 256 else words.tolist()
+    return [[*in_order[end - count : end]] for end, count in zip(itertools.accumulate(counts), counts, strict=True)]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.crf.backend import Chains, Gradients, State, raise_for_rows
+from models.crf.backend import NO_PATH, SCALED, Chains, Gradients, State, raise_for_rows
 from models.crf.cpu import threads
 from models.crf.cpu.job import Job
 from models.crf.cpu.kernels import compile_kernel
@@ -74,12 +74,11 @@ class NumbaBackend:
     def decode(self, chains: Chains, padding: int) -> tuple[Tensor, Tensor]:
         B, W, _ = chains.emissions.shape
         paths, scores = torch.empty(B, W, dtype=torch.int64), torch.empty(B, dtype=chains.emissions.dtype)
-        mode = torch.empty(B, dtype=torch.uint8)
         job, abreast = self._divided(chains, None)
-        job.value, job.mode, job.paths, job.padding = scores.data_ptr(), mode.data_ptr(), paths.data_ptr(), padding
+        job.value, job.paths, job.padding = scores.data_ptr(), paths.data_ptr(), padding
         self._run("decode", job, scores.dtype, abreast)
         if job.fault:
-            raise_for_rows(mode)
+            raise_for_rows(torch.where(scores.isneginf(), NO_PATH, SCALED))
         return paths, scores
 
     def _divided(self, chains: Chains, tags: Tensor | None) -> tuple[Job, bool]:

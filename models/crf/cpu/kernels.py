@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import carray, cfunc, njit, types
 
-from models.crf.backend import NO_GRADIENT, NO_PATH, SCALED
+from models.crf.backend import SCALED
 from models.crf.cpu import abreast, log_sweeps, scaled, viterbi, viterbi_abreast
 from models.crf.cpu.groups import Group, choose_rows, lay_in, lay_out, make_group
 from models.crf.cpu.job import (
@@ -169,12 +169,11 @@ def sweep_abreast(job: Any, counters: Array, like: Real) -> None:
 
 @njit
 def decode(job: Any, counters: Array, like: Real) -> None:
-    """Write the best path of each row to its words, padding where there is none, and its score."""
+    """Write the best path of each row to its words, padding where there is none, and its score: -inf without a path."""
     inputs = view_inputs(job, like)
     into = np.ascontiguousarray(inputs.scores.T)
     words = np.empty(job.words, np.int64)
     best = np.empty((job.words, job.width), into.dtype)
-    mode = array_at(job.mode, job.rows, np.uint8(0))
     value = array_at(job.value, job.rows, like)
     paths = array_at(job.paths, (job.rows, job.words), np.int64(0))
     while True:
@@ -183,7 +182,6 @@ def decode(job: Any, counters: Array, like: Real) -> None:
             return
         for row in range(first, min(first + job.chunk, job.rows)):
             count = find_words(words, job, inputs, row)
-            mode[row] = NO_GRADIENT
             value[row] = 0
             if count < job.words:
                 paths[row] = job.padding
@@ -191,7 +189,6 @@ def decode(job: Any, counters: Array, like: Real) -> None:
                 continue
             value[row] = viterbi.decode(job, inputs, into, best, row, words, count, paths[row])
             if value[row] == -np.inf:
-                mode[row] = NO_PATH
                 counters[FAULT] = 1
 
 
@@ -205,7 +202,6 @@ def decode_abreast(job: Any, counters: Array, like: Real) -> None:
     group, room = make_group(job), viterbi_abreast.make_room(W, C, like)
     row_best = np.empty((W, job.width), scores.dtype)  # of a row that is decoded by itself
     counts, totals = np.empty(ROWS, scores.dtype), np.empty(ROWS, np.float64)
-    modes = array_at(job.mode, job.rows, np.uint8(0))
     values = array_at(job.value, job.rows, like)
     paths = array_at(job.paths, (job.rows, W), np.int64(0))
     while True:
@@ -223,12 +219,11 @@ def decode_abreast(job: Any, counters: Array, like: Real) -> None:
                     continue
                 if count < W:
                     paths[row] = job.padding
-                modes[row], values[row] = NO_GRADIENT, totals[lane] if count > 0 else 0
+                values[row] = totals[lane] if count > 0 else 0
                 if count > 0 and not np.isfinite(totals[lane]):  # no path, or scores that take all others with them
                     values[row] = viterbi.decode(job, inputs, into, row_best, row, words, count, paths[row])
                     group.counts[lane] = 0
                     if values[row] == -np.inf:
-                        modes[row] = NO_PATH
                         counters[FAULT] = 1
             viterbi_abreast.trace(paths, room, C, group, longest)
 
