@@ -331,7 +331,7 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
             if self._deferred_legal.is_meta:
                 raise RuntimeError("the legal transitions were made on the meta device: call set_legal again")
             self.set_legal(self._deferred_legal)
-        transitions = self.transitions
+        start, end, transitions = map(self._parameter, ("start_transitions", "end_transitions", "transitions"))
         dtype = torch.float64 if torch.float64 in (emissions.dtype, transitions.dtype) else torch.float32
         if mask is not None:
             mask = self._rows_first(mask)
@@ -341,13 +341,18 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
             emissions = emissions.contiguous()
         return Chains(
             emissions,
-            _as(self.start_transitions, dtype).contiguous(),
-            _as(self.end_transitions, dtype).contiguous(),
+            _as(start, dtype).contiguous(),
+            _as(end, dtype).contiguous(),
             _as(transitions, dtype).contiguous(),
             mask,
-            self.legal,
+            self._buffers["legal"],
             None if allowed is None else self._allowed(emissions, allowed),
         )
+
+    def _parameter(self, name: str) -> Tensor:
+        """As an attribute of that name, which alone takes a microsecond to be looked up."""
+        found = self._parameters.get(name)  # nothing where the module is a replica, or the parameter computed
+        return getattr(self, name) if found is None else found
 
     def _lattice(self, chains: Chains) -> Lattice:
         """The lattice in double precision, where the device has it; every row has a legal path."""

@@ -135,12 +135,12 @@ def _sums(job: Job) -> int:
 
 def _gradients(job: Job, chains: Chains) -> Gradients:
     """Room for the gradients, where the job is to write them."""
-    empty = torch.empty_like if job.rows else torch.zeros_like
-    emissions, start, end, transitions = (empty(scores) for scores in chains[:4])
+    gradients = Gradients(*map(torch.empty_like if job.rows else torch.zeros_like, chains[:4]))
+    emissions, start, end, transitions = gradients
     job.grad_emissions = emissions.data_ptr()
     job.grad_emissions_row, job.grad_emissions_word, _ = emissions.stride()
     job.grad_start, job.grad_end, job.grad_transitions = start.data_ptr(), end.data_ptr(), transitions.data_ptr()
-    return Gradients(emissions, start, end, transitions)
+    return gradients
 
 
 def _launch(name: str, job: Job, dtype: torch.dtype, word_ns: int) -> None:

@@ -37,7 +37,7 @@ def count_words(job: Any, inputs: Inputs, row: int) -> int:
     base = row * job.mask_row
     if job.mask_word == 1:  # a loop that LLVM makes vectors of
         for column in range(job.words):
-            count += inputs.mask[base + column]
+            count += inputs.mask[np.uint64(base + column)]
     else:
         for column in range(job.words):
             count += inputs.mask[base + column * job.mask_word]

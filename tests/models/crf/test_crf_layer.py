@@ -123,6 +123,28 @@ def test_the_gradient_of_a_sum_is_that_of_its_rows_each_time(backend: str, facto
             scaled.backward()
 
 
+class Symmetric(nn.Module):
+    def forward(self, matrix: torch.Tensor) -> torch.Tensor:
+        return matrix + matrix.T
+
+
+def test_transitions_may_be_computed_from_other_parameters() -> None:
+    torch.manual_seed(0)
+    crf, plain = CRF(3, batch_first=True), CRF(3, batch_first=True)
+    plain.load_state_dict(crf.state_dict())
+    plain.transitions.data = crf.transitions.data + crf.transitions.data.T
+    nn.utils.parametrize.register_parametrization(crf, "transitions", Symmetric())
+    emissions, tags = torch.randn(2, 5, 3), torch.randint(0, 3, (2, 5))
+    values = crf(emissions, tags), plain(emissions, tags)
+    torch.testing.assert_close(*values)
+    for value in values:
+        value.backward()
+    assert plain.transitions.grad is not None
+    gradient = crf.parametrizations.transitions.original.grad
+    torch.testing.assert_close(gradient, plain.transitions.grad + plain.transitions.grad.T)
+    assert crf.decode(emissions) == plain.decode(emissions)
+
+
 def test_legal_survives_the_meta_device() -> None:
     """Hugging Face transformers builds on the meta device, where tensors have no values, and loads afterwards."""
     legal = bio(1)
