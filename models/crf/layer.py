@@ -1,10 +1,7 @@
 """The CRF layer: a `torchcrf.CRF` (package pytorch-crf) that is fast, complete and knows which tags may follow."""
 
-import itertools
-from collections.abc import Sequence
-from typing import NamedTuple, overload
+from typing import overload
 
-import numpy as np
 import torch
 import torchcrf
 from torch import Tensor
@@ -15,15 +12,7 @@ from models.crf.graph import decode_in_graph
 from models.crf.lattice import Lattice, lattice_of, log_backward, log_forward, log_pairs
 from models.crf.nbest import nbest_paths
 from models.crf.ops import chain_sum, chain_value, marginals
-
-PADDING = -100  # the tag of a masked word, as in torch.nn.functional.cross_entropy
-
-
-class Paths(NamedTuple):
-    """Tag sequences as tensors, without lists on the host."""
-
-    tags: Tensor  # (B, W), with nbest (B, W, nbest), PADDING where masked
-    scores: Tensor  # (B,), with nbest (B, nbest), -inf where there are fewer paths; log P = score - log_partition
+from models.crf.paths import PADDING, Paths, rows_as_lists
 
 
 class CRF(torchcrf.CRF):  # type: ignore[misc]
@@ -164,8 +153,8 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
         words = tags.cpu().numpy()  # makes lists several times faster than torch
         there = None if mask is None else mask.cpu().numpy()
         if nbest is None:
-            return _lists(words, there, self.num_tags)
-        ranked = [_lists(words[:, :, rank], there, self.num_tags) for rank in range(nbest)]
+            return rows_as_lists(words, there, self.num_tags)
+        ranked = [rows_as_lists(words[:, :, rank], there, self.num_tags) for rank in range(nbest)]
         return [
             [(ranked[rank][row], score) for rank, score in enumerate(row_scores) if score > float("-inf")]
             for row, row_scores in enumerate(scores.tolist())
@@ -390,14 +379,3 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
 
 def _as(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor if tensor.dtype == dtype else tensor.to(dtype)
-
-
-def _lists(tags: np.ndarray, mask: np.ndarray | None, num_tags: int) -> list[list[int]]:
-    """The rows of `tags` (B, W), each without what is masked."""
-    if mask is None:
-        rows: list[list[int]] = tags.tolist()
-        return rows
-    words, counts = tags[mask], mask.sum(1).tolist()
-    # Parts of a byte string become lists twice as fast as those of a list of all words.
-    in_order: Sequence[int] = words.astype(np.uint8).tobytes() if num_tags <= 256 else words.tolist()
-    return [[*in_order[end - count : end]] for end, count in zip(itertools.accumulate(counts), counts, strict=True)]

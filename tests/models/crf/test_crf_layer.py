@@ -219,3 +219,12 @@ def test_computes_without_the_compiled_backends(missing: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "True"
+
+
+def test_lists_hold_tags_of_any_number() -> None:
+    crf = CRF(400, batch_first=True)
+    tags = torch.tensor([[399, 0, 256], [255, 130, 0]])
+    emissions = 1e3 * nn.functional.one_hot(tags, 400).float()
+    assert crf.decode(emissions, torch.tensor([[1, 1, 1], [1, 1, 0]])) == [[399, 0, 256], [255, 130]]
+    small = CRF(256, batch_first=True)
+    assert small.decode(emissions[1:, :, :256], torch.tensor([[1, 1, 0]])) == [[255, 130]]
