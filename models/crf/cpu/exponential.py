@@ -1,6 +1,7 @@
 # mypy: allow-untyped-decorators, no-warn-return-any
 """The exponential of vectors, and the binary exponents of their numbers (IEEE 754)."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from models.crf.cpu.lanes import Lanes, Real, broadcast, larger, where_above
 LOG2_E = 1.4426950408889634
 LN_2_HIGH = 0.693359375
 LN_2_LOW = -2.1219444005469058e-4
+SERIES_32 = tuple(1 / math.factorial(k) for k in range(7, -1, -1))  # from the highest power down
+SERIES_64 = tuple(1 / math.factorial(k) for k in range(13, -1, -1))
 
 
 @intrinsic
@@ -50,40 +53,22 @@ def exp(x: Lanes) -> Lanes:
 
 
 @njit(forceinline=True)
-def _reduce_argument(x: Lanes, lowest: Real) -> tuple[Lanes, Lanes]:
+def _exp_by(series: tuple[float, ...], lowest: Real, x: Lanes) -> Lanes:
     bounded = larger(x, lowest)
     n = _whole(bounded * LOG2_E + broadcast(0.5, x))
-    return n, (bounded - n * LN_2_HIGH) - n * LN_2_LOW
+    r = (bounded - n * LN_2_HIGH) - n * LN_2_LOW
+    p = broadcast(series[0], x)
+    for k in range(1, len(series)):
+        p = r * p + broadcast(series[k], x)
+    return where_above(x, -np.inf, p * power_of_two(n), broadcast(0.0, x))
 
 
 def _exp_32(x: Lanes) -> Lanes:
-    n, r = _reduce_argument(x, -87.0)
-    p = r * (1 / 5040) + broadcast(1 / 720, x)
-    p = r * p + broadcast(1 / 120, x)
-    p = r * p + broadcast(1 / 24, x)
-    p = r * p + broadcast(1 / 6, x)
-    p = r * p + broadcast(1 / 2, x)
-    p = r * p + broadcast(1.0, x)
-    p = r * p + broadcast(1.0, x)
-    return where_above(x, -np.inf, p * power_of_two(n), broadcast(0.0, x))
+    return _exp_by(SERIES_32, -87.0, x)
 
 
 def _exp_64(x: Lanes) -> Lanes:
-    n, r = _reduce_argument(x, -708.0)
-    p = r * (1 / 6227020800) + broadcast(1 / 479001600, x)
-    p = r * p + broadcast(1 / 39916800, x)
-    p = r * p + broadcast(1 / 3628800, x)
-    p = r * p + broadcast(1 / 362880, x)
-    p = r * p + broadcast(1 / 40320, x)
-    p = r * p + broadcast(1 / 5040, x)
-    p = r * p + broadcast(1 / 720, x)
-    p = r * p + broadcast(1 / 120, x)
-    p = r * p + broadcast(1 / 24, x)
-    p = r * p + broadcast(1 / 6, x)
-    p = r * p + broadcast(1 / 2, x)
-    p = r * p + broadcast(1.0, x)
-    p = r * p + broadcast(1.0, x)
-    return where_above(x, -np.inf, p * power_of_two(n), broadcast(0.0, x))
+    return _exp_by(SERIES_64, -708.0, x)
 
 
 @overload(exp, jit_options={"forceinline": True})

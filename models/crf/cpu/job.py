@@ -80,6 +80,18 @@ def view_inputs(job: Any, like: Real) -> Inputs:
 
 
 @njit
+def view_outputs(job: Any, like: Real) -> tuple[Array, Array, Array, Array, Array]:
+    """The values and modes of rows, the gradients by values (an input) and by emissions, and the sums of chunks."""
+    return (
+        array_at(job.value, job.rows, like),
+        array_at(job.mode, job.rows, np.uint8(0)),
+        array_at(job.grad, STRIDED, like),
+        array_at(job.grad_emissions, STRIDED, like),
+        array_at(job.sums, (job.chunks, job.num_tags + 2, job.num_tags), np.float64(0)),
+    )
+
+
+@njit
 def find_words(words: Array, job: Any, inputs: Inputs, row: int) -> int:
     """Write the columns of a row that are not masked to `words`, and return how many: no other exists for the chain."""
     if job.mask == 0:

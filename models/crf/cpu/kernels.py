@@ -19,11 +19,11 @@ from models.crf.cpu.job import (
     FAULT,
     JOB_TYPE,
     NEXT_CHUNK,
-    STRIDED,
     Inputs,
     find_words,
     path_score,
     view_inputs,
+    view_outputs,
 )
 from models.crf.cpu.lanes import ROWS, Array, Real
 from models.crf.cpu.primitives import array_at, fetch_add
@@ -64,15 +64,11 @@ def sweep(job: Any, counters: Array, like: Real) -> None:
     """
     inputs = view_inputs(job, like)
     tables = scaled.make_tables(job, inputs)
-    C, width = job.num_tags, job.width
+    width = job.width
     words = np.empty(job.words, np.int64)
     room = np.empty((job.words if job.alpha == 0 else 0, width), tables.weights.dtype)
     alphas = array_at(job.alpha, (job.rows, job.words, width), like)
-    values = array_at(job.value, job.rows, like)
-    modes = array_at(job.mode, job.rows, np.uint8(0))
-    grads = array_at(job.grad, STRIDED, like)
-    grad_emissions = array_at(job.grad_emissions, STRIDED, like)
-    sums = array_at(job.sums, (job.chunks, C + 2, C), np.float64(0))
+    values, modes, grads, grad_emissions, sums = view_outputs(job, like)
     while True:
         chunk = fetch_add(counters, NEXT_CHUNK, 1)
         if chunk >= job.chunks:
@@ -115,11 +111,7 @@ def sweep_abreast(job: Any, counters: Array, like: Real) -> None:
     C, W = job.num_tags, job.words
     group, room = make_group(job), abreast.make_room(W, C, like)
     alpha = np.empty((W, job.width), tables.weights.dtype)  # of a row that is computed by itself
-    values = array_at(job.value, job.rows, like)
-    modes = array_at(job.mode, job.rows, np.uint8(0))
-    grads = array_at(job.grad, STRIDED, like)
-    grad_emissions = array_at(job.grad_emissions, STRIDED, like)
-    sums = array_at(job.sums, (job.chunks, C + 2, C), np.float64(0))
+    values, modes, grads, grad_emissions, sums = view_outputs(job, like)
     lanes = np.empty((3, ROWS), tables.weights.dtype)
     counts, masses, factors = lanes[0], lanes[1], lanes[2]
     logs = np.empty(ROWS, np.float64)
