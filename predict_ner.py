@@ -12,11 +12,11 @@ from itertools import tee
 
 from tqdm import tqdm
 
-from processors.text_files import RawText, read_texts
+from processors.text_files import RawText, check_sources, read_texts
 from processors.word_cutting import WORD_UNITS
 from tools.encoder_precision import PRECISIONS
 from tools.log import setup_logging
-from tools.prediction_files import FORMATS, write_predictions
+from tools.prediction_files import FORMATS, check_output, write_predictions
 from tools.predictor import NerPredictor
 from tools.recipe import run_script
 
@@ -24,6 +24,8 @@ from tools.recipe import run_script
 def main() -> None:
     args = parse_arguments()
     setup_logging()
+    check_sources(args.files)
+    check_output(args.format, args.output, args.files)
     predictor = NerPredictor.load(args.model, args.device, args.dtype, args.batch_tokens, args.word_unit)
     items, same_items = tee(tqdm(texts(args), unit=" texts", disable=not sys.stderr.isatty()))
     entities = predictor.stream(item.text for item in items)

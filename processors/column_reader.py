@@ -23,13 +23,16 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
             yield number, line.rstrip("\r\n")
 
 
-def decoded_lines(file: Iterable[bytes], source: str | Path, replace: bool = False) -> Iterator[tuple[int, str]]:
+def decoded_lines(
+    file: Iterable[bytes], source: str | Path, replace: bool = False, advice: str = ""
+) -> Iterator[tuple[int, str]]:
     """Numbered lines of UTF-8 with their ends; only a byte order mark is taken off.
 
     Args:
         file: lines of bytes.
         source: its name in messages.
         replace: whether bytes that are not UTF-8 become U+FFFD.
+        advice: what else to do about them, for the error.
 
     Raises:
         DataError: a line is not UTF-8.
@@ -40,7 +43,7 @@ def decoded_lines(file: Iterable[bytes], source: str | Path, replace: bool = Fal
         except UnicodeDecodeError as error:
             found = raw[error.start : error.start + 8].hex(" ")
             message = f"not UTF-8 (bytes {found} at column {error.start}); convert the file, e.g. with iconv -t UTF-8"
-            raise DataError(message, source, number) from error
+            raise DataError(f"{message}, {advice}" if advice else message, source, number) from error
 
 
 def read_columns(
@@ -80,7 +83,11 @@ def read_columns(
             if columns > 1:
                 tag_index = _tag_index(tag_column, columns, path, number)
             elif labelled:
-                raise DataError(f"{line!r} has one column; expected a word and its tag", path, number)
+                raise DataError(
+                    f"{line!r} has one column; expected a word and its tag, with a space or tab between them",
+                    path,
+                    number,
+                )
         if len(fields) != columns:
             message = f"{len(fields)} columns in {line!r}, where the lines before have {columns}"
             raise DataError(f"{message}; separate word and tag by one space or tab", path, number)
@@ -99,9 +106,8 @@ def checked_tag(tag: str, path: Path, line: int) -> str:
     try:
         split_tag(tag)
     except ValueError as error:
-        raise DataError(
-            f"{error}; if the tags stand in another column, name it with --tag_column", path, line
-        ) from None
+        advice = "--tag_column names the column of the tags; parts of speech are learnt by run_pl_ner.py"
+        raise DataError(f"{error}; {advice}", path, line) from None
     return tag
 
 

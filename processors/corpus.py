@@ -153,10 +153,9 @@ class Corpus:
         Raises:
             DataError: the label file is empty or names a label twice.
         """
-        beside_data = self.data_dir and self.data_dir / "labels.txt"
-        labels_file = self.labels_file or (beside_data if beside_data and beside_data.is_file() else None)
-        if labels_file:
-            return _types_of_file(labels_file)
+        types_file = self._types_file()
+        if types_file:
+            return _types_of_file(types_file)
         known = task_named(self.task_name).types
         if known:
             return list(known)
@@ -175,13 +174,18 @@ class Corpus:
             return [OUTSIDE, *(entities_to_tags([Entity(name, 0, 1)], 1, scheme)[0] for name in types)]
         return tag_set(types, scheme)
 
+    def _types_file(self) -> Path | None:
+        beside_data = self.data_dir and self.data_dir / "labels.txt"
+        return self.labels_file or (beside_data if beside_data and beside_data.is_file() else None)
+
     def check_types(self, split: str, types: list[str]) -> None:
         """Raises a DataError, with its line, for a type of this split that is none of ``types``."""
         inventory = self.inventory(split)
         for entity_type in inventory.types:
             if entity_type not in types:
                 message = f"entity type {entity_type!r} is not among the labels ({', '.join(types)})"
-                advice = "add it to labels.txt, or correct the data; a trained model cannot take new types"
+                file = self._types_file() or "labels.txt"
+                advice = f"add it to {file}, or correct the data; a trained model takes no new types"
                 raise DataError(f"{message}; {advice}", inventory.place(inventory.type_lines[entity_type]))
 
     def trained_word_unit(self) -> str:

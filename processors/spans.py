@@ -179,6 +179,8 @@ def _located_by(table: Sequence[int], span: Span, text: str) -> Span | None:
 
 
 def _outside(span: Span, text: str) -> str:
+    if span.start == span.end:
+        return f"{span.type} [{span.start}, {span.end}) holds no character"
     advice = "; perhaps it counts as JavaScript does: --offset_unit utf16" if max(text, default="") > "\uffff" else ""
     return f"{span.type} [{span.start}, {span.end}) lies outside the {len(text)} characters{advice}"
 

@@ -52,16 +52,24 @@ def read_texts(sources: Sequence[str], whole_files: bool = False, replace: bool 
             logger.warning("%s: %d texts hold U+FFFD, in place of bytes that are not UTF-8", name, replaced)
 
 
+def check_sources(sources: Sequence[str]) -> None:
+    """Raises a DataError for the first source that is no file."""
+    for source in sources:
+        if Path(source).is_dir():
+            raise DataError("is a folder; name the files in it", source)
+        if source != STDIN and not Path(source).exists():
+            raise DataError("there is no such file", source)
+
+
 def _opened(source: str) -> Any:
+    check_sources([source])
     if source == STDIN:
         return nullcontext(sys.stdin.buffer)
-    if not Path(source).is_file():
-        raise DataError("there is no such file", source)
     return gzip.open(source, "rb") if source.endswith(".gz") else Path(source).open("rb")
 
 
 def _texts_of(file: IO[bytes], source: str, name: str, whole_files: bool, replace: bool) -> Iterator[RawText]:
-    lines = decoded_lines(_read_lines(file, name), name, replace)
+    lines = decoded_lines(_read_lines(file, name), name, replace, advice="or give --replace_bad_utf8")
     if source.removesuffix(".gz").endswith(".jsonl"):
         yield from (_parsed(line, name, number) for number, line in lines if line.strip())
     elif whole_files:

@@ -12,7 +12,6 @@ class _Needs(NamedTuple):
 
 
 _NEEDS = {
-    "casing": _Needs("freeze_embeddings", (False,)),
     "adam_epsilon": _Needs("optim", ("adamw_torch_fused", "adamw_torch", "apex_fused_adam")),
     "lr_scheduler_kwargs": _Needs(
         "lr_scheduler_type",

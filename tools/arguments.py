@@ -216,6 +216,8 @@ class NerArguments(
         refuse_idle_options(self)
         if self.fp16 and self.bf16:
             raise ValueError("--fp16 and --bf16 exclude each other")
+        if self.casing and self.freeze_embeddings:
+            raise ValueError("--casing adds embeddings that must learn, --freeze_embeddings lets none learn: take one")
         if self.max_steps <= 0 and self.num_train_epochs <= 0:
             raise ValueError(f"--num_train_epochs {self.num_train_epochs} trains nothing; leave out --do_train instead")
         for name in ("warmup_proportion", "layer_decay", "ema_decay", "swa_start"):
@@ -275,6 +277,9 @@ def parse_arguments(kind: type[Arguments], argv: Sequence[str] | None = None) ->
     groups = [base for base in kind.__mro__ if "_argument_group_name" in vars(base)]
     parser = HfArgumentParser(groups, description=kind.__doc__, allow_abbrev=False)  # type: ignore[arg-type]
     parser.add_argument("--config_file", help="YAML or JSON file with any of these arguments; flags win over it")
+    for action in parser._actions:
+        if action.option_strings[:1] == [f"--no_{action.dest}"]:
+            action.help = f"switch --{action.dest} off"  # the parser has given it the help of what it switches off
     config_file = _config_file(argv)
     try:
         flags = (_flags_of_file(config_file, kind) if config_file else []) + argv

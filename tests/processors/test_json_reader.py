@@ -155,7 +155,7 @@ BAD_RECORDS: list[tuple[Any, list[str]]] = [
     ({"text": "Anna left", "spans": [[0, 3, "PER"]]}, ["PER 'Ann' [0, 3) cuts 'Anna'", "--word_unit char"]),
     ({"text": "Anna left", "spans": [[4, 9, "PER"]]}, ["PER ' left' [4, 9) begins or ends in white space"]),
     ({"text": "Anna", "spans": [[0, 5, "PER"]]}, ["PER [0, 5) lies outside the 4 characters"]),
-    ({"text": "Anna", "spans": [[2, 2, "PER"]]}, ["PER [2, 2) lies outside"]),
+    ({"text": "Anna", "spans": [[2, 2, "PER"]]}, ["PER [2, 2) holds no character"]),
     ({"text": "Anna", "spans": [[-4, 4, "PER"]]}, ["PER [-4, 4) lies outside"]),
     ({"text": "叶老桂", "label": {"name": {"老桂": [[0, 1]]}}}, ["'老桂' is not at [0, 1]", "'叶老'"]),
     ({"text": "Anna", "label": {"name": {"Anna": [0, 3]}}}, ["cannot read the spans"]),

@@ -80,7 +80,12 @@ def test_characters_are_never_cut() -> None:
     assert entities(reader, Span("PER", 1, 3), Span("GAP", 14, 16)) == [("PER", 1, 3), ("GAP", 14, 16)]
 
 
-@pytest.mark.parametrize(("start", "end"), [(0, 21), (-1, 3), (3, 3), (5, 2)])
+def test_an_empty_span_is_refused(at: Callable[..., str]) -> None:
+    with pytest.raises(DataError, match=at(Path("train.jsonl"), 7, "PER [3, 3) holds no character")):
+        entities(SpanReader(), Span("PER", 3, 3))
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, 21), (-1, 3), (5, 2)])
 def test_a_span_outside_the_text_is_refused(at: Callable[..., str], start: int, end: int) -> None:
     with pytest.raises(DataError, match=at(Path("train.jsonl"), 7, f"PER [{start}, {end}) lies outside the 20")):
         entities(SpanReader(), Span("PER", start, end))

@@ -272,3 +272,11 @@ def test_missing_flags_are_all_named() -> None:
     with pytest.raises(ValueError, match="--task_name, --data_dir must be given"):
         require(CrfArguments(output_dir="x"), "task_name", "output_dir", "data_dir")
     require(CrfArguments(output_dir="x"), "output_dir")
+
+
+def test_the_help_of_a_switch_says_that_it_switches_off(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_arguments(CrfArguments, ["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "switch --crf_constraints off" in text
+    assert text.count("let the CRF know which tags may follow") == 1

@@ -80,6 +80,7 @@ def test_the_standard_input_goes_to_the_standard_output(
     [
         (b"anna\nb\xffb\n", [], "a.txt:2: not UTF-8"),
         (b"anna\n", ["none.txt"], "none.txt: there is no such file"),
+        (b"anna\n", ["docs"], "docs: is a folder; name the files in it"),
         (b"anna\n", ["--device=abacus"], "device 'abacus'"),
         (b"anna\n", ["--batch_tokens=0"], "batch_tokens 0"),
     ],
@@ -91,6 +92,36 @@ def test_what_cannot_be_done_is_said(
     with pytest.raises(SystemExit) as error:
         call(monkeypatch, crf_run, str(tmp_path / "a.txt"), *flags, "--output", str(tmp_path / "out.jsonl"))
     assert message in str(error.value)
+
+
+def test_what_was_there_stays_until_all_is_written(
+    crf_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, output = tmp_path / "a.txt", tmp_path / "out.jsonl"
+    source.write_bytes(b"anna\nb\xffb\n")
+    output.write_text("of before")
+    with pytest.raises(SystemExit, match=r"a\.txt:2: not UTF-8 .* or give --replace_bad_utf8"):
+        call(monkeypatch, crf_run, str(source), "--output", str(output))
+    assert output.read_text() == "of before"
+    source.write_bytes(b"anna\n")
+    call(monkeypatch, crf_run, str(source), "--output", str(output))
+    assert len(lines_of(output)) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "out.jsonl"]
+
+
+def test_what_is_read_is_not_written_over(crf_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "a.txt"
+    source.write_bytes(b"anna\n")
+    (tmp_path / "b.txt").symlink_to(source)
+    for output, message in ((tmp_path / "b.txt", "is read from, too"), (tmp_path, "is a folder; name a file in it")):
+        with pytest.raises(SystemExit, match=message):
+            call(monkeypatch, crf_run, str(source), "--output", str(output))
+    assert source.read_bytes() == b"anna\n"
+
+
+def test_a_pipe_or_device_is_written_to_as_it_is(crf_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    call(monkeypatch, crf_run, "--text", "anna", "--output", "/dev/null")
+    assert Path("/dev/null").is_char_device()
 
 
 def test_broken_bytes_are_replaced_when_asked(crf_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 import functools
 import hashlib
+import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +18,8 @@ from models.crf.cpu.kernels import compile_kernel
 from models.crf.cpu.lanes import ROWS, padded
 from models.crf.lattice import Lattice
 
+logger = logging.getLogger(__name__)
+NOTICE_AFTER = 2.0  # seconds without a kernel after which it is said what is being waited for
 CHUNKS = 32  # parts that a batch is divided into; more would only cost memory for their sums
 PARALLEL_NS = 20_000  # work that is worth several threads
 # Eight rows at a time are faster for few tags, and for some more if there are groups enough for several threads.
@@ -154,8 +158,13 @@ def _launch(name: str, job: Job, dtype: torch.dtype, word_ns: int) -> None:
 @functools.cache
 def _kernel(name: str, dtype: torch.dtype) -> Callable[[int], None]:
     like = {torch.float32: np.float32(0), torch.float64: np.float64(0)}[dtype]
-    compiled = compile_kernel(name, like, _fingerprint())
-    return compiled.ctypes
+    notice = threading.Timer(NOTICE_AFTER, logger.info, ["Compiling the CRF for this machine: half a minute, once"])
+    notice.daemon = True
+    notice.start()  # a kernel that is on the disk already is there sooner
+    try:
+        return compile_kernel(name, like, _fingerprint()).ctypes
+    finally:
+        notice.cancel()
 
 
 @functools.cache

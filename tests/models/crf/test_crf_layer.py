@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import logging
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.crf import CRF
+from models.crf import CRF, cpu
 from models.crf.backend import use_backend
 from tests.models.crf.problems import BACKENDS
 
@@ -228,3 +229,14 @@ def test_lists_hold_tags_of_any_number() -> None:
     assert crf.decode(emissions, torch.tensor([[1, 1, 1], [1, 1, 0]])) == [[399, 0, 256], [255, 130]]
     small = CRF(256, batch_first=True)
     assert small.decode(emissions[1:, :, :256], torch.tensor([[1, 1, 0]])) == [[255, 130]]
+
+
+def test_a_long_compilation_is_said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    kernel = cpu._kernel.__wrapped__
+    with caplog.at_level(logging.INFO, logger="models"):
+        monkeypatch.setattr(cpu, "NOTICE_AFTER", 3600.0)
+        kernel("decode", torch.float64)
+        assert not caplog.records
+        monkeypatch.setattr(cpu, "NOTICE_AFTER", 0.0)
+        kernel("decode", torch.float64)
+    assert "Compiling the CRF" in caplog.text
