@@ -87,9 +87,10 @@ def log_backward(lattice: Lattice) -> Tensor:
 
 
 def _compiled_sweep(lattice: Lattice) -> Callable[[Lattice, bool], Tensor] | None:
-    if lattice.potentials.dtype != torch.float64 or torch.compiler.is_compiling():
+    potentials = lattice.potentials
+    if potentials.dtype != torch.float64 or type(potentials) is not Tensor or torch.compiler.is_compiling():
         return None
-    return backend_for(lattice.potentials.device, lattice.scores.size(0)).log_sweep
+    return backend_for(potentials.device, lattice.scores.size(0)).log_sweep
 
 
 def log_partition(lattice: Lattice, alpha: Tensor) -> Tensor:

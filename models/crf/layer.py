@@ -7,11 +7,11 @@ import torchcrf
 from torch import Tensor
 
 from models.crf import posterior
-from models.crf.backend import NO_PATH, SCALED, Chains, backend_for, raise_for_rows
+from models.crf.backend import NO_PATH, SCALED, Chains, raise_for_rows
 from models.crf.graph import decode_in_graph
 from models.crf.lattice import Lattice, lattice_of, log_backward, log_forward, log_pairs
 from models.crf.nbest import nbest_paths
-from models.crf.ops import chain_sum, chain_value, marginals
+from models.crf.ops import best_paths, chain_sum, chain_value, marginals
 from models.crf.paths import PADDING, Paths, rows_as_lists
 
 
@@ -182,7 +182,7 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
         if nbest is None:
             if torch.compiler.is_exporting():
                 return *decode_in_graph(chains, PADDING), chains.mask
-            return *backend_for(chains.emissions.device, self.num_tags).decode(chains, PADDING), chains.mask
+            return *best_paths(chains, PADDING), chains.mask
         with torch.no_grad():
             lattice = self._lattice(chains)
             tags, scores = nbest_paths(lattice, nbest)
@@ -349,6 +349,8 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
         return lattice_of(chains, exact)
 
     def _allowed(self, emissions: Tensor, allowed: Tensor) -> Tensor:
+        if allowed.device != emissions.device:
+            raise RuntimeError(f"allowed must be on {emissions.device} as the emissions are, got {allowed.device}")
         if allowed.shape != emissions.shape or allowed.dtype != torch.bool:
             raise ValueError(
                 f"allowed must be a bool tensor of shape {tuple(emissions.shape)}, "
@@ -369,7 +371,11 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
         B, W, C = shape
         if self.num_tags != C:
             raise ValueError(f"expected last dimension of emissions is {self.num_tags}, got {C}")
+        if self._parameter("transitions").device != emissions.device:
+            raise RuntimeError(f"the layer is on {self.transitions.device}, the emissions on {emissions.device}")
         for name, tensor in (("tags", tags), ("mask", mask)):
+            if tensor is not None and tensor.device != emissions.device:
+                raise RuntimeError(f"{name} must be on {emissions.device} as the emissions are, got {tensor.device}")
             if tensor is not None and tensor.shape != (B, W):
                 raise ValueError(
                     f"the first two dimensions of emissions and {name} must match, "

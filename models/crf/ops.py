@@ -15,15 +15,17 @@ from models.crf.backend import Backend, Chains, State, backend_for
 
 def chain_value(chains: Chains, tags: Tensor | None = None) -> Tensor:
     """The log-partition of each row, or the log-likelihood of `tags` (B, W): (B,), differentiable once."""
-    if torch.compiler.is_compiling():
+    if _in_graph(chains):
         value: Tensor = torch.ops.bert_crf.value(*chains, tags)[0]
         return value
+    chains = _differentiable(chains)
     return _Value.apply(*chains[:4], chains, tags)
 
 
 def chain_sum(chains: Chains, tags: Tensor) -> Tensor:
     """The sum of `chain_value` over rows: (), differentiable once."""
-    if torch.is_grad_enabled() and not torch.compiler.is_compiling() and (at_once := _backend(chains).sum_at_once):
+    if torch.is_grad_enabled() and not _in_graph(chains) and (at_once := _backend(chains).sum_at_once):
+        chains = _differentiable(chains)
         return _Sum.apply(*chains[:4], chains, tags, at_once)
     return chain_value(chains, tags).sum()
 
@@ -31,9 +33,35 @@ def chain_sum(chains: Chains, tags: Tensor) -> Tensor:
 def marginals(chains: Chains) -> Tensor:
     """P(tag) of each word: (B, W, C), 0 where masked. Not differentiable."""
     with torch.no_grad():
+        if _in_graph(chains):
+            value, alpha, mode = torch.ops.bert_crf.value(*chains, None)
+            gradients = torch.ops.bert_crf.value_backward(torch.ones_like(value), *chains, None, alpha, mode)
+            unary: Tensor = gradients[0]
+            return unary
         backend = _backend(chains)
         value, state = backend.forward(chains, None)
         return backend.backward(torch.ones_like(value), chains, None, state).emissions
+
+
+def best_paths(chains: Chains, padding: int) -> tuple[Tensor, Tensor]:
+    """`Backend.decode`."""
+    with torch.no_grad():
+        if _in_graph(chains):
+            paths: tuple[Tensor, Tensor] = torch.ops.bert_crf.decode(*chains, padding)
+            return paths
+        return _backend(chains).decode(chains, padding)
+
+
+def _in_graph(chains: Chains) -> bool:
+    """Whether the tensors are recorded, or stand for others: then an operator has to be called, not a function."""
+    return torch.compiler.is_compiling() or type(chains.emissions) not in (Tensor, torch.nn.Parameter)
+
+
+def _differentiable(chains: Chains) -> Chains:
+    """Without emissions that were made in inference mode, which autograd would refuse to save."""
+    if chains.emissions.is_inference() and torch.is_grad_enabled():
+        return chains._replace(emissions=chains.emissions.clone())
+    return chains
 
 
 def _backend(chains: Chains) -> Backend:
@@ -51,7 +79,8 @@ class _Value(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
         chains, tags = inputs[4:]
-        value, ctx.state = _backend(chains).forward(chains, tags)
+        ctx.backend = _backend(chains)
+        value, ctx.state = ctx.backend.forward(chains, tags)
         ctx.save_for_backward(*chains, tags)
         return value
 
@@ -59,8 +88,7 @@ class _Value(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Any:
         _refuse_double_backward()
         *scores, tags = ctx.saved_tensors
-        chains = Chains(*scores)
-        return *_backend(chains).backward(grad, chains, tags, ctx.state), None, None
+        return *ctx.backend.backward(grad, Chains(*scores), tags, ctx.state), None, None
 
 
 class _Sum(torch.autograd.Function):
@@ -143,3 +171,24 @@ def _differentiate(ctx: Any, grad: Tensor, *_: Tensor | None) -> tuple[Tensor | 
 
 
 _value.register_autograd(_differentiate, setup_context=_keep)
+
+
+@torch.library.custom_op("bert_crf::decode", mutates_args=())
+def _decode(
+    emissions: Tensor,
+    start: Tensor,
+    end: Tensor,
+    transitions: Tensor,
+    mask: Tensor | None,
+    legal: Tensor | None,
+    allowed: Tensor | None,
+    padding: int,
+) -> tuple[Tensor, Tensor]:
+    chains = Chains(emissions, start, end, transitions, mask, legal, allowed)
+    return _backend(chains).decode(chains, padding)
+
+
+@_decode.register_fake
+def _(emissions: Tensor, *_: Tensor | int | None) -> tuple[Tensor, Tensor]:
+    B, W, _C = emissions.shape
+    return emissions.new_empty(B, W, dtype=torch.int64), emissions.new_empty(B)

@@ -42,7 +42,7 @@ class NumbaBackend:
     def forward(self, chains: Chains, tags: Tensor | None) -> tuple[Tensor, State]:
         B, W, C = chains.emissions.shape
         value, alpha = chains.emissions.new_empty(B), chains.emissions.new_empty(B, W, self.state_width(B, C))
-        mode = torch.empty(B, dtype=torch.uint8)
+        mode = value.new_empty(B, dtype=torch.uint8)
         job, abreast = self._divided(chains, tags)
         job.value, job.mode, job.alpha = value.data_ptr(), mode.data_ptr(), alpha.data_ptr()
         self._run("sweep", job, value.dtype, abreast)
@@ -54,7 +54,7 @@ class NumbaBackend:
         job, abreast = self._divided(chains, tags)
         job.mode, job.alpha = state.mode.data_ptr(), state.alpha.data_ptr()
         job.grad, (job.grad_row,) = grad.data_ptr(), grad.stride()
-        sums = torch.empty(_sums(job), dtype=torch.float64)
+        sums = grad.new_empty(_sums(job), dtype=torch.float64)
         job.sums = sums.data_ptr()
         gradients = _gradients(job, chains)
         self._run("sweep", job, grad.dtype, abreast)
@@ -62,22 +62,22 @@ class NumbaBackend:
 
     def sum_at_once(self, chains: Chains, tags: Tensor) -> tuple[Tensor, Gradients]:
         job, abreast = self._divided(chains, tags)
-        B, sums, dtype = job.rows, _sums(job), chains.emissions.dtype
+        B, sums, emissions = job.rows, _sums(job), chains.emissions
         # In one tensor, for each costs a microsecond: sums, values of rows, modes of rows.
-        work = torch.empty(sums + 2 * B, dtype=torch.float64)
+        work = emissions.new_empty(sums + 2 * B, dtype=torch.float64)
         job.sums = work.data_ptr()
         job.value, job.mode = job.sums + 8 * sums, job.sums + 8 * (sums + B)
-        total = torch.empty((), dtype=dtype) if B else torch.zeros((), dtype=dtype)
+        total = emissions.new_empty(()) if B else emissions.new_zeros(())
         job.total = total.data_ptr()
         gradients = _gradients(job, chains)
-        self._run("sweep", job, dtype, abreast)
+        self._run("sweep", job, emissions.dtype, abreast)
         if job.fault:
             raise_for_rows(work[-B:].view(torch.uint8)[:B])
         return total, gradients
 
     def decode(self, chains: Chains, padding: int) -> tuple[Tensor, Tensor]:
         B, W, _ = chains.emissions.shape
-        paths, scores = torch.empty(B, W, dtype=torch.int64), torch.empty(B, dtype=chains.emissions.dtype)
+        paths, scores = chains.emissions.new_empty(B, W, dtype=torch.int64), chains.emissions.new_empty(B)
         job, abreast = self._divided(chains, None)
         job.value, job.paths, job.padding = scores.data_ptr(), paths.data_ptr(), padding
         self._run("decode", job, scores.dtype, abreast)
@@ -102,7 +102,7 @@ class NumbaBackend:
         """`lattice.log_forward`, or `log_backward`, of potentials in double precision: (B, W, C)."""
         potentials, scores, _, _ = lattice
         B, W, C = potentials.shape
-        alpha, nothing = torch.empty(B, W, C, dtype=torch.float64), potentials.new_zeros(C)
+        alpha, nothing = potentials.new_empty(B, W, C), potentials.new_zeros(C)
         chains = Chains(potentials.contiguous(), nothing, nothing, scores.contiguous(), lattice.present(), None, None)
         job = _job(chains, None, abreast=False)
         job.alpha = alpha.data_ptr()
@@ -139,12 +139,13 @@ def _sums(job: Job) -> int:
 
 def _gradients(job: Job, chains: Chains) -> Gradients:
     """Room for the gradients, where the job is to write them."""
-    gradients = Gradients(*map(torch.empty_like if job.rows else torch.zeros_like, chains[:4]))
-    emissions, start, end, transitions = gradients
+    emissions, start, end, transitions = map(torch.empty_like if job.rows else torch.zeros_like, chains[:4])
+    if emissions.stride(-1) != 1:  # those of scores that overlap
+        emissions = emissions.contiguous()
     job.grad_emissions = emissions.data_ptr()
     job.grad_emissions_row, job.grad_emissions_word, _ = emissions.stride()
     job.grad_start, job.grad_end, job.grad_transitions = start.data_ptr(), end.data_ptr(), transitions.data_ptr()
-    return gradients
+    return Gradients(emissions, start, end, transitions)
 
 
 def _launch(name: str, job: Job, dtype: torch.dtype, word_ns: int) -> None:
@@ -170,5 +171,5 @@ def _kernel(name: str, dtype: torch.dtype) -> Callable[[int], None]:
 @functools.cache
 def _fingerprint() -> str:
     """A digest of the sources of the kernels."""
-    sources = sorted(Path(__file__).parent.glob("*.py"))
+    sources = [*sorted(Path(__file__).parent.glob("*.py")), Path(__file__).parent.parent / "backend.py"]
     return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()

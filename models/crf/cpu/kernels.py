@@ -6,6 +6,7 @@ and over chunks in their order: the result does not depend on how many threads t
 time, or eight side by side.
 """
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ from models.crf.cpu.lanes import ROWS, Array, Real
 from models.crf.cpu.primitives import array_at, fetch_add
 from models.crf.cpu.rows import add_path, backward_row, forward_row
 from models.crf.cpu.scaled import Tables
+
+logger = logging.getLogger(__name__)
 
 
 @njit
@@ -273,4 +276,13 @@ def compile_kernel(name: str, like: Real, fingerprint: str) -> Any:
         "log_forward": log_forward_callback,
         "log_backward": log_backward_callback,
     }
-    return cfunc(types.void(types.voidptr), cache=True)(callbacks[name])
+    callback = callbacks[name]
+    callback.__qualname__ += f"_{like.dtype.name}"  # names the files of the cache, which processes write at once
+    signature = types.void(types.voidptr)
+    try:
+        return cfunc(signature, cache=True)(callback)
+    except RuntimeError as error:
+        if "cannot cache" not in str(error):
+            raise
+        logger.warning("There is no folder to keep the compiled CRF in; set NUMBA_CACHE_DIR, or each run compiles it")
+        return cfunc(signature)(callback)

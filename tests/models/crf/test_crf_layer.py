@@ -5,13 +5,17 @@ import itertools
 import logging
 import subprocess
 import sys
+from typing import Any
 
+import numba
 import pytest
 import torch
 from torch import nn
+from torch._subclasses import FakeTensorMode
 
 from models.crf import CRF, cpu
 from models.crf.backend import use_backend
+from models.crf.cpu import kernels
 from tests.models.crf.problems import BACKENDS
 
 
@@ -240,3 +244,106 @@ def test_a_long_compilation_is_said(monkeypatch: pytest.MonkeyPatch, caplog: pyt
         monkeypatch.setattr(cpu, "NOTICE_AFTER", 0.0)
         kernel("decode", torch.float64)
     assert "Compiling the CRF" in caplog.text
+
+
+def test_what_is_on_another_device_is_refused() -> None:
+    crf, emissions, tags = CRF(3, batch_first=True), torch.zeros(2, 4, 3), torch.zeros(2, 4, dtype=torch.long)
+    mask, allowed = torch.ones(2, 4, dtype=torch.bool), torch.ones(2, 4, 3, dtype=torch.bool)
+    with pytest.raises(RuntimeError, match="the layer is on cpu, the emissions on meta"):
+        crf(emissions.to("meta"), tags)
+    with pytest.raises(RuntimeError, match="tags must be on cpu as the emissions are, got meta"):
+        crf(emissions, tags.to("meta"))
+    with pytest.raises(RuntimeError, match="mask must be on cpu as the emissions are, got meta"):
+        crf.decode(emissions, mask.to("meta"))
+    with pytest.raises(RuntimeError, match="allowed must be on cpu as the emissions are, got meta"):
+        crf(emissions, allowed=allowed.to("meta"))
+
+
+def test_the_default_device_is_not_asked() -> None:
+    torch.manual_seed(0)
+    crf, emissions, tags = CRF(3, batch_first=True), torch.randn(2, 4, 3), torch.zeros(2, 4, dtype=torch.long)
+    expected = crf(emissions, tags, reduction="none"), crf(emissions, tags), crf.marginals(emissions)
+    paths, entropy = crf.decode(emissions), crf.entropy(emissions)
+    with torch.device("meta"):
+        torch.testing.assert_close(
+            (crf(emissions, tags, reduction="none"), crf(emissions, tags), crf.marginals(emissions)), expected
+        )
+        assert crf.decode(emissions) == paths
+        torch.testing.assert_close(crf.entropy(emissions), entropy)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_searches_and_marginals_are_compiled_too(backend: str) -> None:
+    torch.manual_seed(0)
+    crf = CRF(5, batch_first=True)
+    batches = [(torch.randn(B, W, 5), torch.arange(W) < torch.tensor([[W], [2]])) for B, W in ((2, 6), (2, 9))]
+    with use_backend(backend):
+        marginals = torch.compile(crf.marginals, backend="eager", fullgraph=True)
+        best_paths = torch.compile(crf.best_paths, backend="aot_eager", fullgraph=True)
+        decode = torch.compile(crf.decode, backend="eager")
+        for emissions, mask in batches:
+            for _ in range(2):
+                torch.testing.assert_close(marginals(emissions, mask), crf.marginals(emissions, mask))
+                torch.testing.assert_close(best_paths(emissions, mask), crf.best_paths(emissions, mask))
+                assert decode(emissions, mask) == crf.decode(emissions, mask)
+
+
+def test_tensors_without_values_have_shapes() -> None:
+    with FakeTensorMode():
+        crf, emissions, tags = CRF(3, batch_first=True), torch.randn(2, 4, 3), torch.zeros(2, 4, dtype=torch.long)
+        assert crf(emissions, tags).shape == ()
+        unary = crf.marginals(emissions)
+        assert isinstance(unary, torch.Tensor)
+        assert unary.shape == (2, 4, 3)
+        assert crf.best_paths(emissions).tags.shape == (2, 4)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_scores_may_overlap_in_memory(backend: str) -> None:
+    torch.manual_seed(0)
+    overlapping = torch.randn(2, 40).unfold(1, 7, 1)[:, :3]  # (2, 3, 7)
+    crf, tags = CRF(7, batch_first=True), torch.randint(0, 7, (2, 3))
+    with use_backend(backend):
+        gradients = []
+        for emissions in (overlapping, overlapping.contiguous()):
+            emissions = emissions.detach().requires_grad_()
+            gradients.append(torch.autograd.grad(crf(emissions, tags), emissions)[0])
+    torch.testing.assert_close(*gradients)
+
+
+def test_scores_of_a_frozen_encoder_may_come_from_inference_mode() -> None:
+    crf, tags = CRF(3, batch_first=True), torch.zeros(2, 4, dtype=torch.long)
+    with torch.inference_mode():
+        emissions = torch.ones(2, 4, 3)
+    crf(emissions, tags).backward()
+    assert crf.transitions.grad is not None
+    with torch.inference_mode():
+        assert crf.decode(emissions)
+
+
+def test_without_a_place_for_its_cache_the_kernel_is_compiled_each_time(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    compiled = numba.cfunc
+
+    def without_locator(signature: Any, cache: bool = False) -> Any:
+        def refuse(function: Any) -> Any:
+            raise RuntimeError(f"cannot cache function {function.__qualname__!r}: no locator available for file")
+
+        return refuse if cache else compiled(signature)
+
+    monkeypatch.setattr(kernels, "cfunc", without_locator)
+    assert callable(cpu._kernel.__wrapped__("log_backward", torch.float64))
+    assert "set NUMBA_CACHE_DIR" in caplog.text
+
+
+def test_a_gradient_is_computed_where_its_value_was() -> None:
+    torch.manual_seed(0)
+    crf, emissions = CRF(20, batch_first=True), torch.randn(2, 5, 20, requires_grad=True)
+    gradients = []
+    for backend in ("torch", "numba"):
+        with use_backend("torch"):
+            value = crf.log_partition(emissions).sum()
+        with use_backend(backend):
+            gradients.append(torch.autograd.grad(value, emissions)[0])
+    torch.testing.assert_close(*gradients)
