@@ -52,7 +52,7 @@ def prepare_output_dir(args: NerArguments, resumes: bool = False) -> Path:
         ValueError: training would write over an earlier run.
     """
     folder = Path(args.output_dir)
-    run_on_main(lambda: _clear(folder, args.overwrite_output_dir) if args.do_train and not resumes else _make(folder))
+    run_on_main(lambda: _clear(folder, args) if args.do_train and not resumes else _make(folder))
     return folder
 
 
@@ -60,14 +60,27 @@ def _make(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def _clear(folder: Path, overwrite: bool) -> None:
-    if not overwrite and (folder / "config.json").is_file():
-        raise ValueError(f"{folder} holds a trained model; name another --output_dir, or add --overwrite_output_dir")
+def _clear(folder: Path, args: NerArguments) -> None:
+    if not args.overwrite_output_dir:
+        _refuse_to_write_over(folder, args)
     _make(folder)
     for old in (*folder.glob("checkpoint-*"), folder / "tensorboard"):
         remove_folder(old)
+    remove_results(folder)
+
+
+def _refuse_to_write_over(folder: Path, args: NerArguments) -> None:
+    advice = "name another --output_dir, or add --overwrite_output_dir"
+    if (folder / "config.json").is_file():
+        raise ValueError(f"{folder} holds a trained model; {advice}")
+    if checkpoint_folders(folder) and args.resume_from_checkpoint != "auto":  # which found none to go on from
+        raise ValueError(f"{folder} holds checkpoints; {advice} or --resume_from_checkpoint auto")
+
+
+def remove_results(folder: Path) -> None:
+    """Removes what an earlier run scored and predicted: it would be taken for the next one's."""
     for old in (path for pattern in _RESULT_FILES for path in folder.glob(pattern)):
-        old.unlink()  # what an earlier run left would be taken for this one's
+        old.unlink()
 
 
 def save_model_folder(folder: Path, args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -37,6 +37,27 @@ def test_training_does_not_write_over_an_earlier_run(crf_args: CrfArguments, tra
     assert (trained / "checkpoint-8").is_dir()
 
 
+@pytest.fixture
+def interrupted(crf_args: CrfArguments, trained: Path) -> Path:
+    """Looks as a training left it that never came to its end."""
+    (trained / "config.json").unlink()
+    return trained
+
+
+@pytest.mark.parametrize("named", ["", "elsewhere/checkpoint-3"])
+def test_checkpoints_of_an_interrupted_run_are_not_cleared_away_unasked(
+    crf_args: CrfArguments, interrupted: Path, named: str
+) -> None:
+    with pytest.raises(ValueError, match=r"holds checkpoints; .* or --resume_from_checkpoint auto"):
+        prepare_output_dir(replace(crf_args, resume_from_checkpoint=named))
+    assert {path.name for path in checkpoint_folders(interrupted)} == {"checkpoint-8", "checkpoint-best"}
+
+
+def test_they_are_where_auto_found_none_to_go_on_from(crf_args: CrfArguments, interrupted: Path) -> None:
+    prepare_output_dir(replace(crf_args, resume_from_checkpoint="auto"))
+    assert not checkpoint_folders(interrupted)
+
+
 def test_an_overwrite_clears_checkpoints_and_events(crf_args: CrfArguments, trained: Path) -> None:
     prepare_output_dir(replace(crf_args, overwrite_output_dir=True))
     assert not list(trained.glob("checkpoint-*"))
