@@ -240,7 +240,7 @@ class NerArguments(
         for name in ("adv_epsilon", "adv_alpha"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"--{name} {getattr(self, name)} is not positive")
-        for name in ("warmup_steps", "freeze_layers", "early_stopping_patience", "rdrop_alpha"):
+        for name in ("warmup_steps", "freeze_layers", "early_stopping_patience", "save_total_limit", "rdrop_alpha"):
             if getattr(self, name) < 0:
                 raise ValueError(f"--{name} {getattr(self, name)} is negative")
 

@@ -162,6 +162,7 @@ def test_an_unknown_flag_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
         (["--do_adv", "--adv_steps=5"], "--adv_steps 5 has no effect without --adv_type pgd"),
         (["--do_adv", "--adv_epsilon=0"], "--adv_epsilon 0.0 is not positive"),
         (["--rdrop_alpha=-1"], "--rdrop_alpha -1.0 is negative"),
+        (["--save_total_limit=-1"], "--save_total_limit -1 is negative"),
         (["--averaging=mean"], "mean"),
         (["--averaging=swa", "--swa_start=75"], "--swa_start 75.0 is not between 0 and 1"),
         (["--averaging=swa", "--ema_decay=0.5"], "--ema_decay 0.5 has no effect without --averaging ema"),
