@@ -21,13 +21,16 @@ class LastCheckpoint(Callback):
     def __init__(self, output_dir: Path, every: int = 0) -> None:
         self._path = output_dir / LAST_CHECKPOINT
         self._every = every
-        self._saved_step = 0
+        self._step = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._step = trainer.global_step
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        ends_step = trainer.global_step > self._step  # a checkpoint holds no gradients of a step half-way
+        self._step = trainer.global_step
         # the last batch's checkpoint follows when its epoch is scored; one before would skip the scoring
-        due = self._every and trainer.global_step % self._every == 0 and not trainer.is_last_batch
-        if due and trainer.global_step != self._saved_step:
-            self._saved_step = trainer.global_step
+        if ends_step and self._every and self._step % self._every == 0 and not trainer.is_last_batch:
             trainer.save_checkpoint(self._path)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -95,6 +95,26 @@ def test_a_crash_changes_nothing(hook: str, call: int, encoder: Path, home: Path
     assert_same_run(home / name, undisturbed)
 
 
+@pytest.mark.parametrize("save_steps", [3, 4], ids=["within an epoch", "at its end too"])
+def test_crashes_in_a_row_change_nothing(save_steps: int, encoder: Path, home: Path, undisturbed: Path) -> None:
+    chosen = options(encoder, home, f"crashes {save_steps}", save_steps=save_steps, resume_from_checkpoint="auto")
+    for call in (26, 2):  # in the second round of step 13, and, gone on after step 12, in it again
+        with crash_in("training_step", call), pytest.raises(CrashError):
+            call_lightning("run_pl_ner", **chosen)
+    call_lightning("run_pl_ner", **chosen)
+    assert_same_run(Path(chosen["output_dir"]), undisturbed)
+
+
+def test_no_round_of_the_next_epoch_is_in_the_checkpoint_of_an_epoch(
+    encoder: Path, home: Path, undisturbed: Path
+) -> None:
+    chosen = options(encoder, home, "next epoch", save_steps=4, resume_from_checkpoint="auto")
+    with crash_in("training_step", 18), pytest.raises(CrashError):
+        call_lightning("run_pl_ner", **chosen)
+    call_lightning("run_pl_ner", **chosen)
+    assert_same_run(home / "next epoch", undisturbed)
+
+
 @pytest.mark.slow
 def test_a_killed_process_goes_on_where_it_was(encoder: Path, home: Path, undisturbed: Path) -> None:
     chosen = options(encoder, home, "killed")
