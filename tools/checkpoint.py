@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase, set_seed
 from models.tagger import Tagger
 from tools.arguments import NerArguments
 from tools.distributed import gather_to_main, rank, run_on_main, world_size
-from tools.durable import publish_files, remove_folder, replaced_folder
+from tools.durable import publish_files, remove_folder, replaced_folder, unfinished
 from tools.run_folder import save_model_folder
 
 logger = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ def publish_model(folder: Path, args: NerArguments, model: Tagger, tokenizer: Pr
 
     def write() -> None:
         with _said_clearly(folder):
-            fresh = folder / ".model.new"
+            fresh = unfinished(folder / "model")
             remove_folder(fresh)
             save_model_folder(fresh, args, model, tokenizer)
             publish_files(fresh, folder, last="config.json")

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_UNFINISHED, _PUT_ASIDE = ".unfinished", ".put-aside"  # names that nobody else's hidden folders have
+
 
 @contextmanager
 def replaced_folder(folder: Path) -> Iterator[Path]:
@@ -13,7 +15,7 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
 
     Whatever fails on the way leaves ``folder`` as it was. What a killed process leaves, ``tidy`` puts right.
     """
-    fresh, old = _beside(folder, "new"), _beside(folder, "old")
+    fresh, old = unfinished(folder), _put_aside(folder)
     remove_folder(fresh)
     fresh.mkdir(parents=True)
     try:
@@ -44,7 +46,7 @@ def remove_folder(folder: Path) -> None:
     """Removes a folder that may be there; what is interrupted half-way has another name already."""
     if not folder.exists():
         return
-    doomed = folder if folder.name.startswith(".") else _beside(folder, "old")
+    doomed = folder if folder.name.startswith(".") else _put_aside(folder)
     if doomed != folder:
         remove_folder(doomed)
         folder.rename(doomed)
@@ -53,12 +55,13 @@ def remove_folder(folder: Path) -> None:
 
 def tidy(parent: Path) -> None:
     """Finishes what a killed process had begun: a folder put aside whose successor never came is put back."""
-    for old in parent.glob(".*.old"):
-        folder = parent / old.name[1:].removesuffix(".old")
-        if _beside(folder, "new").exists() and not folder.exists():
+    for old in parent.glob(f".*{_PUT_ASIDE}/"):
+        folder = parent / old.name[1:].removesuffix(_PUT_ASIDE)
+        if unfinished(folder).exists() and not folder.exists():
             old.rename(folder)
-    for left in (*parent.glob(".*.old"), *parent.glob(".*.new")):
-        remove_folder(left)
+    for suffix in (_UNFINISHED, _PUT_ASIDE):
+        for left in parent.glob(f".*{suffix}/"):
+            remove_folder(left)
 
 
 def sync_folder(folder: Path) -> None:
@@ -67,8 +70,13 @@ def sync_folder(folder: Path) -> None:
         _sync(path)
 
 
-def _beside(folder: Path, suffix: str) -> Path:
-    return folder.with_name(f".{folder.name}.{suffix}")
+def unfinished(folder: Path) -> Path:
+    """Where a folder is written until it is whole."""
+    return folder.with_name(f".{folder.name}{_UNFINISHED}")
+
+
+def _put_aside(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}{_PUT_ASIDE}")
 
 
 def _sync(path: Path) -> None:

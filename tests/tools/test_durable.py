@@ -143,6 +143,16 @@ def test_removing_what_is_not_there_is_no_error(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_what_others_hid_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / ".mine.old").mkdir()
+    (tmp_path / ".theirs.new").mkdir()
+    for name in (".mine.old/notes", ".bashrc.old", ".checkpoint-3.put-aside"):
+        (tmp_path / name).write_text("kept")
+    before = sorted(tmp_path.rglob("*"))
+    tidy(tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_on_windows_folders_are_not_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[int] = []
     monkeypatch.setattr(os, "name", "nt")
