@@ -32,7 +32,8 @@ class NonFiniteSteps:
         self._file = output_dir / SUSPECTS_FILE
         self._patience = patience
         self._pending: list[tuple[int, NDArray[np.int64], Tensor]] = []
-        self._in_a_row: list[tuple[int, NDArray[np.int64], float]] = []
+        self._finite: list[float] = []
+        self._in_a_row: list[tuple[int, list[int], float]] = []
         self.total = 0
 
     def add(self, step: int, windows: NDArray[np.int64], norm: Tensor) -> None:
@@ -40,30 +41,35 @@ class NonFiniteSteps:
         self._pending.append((step, windows, norm))
 
     def look(self) -> float:
-        """Reads the norms since the last look; returns the mean of the finite ones.
+        """The mean of the finite norms since the last look.
 
         Raises:
             FloatingPointError: too many steps in a row were left out.
         """
-        norms = [(step, windows, float(norm)) for step, windows, norm in self._pending]
+        self._read()
+        finite, self._finite = self._finite, []
+        return float(np.mean(finite)) if finite else float("nan")
+
+    def _read(self) -> None:
+        norms = [(step, windows.tolist(), float(norm)) for step, windows, norm in self._pending]
         self._pending.clear()
         for step, windows, norm in norms:
             if np.isfinite(norm):
+                self._finite.append(norm)
                 self._in_a_row.clear()
                 continue
             self.total += 1
             self._in_a_row.append((step, windows, norm))
             if len(self._in_a_row) == self._patience:
                 self._give_up()
-        finite = [norm for *_, norm in norms if np.isfinite(norm)]
-        return float(np.mean(finite)) if finite else float("nan")
 
     def state_dict(self) -> dict[str, Any]:
-        self.look()
-        return {"total": self.total}
+        self._read()
+        return {"total": self.total, "finite": self._finite, "in_a_row": self._in_a_row}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         self.total = saved["total"]
+        self._finite, self._in_a_row = list(saved["finite"]), list(saved["in_a_row"])
 
     def _give_up(self) -> None:
         first, last = self._in_a_row[0][0], self._in_a_row[-1][0]
@@ -74,8 +80,8 @@ class NonFiniteSteps:
             f"--learning_rate, take --bf16 instead of --fp16, or look at their texts in {self._file}"
         )
 
-    def _described(self, step: int, windows: NDArray[np.int64], norm: float) -> dict[str, Any]:
-        return {"step": step, "gradient_norm": str(norm), "windows": [self._window(int(one)) for one in windows]}
+    def _described(self, step: int, windows: list[int], norm: float) -> dict[str, Any]:
+        return {"step": step, "gradient_norm": str(norm), "windows": [self._window(one) for one in windows]}
 
     def _window(self, index: int) -> dict[str, Any]:
         window, names = self._dataset[index], self._dataset.label_list

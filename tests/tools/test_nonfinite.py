@@ -17,10 +17,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from models import BertCrfForNer
 from tests.helpers import write_corpus
+from tests.tools.interrupted import fit_with_interruption, signal_in_step
 from tests.tools.ranks import on_ranks
 from tests.tools.runs import call_script, fit, read_json
 from tools.arguments import CrfArguments
 from tools.distributed import rank
+from tools.interruption import Interrupted
 from tools.nonfinite import SUSPECTS_FILE
 from tools.precision import GradientStep
 from tools.report.events import read_scalars
@@ -113,6 +115,30 @@ def test_too_many_in_a_row_end_the_training_with_their_batches_written_down(args
 def test_others_in_between_do_not_count_as_in_a_row(args: CrfArguments) -> None:
     with poisoned(range(2, 4), POISONS["nan"]):
         assert fit(replace(args, max_nonfinite_steps=3))[0] == 6
+
+
+def test_steps_in_a_row_are_counted_over_an_interruption(args: CrfArguments) -> None:
+    args = replace(args, max_nonfinite_steps=3)
+    with poisoned(range(2, 7), POISONS["nan"]), signal_in_step(3), pytest.raises(Interrupted):
+        fit(args)
+    expected = r"3 steps in a row \(2 to 4\) were not finite"
+    with poisoned(range(1, 4), POISONS["nan"]), pytest.raises(FloatingPointError, match=expected):
+        fit(replace(args, resume_from_checkpoint="auto"))
+    suspects = read_json(Path(args.output_dir, SUSPECTS_FILE))
+    assert [step["step"] for step in suspects] == [2, 3, 4]
+    assert all(window["words"] for step in suspects for window in step["windows"])
+
+
+def test_a_checkpoint_between_two_logs_loses_no_norm(args: CrfArguments, tmp_path: Path) -> None:
+    def logged_norms(run: CrfArguments) -> dict[int, float]:
+        return read_scalars(Path(run.output_dir, "tensorboard"))["train/gradient_norm"]
+
+    undisturbed = replace(args, log_loss_steps=3, output_dir=str(tmp_path / "undisturbed"))
+    fit(undisturbed)
+    interrupted = replace(args, log_loss_steps=3, save_steps=1)
+    fit_with_interruption(interrupted, 2)
+    assert list(logged_norms(undisturbed)) == [3, 6]
+    assert logged_norms(interrupted) == pytest.approx(logged_norms(undisturbed), rel=1e-6)
 
 
 def test_a_run_that_diverges_ends_with_a_message(
