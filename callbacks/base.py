@@ -33,7 +33,8 @@ class TrainState:
         examples: some texts of dev with what was found in them, wrong ones first, at the same time.
         best_metrics: those of the evaluation whose model was kept.
         evaluated_step: the step of the last evaluation.
-        should_stop: set by a callback to end the training after this step, on all ranks alike.
+        should_stop: set by a callback to end the training after this step, on all ranks alike; checkpoints do not keep
+            it, so that a training can go on under other arguments.
     """
 
     model: nn.Module
@@ -77,7 +78,7 @@ class TrainState:
             setattr(self, name, saved[name])
 
 
-_REMEMBERED = ("step", "skipped_steps", "evaluated_step", "best_metrics", "should_stop")
+_REMEMBERED = ("step", "skipped_steps", "evaluated_step", "best_metrics")
 
 
 @dataclass(frozen=True)

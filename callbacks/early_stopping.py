@@ -24,10 +24,16 @@ class EarlyStopping(Callback):
         self._best = float("-inf")
         self._in_vain = 0
 
+    def on_train_begin(self, state: TrainState) -> None:
+        self._stop_if_in_vain(state)
+
     def on_evaluate(self, state: TrainState) -> None:
         score = comparable(state.metrics, self._metric)
         self._in_vain = 0 if score > self._best else self._in_vain + 1
         self._best = max(self._best, score)
+        self._stop_if_in_vain(state)
+
+    def _stop_if_in_vain(self, state: TrainState) -> None:
         if self._in_vain >= self._patience:
             state.should_stop = True  # on all ranks, since all have the same scores
             logger.info("Stopping: no better %s in the last %d evaluations", self._metric, self._in_vain)

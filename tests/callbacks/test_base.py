@@ -94,10 +94,16 @@ def test_a_callback_that_is_new_since_the_checkpoint_starts_anew() -> None:
 
 def test_the_state_remembers_where_it_stands() -> None:
     state = state_of()
-    state.load_state_dict(state_of(step=7, skipped_steps=2, evaluated_step=5, should_stop=True).state_dict())
-    assert (state.step, state.skipped_steps, state.evaluated_step, state.should_stop) == (7, 2, 5, True)
+    state.load_state_dict(state_of(step=7, skipped_steps=2, evaluated_step=5).state_dict())
+    assert (state.step, state.skipped_steps, state.evaluated_step) == (7, 2, 5)
     state.load_state_dict(state_of(best_metrics={"f1": 0.5}).state_dict())
     assert state.best_metrics == {"f1": 0.5}
+
+
+def test_whether_to_stop_is_decided_anew() -> None:
+    state = state_of()
+    state.load_state_dict(state_of(should_stop=True).state_dict())
+    assert not state.should_stop
 
 
 def test_the_epoch_is_a_fraction() -> None:

@@ -38,3 +38,18 @@ def test_it_remembers_its_count_over_an_interruption() -> None:
     assert evaluations_until_it_stops([0.5, 0.4, 0.4], before) == 0
     after.load_state_dict(before.state_dict())
     assert evaluations_until_it_stops([0.45], after) == 1
+
+
+@pytest.mark.parametrize(("patience", "stops"), [(2, True), (3, False)])
+def test_a_training_that_had_stopped_goes_on_with_more_patience(
+    patience: int, stops: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    before, after = EarlyStopping(2), EarlyStopping(patience)
+    assert evaluations_until_it_stops([0.5, 0.4, 0.4], before) == 3
+    after.load_state_dict(before.state_dict())
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        state = state_of()
+        after.on_train_begin(state)
+    assert state.should_stop == stops
+    assert ("Stopping: no better f1 in the last 2 evaluations" in caplog.text) == stops

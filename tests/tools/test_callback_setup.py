@@ -64,6 +64,13 @@ def test_a_resumed_run_stops_where_the_undisturbed_one_does(vain_args: CrfArgume
     assert_equal(resumed_weights, weights)
 
 
+def test_a_run_that_had_stopped_goes_on_with_more_patience(vain_args: CrfArguments) -> None:
+    args = replace(vain_args, save_steps=4)
+    assert fit(args)[0] == 8
+    assert fit(replace(args, early_stopping_patience=5, resume_from_checkpoint="auto"))[0] == 12
+    assert fit(replace(args, early_stopping_patience=0, resume_from_checkpoint="auto"))[0] == 20
+
+
 def test_a_run_that_had_stopped_stays_stopped(vain_args: CrfArguments) -> None:
     args = replace(vain_args, save_steps=4)
     steps, loss, weights = fit(args)
