@@ -143,10 +143,12 @@ def test_an_earlier_run_is_not_written_over_by_accident(run: Path, home: Path, e
 
 
 def test_an_earlier_run_is_cleared_away_where_that_is_asked_for(home: Path) -> None:
-    call_lightning("run_pl_ner", **short(home, "twice", max_epochs=2, do_predict=False))
+    call_lightning("run_pl_ner", **short(home, "twice", max_epochs=2))
+    assert list((home / "twice").glob("test_*"))
     call_lightning("run_pl_ner", **short(home, "twice", max_epochs=1, do_predict=False, overwrite_output_dir=True))
     assert [path.name for path in (home / "twice").glob("checkpoint*")] == ["checkpoint-epoch=0.ckpt"]
     assert len(read_scalars(home / "twice" / "tensorboard")["val_loss"]) == 1
+    assert not list((home / "twice").glob("test_*"))
 
 
 @pytest.mark.slow

@@ -31,10 +31,10 @@ from processors.step_loader import StepLoader
 from tools.arguments import NerArguments
 from tools.distributed import is_main, rank, sum_over_ranks, world_size
 from tools.lightning_arguments import add_generic_args, add_model_args, check_arguments, trainer_options
-from tools.lightning_scoring import RESULTS_FILE, SplitScoring
+from tools.lightning_scoring import SplitScoring
 from tools.log import setup_logging
 from tools.optimizer import build_optimizer, build_schedule
-from tools.run_folder import save_environment
+from tools.run_folder import remove_results, save_environment
 
 __all__ = [
     "BaseTransformer",
@@ -213,8 +213,9 @@ def _clear_run(folder: Path) -> None:
     """Takes away what an earlier run left and would be taken for the new one's."""
     for name in ("tensorboard", _BEST_FOLDER, "submission"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for path in (*folder.glob("*.ckpt"), folder / RESULTS_FILE, folder / "test_predictions.txt"):
+    for path in (*folder.glob("*.ckpt"), folder / "test_predictions.txt"):
         path.unlink(missing_ok=True)
+    remove_results(folder)
 
 
 def _is_first_process() -> bool:
