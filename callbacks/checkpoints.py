@@ -47,6 +47,15 @@ class Checkpoints(Callback):
         """Whether this run has scored a model and kept the best."""
         return self.best_score > float("-inf")
 
+    @property
+    def best_folder(self) -> Path:
+        """Where the best model is, or will be."""
+        return self._output_dir / BEST_FOLDER
+
+    def forget_best(self, state: TrainState) -> None:
+        """The next model that is scored is the best so far."""
+        self.best_score, state.best_metrics = float("-inf"), {}
+
     def is_due(self, state: TrainState) -> bool:
         """Whether a checkpoint is to be written after this step."""
         return bool(self._every) and (
@@ -66,7 +75,7 @@ class Checkpoints(Callback):
         score = comparable(state.metrics, self._metric)
         if score > self.best_score:
             self.best_score, state.best_metrics = score, dict(state.metrics)
-            self._save_model(self._output_dir / BEST_FOLDER)
+            self._save_model(self.best_folder)
 
     def state_dict(self) -> dict[str, Any]:
         return {"metric": self._metric, "best_score": self.best_score, "written": self._written}

@@ -7,10 +7,11 @@ from pathlib import Path
 from safetensors.torch import load_model
 from transformers import PreTrainedTokenizerBase
 
-from callbacks import BEST_FOLDER, TrainState
+from callbacks import TrainState
 from models.tagger import Tagger
 from processors.feature_dataset import FeatureDataset
 from tools.arguments import NerArguments
+from tools.checkpoint import WEIGHTS_FILE
 from tools.distributed import run_on_main, send_from_main
 from tools.interruption import Interrupted, watch_for_interruption
 from tools.run_folder import write_json
@@ -61,7 +62,7 @@ def train(
         callbacks.on_train_end(state)
 
     if checkpoints.has_best:
-        _restore_best(args, model)
+        _restore_best(checkpoints.best_folder, model)
     results = training.results()
     logger.info(
         "Trained %(steps)d steps: %(words_per_second).0f words/s in %(seconds).0f s without evaluation", results
@@ -76,7 +77,7 @@ def _is_due(every: int, state: TrainState) -> bool:
     return state.step > 0 and (state.step % interval == 0 or state.step == state.total_steps or state.should_stop)
 
 
-def _restore_best(args: NerArguments, model: Tagger) -> None:
+def _restore_best(folder: Path, model: Tagger) -> None:
     """Rank 0 reads the best weights that it wrote, and sends them to the others."""
-    run_on_main(lambda: load_model(model, Path(args.output_dir, BEST_FOLDER, "model.safetensors")))
+    run_on_main(lambda: load_model(model, folder / WEIGHTS_FILE))
     send_from_main(model.state_dict().values())

@@ -20,7 +20,7 @@ from tools.arguments import NerArguments
 from tools.callback_setup import build_callbacks
 from tools.checkpoint import Stateful, load_training_state, write_checkpoint, write_model
 from tools.data import corpus_of, load_and_cache_examples
-from tools.distributed import is_main, rank, world_size
+from tools.distributed import is_main, rank, run_on_main, world_size
 from tools.durable import remove_folder
 from tools.evaluate import check_labels, score_dataset
 from tools.feed import Step, StepFeed
@@ -101,9 +101,14 @@ class Training:
     def resume(self) -> None:
         """Goes to where a checkpoint was written, if the arguments name one."""
         checkpoint = checkpoint_to_resume(self._args)
-        if checkpoint is not None:
-            load_training_state(checkpoint, self._model, self._parts)
-            logger.info("Going on after step %d of %d, from %s", self.state.step, self.state.total_steps, checkpoint)
+        if checkpoint is None:
+            return
+        load_training_state(checkpoint, self._model, self._parts)
+        logger.info("Going on after step %d of %d, from %s", self.state.step, self.state.total_steps, checkpoint)
+        best = self.checkpoints.best_folder
+        if self.checkpoints.has_best and not run_on_main(best.is_dir):
+            self.checkpoints.forget_best(self.state)
+            logger.warning("%s has no %s: the best model is one of those scored from now on", best.parent, best.name)
 
     def remaining_steps(self) -> Iterator[Step]:
         """What is left to learn from, until a callback wants to stop."""

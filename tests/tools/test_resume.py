@@ -123,6 +123,29 @@ def test_a_folder_named_outright_is_gone_on_from_elsewhere(args: CrfArguments, t
     assert_equal(fit(elsewhere), expected)
 
 
+def test_elsewhere_the_best_is_chosen_anew(
+    args: CrfArguments, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    args = replace(args, save_steps=10, learning_rate=0.0, crf_learning_rate=0.0)  # the first is the best
+    fit(args)
+    checkpoint = str(Path(args.output_dir, "checkpoint-10"))
+    elsewhere = replace(args, output_dir=str(tmp_path / "elsewhere"), resume_from_checkpoint=checkpoint)
+    assert fit(elsewhere)[0] == 20
+    assert "has no checkpoint-best" in caplog.text
+    assert Path(elsewhere.output_dir, "checkpoint-best", "model.safetensors").is_file()
+    results = read_json(Path(elsewhere.output_dir, "train_results.json"))
+    assert results["best_score"] == read_json(Path(args.output_dir, "train_results.json"))["best_score"]
+
+
+def test_a_finished_training_has_no_best_elsewhere(args: CrfArguments, tmp_path: Path) -> None:
+    args = replace(args, save_steps=10, learning_rate=0.0, crf_learning_rate=0.0)
+    fit(args)
+    checkpoint = str(Path(args.output_dir, "checkpoint-20"))
+    elsewhere = replace(args, output_dir=str(tmp_path / "elsewhere"), resume_from_checkpoint=checkpoint)
+    assert fit(elsewhere)[0] == 20
+    assert read_json(Path(elsewhere.output_dir, "train_results.json"))["best_score"] is None
+
+
 def test_curves_go_on_where_they_stopped(args: CrfArguments) -> None:
     args = replace(args, log_loss_steps=1)
     fit_with_interruption(args, 11)
