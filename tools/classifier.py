@@ -12,7 +12,7 @@ from transformers import (
 )
 
 from tools.arguments import ModelArguments
-from tools.loading import check_source, check_vocabulary, load_config, load_tokenizer
+from tools.loading import check_shapes, check_source, check_vocabulary, load_config, load_tokenizer
 
 
 def load_classifier_and_tokenizer(
@@ -61,6 +61,8 @@ def _load(args: ModelArguments, source: str, config: PreTrainedConfig, do_train:
         )
         if report["missing_keys"] and not do_train:
             raise ValueError(f"{source} has no weights for {', '.join(sorted(report['missing_keys']))}: train it first")
+        encoder = f"{model.base_model_prefix}."
+        check_shapes(source, [misfit for misfit in report["mismatched_keys"] if misfit[0].startswith(encoder)])
     if config.model_type == "xlnet":
         model.get_parameter("transformer.mask_emb").requires_grad_(
             False

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,6 +40,7 @@ _TOKENIZER_FILES = (
     "tokenizer.model",
 )
 _NO_NAMES = "LABEL_"
+_SHOWN_MISFITS = 4
 
 
 def load_model_and_tokenizer(
@@ -256,9 +257,18 @@ def _load_model(args: NerArguments, model_class: type[AnyTagger], source: str, c
         )
     except RuntimeError as error:
         raise ValueError(f"the weights do not fit {source}/config.json: {error}") from error
-    not_found = {name.partition(".")[0] for name in report["missing_keys"]}
-    random = not_found - ({"classifier", "crf"} if args.do_train else set())
+    new = {"classifier", "crf"} if args.do_train else set()
+    random = {name.partition(".")[0] for name in report["missing_keys"]} - new
     if random:
         parts = ", ".join(sorted(random))
         raise ValueError(f"{source} has no weights for {parts} of {model_class.__name__}: is it of the same kind?")
+    check_shapes(source, [misfit for misfit in report["mismatched_keys"] if misfit[0].partition(".")[0] not in new])
     return model
+
+
+def check_shapes(source: str, misfits: Iterable[tuple[str, Sequence[int], Sequence[int]]]) -> None:
+    """Raises a ValueError that names the weights, with their shapes in the file and by the config, if there are any."""
+    parts = [f"{name} is {tuple(found)}, not {tuple(expected)}" for name, found, expected in sorted(misfits)]
+    if parts:
+        more = f" and {len(parts) - _SHOWN_MISFITS} more" * (len(parts) > _SHOWN_MISFITS)
+        raise ValueError(f"the weights of {source} do not fit the config: {'; '.join(parts[:_SHOWN_MISFITS])}{more}")

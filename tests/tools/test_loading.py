@@ -76,6 +76,23 @@ def test_a_pretrained_encoder_keeps_its_weights(train_args: CrfArguments, pretra
         assert name.startswith("pooler") or torch.equal(loaded[f"bert.{name}"], weight), name
 
 
+@pytest.mark.parametrize(
+    ("changes", "misfit"),
+    [
+        ({"intermediate_size": 128}, r"encoder\.layer\.0\.intermediate\.dense\.weight"),
+        ({"max_position_embeddings": 128}, r"position_embeddings\.weight is \(64, 64\), not \(128, 64\)"),
+        ({"vocab_size": 500}, r"word_embeddings\.weight"),
+        ({"type_vocab_size": 5}, r"token_type_embeddings\.weight"),
+    ],
+)
+def test_weights_of_another_shape_than_the_configs_are_refused(
+    train_args: CrfArguments, pretrained: Path, changes: dict[str, int], misfit: str
+) -> None:
+    edit_json(pretrained / "config.json", **changes)
+    with pytest.raises(ValueError, match=rf"pretrained do not fit .*config: bert\..*{misfit}"):
+        load_crf(train_args)
+
+
 def test_an_encoder_saved_in_half_precision_is_trained_in_float32(train_args: CrfArguments, pretrained: Path) -> None:
     AutoModel.from_pretrained(pretrained).half().save_pretrained(pretrained)
     model, _ = load_crf(train_args)
