@@ -9,7 +9,15 @@ from torch import Tensor
 
 from models import BertCrfForNer, BertSoftmaxForNer
 from models.tagger import Tagger
-from processors.tag_schemes import MARKUPS, Entity, illegal_positions, legal_transitions, tag_set, tags_to_entities
+from processors.tag_schemes import (
+    MARKUPS,
+    SCHEMES,
+    Entity,
+    illegal_positions,
+    legal_transitions,
+    tag_set,
+    tags_to_entities,
+)
 from tests.models.families import tiny_config
 from tools.confidence import entity_confidences
 
@@ -19,6 +27,13 @@ WORDS = 4
 @pytest.fixture(params=["bio", "bios", "bioes"])
 def markup(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+def softmax_tagger(tags: list[str]) -> BertSoftmaxForNer:
+    config = tiny_config("bert")
+    config.id2label = dict(enumerate(tags))
+    torch.manual_seed(0)
+    return BertSoftmaxForNer(config).eval()
 
 
 def tagger(kind: type[Tagger], markup: str) -> Tagger:
@@ -79,6 +94,39 @@ def test_of_a_softmax_is_the_share_of_sequences_that_write_it_well(markup: str) 
             if begins_well and not illegal_positions(own, MARKUPS[markup]):
                 expected[entity] += weight
     assert confidences(model, logits, markup) == pytest.approx(list(expected.values()), abs=1e-5)
+
+
+@pytest.mark.parametrize("scheme", ["BMES", "BILOU"])
+def test_of_a_model_of_another_scheme_it_is_that_of_its_own_tags(scheme: str) -> None:
+    foreign = softmax_tagger(tag_set(["A", "B"], SCHEMES[scheme]))
+    ours = softmax_tagger(tag_set(["A", "B"], SCHEMES["BIOES"]))
+    logits = torch.randn(1, WORDS, len(ours.tag_names))
+    assert confidences(foreign, logits, "bios") == confidences(ours, logits, "bioes")
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [["O", "I-A", "I-B"], ["O", "B-A", "I-A", "I-B"], ["O", "B-A", "B-B", "I-B"]],
+    ids=["without_borders", "borders_of_one_type", "single_words_of_one_type"],
+)
+def test_of_tags_of_no_whole_scheme_it_is_the_share_that_reads_as_the_entity(tags: list[str]) -> None:
+    model = softmax_tagger(tags)
+    logits = torch.randn(1, WORDS, len(tags))
+    probabilities = logits.softmax(-1)[0]
+    expected = dict.fromkeys(all_entities(), 0.0)
+    for path, names in sequences(tags):
+        weight = float(torch.stack([probabilities[word, tag] for word, tag in enumerate(path)]).prod())
+        for start in range(WORDS):  # as if nothing stood before it
+            for entity in tags_to_entities(names[start:]):
+                if entity.start == 0:
+                    expected[Entity(entity.type, start, start + entity.end)] += weight
+    assert confidences(model, logits, "bio") == pytest.approx(list(expected.values()), abs=1e-5)
+
+
+def test_a_scheme_that_lacks_a_tag_still_gives_a_confidence() -> None:
+    tags = [tag for tag in tag_set(["A", "B"], MARKUPS["bioes"]) if tag != "S-A"]
+    found = confidences(softmax_tagger(tags), torch.zeros(1, WORDS, len(tags)), "bioes")
+    assert all(0 < confidence < 1 for confidence in found)
 
 
 def test_rows_and_batches_are_kept_apart(markup: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import AutoConfig, AutoModelForTokenClassification, PreTrainedTokenizerBase
 
 import tools.predictor
 from processors.text_pieces import cut_into_pieces
@@ -64,6 +66,22 @@ def test_confidences_are_probabilities_that_differ(predictor: NerPredictor) -> N
     confidences = [entity.confidence for found in predictor(sentences(100)) for entity in found]
     assert all(0 < confidence <= 1 for confidence in confidences)
     assert max(confidences) - min(confidences) > 0.05
+
+
+@pytest.mark.parametrize(
+    "tags", ["B-PER M-PER E-PER S-PER", "B-LOC I-LOC I-PER", "I-PER I-LOC", "B-PER I-PER L-PER U-PER"]
+)
+def test_token_classifiers_of_other_schemes_give_entities(
+    encoder: Path, bert: PreTrainedTokenizerBase, tmp_path: Path, tags: str
+) -> None:
+    names = dict(enumerate(["O", *tags.split()]))
+    config = AutoConfig.from_pretrained(encoder, id2label=names, label2id={tag: index for index, tag in names.items()})
+    torch.manual_seed(0)
+    AutoModelForTokenClassification.from_config(config).save_pretrained(tmp_path)
+    bert.save_pretrained(tmp_path)
+    confidences = [one.confidence for found in NerPredictor.load(tmp_path, "cpu")(sentences(100)) for one in found]
+    assert len(confidences) > 50
+    assert all(0 < confidence <= 1 for confidence in confidences)
 
 
 @pytest.mark.parametrize(("batch_tokens", "look_ahead"), [(64, 262_144), (4096, 1), (500, 2000)])
