@@ -14,6 +14,7 @@ from models.tagger import Tagger
 from processors.feature_dataset import FeatureDataset
 from processors.tag_schemes import tags_to_entities
 from tools.arguments import NerArguments
+from tools.casing import casing_types
 from tools.data import corpus_of, load_and_cache_examples
 from tools.distributed import run_on_main
 from tools.inference import TaggedDocument, tag_documents
@@ -69,7 +70,7 @@ def evaluate(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBa
     """
     adopt_model(args, model)
     dataset = load_and_cache_examples(args, args.task_name, tokenizer, "dev")
-    check_labels(dataset, model)
+    check_dataset(dataset, model)
     tagged = list(tag_documents(args, model, dataset, "Evaluating", with_confidence=True))
     return analyse_and_report(args, model, dataset, tagged, "dev", prefix)
 
@@ -101,7 +102,7 @@ def analyse_and_report(
 
 def score_dataset(args: NerArguments, model: Tagger, dataset: FeatureDataset, desc: str) -> SplitScores:
     """Tags a labelled data set and compares, without analysis."""
-    check_labels(dataset, model)
+    check_dataset(dataset, model)
     return score_tagged(tag_documents(args, model, dataset, desc), dataset, model.tag_names, args.markup)
 
 
@@ -143,11 +144,15 @@ def _gold_tags(dataset: FeatureDataset, names: Sequence[str], tagged: TaggedDocu
     return [names[label] for label in dataset.gold_label_ids(tagged.document)]
 
 
-def check_labels(dataset: FeatureDataset, model: Tagger) -> None:
-    """Raises a ValueError where the label ids of a data set do not mean what they mean to the model."""
+def check_dataset(dataset: FeatureDataset, model: Tagger) -> None:
+    """Raises a ValueError where label ids or token types of a data set do not mean what they mean to the model."""
     if dataset.label_list and dataset.label_list != model.tag_names:
         labels = f"{', '.join(dataset.label_list)}, the model's {', '.join(model.tag_names)}"
         raise ValueError(f"the data set's labels are {labels}; set args.label_list before load_and_cache_examples")
+    types = casing_types(model)
+    if list(dataset.layout.casing_segments) != types:
+        built = f"the data set's token types of casings are {list(dataset.layout.casing_segments)}, the model's {types}"
+        raise ValueError(f"{built}; set args.casing_types = {types} before load_and_cache_examples")
 
 
 def report_scores(scores: SplitScores, folder: Path, name: str, title: str) -> None:

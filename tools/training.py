@@ -22,7 +22,7 @@ from tools.checkpoint import Stateful, load_training_state, write_checkpoint, wr
 from tools.data import corpus_of, load_and_cache_examples
 from tools.distributed import is_main, rank, run_on_main, world_size
 from tools.durable import remove_folder
-from tools.evaluate import check_labels, score_dataset
+from tools.evaluate import check_dataset, score_dataset
 from tools.feed import Step, StepFeed
 from tools.loading import adopt_model
 from tools.meter import Meter
@@ -53,7 +53,7 @@ class Training:
     ) -> None:
         set_seed(args.seed + rank())
         adopt_model(args, model)
-        check_labels(train_dataset, model)
+        check_dataset(train_dataset, model)
         self._args, self._dataset, self._model = args, train_dataset, model
         self._feed = StepFeed(args, train_dataset)
         total_steps = _total_steps(args, self._feed.steps_per_epoch)

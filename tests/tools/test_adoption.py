@@ -5,15 +5,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForTokenClassification
+from transformers import AutoModelForTokenClassification, AutoTokenizer
 
 from models import BertCrfForNer, BertSoftmaxForNer
 from tests.models.families import tiny_config
 from tools.arguments import CrfArguments, SoftmaxArguments
 from tools.data import load_and_cache_examples
-from tools.evaluate import check_labels, evaluate
+from tools.evaluate import check_dataset, evaluate
 from tools.loading import adopt_model, load_model_and_tokenizer
 from tools.run_folder import save_model_folder
+from tools.train import train
 
 
 def trained(args: CrfArguments, folder: Path) -> BertCrfForNer:
@@ -45,7 +46,19 @@ def test_a_data_set_of_other_labels_is_refused(crf_args: CrfArguments) -> None:
     crf_args.label_list = list(reversed(crf_args.label_list))
     dataset = load_and_cache_examples(crf_args, "tiny", tokenizer, "train")
     with pytest.raises(ValueError, match="the data set's labels are"):
-        check_labels(dataset, model)
+        check_dataset(dataset, model)
+
+
+def test_a_data_set_without_the_casings_of_the_model_is_refused(crf_args: CrfArguments, tmp_path: Path) -> None:
+    with_casing = replace(crf_args, casing=True)
+    trained(with_casing, tmp_path / "run")
+    model, tokenizer = BertCrfForNer.from_pretrained(tmp_path / "run"), AutoTokenizer.from_pretrained(tmp_path / "run")
+    crf_args.label_list = model.tag_names
+    dataset = load_and_cache_examples(crf_args, "tiny", tokenizer, "train")
+    with pytest.raises(ValueError, match=r"set args\.casing_types = \[0, 2, 3, 4\] before load_and_cache_examples"):
+        train(crf_args, dataset, model, tokenizer)
+    crf_args.casing_types = [0, 2, 3, 4]
+    check_dataset(load_and_cache_examples(crf_args, "tiny", tokenizer, "train"), model)
 
 
 @pytest.mark.parametrize("same_labels", [True, False])
