@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from processors.glue_tasks import GlueTask
-from processors.tag_schemes import Entity
+from processors.spans import Span
 
 _SCORES = (0.0, 5.0)  # of STS-B
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
@@ -18,7 +18,7 @@ def json_line(record: Mapping[str, Any]) -> str:
     return json.dumps(record) if _LONE_SURROGATE.search(line) else line
 
 
-def cluener_line(guid: str, text: str, entities: Sequence[Entity]) -> str:
+def cluener_line(guid: str, text: str, entities: Sequence[Span]) -> str:
     """A line of CLUENER's ``cluener_predict.json``: ``{"id", "label": {type: {surface: [[start, last]]}}}``."""
     label: dict[str, dict[str, list[list[int]]]] = {}
     for entity in entities:
@@ -37,4 +37,4 @@ def glue_lines(task: GlueTask, predictions: Sequence[float]) -> list[str]:
     return ["index\tprediction", *(f"{number}\t{value}" for number, value in enumerate(values))]
 
 
-SUBMISSIONS: dict[str, Callable[[str, str, Sequence[Entity]], str]] = {"cluener": cluener_line}
+SUBMISSIONS: dict[str, Callable[[str, str, Sequence[Span]], str]] = {"cluener": cluener_line}

@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from models.tagger import Tagger
 from processors.feature_dataset import Document
+from processors.spans import Span
 from processors.submissions import SUBMISSIONS, json_line
 from processors.tasks import task_named
 from tools.arguments import NerArguments
@@ -45,9 +46,11 @@ def predict(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBas
     with (path if is_main() else Path(os.devnull)).open("w", encoding="utf-8") as file:
         for tagged in tag_documents(args, model, dataset, "Predicting", with_confidence=True):
             document = dataset.document(tagged.document)
-            file.write(json_line(prediction_record(document, tagged)) + "\n")
+            record = prediction_record(document, tagged)
+            file.write(json_line(record) + "\n")
             if submission_line is not None:
-                submission.append(submission_line(document.guid, document.text, tagged.entities))
+                spans = [Span(one["type"], one["char_start"], one["char_end"]) for one in record["entities"]]
+                submission.append(submission_line(document.guid, document.text, spans))
             if (document.label_ids < 0).any():
                 unlabelled += 1
             else:

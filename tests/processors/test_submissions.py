@@ -4,21 +4,21 @@ import json
 
 import pytest
 
+from processors.spans import Span
 from processors.submissions import SUBMISSIONS, cluener_line, json_line
-from processors.tag_schemes import Entity
 from processors.tasks import TASKS
 from processors.word_cutting import split_text
 
 
 def test_a_cluener_line_has_surfaces_with_inclusive_ends() -> None:
-    entities = [Entity("name", 0, 3), Entity("company", 4, 6), Entity("name", 7, 10), Entity("name", 11, 12)]
+    entities = [Span("name", 0, 3), Span("company", 4, 6), Span("name", 7, 10), Span("name", 11, 12)]
     line = cluener_line("7", "叶老桂在浙商和叶老桂、桂", entities)
     label = {"name": {"叶老桂": [[0, 2], [7, 9]], "桂": [[11, 11]]}, "company": {"浙商": [[4, 5]]}}
     assert json.loads(line) == {"id": 7, "label": label}
 
 
 def test_a_line_is_one_line_of_readable_chinese() -> None:
-    line = cluener_line("7", "叶\n", [Entity("name", 0, 2)])
+    line = cluener_line("7", "叶\n", [Span("name", 0, 2)])
     assert "叶" in line
     assert "\n" not in line
 

@@ -138,6 +138,22 @@ def test_cluener_gets_its_submission_file(crf_args: CrfArguments, corpus_dir: Pa
                 assert all(text[start : last + 1] == surface for start, last in places)
 
 
+def test_cluener_counts_characters_where_words_are_longer(crf_args: CrfArguments, corpus_dir: Path) -> None:
+    text = "  anna met dan lee near new york, said bob and carol"
+    args = replace(crf_args, task_name="cluener", word_unit="word")
+    (record,) = predict_lines(args, _with_cluener(corpus_dir), "test.json", json.dumps({"id": 0, "text": text}))
+    (submitted,) = Path(args.output_dir, "cluener_predict.json").read_text("utf-8").splitlines()
+    places = {
+        (name, surface, start, last + 1)
+        for name, surfaces in json.loads(submitted)["label"].items()
+        for surface, found in surfaces.items()
+        for start, last in found
+    }
+    keys = ("type", "text", "char_start", "char_end")
+    assert places == {tuple(one[key] for key in keys) for one in record["entities"]}
+    assert places
+
+
 def _with_cluener(corpus_dir: Path) -> Path:
     for split in ("train", "dev", "test"):
         (corpus_dir / f"{split}.txt").unlink()
