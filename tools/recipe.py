@@ -152,4 +152,4 @@ def _models(args: NerArguments, model: Tagger, checkpoints: str) -> Iterator[tup
     if not set(wanted) <= set(names):
         raise ValueError(f"{args.output_dir} has no {wanted[0]}; there are {', '.join(names) or 'no checkpoints'}")
     for name in wanted if checkpoints else []:
-        yield name, type(model).from_pretrained(Path(args.output_dir, name))
+        yield name, type(model).from_pretrained(Path(args.output_dir, name), config=model.config)

@@ -124,6 +124,17 @@ def test_every_checkpoint_is_scored_and_predicted(run: Run) -> None:
     assert all(torch.equal(best[name], final[name]) for name in final)
 
 
+def test_checkpoints_are_decoded_as_the_run_is(options: dict[str, Any]) -> None:
+    call_script("run_ner_crf", **options, do_train=True, save_steps=2)  # the checkpoint is the final model
+    scores = []
+    for constraints in (True, False):
+        call_script("run_ner_crf", **options, do_eval=True, eval_all_checkpoints=True, crf_constraints=constraints)
+        run = Path(options["output_dir"])
+        scores.append(read_json(run / "eval_results.json"))
+        assert read_json(run / "checkpoint-2" / "eval_results.json") == scores[-1]
+    assert scores[0] != scores[1]
+
+
 @all_runs
 def test_evaluation_alone_gives_the_same_scores(run: Run, tmp_path: Path) -> None:
     folder = _copy(run, tmp_path)
