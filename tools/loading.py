@@ -71,8 +71,8 @@ def load_model_and_tokenizer(
         former_labels = _label_names(config)
         tokenizer = load_tokenizer(args, source, config)
         _set_labels(args, model_class, config)
-        _fit_lengths(args, config)
         model = _load_model(args, model_class, source, config)
+        _fit_lengths(args, model)
         if former_labels and former_labels != args.label_list:
             logger.info("%s was trained for other labels: its head starts anew", source)
             model.reset_head()
@@ -167,7 +167,7 @@ def adopt_model(args: NerArguments, model: Tagger) -> None:
     args.markup = _markup_of(model.config, args.markup)
     args.model_type = model.config.model_type
     args.casing_types = casing_types(model)
-    _fit_lengths(args, model.config)
+    _fit_lengths(args, model)
     nn.Module.to(model, args.device)
     compile_model(args, model)
 
@@ -224,23 +224,24 @@ def _followers(tags: list[str], markup: str) -> list[list[int]]:
     return [np.flatnonzero(row).tolist() for row in legal[:-1]]
 
 
-def _fit_lengths(args: NerArguments, config: PreTrainedConfig) -> None:
+def _fit_lengths(args: NerArguments, model: Tagger) -> None:
     """Windows are no longer than the positions that the encoder knows; texts are cut into more of them, not lost."""
     if args.do_train and args.from_scratch:
-        config.trained_positions = args.train_max_seq_length  # the others keep their random embeddings
-    positions = _positions(config)
+        model.config.trained_positions = args.train_max_seq_length  # the others keep their random embeddings
+    positions = _positions(model)
     for name in ["train_max_seq_length"] * args.do_train + ["eval_max_seq_length"]:
         if positions and getattr(args, name) > positions:
             logger.info("%s %d is more than the encoder's %d positions: lowered", name, getattr(args, name), positions)
             setattr(args, name, positions)
 
 
-def _positions(config: PreTrainedConfig) -> int:
+def _positions(model: Tagger) -> int:
     """Tokens of the longest window; 0 where there is no limit."""
-    positions = max(0, getattr(config, "max_position_embeddings", None) or 0)
-    if positions and config.model_type in ("roberta", "xlm-roberta", "camembert", "longformer"):
-        positions -= (config.pad_token_id or 0) + 1  # their positions are counted from behind the padding's
-    trained = getattr(config, "trained_positions", None) or positions
+    tables = [module for name, module in model.named_modules() if name.endswith("position_embeddings")]
+    paddings = [table.padding_idx for table in tables if getattr(table, "padding_idx", None) is not None]
+    positions = max(0, getattr(model.config, "max_position_embeddings", None) or 0)
+    positions -= max(paddings, default=-1) + 1  # they are counted from behind the padding's
+    trained = getattr(model.config, "trained_positions", None) or positions
     return min(positions, trained) or trained
 
 

@@ -15,7 +15,7 @@ from models import BertCrfForNer, BertSoftmaxForNer
 from processors.layout import layout_of_tokenizer
 from tests.tools.runs import Run, read_json
 from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
-from tools.loading import load_model_and_tokenizer
+from tools.loading import adopt_model, load_model_and_tokenizer
 from tools.run_folder import save_model_folder
 
 
@@ -188,12 +188,35 @@ def test_windows_are_no_longer_than_the_encoders_positions(train_args: CrfArgume
     assert (args.train_max_seq_length, args.eval_max_seq_length) == (32, 64)
 
 
-def test_robertas_positions_are_counted_from_behind_the_padding(crf_args: CrfArguments) -> None:
-    from tools.loading import _fit_lengths
+@pytest.mark.parametrize("family", ["roberta", "roberta-prelayernorm", "camembert", "xlm-roberta-xl", "mpnet"])
+def test_positions_may_be_counted_from_behind_the_padding(crf_args: CrfArguments, family: str) -> None:
+    assert_fills_its_windows(crf_args, family, 64, max_position_embeddings=66)
 
-    config = RobertaConfig(max_position_embeddings=66, pad_token_id=1)
-    _fit_lengths(crf_args, config)
-    assert (crf_args.train_max_seq_length, crf_args.eval_max_seq_length) == (64, 64)
+
+def test_rarer_families_count_so_too(crf_args: CrfArguments) -> None:
+    positions = {"max_position_embeddings": 66, "pad_token_id": 1}
+    assert_fills_its_windows(crf_args, "data2vec-text", 64, **positions)
+    assert_fills_its_windows(crf_args, "ibert", 64, **positions)
+    assert_fills_its_windows(crf_args, "luke", 64, entity_vocab_size=10, **positions)
+    assert_fills_its_windows(crf_args, "esm", 64, position_embedding_type="absolute", mask_token_id=4, **positions)
+
+
+@pytest.mark.parametrize("family", ["bert", "electra", "distilbert"])
+def test_others_are_counted_from_the_start(crf_args: CrfArguments, family: str) -> None:
+    assert_fills_its_windows(crf_args, family, 66, max_position_embeddings=66)
+
+
+def assert_fills_its_windows(args: CrfArguments, family: str, expected: int, **sizes: Any) -> None:
+    """A new encoder's windows are of the expected length, and it takes no longer ones."""
+    layers = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    config = AutoConfig.for_model(family, vocab_size=60, **layers, **sizes)
+    model = BertSoftmaxForNer(config).eval()
+    args = replace(args, train_max_seq_length=100, eval_max_seq_length=100)
+    adopt_model(args, model)
+    assert (args.train_max_seq_length, args.eval_max_seq_length) == (expected, expected), family
+    model(torch.full((1, expected), 7))
+    with pytest.raises((IndexError, RuntimeError)):
+        model(torch.full((1, expected + 1), 7))
 
 
 @pytest.mark.parametrize("from_file", [True, False])
