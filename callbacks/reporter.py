@@ -67,5 +67,6 @@ def _of_training(state: TrainState) -> dict[str, float]:
 def _of_dev(state: TrainState) -> dict[str, float]:
     scalars = {f"dev/{name}": value for name, value in state.metrics.items()}
     for entity_type, scores in state.type_metrics.items():
-        scalars |= {f"dev_types/{entity_type}/{name}": value for name, value in scores.items()}
+        group = f"dev_types/{entity_type}" if entity_type else "dev_types"  # MLflow takes no empty part
+        scalars |= {f"{group}/{name}": value for name, value in scores.items()}
     return scalars

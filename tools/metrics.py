@@ -9,7 +9,7 @@ from rich.table import Table
 from seqeval.metrics import accuracy_score, classification_report
 from seqeval.scheme import IOB2, IOBES, Prefix, Tag, Token
 
-from processors.tag_schemes import OUTSIDE
+from processors.tag_schemes import OUTSIDE, split_tag
 
 
 class BIOS(Token):  # type: ignore[misc]
@@ -83,7 +83,10 @@ def score_entities(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[s
         return EntityScores(accuracy=accuracy)
     lenient = classification_report(gold_tags, predicted_tags, output_dict=True, zero_division=0)
     strict = _strict_report(gold_tags, predicted_tags, markup)
-    types = {name: _score(values) for name, values in lenient.items() if not name.endswith(" avg")}
+    named = {split_tag(tag)[1] for tags in (*gold_tags, *predicted_tags) for tag in tags}
+    types = {  # seqeval has a name of its own for what has none
+        name if name in named else "": _score(values) for name, values in lenient.items() if not name.endswith(" avg")
+    }
     strict_score = _score(strict["micro avg"]) if strict else Score()
     return EntityScores(_score(lenient["micro avg"]), strict_score, types, accuracy)
 

@@ -22,7 +22,7 @@ def test_loss_rates_speed_and_scores_are_written_at_their_steps(tmp_path: Path) 
         state.memory_gib, state.skipped_steps = 1.5, 3
         board.on_log(state)
     state.metrics = {"f1": 0.875, "strict_f1": 0.75}
-    state.type_metrics = {"PER": {"precision": 0.5, "f1": 0.25}}
+    state.type_metrics = {"PER": {"precision": 0.5, "f1": 0.25}, "": {"f1": 0.75}}
     board.on_evaluate(state)
     board.close()
     scalars = read_scalars(tmp_path)
@@ -41,6 +41,7 @@ def test_loss_rates_speed_and_scores_are_written_at_their_steps(tmp_path: Path) 
     assert scalars["dev/strict_f1"] == {40: 0.75}
     assert scalars["dev_types/PER/precision"] == {40: 0.5}
     assert scalars["dev_types/PER/f1"] == {40: 0.25}
+    assert scalars["dev_types/f1"] == {40: 0.75}  # of entities without a type
 
 
 def test_other_ranks_write_nothing(tmp_path: Path) -> None:

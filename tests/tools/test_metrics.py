@@ -207,3 +207,9 @@ def test_the_table_shows_types_micro_and_strict_in_percent() -> None:
     assert ["LOC", "0.00", "0.00", "0.00", "1"] in rows
     assert ["micro", "100.00", "50.00", "66.67", "2"] in rows
     assert ["strict", "by", "scheme", "100.00", "50.00", "66.67", "2"] in rows
+
+
+@pytest.mark.parametrize(("entity_type", "tags"), [("", ["B", "I", "O"]), ("_", ["B-_", "I-_", "O"])])
+def test_a_type_has_the_name_that_the_tags_give_it_if_any(entity_type: str, tags: list[str]) -> None:
+    types = score_entities([tags], [tags], "bio").types
+    assert types == {entity_type: Score(1.0, 1.0, 1.0, 1)}

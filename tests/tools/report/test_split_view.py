@@ -1,0 +1,15 @@
+"""What the page says of a split."""
+
+from processors.tag_schemes import Entity
+from tests.tools.report.scored import document, results_of
+from tools.report.run_data import Split
+from tools.report.split_view import split_view
+
+
+def test_entities_without_a_type_have_their_interval() -> None:
+    right, missed = [Entity("", 0, 1)], [Entity("", 1, 2)]
+    documents = [document(str(number), "Anna Lee", right, right if number % 3 else missed) for number in range(30)]
+    (row,) = split_view(Split("dev", results_of(documents), documents)).types
+    assert row.interval is not None
+    low, high = row.interval
+    assert 0 < low < row.f1 < high < 1
