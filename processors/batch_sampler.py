@@ -19,7 +19,7 @@ class BucketBatchSampler(Sampler[list[int]]):
 
     Args:
         lengths: tokens of each window, ``(N,)``.
-        batch_size: windows a rank and round.
+        batch_size: windows a rank and round; with one, a last step that has none for some joins the one before.
         rounds: gradient accumulation rounds a step.
         rank, world_size: this process among those that train together.
         seed: of the shuffling.
@@ -122,7 +122,8 @@ class BucketBatchSampler(Sampler[list[int]]):
     def _settle_rest(self, steps: list[NDArray[np.int64]]) -> None:
         """Shares a last step that is too small with the one before: every rank needs a window in every round."""
         rest = len(steps[-1])
-        if len(steps) < 2 or rest >= (self._shares if self._max_tokens else self._batch_size * self._shares / 2):
+        enough = self._shares if self._max_tokens else self._shares * max(1, self._batch_size / 2)
+        if len(steps) < 2 or rest >= enough:
             return
         both = np.concatenate(steps[-2:])
         both = both[np.argsort(self._lengths[both], kind="stable")]
