@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+_STRUCTURE = ("bos_token_id", "eos_token_id", "sep_token_id", "cls_token_id", "pad_token_id", "mask_token_id")
 _LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -24,8 +25,9 @@ def tokenize_words(
 ) -> list[WordPieces]:
     """Splits words into word pieces, a batch at a time, without special tokens.
 
-    A word that the tokenizer turns into nothing (a space, a control or zero-width character) gets the unknown token. A
-    word of more pieces than fit into a window keeps its first ones.
+    A word that the tokenizer turns into nothing (a space, a control or zero-width character) gets the unknown token,
+    and so does what spells a separator or another token of the input's structure: a text cannot set one. A word of
+    more pieces than fit into a window keeps its first ones.
 
     Args:
         texts: one list of words a text.
@@ -36,8 +38,10 @@ def tokenize_words(
         raise ValueError(f"load {type(tokenizer).__name__} with add_prefix_space=True: it is given words one by one")
     clean = [[_LONE_SURROGATES.sub("\ufffd", word) for word in words] for words in texts]
     unknown = _unknown_id(tokenizer)
+    # split_special_tokens would not do: Unigram finds </s> among its pieces, and WordPiece [SEP] in its vocabulary.
+    reserved = dict.fromkeys((getattr(tokenizer, name) for name in _STRUCTURE), unknown)
     if not tokenizer.is_fast:
-        return [_pieces_word_by_word(words, tokenizer, unknown, max_pieces_per_word) for words in clean]
+        return [_pieces_word_by_word(words, tokenizer, unknown, reserved, max_pieces_per_word) for words in clean]
     filled = [position for position, words in enumerate(clean) if words]
     pieces = [WordPieces(np.empty(0, np.int32), np.empty(0, np.int32))] * len(clean)
     if not filled:
@@ -53,7 +57,7 @@ def tokenize_words(
     assert encoded.encodings is not None
     for position, encoding in zip(filled, encoded.encodings, strict=True):
         pieces[position] = _pieces_of_words(
-            np.array(encoding.ids, np.int32),
+            np.array([reserved.get(piece, piece) for piece in encoding.ids], np.int32),
             np.array(encoding.word_ids, np.int64),
             len(clean[position]),
             unknown,
@@ -89,13 +93,13 @@ def _pieces_of_words(
 
 
 def _pieces_word_by_word(
-    words: Sequence[str], tokenizer: PreTrainedTokenizerBase, unknown: int, limit: int
+    words: Sequence[str], tokenizer: PreTrainedTokenizerBase, unknown: int, reserved: dict[int, int], limit: int
 ) -> WordPieces:
     pieces = [
         [int(piece) for piece in tokenizer.convert_tokens_to_ids(tokenizer.tokenize(word))[:limit]] or [unknown]  # type: ignore[index]
         for word in words
     ]
-    ids = [piece for word in pieces for piece in word]
+    ids = [reserved.get(piece, piece) for word in pieces for piece in word]
     return WordPieces(np.array(ids, np.int32), np.array([len(word) for word in pieces], np.int32))
 
 

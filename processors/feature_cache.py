@@ -22,7 +22,7 @@ from processors.examples import Example
 from processors.feature_dataset import FeatureArrays, FeatureDataset
 from processors.features import FeatureSpec, build_feature_arrays
 
-_FORMAT_VERSION = 2
+_FORMAT_VERSION = 3
 _CHUNK = 2000
 _SENTENCES_WORTH_A_POOL = 30_000  # starting processes that import torch and transformers takes seconds
 

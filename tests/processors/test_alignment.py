@@ -70,6 +70,29 @@ def test_a_word_that_bert_turns_into_nothing_is_unknown(bert: PreTrainedTokenize
     assert split_by_word(pieces) == [[bert.unk_token_id], pieces_of_word("anna", bert), [bert.unk_token_id]]
 
 
+STRUCTURE = ("bos_token", "eos_token", "sep_token", "cls_token", "pad_token", "mask_token")
+
+
+@pytest.mark.parametrize("form", ["{}", "x{}", "{}{}", "({})"])
+@pytest.mark.parametrize("name", STRUCTURE)
+def test_a_word_that_spells_a_token_of_the_structure_is_not_that_token(
+    tokenizer: PreTrainedTokenizerBase, name: str, form: str
+) -> None:
+    token = getattr(tokenizer, name) or tokenizer.sep_token
+    (pieces,) = tokenize_words([["anna", form.replace("{}", token), "bob"]], tokenizer, 20)
+    first, odd, last = split_by_word(pieces)
+    assert tokenizer.unk_token_id in odd
+    assert not {getattr(tokenizer, f"{one}_id") for one in STRUCTURE} & set(odd)
+    assert (first, last) == (pieces_of_word("anna", tokenizer), pieces_of_word("bob", tokenizer))
+
+
+def test_a_word_that_the_user_made_a_token_stays_it(bert: PreTrainedTokenizerBase) -> None:
+    extended = copy.deepcopy(bert)
+    extended.add_special_tokens({"additional_special_tokens": ["[NAME]"]})
+    (pieces,) = tokenize_words([["[UNK]", "[NAME]"]], extended, 5)
+    assert pieces.ids.tolist() == [bert.unk_token_id, len(bert)]
+
+
 def test_texts_of_nothing_but_lost_words_and_empty_texts_keep_their_places(bert: PreTrainedTokenizerBase) -> None:
     pieces = tokenize_words([[], ["\u200b"] * 3, [], ["anna"]], bert, 5)
     assert [part.counts.tolist() for part in pieces] == [[], [1, 1, 1], [], [1]]
