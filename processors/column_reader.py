@@ -7,6 +7,7 @@ from processors.examples import DataError, Example
 from processors.tag_schemes import join_tag, split_tag
 
 DOCUMENT_MARKS = ("-DOCSTART-", "DOCSTART")
+_MARK_TAGS = frozenset({"O", "-X-"})
 _DEFAULT_NAMES = {4: ["word", "pos", "chunk", "ner"], 3: ["word", "pos", "ner"], 2: ["word", "ner"]}
 
 
@@ -72,12 +73,12 @@ def read_columns(
         )
 
     for number, line in read_lines(path):
-        if not line.strip(" \t") or _split_fields(line, columns)[0] in DOCUMENT_MARKS:
+        fields = _split_fields(line, columns, labelled)
+        if not fields or (fields[0] in DOCUMENT_MARKS and _MARK_TAGS.issuperset(fields[1:])):
             if words:
                 yield finished_example()
                 words, labels, sentences = [], [], sentences + 1
             continue
-        fields = _split_fields(line, columns)
         if not columns:
             columns = len(fields)
             if columns > 1:
@@ -111,14 +112,24 @@ def checked_tag(tag: str, path: Path, line: int) -> str:
     return tag
 
 
-def _split_fields(line: str, columns: int) -> list[str]:
+def _split_fields(line: str, columns: int, labelled: bool) -> list[str]:
     """Splits at tabs, else at runs of ASCII spaces; a full-width space is a word, and a lone space may be one."""
+    if not line.strip(" \t"):
+        return []
     if "\t" in line:
-        return line.rstrip("\t").split("\t")
+        word, *others = line.rstrip(" \t").split("\t")
+        return [word, *(field.strip(" ") for field in others)]
     fields = [field for field in line.split(" ") if field]
-    if line.startswith(" ") and (len(fields) == columns - 1 or (not columns and len(fields) == 1)):
-        return [" ", *fields]
-    return fields
+    alone = len(fields) == columns - 1 if columns else len(fields) == 1 and (labelled or _is_tag(fields[0]))
+    return [" ", *fields] if alone and line.startswith(" ") else fields
+
+
+def _is_tag(text: str) -> bool:
+    try:
+        split_tag(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _tag_index(tag_column: str, columns: int, path: Path, line: int) -> int:

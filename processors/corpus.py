@@ -34,7 +34,7 @@ from processors.tag_schemes import (
 from processors.tasks import SPLITS, find_split_file, missing_split_error, task_named
 from processors.word_cutting import has_inner_sign, word_unit_of
 
-_INVENTORY_VERSION = 3
+_INVENTORY_VERSION = 4
 
 
 @dataclass

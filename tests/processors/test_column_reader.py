@@ -37,6 +37,8 @@ def path(tmp_path: Path) -> Path:
         PLAIN.replace("\n", "\r\n"),
         PLAIN.replace("left O", "left O "),
         PLAIN.replace(" ", "\t").replace("O\n", "O\t\n"),
+        PLAIN.replace(" ", "\t").replace("\n", " \n"),
+        PLAIN.replace(" ", " NNP \t ").replace(" NNP", "\tNNP"),
         "\ufeff" + PLAIN,
         "\ufeff" + PLAIN.replace("\n", "\r\n"),
         "Anna NNP I-NP B-PER\nleft VBD I-VP O\n\nParis NNP I-NP B-LOC\n",
@@ -44,7 +46,16 @@ def path(tmp_path: Path) -> Path:
     ],
     ids=[
         *("plain", "no last newline", "many blank lines", "blank lines of spaces", "tabs", "wide gaps", "windows"),
-        *("space at the end", "tab at the end", "bom", "bom and windows", "four columns", "three columns"),
+        *(
+            "space at the end",
+            "tab at the end",
+            "space after tabs",
+            "spaces about tabs",
+            "bom",
+            "bom and windows",
+            "four columns",
+            "three columns",
+        ),
     ],
 )
 def test_every_form_reads_the_same(path: Path, content: str) -> None:
@@ -60,6 +71,15 @@ def test_a_document_mark_is_no_sentence(path: Path, mark: str) -> None:
 
 def test_a_document_mark_ends_a_sentence(path: Path) -> None:
     assert read(path, "Anna B-PER\nleft O\n-DOCSTART- O\nParis B-LOC\n") == TWO_SENTENCES
+
+
+@pytest.mark.parametrize("word", ["DOCSTART", "-DOCSTART-"])
+@pytest.mark.parametrize("before", ["", "see NNP O\n"])
+def test_a_document_mark_with_a_tag_is_a_word(path: Path, word: str, before: str) -> None:
+    ((words, labels),) = read(path, f"{before}{word} NNP B-X\nnow RB O\n")
+    assert words[-2:] == [word, "now"]
+    assert labels is not None
+    assert labels[-2:] == ["B-X", "O"]
 
 
 @pytest.mark.parametrize("word", ["DOCSTARTER", "DOCSTART-UP", "-DOCSTART-s"])
@@ -127,6 +147,18 @@ def test_a_tag_column_that_is_not_there_is_refused(path: Path, at: Callable[...,
 
 def test_a_test_file_may_hold_words_only(path: Path) -> None:
     assert read(path, "我\n \n爱\n\u3000\n", labelled=False) == [(["我"], None), (["爱", "\u3000"], None)]
+
+
+def test_a_test_file_of_words_may_begin_with_a_space(path: Path) -> None:
+    assert read(path, " foo\nbar\n baz\n", labelled=False) == [(["foo", "bar", "baz"], None)]
+
+
+def test_a_labelled_test_file_may_begin_with_a_space_as_a_word(path: Path) -> None:
+    assert read(path, "  O\n我 O\n", labelled=False) == [([" ", "我"], ["O", "O"])]
+
+
+def test_a_word_with_a_space_may_stand_alone_before_a_tab(path: Path) -> None:
+    assert read(path, "New York\t\nis\t \n", labelled=False) == [(["New York", "is"], None)]
 
 
 def test_a_test_file_may_be_labelled(path: Path) -> None:
