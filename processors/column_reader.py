@@ -1,5 +1,6 @@
 """CoNLL columns and character-per-line files: one word a line, blank lines between sentences."""
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from processors.tag_schemes import join_tag, split_tag
 
 DOCUMENT_MARKS = ("-DOCSTART-", "DOCSTART")
 _MARK_TAGS = frozenset({"O", "-X-"})
+_EMPTY_COLUMNS = re.compile(r"\t[ \t]*\Z")
 _DEFAULT_NAMES = {4: ["word", "pos", "chunk", "ner"], 3: ["word", "pos", "ner"], 2: ["word", "ner"]}
 
 
@@ -117,7 +119,7 @@ def _split_fields(line: str, columns: int, labelled: bool) -> list[str]:
     if not line.strip(" \t"):
         return []
     if "\t" in line:
-        word, *others = line.rstrip(" \t").split("\t")
+        word, *others = _EMPTY_COLUMNS.sub("", line).split("\t")
         return [word, *(field.strip(" ") for field in others)]
     fields = [field for field in line.split(" ") if field]
     alone = len(fields) == columns - 1 if columns else len(fields) == 1 and (labelled or _is_tag(fields[0]))

@@ -15,6 +15,7 @@ from processors.spans import Findings
 from processors.submissions import json_line
 
 _BREAKS = re.compile("[\t\n]|\r$")
+_BYTE_ORDER_MARK = "\ufeff"
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,10 @@ class Format:
 
 
 def _write_columns(examples: Iterable[Example], path: Path) -> Findings:
-    """``word<tab>TAG`` a line, only words where there are no labels, and a blank line after each example."""
+    """``word<tab>TAG`` a line, only words where there are no labels, and a blank line after each example.
+
+    Without a label a tab follows a word that holds a space, which would begin a column otherwise.
+    """
     findings = Findings()
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for example in examples:
@@ -39,7 +43,12 @@ def _write_columns(examples: Iterable[Example], path: Path) -> Findings:
                 findings.add("texts without a word, left out")
                 continue
             words = [_as_column(word, example, findings) for word in example.words]
-            tags = [""] * len(words) if example.labels is None else [f"\t{tag}" for tag in example.labels]
+            if words[0].startswith(_BYTE_ORDER_MARK) and file.tell() == 0:
+                file.write(_BYTE_ORDER_MARK)  # readers take one off
+            if example.labels is None:
+                tags = ["\t" if " " in word else "" for word in words]
+            else:
+                tags = [f"\t{tag}" for tag in example.labels]
             file.writelines(f"{word}{tag}\n" for word, tag in zip(words, tags, strict=True))
             file.write("\n")
     return findings

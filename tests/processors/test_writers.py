@@ -76,6 +76,18 @@ def test_columns_bring_back_every_word_and_tag(unit: str, labelled: bool, data: 
         assert [(one.words, one.labels) for one in back] == [(one.words, one.labels) for one in examples]
 
 
+@pytest.mark.parametrize("labelled", [True, False])
+@given(words=st.lists(st.text("ab \ufeff", min_size=1, max_size=4).filter(str.strip), min_size=1, max_size=4))
+def test_columns_hold_spaces_and_a_byte_order_mark_inside_words(labelled: bool, words: list[str]) -> None:
+    example = Example("a", words, ["O"] * len(words) if labelled else None)
+    empty = Example("e", [], [])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "out.txt")
+        FORMATS["conll"].write([empty, example, example], path)
+        back = read_columns(path, "test", labelled=labelled)
+        assert [(one.words, one.labels) for one in back] == [(example.words, example.labels)] * 2
+
+
 def test_columns_tell_what_they_cannot_hold(tmp_path: Path) -> None:
     path = tmp_path / "out.txt"
     examples = [Example("a", ["x\ty", "\n", "\r", "b\r"], ["O"] * 4), Example("b", [], [])]
