@@ -99,13 +99,20 @@ def read_columns(
         words.append(fields[0])
         if columns > 1:
             tag = fields[tag_index]
-            labels.append(join_tag("S", tag) if plain_tags else checked_tag(tag, path, number))
+            labels.append(checked_tag(tag, path, number, plain_tags))
     if words:
         yield finished_example()
 
 
-def checked_tag(tag: str, path: Path, line: int) -> str:
-    """The tag itself, if it is one; else an error with its place."""
+def tag_keys(tag_column: str, usual: tuple[str, ...]) -> tuple[str, ...]:
+    """Under which names records hold their tags: ``chunk`` or ``chunk_tags`` where ``tag_column`` is ``chunk``."""
+    return usual if tag_column == "last" else (tag_column, f"{tag_column}_tags")
+
+
+def checked_tag(tag: str, path: Path, line: int, plain_tags: bool = False) -> str:
+    """The tag itself, if it is one, or that of a plain class; else an error with its place."""
+    if plain_tags:
+        return join_tag("S", tag)
     try:
         split_tag(tag)
     except ValueError as error:

@@ -84,7 +84,7 @@ class Corpus:
         data_dir: folder with a file a split, and perhaps ``labels.txt``.
         split_files: files that are named outright, by split.
         dataset_name: a Hugging Face data set used instead of files; see `processors.hub_reader`.
-        tag_column: column of the tags in column files.
+        tag_column: column of the tags, or their name in JSON and Hugging Face data sets.
         word_unit: how raw text is cut; the empty string leaves it to the task.
         span_edges: what becomes of entities that are none of whole words; see `processors.spans.SpanReader`.
         offset_unit: how files of annotations count; likewise.
@@ -117,13 +117,14 @@ class Corpus:
     def _read(self, split: str, findings: Findings) -> Iterator[Example]:
         source, labelled = self._required_source(split), split != "test"
         reader = SpanReader(*self._span_reading, findings)
+        plain_tags = task_named(self.task_name).plain_tags
         if not isinstance(source, Path):
-            return read_hub_split(source, self.dataset_name, split, labelled)
+            return read_hub_split(source, self.dataset_name, split, labelled, self.tag_column, plain_tags)
         if source.is_dir():
             return read_brat(source, reader, labelled)
         if _looks_like_json(source):
-            return read_json(source, split, reader, labelled)
-        return read_columns(source, split, self.tag_column, labelled, task_named(self.task_name).plain_tags)
+            return read_json(source, split, reader, labelled, self.tag_column, plain_tags)
+        return read_columns(source, split, self.tag_column, labelled, plain_tags)
 
     def digest(self, split: str) -> str:
         """A hash of a split's content and of how it is read."""

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from processors.column_reader import tag_keys
 from processors.examples import DataError, Example
-from processors.tag_schemes import split_tag
+from processors.tag_schemes import join_tag, split_tag
 
 _SPLIT_ALIASES = {
     "train": ("train",),
@@ -35,38 +36,54 @@ def open_hub_split(name: str, split: str, cache_dir: str | None = None) -> Any |
     return loaded[key] if key else None
 
 
-def read_hub_split(dataset: Any, name: str, split: str, labelled: bool = True) -> Iterator[Example]:
+def read_hub_split(
+    dataset: Any, name: str, split: str, labelled: bool = True, tag_column: str = "last", plain_tags: bool = False
+) -> Iterator[Example]:
     """Reads the word and tag columns; tags stored as class numbers are turned into their names.
+
+    Args:
+        dataset: the split.
+        name: of the data set, in messages.
+        split: names the examples.
+        labelled: whether missing tags are an error.
+        tag_column: name of the column of tags, with or without ``_tags``; ``last`` takes the usual names.
+        plain_tags: the tags are classes of single words, as in `processors.column_reader.read_columns`.
 
     Raises:
         DataError: there is no column of words, or none of tags where they are needed.
     """
     word_column = _first_present(_WORD_COLUMNS, dataset.column_names)
-    tag_column = _first_present(_TAG_COLUMNS, dataset.column_names)
-    if word_column is None or (labelled and tag_column is None):
-        expected = f"a column {'/'.join(_WORD_COLUMNS)} and a column {'/'.join(_TAG_COLUMNS)}"
+    asked = tag_keys(tag_column, _TAG_COLUMNS)
+    found = _first_present(asked, dataset.column_names)
+    if word_column is None or (labelled and found is None):
+        expected = f"a column {'/'.join(_WORD_COLUMNS)} and a column {'/'.join(asked)} (--tag_column)"
         raise DataError(f"columns {', '.join(dataset.column_names)} in split {split}; expected {expected}", name)
-    tag_names = _class_names(dataset.features[tag_column]) if tag_column else None
+    tag_names = _class_names(dataset.features[found]) if found else None
     place = f"{name} ({split})"
     for index, record in enumerate(dataset):
         words = list(record[word_column])
-        tags = _checked_tags(record[tag_column], tag_names, len(words), place, index) if tag_column else None
+        tags = _checked_tags(record[found], tag_names, plain_tags, len(words), place, index) if found else None
         if tags is None and labelled:
-            raise DataError(f"{tag_column} marks labels as missing (class -1)", place, index)
+            raise DataError(f"{found} marks labels as missing (null, or class -1)", place, index)
         yield Example(f"{split}-{index}", words, tags, line=index)
 
 
-def _checked_tags(values: Any, tag_names: list[str] | None, words: int, place: str, row: int) -> list[str] | None:
-    """The tags of one row; ``None`` where the data set marks them as missing by the class -1."""
-    if tag_names is not None and values and all(value == -1 for value in values):
+def _checked_tags(
+    values: Any, tag_names: list[str] | None, plain_tags: bool, words: int, place: str, row: int
+) -> list[str] | None:
+    """The tags of one row; ``None`` where the data set marks them as missing, by a null or the class -1."""
+    missing = (None, -1) if tag_names else (None,)
+    if values is None or (values and all(value in missing for value in values)):
         return None
     if len(values) != words:
         raise DataError(f"{words} tokens but {len(values)} tags", place, row)
     if tag_names is not None:
-        unknown = [value for value in values if not 0 <= value < len(tag_names)]
+        unknown = [value for value in values if value is None or not 0 <= value < len(tag_names)]
         if unknown:
             raise DataError(f"class {unknown[0]} is none of the {len(tag_names)} tags", place, row)
         values = [tag_names[value] for value in values]
+    if plain_tags and all(isinstance(tag, str) for tag in values):
+        return [join_tag("S", tag) for tag in values]
     for tag in values:
         try:
             split_tag(tag)

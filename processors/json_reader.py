@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from processors import doccano, label_studio
-from processors.column_reader import checked_tag, read_lines
+from processors.column_reader import checked_tag, read_lines, tag_keys
 from processors.examples import DataError, Example
 from processors.spans import Source, Span, SpanReader
 from processors.tag_schemes import tags_to_entities
@@ -19,7 +19,14 @@ _SPAN_KEYS = ("entities", "spans", "label", "labels")
 _BETWEEN = re.compile(r"[\s,:]*")
 
 
-def read_json(path: Path, split: str, reader: SpanReader | None = None, labelled: bool = True) -> Iterator[Example]:
+def read_json(
+    path: Path,
+    split: str,
+    reader: SpanReader | None = None,
+    labelled: bool = True,
+    tag_column: str = "last",
+    plain_tags: bool = False,
+) -> Iterator[Example]:
     """Reads JSON lines, an array of records, or one JSON object of sentences, whichever the file holds.
 
     Args:
@@ -28,11 +35,14 @@ def read_json(path: Path, split: str, reader: SpanReader | None = None, labelled
         reader: cuts texts into words and lays spans over them.
         labelled: whether an example without labels is an error; Label Studio's tasks that nobody has annotated are
             left out then.
+        tag_column: key of the tags of tokens, with or without ``_tags``; ``last`` takes the usual ones.
+        plain_tags: these tags are classes of single words, as in `processors.column_reader.read_columns`.
 
     Raises:
         DataError: broken JSON, missing keys, or spans that do not fit the text.
     """
     reader = reader or SpanReader()
+    asked = tag_keys(tag_column, _TAG_KEYS)
     annotated: set[str] = set()
     for index, (line, record) in enumerate(_records(path)):
         source = Source(path, line, label_studio.guid_of(record, str(record.get("guid", f"{split}-{index}"))))
@@ -41,13 +51,15 @@ def read_json(path: Path, split: str, reader: SpanReader | None = None, labelled
                 reader.findings.add("annotations beside the first of their text, left out")
                 continue
             annotated.add(source.guid)
-        example = _read_record(record, source, reader)
+        example = _read_record(record, source, reader, asked, plain_tags)
         if labelled and example.labels is None:
             if label_studio.is_task(record):
                 reader.findings.add("tasks without an annotation, left out")
                 continue
             keys = ", ".join(record)
-            raise DataError(f"no labels (keys: {keys}); expected tokens and tags, or text and spans", path, line)
+            raise DataError(
+                f"no labels (keys: {keys}); expected tokens and {'/'.join(asked)}, or text and spans", path, line
+            )
         yield example
 
 
@@ -130,14 +142,16 @@ def _checked(value: Any, kind: type, path: Path, line: int) -> Any:
     return value
 
 
-def _read_record(record: dict[str, Any], source: Source, reader: SpanReader) -> Example:
+def _read_record(
+    record: dict[str, Any], source: Source, reader: SpanReader, asked: tuple[str, ...], plain_tags: bool
+) -> Example:
     if label_studio.is_task(record):
         return reader.example(*label_studio.read_task(record, source, reader.findings), source)
     if label_studio.is_min_record(record):
         return reader.example(*label_studio.read_min_record(record, source, reader.findings), source)
     token_key = next((key for key in _TOKEN_KEYS if key in record), None)
     if token_key:
-        return _tagged_example(record, token_key, source)
+        return _tagged_example(record, token_key, source, asked, plain_tags)
     if not isinstance(record.get("text"), str):
         found = ", ".join(record) or "none"
         raise DataError(f"expected a key tokens or text, found {found}", source.path, source.line)
@@ -147,16 +161,18 @@ def _read_record(record: dict[str, Any], source: Source, reader: SpanReader) -> 
     return reader.example(record["text"], spans, source)
 
 
-def _tagged_example(record: dict[str, Any], token_key: str, source: Source) -> Example:
+def _tagged_example(
+    record: dict[str, Any], token_key: str, source: Source, asked: tuple[str, ...], plain_tags: bool
+) -> Example:
     words, path, line = record[token_key], source.path, source.line
-    tag_key = next((key for key in _TAG_KEYS if key in record), None)
+    tag_key = next((key for key in asked if record.get(key) is not None), None)
     tags = record[tag_key] if tag_key else None
     for key, values in ((token_key, words), (tag_key, tags)):
         if key and not (isinstance(values, list) and all(isinstance(value, str) for value in values)):
             raise DataError(f"{key} is not a list of strings", path, line)
     if tags is not None and len(tags) != len(words):
         raise DataError(f"{len(words)} {token_key} but {len(tags)} {tag_key} in {source.guid}", path, line)
-    labels = None if tags is None else [checked_tag(tag, path, line) for tag in tags]
+    labels = None if tags is None else [checked_tag(tag, path, line, plain_tags) for tag in tags]
     example = Example(source.guid, words, labels, line=line, confidences=_confidences(record, labels))
     text = record.get("text")
     if isinstance(text, str) and (offsets := find_words(words, text)) is not None:

@@ -12,6 +12,9 @@ class _Needs(NamedTuple):
 
 
 _NEEDS = {
+    "train_file": _Needs("dataset_name", ("",)),
+    "dev_file": _Needs("dataset_name", ("",)),
+    "test_file": _Needs("dataset_name", ("",)),
     "adam_epsilon": _Needs("optim", ("adamw_torch_fused", "adamw_torch", "apex_fused_adam")),
     "lr_scheduler_kwargs": _Needs(
         "lr_scheduler_type",
@@ -33,4 +36,5 @@ def refuse_idle_options(args: Any) -> None:
         needs, value = _NEEDS.get(option.name), getattr(args, option.name, option.default)
         if needs and value != option.default and getattr(args, needs.other) not in needs.values:
             values = " or ".join(str(one) for one in needs.values)
-            raise ValueError(f"--{option.name} {value} has no effect without --{needs.other} {values}")
+            others = f"without --{needs.other} {values}" if values else f"beside --{needs.other}"
+            raise ValueError(f"--{option.name} {value} has no effect {others}")

@@ -60,7 +60,7 @@ class TaskArguments:
     test_file: str = arg("", "the test split, likewise")
     dataset_name: str = arg("", "a Hugging Face data set (name, name:configuration or folder) instead of data_dir")
     labels: str = arg("", "file with one tag or entity type a line; by default labels.txt of data_dir, else the data")
-    tag_column: str = arg("last", "column of the tags in column files: last, a number, or word/pos/chunk/ner")
+    tag_column: str = arg("last", "of the tags: last, a number or word/pos/chunk/ner in columns, else their name")
     word_unit: str = arg("", "how raw text in JSON is cut: char, word, token, auto; by default as the task has it")
     span_edges: str = arg(
         "snap",

@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("source", help="a file, a folder of splits, a folder of brat's, or hub:NAME of a data set")
     parser.add_argument("target", type=Path, help="file to write; a folder for a folder of splits and for brat")
     parser.add_argument("--to", required=True, choices=list(FORMATS), help="format to write")
-    parser.add_argument("--tag_column", default="last", help="column of the tags in column files")
+    parser.add_argument("--tag_column", default="last", help="column, or name, of the tags")
     parser.add_argument("--word_unit", default="", help="how raw text is cut: char, word, auto")
     parser.add_argument("--span_edges", default="snap", choices=SPAN_EDGES, help="what becomes of cut words")
     parser.add_argument("--offset_unit", default="auto", choices=OFFSET_UNITS, help="how the source counts")

@@ -103,6 +103,42 @@ def test_bad_tags_are_refused_with_their_place(tmp_path: Path, feature: Any, tag
     assert str(caught.value).startswith(name)
 
 
+@pytest.fixture
+def three_tags() -> datasets.Dataset:
+    """A word with a tag of each kind; a second row has none."""
+    tags = {"pos_tags": [["NN"], None], "chunk_tags": [["B-NP"], None], "ner_tags": [["B-PER"], None]}
+    return datasets.Dataset.from_dict({"tokens": [["Anna"], ["Bob"]], **tags})
+
+
+@pytest.mark.parametrize(
+    ("tag_column", "tag"), [("last", "B-PER"), ("ner", "B-PER"), ("chunk", "B-NP"), ("chunk_tags", "B-NP")]
+)
+def test_the_tag_column_is_named(three_tags: datasets.Dataset, tag_column: str, tag: str) -> None:
+    first = next(read_hub_split(three_tags, "mine", "train", tag_column=tag_column))
+    assert first.labels == [tag]
+
+
+def test_a_tag_column_that_is_not_there_is_refused(three_tags: datasets.Dataset, at: Callable[..., str]) -> None:
+    with pytest.raises(DataError, match=at("mine", None, "pos_tags, chunk_tags", "nonsense/nonsense_tags")):
+        list(read_hub_split(three_tags, "mine", "train", tag_column="nonsense"))
+
+
+def test_plain_classes_are_entities_of_one_word(three_tags: datasets.Dataset) -> None:
+    first = next(read_hub_split(three_tags, "mine", "train", tag_column="pos", plain_tags=True))
+    assert first.labels == ["S-NN"]
+
+
+def test_null_is_no_tag(three_tags: datasets.Dataset, at: Callable[..., str]) -> None:
+    assert [one.labels for one in read_hub_split(three_tags, "mine", "test", labelled=False)] == [["B-PER"], None]
+    with pytest.raises(DataError, match=at("mine (train)", 1, "null")):
+        list(read_hub_split(three_tags, "mine", "train"))
+
+
+def test_a_null_among_tags_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="class None is none of the 4 tags"):
+        read(saved(tmp_path, train=[[1, None]]), "train")
+
+
 def test_a_corpus_can_be_a_data_set(tmp_path: Path) -> None:
     name = saved(tmp_path / "data", train=[[1, 0], [2, 3]], validation=[[0, 0]])
     corpus = Corpus("mine", tmp_path, dataset_name=name, cache_dir=tmp_path / "cache")

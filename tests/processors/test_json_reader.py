@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from processors.corpus import Corpus
 from processors.examples import DataError, Example
 from processors.json_reader import read_json
 from processors.spans import SpanReader
@@ -232,3 +233,29 @@ def test_spans_over_characters_are_read_back(read: Read, data: st.DataObject) ->
     ]
     (example,) = read({"text": text, "spans": [[start, end, kind] for kind, start, end in spans]}, word_unit="char")
     assert tags_to_entities(example.labels or []) == spans
+
+
+THREE_TAGS = {"tokens": ["Anna"], "pos_tags": ["NN"], "chunk": ["B-NP"], "ner_tags": ["B-PER"]}
+
+
+@pytest.mark.parametrize(("tag_column", "tag"), [("last", "B-PER"), ("ner", "B-PER"), ("chunk", "B-NP")])
+def test_the_tag_column_is_named(path: Path, tag_column: str, tag: str) -> None:
+    path.write_text(json.dumps(THREE_TAGS))
+    assert next(read_json(path, "train", tag_column=tag_column)).labels == [tag]
+
+
+def test_a_tag_column_that_is_not_there_is_refused(path: Path, at: Callable[..., str]) -> None:
+    path.write_text(json.dumps(THREE_TAGS))
+    with pytest.raises(DataError, match=at(path, 1, "no labels", "nonsense/nonsense_tags")):
+        list(read_json(path, "train", tag_column="nonsense"))
+
+
+def test_a_corpus_of_plain_classes_may_be_json(path: Path) -> None:
+    path.write_text(json.dumps(THREE_TAGS))
+    corpus = Corpus("pos", split_files={"train": path}, tag_column="pos")
+    assert [one.labels for one in corpus.examples("train")] == [["S-NN"]]
+
+
+def test_null_tags_are_none(path: Path) -> None:
+    path.write_text(json.dumps({**THREE_TAGS, "ner_tags": None}))
+    assert [one.labels for one in read_json(path, "test", labelled=False)] == [None]

@@ -171,6 +171,7 @@ def test_an_unknown_flag_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
         (["--torch_compile_backend=eager"], "--torch_compile_backend eager has no effect without --torch_compile True"),
         (["--optim=adafactor", "--adam_epsilon=1"], "--adam_epsilon 1.0 has no effect without --optim adamw_torch_f"),
         (['--lr_scheduler_kwargs={"a": 1}'], "has no effect without --lr_scheduler_type cosine_with_restarts or "),
+        (["--dataset_name=wikiann:de", "--dev_file=dev.txt"], "--dev_file dev.txt has no effect beside --dataset_name"),
         (["--markup=bilou"], "bilou"),
         (["--fp16_opt_level=O7"], "O7"),
         (["--learning_rate=fast"], "fast"),
