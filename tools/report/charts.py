@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, floor, log10
+from itertools import groupby
+from math import ceil, floor, isfinite, log10
 from typing import NamedTuple
 
 import numpy as np
@@ -57,7 +58,7 @@ class Chart:
 def line_chart(
     title: str, x_label: str, curves: Mapping[str, Sequence[Point]], with_marks: bool = False, log: bool = False
 ) -> Chart:
-    """Curves over a common axis.
+    """Curves over a common axis, with a gap where a value is not finite.
 
     Args:
         curves: the points of each by name, in order.
@@ -66,17 +67,22 @@ def line_chart(
     """
     thinned = {name: thin(points) for name, points in curves.items()}
     xs = [x for points in thinned.values() for x, _ in points]
-    ys = [y for points in thinned.values() for _, y in points]
+    ys = [y for points in thinned.values() for _, y in points if isfinite(y)]
     y_scale = Axis.logarithmic if log and spans_orders(ys) else Axis.round
     y_axis = y_scale(ys, HEIGHT - _BOTTOM, _TOP)
     x_axis = Axis.tight(xs, _LEFT, WIDTH - _RIGHT)
     lines = []
     for name, points in thinned.items():
-        places = [(x_axis.place(x), y_axis.place(y)) for x, y in points]
-        path = "M" + "L".join(f"{x:g},{y:g}" for x, y in places)
-        texts = [f"{name} {number(y)} at {x_label} {number(x)}" for x, y in points]
-        marks = [Mark(*place, text) for place, text in zip(places, texts, strict=True)] if with_marks else []
-        lines.append(Line(name, path, marks))
+        path, marks = "", []
+        for finite, part in groupby(points, lambda point: isfinite(point[1])):
+            if finite:
+                shown = [
+                    Mark(x_axis.place(x), y_axis.place(y), f"{name} {number(y)} at {x_label} {number(x)}")
+                    for x, y in part
+                ]
+                path += "M" + "L".join(f"{mark.x:g},{mark.y:g}" for mark in shown)
+                marks += shown
+        lines.append(Line(name, path, marks if with_marks else []))
     return Chart(title, x_label, x_axis.ticks(), y_axis.ticks(), lines)
 
 
@@ -93,7 +99,7 @@ class Axis:
     @classmethod
     def tight(cls, values: Sequence[float], start: float, end: float) -> "Axis":
         """From the smallest value to the largest."""
-        low, high = min(values), max(values)
+        low, high = min(values, default=0), max(values, default=0)
         reach = 0 if low < high else 0.5
         return cls(low - reach, high + reach, start, end)
 
@@ -125,7 +131,7 @@ class Axis:
 
 def spans_orders(values: Sequence[float]) -> bool:
     """Whether a linear scale would hide the small ones."""
-    return min(values) > 0 and max(values) / min(values) > _LOG_FROM
+    return min(values, default=0) > 0 and max(values) / min(values) > _LOG_FROM
 
 
 def tick_step(low: float, high: float, about: int = 4) -> float:

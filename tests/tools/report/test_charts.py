@@ -36,6 +36,28 @@ def test_a_single_point_is_a_chart_too() -> None:
     assert places(chart.lines[0].path)
 
 
+@pytest.mark.parametrize("odd", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("log", [False, True])
+def test_a_line_breaks_where_a_value_is_not_finite(odd: float, log: bool) -> None:
+    values = [odd, 1.0, 2.0, odd, 400.0, 300.0, odd]
+    chart = line_chart("loss", "step", {"dev": list(enumerate(values))}, with_marks=True, log=log)
+    (line,) = chart.lines
+    assert [len(places(part)) for part in line.path.split("M")[1:]] == [2, 2]
+    assert [mark.text.split()[1] for mark in line.marks] == ["1", "2", "400", "300"]
+    assert all(chart.top <= y <= chart.bottom and chart.left < x < chart.right for x, y in places(line.path))
+
+
+@pytest.mark.parametrize("values", [[float("nan")] * 3, [float("inf")], [float("nan")] * 5000])
+@pytest.mark.parametrize("log", [False, True])
+def test_a_line_without_a_finite_value_is_empty(values: list[float], log: bool) -> None:
+    curves = {"train": list(enumerate(values)), "dev": [(0.0, 1.0), (1.0, 2.0)]}
+    nothing, line = line_chart("loss", "step", curves, with_marks=True, log=log).lines
+    assert (nothing.path, nothing.marks) == ("", [])
+    assert len(places(line.path)) == 2
+    chart = line_chart("loss", "step", {"train": list(enumerate(values))}, log=log)
+    assert [one.path for one in chart.lines] == [""]
+
+
 def test_a_logarithmic_scale_has_powers_of_ten() -> None:
     chart = line_chart("loss", "step", {"train": [(0, 2.0), (1, 0.004)]}, log=True)
     assert [tick.label for tick in chart.y_ticks] == ["0.001", "0.01", "0.1", "1", "10"]
