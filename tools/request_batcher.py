@@ -51,19 +51,27 @@ class RequestBatcher(Generic[Result]):
                 self._waiting.pop(result, None)
 
     async def _run(self, worker: ThreadPoolExecutor) -> None:
-        loop = asyncio.get_running_loop()
         while True:
-            batch = await self._next_batch()
-            try:
-                computed = await loop.run_in_executor(worker, self._compute, list(batch.values()))
-            except Exception as error:
-                for result in batch:
-                    if not result.done():
-                        result.set_exception(error)
-                continue
-            for result, value in zip(batch, computed, strict=True):
-                if not result.done():  # its caller may have gone
-                    result.set_result(value)
+            if batch := await self._next_batch():  # its callers may all have gone
+                await self._answer(batch, worker)
+
+    async def _answer(self, batch: dict[asyncio.Future[Result], str], worker: ThreadPoolExecutor) -> None:
+        """Computes a batch; where that fails, each text by itself, so that one caller's does not fail the others."""
+        try:
+            loop = asyncio.get_running_loop()
+            computed = await loop.run_in_executor(worker, self._compute, list(batch.values()))
+        except Exception as error:
+            for result, text in batch.items():
+                if result.done():
+                    continue
+                if len(batch) > 1:
+                    await self._answer({result: text}, worker)
+                else:
+                    result.set_exception(error)
+            return
+        for result, value in zip(batch, computed, strict=True):
+            if not result.done():  # its caller may have gone
+                result.set_result(value)
 
     async def _next_batch(self) -> dict[asyncio.Future[Result], str]:
         await self._wait_for(1)

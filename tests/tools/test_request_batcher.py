@@ -110,6 +110,33 @@ def test_a_failure_reaches_its_callers_and_ends_nothing() -> None:
     run(Lengths(), story)
 
 
+def test_a_failure_is_not_that_of_the_others_in_its_batch() -> None:
+    compute = Lengths()
+
+    async def story(batcher: RequestBatcher[int]) -> None:
+        submitted = (batcher.submit(texts) for texts in (["good"], ["bad", "b"], ["fine", "a"]))
+        first, failed, last = await asyncio.gather(*submitted, return_exceptions=True)
+        assert (first, last) == ([4], [4, 1])
+        assert str(failed) == "a bad text"
+
+    run(compute, story, max_batch_size=5)
+    assert compute.batches == [["good", "bad", "b", "fine", "a"], ["good"], ["bad"], ["b"], ["fine"], ["a"]]
+
+
+def test_nothing_is_computed_for_callers_who_have_all_gone() -> None:
+    compute = Lengths()
+
+    async def story(batcher: RequestBatcher[int]) -> None:
+        gone = asyncio.create_task(batcher.submit(["gone"]))
+        await asyncio.sleep(0.01)
+        gone.cancel()
+        await asyncio.sleep(0.1)
+        assert await batcher.submit(["here"]) == [4]
+
+    run(compute, story, batch_timeout=0.05)
+    assert compute.batches == [["here"]]
+
+
 def test_no_text_has_no_result() -> None:
     compute = Lengths()
 
