@@ -25,6 +25,8 @@ _NEEDS = {
     "adv_type": _Needs("do_adv", (True,)),
     "adv_alpha": _Needs("adv_type", ("pgd",)),
     "adv_steps": _Needs("adv_type", ("pgd",)),
+    "fp16_backend": _Needs("fp16", (True,)),
+    "metric_for_best_model": _Needs("evaluate_during_training", (True,)),
     "early_stopping_patience": _Needs("evaluate_during_training", (True,)),
     "torch_compile_backend": _Needs("torch_compile", (True,)),
 }

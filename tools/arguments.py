@@ -240,7 +240,18 @@ class NerArguments(
         for name in ("adv_epsilon", "adv_alpha"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"--{name} {getattr(self, name)} is not positive")
-        for name in ("warmup_steps", "freeze_layers", "early_stopping_patience", "save_total_limit", "rdrop_alpha"):
+        if self.warmup_steps and self.warmup_proportion not in (0, type(self).warmup_proportion):
+            raise ValueError("--warmup_steps and --warmup_proportion exclude each other")
+        for name in (
+            "learning_rate",
+            "crf_learning_rate",
+            "num_workers",
+            "warmup_steps",
+            "freeze_layers",
+            "early_stopping_patience",
+            "save_total_limit",
+            "rdrop_alpha",
+        ):
             if getattr(self, name) < 0:
                 raise ValueError(f"--{name} {getattr(self, name)} is negative")
 

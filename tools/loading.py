@@ -155,6 +155,8 @@ def load_tokenizer(args: ModelArguments, source: str, config: PreTrainedConfig) 
         tokenizer = AutoTokenizer.from_pretrained(name, config=config, add_prefix_space=True, **options)
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise ValueError(f"{name} has no tokenizer for {config.model_type}")
+    if args.do_lower_case and tokenizer.tokenize("A") != tokenizer.tokenize("a"):
+        logger.warning("--do_lower_case has no effect on %s, which keeps case", type(tokenizer).__name__)
     return tokenizer
 
 

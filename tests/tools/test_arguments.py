@@ -172,6 +172,15 @@ def test_an_unknown_flag_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
         (["--optim=adafactor", "--adam_epsilon=1"], "--adam_epsilon 1.0 has no effect without --optim adamw_torch_f"),
         (['--lr_scheduler_kwargs={"a": 1}'], "has no effect without --lr_scheduler_type cosine_with_restarts or "),
         (["--dataset_name=wikiann:de", "--dev_file=dev.txt"], "--dev_file dev.txt has no effect beside --dataset_name"),
+        (["--fp16_backend=native"], "--fp16_backend native has no effect without --fp16 True"),
+        (
+            ["--metric_for_best_model=loss", "--no_evaluate_during_training"],
+            "--metric_for_best_model loss has no effect without --evaluate_during_training True",
+        ),
+        (["--warmup_steps=5", "--warmup_proportion=0.2"], "--warmup_steps and --warmup_proportion exclude each other"),
+        (["--learning_rate=-1e-5"], "--learning_rate -1e-05 is negative"),
+        (["--crf_learning_rate=-1"], "--crf_learning_rate -1.0 is negative"),
+        (["--num_workers=-1"], "--num_workers -1 is negative"),
         (["--markup=bilou"], "bilou"),
         (["--fp16_opt_level=O7"], "O7"),
         (["--learning_rate=fast"], "fast"),
@@ -182,6 +191,12 @@ def test_what_does_not_fit_is_refused_with_its_value(
     argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert message in refusal(capsys, *argv)
+
+
+@pytest.mark.parametrize("proportion", [0.0, 0.1])
+def test_warmup_steps_may_stand_for_the_usual_proportion_or_none(proportion: float) -> None:
+    flags = ["--warmup_steps=5", f"--warmup_proportion={proportion}"]
+    assert parse_arguments(CrfArguments, flags).warmup_steps == 5
 
 
 def test_max_steps_may_stand_for_epochs() -> None:

@@ -15,7 +15,7 @@ from models import BertCrfForNer, BertSoftmaxForNer
 from processors.layout import layout_of_tokenizer
 from tests.tools.runs import Run, read_json
 from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
-from tools.loading import adopt_model, load_model_and_tokenizer
+from tools.loading import adopt_model, load_model_and_tokenizer, load_tokenizer
 from tools.run_folder import save_model_folder
 
 
@@ -323,3 +323,11 @@ def test_windows_keep_to_positions_that_training_from_scratch_has_seen(crf_args:
     later = CrfArguments(output_dir=args.output_dir, do_eval=True, eval_max_seq_length=60)
     load_model_and_tokenizer(later, BertCrfForNer)
     assert later.eval_max_seq_length == 24
+
+
+def test_do_lower_case_that_a_tokenizer_does_not_know_is_said(
+    roberta: PreTrainedTokenizerBase, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    roberta.save_pretrained(tmp_path)
+    load_tokenizer(CrfArguments(do_lower_case=True), str(tmp_path), RobertaConfig())
+    assert "--do_lower_case has no effect" in caplog.text

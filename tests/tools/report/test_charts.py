@@ -1,10 +1,11 @@
 """Where things lie on a chart."""
 
 import re
+from collections.abc import Sequence
 
 import pytest
 
-from tools.report.charts import HEIGHT, WIDTH, line_chart, number, thin, tick_step
+from tools.report.charts import HEIGHT, WIDTH, Point, line_chart, number, thin, tick_step
 
 
 def places(path: str) -> list[tuple[float, float]]:
@@ -50,7 +51,7 @@ def test_a_line_breaks_where_a_value_is_not_finite(odd: float, log: bool) -> Non
 @pytest.mark.parametrize("values", [[float("nan")] * 3, [float("inf")], [float("nan")] * 5000])
 @pytest.mark.parametrize("log", [False, True])
 def test_a_line_without_a_finite_value_is_empty(values: list[float], log: bool) -> None:
-    curves = {"train": list(enumerate(values)), "dev": [(0.0, 1.0), (1.0, 2.0)]}
+    curves: dict[str, Sequence[Point]] = {"train": list(enumerate(values)), "dev": [(0, 1.0), (1, 2.0)]}
     nothing, line = line_chart("loss", "step", curves, with_marks=True, log=log).lines
     assert (nothing.path, nothing.marks) == ("", [])
     assert len(places(line.path)) == 2
