@@ -237,7 +237,7 @@ class NerArguments(
                 raise ValueError(f"--{name} {getattr(self, name)} is not positive")
         if not set(self.reporters()) <= set(REPORTERS):
             raise ValueError(f"--report_to {self.report_to} names others than {', '.join(REPORTERS)} or none")
-        for name in ("adv_epsilon", "adv_alpha"):
+        for name in ("adv_epsilon", "adv_alpha", "layer_decay"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"--{name} {getattr(self, name)} is not positive")
         if self.warmup_steps and self.warmup_proportion not in (0, type(self).warmup_proportion):

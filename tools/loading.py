@@ -105,7 +105,7 @@ def check_source(source: str, do_train: bool, from_scratch: bool) -> None:
     folder = Path(source)
     if not do_train and not has_weights(folder):
         raise ValueError(f"{folder} holds no trained model; add --do_train, or name the run in --output_dir")
-    if not folder.exists() and (folder.is_absolute() or source.count("/") > 1):  # no name on the hub
+    if not folder.exists() and (source.startswith(("/", ".", "~")) or source.count("/") > 1):  # no name on the hub
         raise ValueError(f"{folder}: there is no such folder (--model_name_or_path)")
     if not do_train or from_scratch or not folder.is_dir():
         return
@@ -126,7 +126,10 @@ def load_config(args: ModelArguments, source: str) -> PreTrainedConfig:
         if Path(name).is_dir():
             raise ValueError(f"{name} has no {' or '.join(_CONFIG_FILES)}")
         return AutoConfig.from_pretrained(name, cache_dir=args.cache_dir or None)
-    values = json.loads(path.read_text("utf-8"))
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not the config of an encoder: {error}") from error
     found, asked = values.pop("model_type", ""), args.model_type.lower()  # folders of old do not say
     if not (found or asked):
         raise ValueError(f"{path} does not say of which family the encoder is; name it with --model_type")
@@ -233,7 +236,9 @@ def _fit_lengths(args: NerArguments, model: Tagger) -> None:
     positions = _positions(model)
     for name in ["train_max_seq_length"] * args.do_train + ["eval_max_seq_length"]:
         if positions and getattr(args, name) > positions:
-            logger.info("%s %d is more than the encoder's %d positions: lowered", name, getattr(args, name), positions)
+            chosen = getattr(args, name) != getattr(type(args), name)  # a default gives way without a word
+            message = "%s %d is more than the encoder's %d positions: lowered"
+            logger.log(logging.INFO if chosen else logging.DEBUG, message, name, getattr(args, name), positions)
             setattr(args, name, positions)
 
 

@@ -161,6 +161,7 @@ def test_an_unknown_flag_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
         (["--adv_type=pgd"], "--adv_type pgd has no effect without --do_adv True"),
         (["--do_adv", "--adv_steps=5"], "--adv_steps 5 has no effect without --adv_type pgd"),
         (["--do_adv", "--adv_epsilon=0"], "--adv_epsilon 0.0 is not positive"),
+        (["--layer_decay=0"], "--layer_decay 0.0 is not positive"),
         (["--rdrop_alpha=-1"], "--rdrop_alpha -1.0 is negative"),
         (["--save_total_limit=-1"], "--save_total_limit -1 is negative"),
         (["--averaging=mean"], "mean"),

@@ -331,3 +331,15 @@ def test_do_lower_case_that_a_tokenizer_does_not_know_is_said(
     roberta.save_pretrained(tmp_path)
     load_tokenizer(CrfArguments(do_lower_case=True), str(tmp_path), RobertaConfig())
     assert "--do_lower_case has no effect" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["../nowhere", "./nowhere", "/nowhere", "a/b/c"])
+def test_a_folder_that_is_not_there_is_not_looked_for_on_the_hub(crf_args: CrfArguments, name: str) -> None:
+    with pytest.raises(ValueError, match=rf"{name.removeprefix('./')}: there is no such folder"):
+        load_crf(replace(crf_args, model_name_or_path=name))
+
+
+def test_a_config_that_is_none_is_named(crf_args: CrfArguments, tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("Anna B-PER\n")
+    with pytest.raises(ValueError, match=r"train\.txt is not the config of an encoder: Expecting value"):
+        load_crf(replace(crf_args, config_name=str(tmp_path / "train.txt")))
