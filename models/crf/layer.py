@@ -9,7 +9,7 @@ from torch import Tensor
 from models.crf import posterior
 from models.crf.backend import NO_PATH, SCALED, Chains, raise_for_rows
 from models.crf.graph import decode_in_graph
-from models.crf.lattice import Lattice, lattice_of, log_backward, log_forward, log_pairs
+from models.crf.lattice import Lattice, lattice_of
 from models.crf.nbest import nbest_paths
 from models.crf.ops import best_paths, chain_sum, chain_value, marginals
 from models.crf.paths import PADDING, Paths, rows_as_lists
@@ -218,9 +218,8 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
             return unary
         with torch.no_grad():
             lattice = self._lattice(chains)
-            pairs = log_pairs(lattice, log_forward(lattice), log_backward(lattice)).exp()  # (B, W - 1, C, C)
-            pairs = torch.nn.functional.pad(pairs, (0, 0, 0, 0, 0, 1))  # (B, W, C, C)
-            return unary, self._turned(lattice.at_columns(pairs, 0).to(unary.dtype))
+            pairs = lattice.at_columns(posterior.pairs(lattice), 0)  # (B, W, C, C)
+            return unary, self._turned(pairs.to(unary.dtype))
 
     def log_partition(self, emissions: Tensor, mask: Tensor | None = None, allowed: Tensor | None = None) -> Tensor:
         """log sum of exp(score) over all legal paths: (B,), 0 for a row without words. Differentiable.
@@ -344,7 +343,7 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
         return getattr(self, name) if found is None else found
 
     def _lattice(self, chains: Chains) -> Lattice:
-        """The lattice in double precision, where the device has it; every row has a legal path."""
+        """The lattice in double precision, where the device has it."""
         exact = torch.float32 if chains.emissions.device.type == "mps" else torch.float64
         return lattice_of(chains, exact)
 

@@ -1,9 +1,19 @@
-"""What else the distribution over paths tells: its entropy, samples of it, and how probable a span is."""
+"""What else the distribution over paths tells: pairs of tags, its entropy, samples of it, how probable a span is.
+
+All of it raises ValueError for a row without a legal path, for which there is no distribution.
+"""
 
 import torch
 from torch import Tensor
 
-from models.crf.lattice import NEGATIVE_INFINITY, Lattice, log_backward, log_forward, log_partition
+from models.crf.backend import NO_PATH, SCALED, raise_for_rows
+from models.crf.lattice import NEGATIVE_INFINITY, Lattice, log_backward, log_forward, log_pairs, log_partition
+
+
+def pairs(lattice: Lattice) -> Tensor:
+    """P(tag k is i, tag k + 1 is j): (B, W, C, C), 0 at the last word."""
+    followed = log_pairs(lattice, _forward(lattice), log_backward(lattice)).exp()  # (B, W - 1, C, C)
+    return torch.nn.functional.pad(followed, (0, 0, 0, 0, 0, 1))
 
 
 def entropy(lattice: Lattice) -> Tensor:
@@ -11,7 +21,7 @@ def entropy(lattice: Lattice) -> Tensor:
 
     One sweep carries, for each tag, the entropy of the paths that end in it (Hernando, Crespi and Cybenko 2005).
     """
-    alpha = log_forward(lattice)  # (B, W, C)
+    alpha = _forward(lattice)  # (B, W, C)
     carried = torch.zeros_like(alpha[:, 0])  # (B, C)
     for k in range(1, alpha.size(1)):
         before = _normalised(alpha[:, k - 1, :, None] + lattice.scores, 1)  # (B, C, C) P(i before | j here)
@@ -24,7 +34,7 @@ def entropy(lattice: Lattice) -> Tensor:
 
 def sample(lattice: Lattice, n: int, generator: torch.Generator | None) -> Tensor:
     """n independent paths of each row: (n, B, W). Filter forward, then draw backward."""
-    alpha = log_forward(lattice)  # (B, W, C)
+    alpha = _forward(lattice)  # (B, W, C)
     B, W, C = alpha.shape
     into = lattice.scores.T  # (C, C) row j: transitions into tag j
 
@@ -53,7 +63,7 @@ def span_probability(
         inside: (N, L, C) bool, tags that each word of the span may have; L at least the length of the longest span.
         after: (N, C) bool, tags that the word after the span may have, if there is one.
     """
-    alpha, beta = log_forward(lattice), log_backward(lattice)  # (B, W, C)
+    alpha, beta = _forward(lattice), log_backward(lattice)  # (B, W, C)
     total = log_partition(lattice, alpha)[rows]  # (N,)
     L = inside.size(1)
 
@@ -72,6 +82,13 @@ def span_probability(
     has_next = (last + 1 < lattice.lengths[rows])[:, None]  # (N, 1)
     state = torch.where(has_next, step(state, last + 1, after) + at(beta, last + 1), state)
     return (state.logsumexp(1) - total).exp().clamp(max=1)
+
+
+def _forward(lattice: Lattice) -> Tensor:
+    """`log_forward`, if every row has a legal path."""
+    alpha = log_forward(lattice)  # (B, W, C)
+    raise_for_rows(torch.where(log_partition(lattice, alpha).isneginf(), NO_PATH, SCALED))
+    return alpha
 
 
 def _normalised(logits: Tensor, dim: int) -> Tensor:

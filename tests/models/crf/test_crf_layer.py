@@ -64,12 +64,20 @@ def test_rows_without_a_legal_path_are_named(backend: str) -> None:
     emissions[1, 1, 1:] = emissions[3, 2, :] = -torch.inf
     emissions[1, 0, 1:] = -torch.inf
     tags = torch.ones(4, 3, dtype=torch.long)
+    span, inside = torch.tensor([[0, 1, 1]]), torch.ones(1, 1, 3, dtype=torch.bool)
     with use_backend(backend):
-        for call in (lambda: crf(emissions, tags), lambda: crf.decode(emissions), lambda: crf.marginals(emissions)):
+        for call in (
+            lambda: crf(emissions, tags),
+            lambda: crf.decode(emissions),
+            lambda: crf.decode(emissions, nbest=2),
+            lambda: crf.marginals(emissions),
+            lambda: crf.marginals(emissions, pairwise=True),
+            lambda: crf.entropy(emissions),
+            lambda: crf.sample(emissions),
+            lambda: crf.span_confidence(emissions, None, span, inside),
+        ):
             with pytest.raises(ValueError, match="no legal path in rows 1, 3 of the batch"):
                 call()
-        with pytest.raises(ValueError, match="no legal path in rows 1, 3"):
-            crf.decode(emissions, nbest=2)
         tags[2, 1] = 7
         with pytest.raises(ValueError, match="a tag that does not exist in row 2"):
             crf(torch.zeros(4, 3, 3), tags)
