@@ -66,11 +66,12 @@ def log_forward(lattice: Lattice) -> Tensor:
     if (sweep := _compiled_sweep(lattice)) is not None:
         return sweep(lattice, False)
     potentials, scores, lengths, _ = lattice
-    steps = [potentials[:, 0]]  # (B, C)
-    for k in range(1, potentials.size(1)):
-        step = (steps[-1][:, :, None] + scores).logsumexp(1) + potentials[:, k]  # (B, C)
-        steps.append(torch.where((k < lengths)[:, None], step, steps[-1]))
-    return torch.stack(steps, 1)
+    alpha = potentials.clone()  # (B, W, C)
+    for k in range(1, alpha.size(1)):
+        before = alpha[:, k - 1]  # (B, C)
+        step = (before[:, :, None] + scores).logsumexp(1) + potentials[:, k]  # (B, C)
+        alpha[:, k] = torch.where((k < lengths)[:, None], step, before)
+    return alpha
 
 
 def log_backward(lattice: Lattice) -> Tensor:
@@ -78,12 +79,12 @@ def log_backward(lattice: Lattice) -> Tensor:
     if (sweep := _compiled_sweep(lattice)) is not None:
         return sweep(lattice, True)
     potentials, scores, lengths, _ = lattice
-    W = potentials.size(1)
-    steps = [torch.zeros_like(potentials[:, 0])]  # (B, C)
-    for k in range(W - 2, -1, -1):
-        follow = (scores + (potentials[:, k + 1] + steps[-1])[:, None, :]).logsumexp(2)  # (B, C)
-        steps.append(torch.where((k < lengths - 1)[:, None], follow, steps[-1]))
-    return torch.stack(steps[::-1], 1)
+    beta = torch.zeros_like(potentials)  # (B, W, C)
+    for k in range(beta.size(1) - 2, -1, -1):
+        after = beta[:, k + 1]  # (B, C)
+        step = (scores + (potentials[:, k + 1] + after)[:, None, :]).logsumexp(2)  # (B, C)
+        beta[:, k] = torch.where((k < lengths - 1)[:, None], step, after)
+    return beta
 
 
 def _compiled_sweep(lattice: Lattice) -> Callable[[Lattice, bool], Tensor] | None:
@@ -95,7 +96,7 @@ def _compiled_sweep(lattice: Lattice) -> Callable[[Lattice, bool], Tensor] | Non
 
 def log_partition(lattice: Lattice, alpha: Tensor) -> Tensor:
     """The log-partition (B,), 0 for rows without words, from `log_forward`."""
-    return torch.where(lattice.lengths > 0, alpha[:, -1].logsumexp(1), 0)
+    return torch.where(lattice.lengths > 0, alpha[:, -1:].logsumexp((1, 2)), 0)
 
 
 def log_pairs(lattice: Lattice, alpha: Tensor, beta: Tensor) -> Tensor:

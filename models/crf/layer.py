@@ -257,8 +257,8 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
         """
         self._validate(emissions, mask=mask)
         lattice = self._lattice(self._chains(emissions, mask, allowed))
-        tags = posterior.sample(lattice, n, generator)  # (n, B, W)
-        return torch.stack([self._turned(lattice.at_columns(drawn, PADDING)) for drawn in tags])
+        tags = lattice.at_columns(posterior.sample(lattice, n, generator), PADDING)  # (B, W, n)
+        return self._turned(tags).movedim(2, 0).contiguous()  # (n, B, W)
 
     @torch.no_grad()
     def span_confidence(

@@ -12,7 +12,7 @@ def nbest_paths(lattice: Lattice, k: int) -> tuple[Tensor, Tensor]:
     B, W, C = potentials.shape
     states = torch.arange(C * k, device=potentials.device)  # state i * k + r: the r-th best way to tag i
     best = potentials.new_full((B, C, k), NEGATIVE_INFINITY)
-    best[:, :, 0] = potentials[:, 0]
+    best[:, :, 0] = potentials[:, :1].sum(1)  # zero if there are no words
     origins = []  # W - 1 times (B, C * k), the state before
     for w in range(1, W):
         ways = (best[:, :, :, None] + scores[:, None, :]).flatten(1, 2)  # (B, C * k, C)
@@ -25,4 +25,4 @@ def nbest_paths(lattice: Lattice, k: int) -> tuple[Tensor, Tensor]:
     for origin in reversed(origins):
         state = origin.gather(1, state)  # (B, k)
         path.append(state // k)
-    return torch.stack(path[::-1], 1), score
+    return torch.stack(path[::-1], 1)[:, :W], score

@@ -12,8 +12,10 @@ from models.crf.lattice import NEGATIVE_INFINITY, Lattice, log_backward, log_for
 
 def pairs(lattice: Lattice) -> Tensor:
     """P(tag k is i, tag k + 1 is j): (B, W, C, C), 0 at the last word."""
-    followed = log_pairs(lattice, _forward(lattice), log_backward(lattice)).exp()  # (B, W - 1, C, C)
-    return torch.nn.functional.pad(followed, (0, 0, 0, 0, 0, 1))
+    B, W, C = lattice.potentials.shape
+    found = lattice.potentials.new_zeros(B, W, C, C)
+    found[:, :-1] = log_pairs(lattice, _forward(lattice), log_backward(lattice)).exp()  # (B, W - 1, C, C)
+    return found
 
 
 def entropy(lattice: Lattice) -> Tensor:
@@ -22,18 +24,19 @@ def entropy(lattice: Lattice) -> Tensor:
     One sweep carries, for each tag, the entropy of the paths that end in it (Hernando, Crespi and Cybenko 2005).
     """
     alpha = _forward(lattice)  # (B, W, C)
-    carried = torch.zeros_like(alpha[:, 0])  # (B, C)
-    for k in range(1, alpha.size(1)):
+    B, W, C = alpha.shape
+    carried = alpha.new_zeros(B, C)
+    for k in range(1, W):
         before = _normalised(alpha[:, k - 1, :, None] + lattice.scores, 1)  # (B, C, C) P(i before | j here)
         step = (torch.special.entr(before) + before * carried[:, :, None]).sum(1)  # (B, C)
         carried = torch.where((k < lattice.lengths)[:, None], step, carried)
-    last = _normalised(alpha[:, -1], 1)  # (B, C)
-    total = (torch.special.entr(last) + last * carried).sum(1)
+    last = _normalised(alpha[:, -1:], 2)  # (B, 1, C)
+    total = (torch.special.entr(last) + last * carried[:, None]).sum((1, 2))  # (B,)
     return torch.where(lattice.lengths > 0, total, 0)
 
 
 def sample(lattice: Lattice, n: int, generator: torch.Generator | None) -> Tensor:
-    """n independent paths of each row: (n, B, W). Filter forward, then draw backward."""
+    """n independent paths of each row: (B, W, n). Filter forward, then draw backward."""
     alpha = _forward(lattice)  # (B, W, C)
     B, W, C = alpha.shape
     into = lattice.scores.T  # (C, C) row j: transitions into tag j
@@ -42,13 +45,13 @@ def sample(lattice: Lattice, n: int, generator: torch.Generator | None) -> Tenso
         uniform = torch.rand(n, B, C, dtype=alpha.dtype, device=alpha.device, generator=generator)
         return (logits - (-uniform.log()).log()).argmax(2)  # (n, B): the maximum of Gumbel-perturbed scores
 
-    tag = draw(alpha[:, -1].expand(n, B, C))
-    path = [tag]
-    for k in range(W - 2, -1, -1):
-        drawn = draw(alpha[:, k] + into[tag])  # (n, B)
-        tag = torch.where(k < lattice.lengths - 1, drawn, tag)
-        path.append(tag)
-    return torch.stack(path[::-1], 2)
+    paths = lattice.columns.new_empty(B, W, n)
+    tag = lattice.columns.new_zeros(n, B)
+    for k in range(W - 1, -1, -1):
+        followed = (k < lattice.lengths - 1)[:, None]  # (B, 1)
+        tag = draw(alpha[:, k] + torch.where(followed, into[tag], 0))  # (n, B)
+        paths[:, k] = tag.T
+    return paths
 
 
 def span_probability(

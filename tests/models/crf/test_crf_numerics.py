@@ -156,3 +156,23 @@ def test_no_words(backend: str) -> None:
             nothing = torch.zeros(shape, requires_grad=True)
             crf(nothing, torch.zeros(shape[:2], dtype=torch.long)).backward()
             assert crf.decode(nothing) == [[]] * shape[0]
+
+
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(("B", "W"), [(0, 4), (2, 0)])
+def test_no_words_have_one_empty_path(backend: str, masked: bool, B: int, W: int) -> None:
+    crf = CRF(3, batch_first=True)
+    emissions, mask = torch.zeros(B, W, 3), torch.ones(B, W, dtype=torch.bool) if masked else None
+    with use_backend(backend):
+        assert crf.decode(emissions, mask, nbest=2) == [[([], 0.0)]] * B
+        assert crf.best_paths(emissions, mask, nbest=2).tags.shape == (B, W, 2)
+        unary, pairs = crf.marginals(emissions, mask, pairwise=True)
+        assert (unary.shape, pairs.shape) == ((B, W, 3), (B, W, 3, 3))
+        assert torch.equal(crf.entropy(emissions, mask), torch.zeros(B))
+        assert crf.sample(emissions, mask, n=5).shape == (5, B, W)
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_no_samples(batch_first: bool) -> None:
+    assert CRF(3, batch_first).sample(torch.zeros(2, 4, 3), n=0).shape == (0, 2, 4)
