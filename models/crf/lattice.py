@@ -54,6 +54,7 @@ def lattice_of(chains: Chains, dtype: torch.dtype) -> Lattice:
     else:
         lengths = chains.mask.sum(1)  # (B,)
         columns = chains.mask.logical_not().to(torch.uint8).argsort(dim=1, stable=True)  # (B, W)
+        potentials = potentials.masked_fill(~chains.mask[:, :, None], 0)  # (B, W, C) no NaN may reach a product
         potentials = potentials.gather(1, columns[:, :, None].expand(B, W, C))  # (B, W, C)
     first = places == 0  # (W,)
     last = places == lengths[:, None] - 1  # (B, W)

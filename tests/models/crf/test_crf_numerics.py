@@ -139,6 +139,25 @@ def test_not_a_number_stays_visible(backend: str, C: int) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("C", [9, 20])
+@pytest.mark.parametrize("nothing", [math.nan, math.inf, -math.inf])
+def test_what_is_masked_may_be_anything(backend: str, C: int, nothing: float) -> None:
+    crf = CRF(C, batch_first=True)
+    tags, mask = torch.randint(0, C, (2, 5)), torch.tensor([[1, 0, 1, 0, 0], [1, 1, 1, 1, 1]]).bool()
+    plain = torch.randn(2, 5, C).masked_fill(~mask[:, :, None], 0)
+    results = []
+    for masked in (0.0, nothing):
+        emissions = plain.masked_fill(~mask[:, :, None], masked).requires_grad_()
+        with use_backend(backend):
+            llh = crf(emissions, tags, mask)
+            gradients = torch.autograd.grad(llh, [emissions, *crf.parameters()])
+            marginals = crf.marginals(emissions, mask, pairwise=True)
+            best = crf.best_paths(emissions, mask), crf.best_paths(emissions, mask, nbest=2)
+            results.append([llh.detach(), *gradients, *marginals, *best[0], *best[1], crf.entropy(emissions, mask)])
+    torch.testing.assert_close(*results)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_no_words(backend: str) -> None:
     crf = CRF(3, batch_first=True)
     emissions = torch.randn(2, 4, 3, requires_grad=True)
