@@ -1,6 +1,7 @@
 """The backend for any device that torch knows: a loop over words, a few operators a step, no autograd graph.
 
 Scaled probability space as in the CPU kernels (`cpu/scaled.py`), and log space for rows where a number might vanish.
+All of it in double precision, where the device has it: neither autocast nor TF32 rounds the factors of such products.
 """
 
 import itertools
@@ -40,13 +41,13 @@ class TorchBackend:
         if B == 0 or W == 0:
             mode = torch.full((B,), NO_GRADIENT, dtype=torch.uint8, device=emissions.device)
             return emissions.new_zeros(B), State(emissions.new_empty(B, W, C), mode)
-        lattice = lattice_of(chains, emissions.dtype)
-        value, alpha = _scaled_forward(lattice)  # (B,), (B, W, C)
+        lattice = lattice_of(chains, _double(emissions.device))
+        value, alpha = _scaled_forward(lattice, emissions.dtype)  # (B,), (B, W, C)
 
         vanishing = value.isnan()  # (B,)
         if vanishing.any():
-            exact = lattice_of(_select(chains, vanishing), _double(emissions.device))
-            value = value.masked_scatter(vanishing, log_partition(exact, log_forward(exact)))
+            rows = _select(lattice, vanishing)
+            value = value.masked_scatter(vanishing, log_partition(rows, log_forward(rows)))
         mode = torch.where(vanishing, LOG_SPACE, SCALED)  # (B,)
         mode = mode.masked_fill(value == -math.inf, NO_PATH)
         if tags is not None:
@@ -64,16 +65,15 @@ class TorchBackend:
         gradients = Gradients(*(torch.zeros_like(scores) for scores in chains[:4]))
         if state.mode.numel() == 0 or W == 0:
             return gradients
-        weight = torch.where(state.mode == NO_GRADIENT, 0, grad)  # (B,)
+        exact = _double(grad.device)
+        weight = torch.where(state.mode == NO_GRADIENT, 0, grad).to(exact)  # (B,)
         sign = 1 if tags is None else -1
-        lattice = lattice_of(chains, chains.emissions.dtype)
-        unary, pairs = _scaled_backward(lattice, state.alpha, weight * (state.mode == SCALED))
+        lattice = lattice_of(chains, exact)
+        unary, pairs = _scaled_backward(lattice, state.alpha.to(exact), weight * (state.mode == SCALED))
         vanishing = state.mode == LOG_SPACE  # (B,)
         if vanishing.any():
-            exact = lattice_of(_select(chains, vanishing), _double(grad.device))
-            exact_unary, exact_pairs = _log_marginals(exact, weight[vanishing])
-            unary[vanishing] = exact_unary.to(unary.dtype)
-            pairs = pairs + exact_pairs
+            unary[vanishing], pairs_there = _log_marginals(_select(lattice, vanishing), weight[vanishing])
+            pairs = pairs + pairs_there
         unary, pairs = sign * unary, sign * pairs
         if tags is not None:
             path_unary, path_pairs = _path_counts(lattice, tags, weight)
@@ -83,9 +83,9 @@ class TorchBackend:
         unary = torch.where(present, unary, 0)  # (B, W, C)
         return Gradients(
             emissions=gradients.emissions.copy_(lattice.at_columns(unary, 0)),
-            start=unary[:, 0].sum(0),
-            end=unary.gather(1, last).sum((0, 1)),
-            transitions=pairs.to(unary.dtype),
+            start=gradients.start.copy_(unary[:, 0].sum(0)),
+            end=gradients.end.copy_(unary.gather(1, last).sum((0, 1))),
+            transitions=gradients.transitions.copy_(pairs),
         )
 
     @torch.no_grad()
@@ -104,13 +104,9 @@ def _double(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def _select(chains: Chains, rows: Tensor) -> Chains:
-    mask, allowed = chains.mask, chains.allowed
-    return chains._replace(
-        emissions=chains.emissions[rows],
-        mask=None if mask is None else mask[rows],
-        allowed=None if allowed is None else allowed[rows],
-    )
+def _select(lattice: Lattice, rows: Tensor) -> Lattice:
+    potentials, scores, lengths, columns = lattice
+    return Lattice(potentials[rows], scores, lengths[rows], columns[rows])
 
 
 def _weights(scores: Tensor) -> tuple[Tensor, Tensor]:
@@ -126,8 +122,8 @@ def _factors(lattice: Lattice) -> tuple[Tensor, Tensor]:
     return (lattice.potentials - torch.where(top == -math.inf, 0, top)).exp(), top
 
 
-def _scaled_forward(lattice: Lattice) -> tuple[Tensor, Tensor]:
-    """The log-partition (B,), NaN where a number might have vanished, and the forward variables (B, W, C).
+def _scaled_forward(lattice: Lattice, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The log-partition (B,), NaN where a number might vanish in `dtype`, and the forward variables (B, W, C) in it.
 
     Variables are divided by their sum at every `RESCALED` words only, and written in place: a step is three operators.
     """
@@ -149,19 +145,18 @@ def _scaled_forward(lattice: Lattice) -> tuple[Tensor, Tensor]:
     arriving, alpha, mass = arriving.transpose(0, 1), alpha.transpose(0, 1), masses.transpose(0, 1)  # (B, W, ...)
 
     present = lattice.present()  # (B, W)
-    smallest = math.sqrt(torch.finfo(alpha.dtype).tiny)
+    smallest = math.sqrt(torch.finfo(dtype).tiny)
     vanishing = (arriving > 0) & (lattice.potentials > -math.inf) & ~(alpha >= smallest)  # (B, W, C)
     lost = ~(alpha.sum(2) >= math.sqrt(smallest))  # (B, W) so that the way back has room for as many words
     vanishing_weights = ((lattice.scores > -math.inf) & ~(weights >= smallest)).any()
     doubtful = ((vanishing.any(2) | lost) & present).any(1) | vanishing_weights  # (B,)
 
-    exact = _double(alpha.device)
     last = (lattice.lengths - 1).clamp(min=0)[:, None]  # (B, 1)
     earlier = torch.arange(W, device=alpha.device) < last  # (B, W)
-    value = alpha.sum(2).gather(1, last)[:, 0].to(exact).log()  # (B,)
-    value = value + torch.where(earlier, mass[:, :, 0].to(exact).log(), 0).sum(1)
-    value = value + torch.where(present, tops[:, :, 0].to(exact), 0).sum(1) + last[:, 0] * top_score.to(exact)
-    return value.masked_fill(doubtful & (lattice.lengths > 0), math.nan), alpha
+    value = alpha.sum(2).gather(1, last)[:, 0].log()  # (B,)
+    value = value + torch.where(earlier, mass[:, :, 0].log(), 0).sum(1)
+    value = value + torch.where(present, tops[:, :, 0], 0).sum(1) + last[:, 0] * top_score
+    return value.masked_fill(doubtful & (lattice.lengths > 0), math.nan), alpha.to(dtype)
 
 
 def _scaled_backward(lattice: Lattice, alpha: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -183,7 +178,7 @@ def _scaled_backward(lattice: Lattice, alpha: Tensor, weight: Tensor) -> tuple[T
             torch.div(beta * factor, beta.sum(1, keepdim=True).clamp(min=torch.finfo(beta.dtype).tiny), out=leave)
         else:
             torch.mul(beta, factor, out=leave)  # (B, C)
-        arrive = leave @ from_right  # (B, C)
+        torch.mm(leave, from_right, out=arrive)  # (B, C)
     betas, leaving = betas.transpose(0, 1), leaving.transpose(0, 1)  # (B, W, C)
 
     present = lattice.present() & (weight != 0)[:, None]  # (B, W)
@@ -192,8 +187,7 @@ def _scaled_backward(lattice: Lattice, alpha: Tensor, weight: Tensor) -> tuple[T
     followed = present[:, 1:, None]
     left = torch.where(followed, alpha[:, :-1] * scale[:, :-1, None], 0)  # (B, W - 1, C)
     right = torch.where(followed, leaving[:, 1:], 0)  # (B, W - 1, C)
-    exact = _double(alpha.device)  # a long document adds up many small terms
-    return unary, left.flatten(0, 1).T.to(exact) @ right.flatten(0, 1).to(exact) * weights
+    return unary, left.flatten(0, 1).T @ right.flatten(0, 1) * weights
 
 
 def _log_marginals(lattice: Lattice, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -217,9 +211,8 @@ def _path_score(lattice: Lattice, tags: Tensor) -> tuple[Tensor, Tensor]:
     """The score of given tags (B,), and whether they all exist (B,)."""
     tags, known = _words_tags(lattice, tags)  # (B, W), (B,)
     present = lattice.present()
-    exact = _double(tags.device)
-    unary = lattice.potentials.gather(2, tags[:, :, None])[:, :, 0].to(exact)  # (B, W)
-    pairs = lattice.scores[tags[:, :-1], tags[:, 1:]].to(exact)  # (B, W - 1)
+    unary = lattice.potentials.gather(2, tags[:, :, None])[:, :, 0]  # (B, W)
+    pairs = lattice.scores[tags[:, :-1], tags[:, 1:]]  # (B, W - 1)
     score = torch.where(present, unary, 0).sum(1) + torch.where(present[:, 1:], pairs, 0).sum(1)
     return score, known
 

@@ -1,6 +1,7 @@
 """Precision, range, determinism."""
 
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -125,6 +126,33 @@ def test_half_precision_is_computed_in_single(dtype: torch.dtype) -> None:
     assert emissions.grad.dtype == dtype
     assert crf.decode(emissions) == crf.decode(emissions.detach().float())
     assert crf.to(dtype)(emissions, tags).dtype == torch.float32
+
+
+@pytest.fixture
+def coarse_products() -> Iterator[None]:
+    """What halves the work of a model's products, on whatever this machine has for it."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        yield
+    torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("C", [9, 300])
+def test_nothing_rounds_the_factors_of_products(backend: str, C: int, coarse_products: None) -> None:
+    crf = CRF(C, batch_first=True)
+    emissions, tags = torch.randn(3, 20, C, requires_grad=True), torch.randint(0, C, (3, 20))
+    results = []
+    for dtype in (torch.float32, torch.float64):
+        crf, given = crf.to(dtype), emissions.to(dtype)
+        inputs = [given, *crf.parameters()]
+        with use_backend(backend):
+            llh = crf(given, tags, reduction="none")
+            gradients = torch.autograd.grad(llh, inputs, torch.tensor([1.0, 0.3, -0.7], dtype=dtype))
+            results.append([llh.detach(), *gradients, crf.marginals(given)])
+    for single, double in zip(*results, strict=True):
+        torch.testing.assert_close(single.double(), double, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
