@@ -324,6 +324,8 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
         if mask is not None:
             mask = self._rows_first(mask)
             mask = mask if mask.dtype == torch.bool else mask != 0
+        if allowed is not None:
+            allowed = self._allowed(emissions, allowed)
         emissions = _as(self._rows_first(emissions), dtype)
         if emissions.stride(-1) != 1:  # channels first, or expanded; the kernels take any step but that over tags
             emissions = emissions.contiguous()
@@ -334,7 +336,7 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
             _as(transitions, dtype).contiguous(),
             mask,
             self._buffers["legal"],
-            None if allowed is None else self._allowed(emissions, allowed),
+            allowed,
         )
 
     def _parameter(self, name: str) -> Tensor:

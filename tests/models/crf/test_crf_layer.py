@@ -109,6 +109,21 @@ def test_arguments_are_checked() -> None:
         crf.span_confidence(emissions, mask, torch.tensor([[0, 0]]), inside)
 
 
+def test_allowed_comes_in_the_order_of_emissions() -> None:
+    torch.manual_seed(0)
+    rows_first, words_first = CRF(3, batch_first=True), CRF(3)
+    words_first.load_state_dict(rows_first.state_dict())
+    emissions, allowed = torch.randn(2, 5, 3), torch.rand(2, 5, 3) < 0.5
+    allowed[:, :, 0] = True
+    turned = [tensor.transpose(0, 1) for tensor in (emissions, allowed)]
+    for ask in (CRF.forward, CRF.log_partition, CRF.decode, CRF.entropy):
+        expected, found = ask(rows_first, emissions, allowed=allowed), ask(words_first, turned[0], allowed=turned[1])
+        torch.testing.assert_close(found, expected)
+    unary = words_first.marginals(turned[0], allowed=turned[1])
+    assert isinstance(unary, torch.Tensor)
+    torch.testing.assert_close(unary.transpose(0, 1), rows_first.marginals(emissions, allowed=allowed))
+
+
 def test_double_backward_is_refused() -> None:
     crf = CRF(3, batch_first=True)
     emissions = torch.zeros(2, 4, 3, requires_grad=True)
