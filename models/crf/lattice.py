@@ -35,6 +35,11 @@ class Lattice(NamedTuple):
         return torch.zeros_like(kept).scatter(1, _expand(self.columns, values).expand(-1, -1, *rest), kept)
 
 
+def exact_type(device: torch.device) -> torch.dtype:
+    """Double precision, where the device has it."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def lattice_of(chains: Chains, dtype: torch.dtype) -> Lattice:
     """The lattice of a batch, computed in `dtype`."""
     B, W, C = chains.emissions.shape

@@ -9,7 +9,7 @@ from torch import Tensor
 from models.crf import posterior
 from models.crf.backend import NO_PATH, SCALED, Chains, raise_for_rows
 from models.crf.graph import decode_in_graph
-from models.crf.lattice import Lattice, lattice_of
+from models.crf.lattice import Lattice, exact_type, lattice_of
 from models.crf.nbest import nbest_paths
 from models.crf.ops import best_paths, chain_sum, chain_value, marginals
 from models.crf.paths import PADDING, Paths, rows_as_lists
@@ -106,8 +106,10 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
             value = chain_value if reduction == "none" else chain_sum
             llh = value(chains, self._rows_first(tags).long())  # (B,) or ()
         else:
-            inside = chain_value(chains._replace(allowed=self._allowed(emissions, allowed)))  # (B,)
-            llh = inside - chain_value(chains)  # (B,)
+            # Both values may be in the thousands where their difference is next to nothing.
+            exact = self._chains(emissions.to(exact_type(emissions.device)), mask, allowed)
+            llh = chain_value(exact) - chain_value(exact._replace(allowed=None))  # (B,)
+            llh = llh.to(chains.emissions.dtype)
             llh = llh if reduction == "none" else llh.sum()
         if reduction in ("none", "sum"):
             return llh
@@ -345,9 +347,7 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
         return getattr(self, name) if found is None else found
 
     def _lattice(self, chains: Chains) -> Lattice:
-        """The lattice in double precision, where the device has it."""
-        exact = torch.float32 if chains.emissions.device.type == "mps" else torch.float64
-        return lattice_of(chains, exact)
+        return lattice_of(chains, exact_type(chains.emissions.device))
 
     def _allowed(self, emissions: Tensor, allowed: Tensor) -> Tensor:
         if allowed.device != emissions.device:

@@ -21,7 +21,7 @@ from models.crf.backend import (
     State,
     raise_for_rows,
 )
-from models.crf.lattice import Lattice, lattice_of, log_backward, log_forward, log_pairs, log_partition
+from models.crf.lattice import Lattice, exact_type, lattice_of, log_backward, log_forward, log_pairs, log_partition
 
 RESCALED = 4  # words between two divisions
 
@@ -41,7 +41,7 @@ class TorchBackend:
         if B == 0 or W == 0:
             mode = torch.full((B,), NO_GRADIENT, dtype=torch.uint8, device=emissions.device)
             return emissions.new_zeros(B), State(emissions.new_empty(B, W, C), mode)
-        lattice = lattice_of(chains, _double(emissions.device))
+        lattice = lattice_of(chains, exact_type(emissions.device))
         value, alpha = _scaled_forward(lattice, emissions.dtype)  # (B,), (B, W, C)
 
         vanishing = value.isnan()  # (B,)
@@ -65,7 +65,7 @@ class TorchBackend:
         gradients = Gradients(*(torch.zeros_like(scores) for scores in chains[:4]))
         if state.mode.numel() == 0 or W == 0:
             return gradients
-        exact = _double(grad.device)
+        exact = exact_type(grad.device)
         weight = torch.where(state.mode == NO_GRADIENT, 0, grad).to(exact)  # (B,)
         sign = 1 if tags is None else -1
         lattice = lattice_of(chains, exact)
@@ -98,10 +98,6 @@ class TorchBackend:
         empty = lattice.lengths == 0  # (B,)
         raise_for_rows(torch.where((score == -math.inf) & ~empty, NO_PATH, SCALED))
         return lattice.at_columns(path, padding), score.masked_fill(empty, 0)
-
-
-def _double(device: torch.device) -> torch.dtype:
-    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def _select(lattice: Lattice, rows: Tensor) -> Lattice:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from torch import nn
 
 from models.crf import CRF
 from models.crf.backend import LOG_SPACE, SCALED, Chains, use_backend
@@ -52,6 +53,27 @@ def test_long_document(backend: str) -> None:
         results.append([llh.detach(), given.grad, *[parameter.grad for parameter in crf.parameters()]])
     for single, double in zip(*results, strict=True):
         torch.testing.assert_close(single.double(), double, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("B", "W"), [(32, 128), (1, 20_000)])
+def test_partial_labels_of_a_trained_model(backend: str, B: int, W: int) -> None:
+    """The log-partitions are in the thousands, their difference is next to nothing."""
+    C = 9
+    crf = CRF(C, batch_first=True)
+    tags = torch.randint(0, C, (B, W))
+    allowed = nn.functional.one_hot(tags, C).bool()
+    emissions = torch.randn(B, W, C) + 14 * allowed
+    results = []
+    for dtype in (torch.float32, torch.float64):
+        crf, given = crf.to(dtype), emissions.to(dtype).requires_grad_()
+        with use_backend(backend):
+            llh = crf(given, allowed=allowed, reduction="none")
+            gradients = torch.autograd.grad(llh.sum(), [given, *crf.parameters()])
+        assert llh.dtype == dtype
+        assert (llh < 0).all()
+        results.append([llh.detach().double(), *[gradient.double() for gradient in gradients]])
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-12)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
