@@ -182,7 +182,7 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
         self._validate(emissions, mask=mask)
         chains = self._chains(emissions, mask, allowed)
         if nbest is None:
-            if torch.compiler.is_exporting():
+            if torch.compiler.is_exporting() and not torch.compiler.is_dynamo_compiling():  # dynamo always says yes
                 return *decode_in_graph(chains, PADDING), chains.mask
             return *best_paths(chains, PADDING), chains.mask
         with torch.no_grad():
