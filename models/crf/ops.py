@@ -126,7 +126,7 @@ def _value(
 ) -> tuple[Tensor, Tensor, Tensor]:
     chains = Chains(emissions, start, end, transitions, mask, legal, allowed)
     value, state = _backend(chains).forward(chains, tags)
-    return value, state.alpha, state.mode
+    return value, state.alpha.contiguous(), state.mode
 
 
 @_value.register_fake

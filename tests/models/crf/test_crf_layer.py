@@ -16,6 +16,7 @@ from torch._subclasses import FakeTensorMode
 from models.crf import CRF, cpu
 from models.crf.backend import use_backend
 from models.crf.cpu import kernels
+from tests.models.crf.operators import check_operators
 from tests.models.crf.problems import BACKENDS
 
 
@@ -222,12 +223,10 @@ def test_compile_without_graph_break(backend: str) -> None:
     torch.testing.assert_close(*results)
 
 
-def test_custom_operator_is_registered_correctly() -> None:
-    emissions = torch.randn(2, 4, 3, requires_grad=True)
-    parameters = [torch.randn(shape, requires_grad=True) for shape in ((3,), (3,), (3, 3))]
-    mask, tags = torch.ones(2, 4, dtype=torch.bool), torch.zeros(2, 4, dtype=torch.long)
-    for arguments in ((mask, None, None, tags), (None, bio(1), None, None)):
-        torch.library.opcheck(torch.ops.bert_crf.value, (emissions, *parameters, *arguments))
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_custom_operators_are_registered_correctly(backend: str) -> None:
+    torch.manual_seed(0)
+    check_operators(backend, torch.device("cpu"))
 
 
 def test_numba_is_imported_only_to_compute() -> None:
