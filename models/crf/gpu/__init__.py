@@ -39,22 +39,21 @@ class TritonBackend:
         return value, state
 
     def backward(self, grad: Tensor, chains: Chains, tags: Tensor | None, state: State) -> Gradients:
-        B, W, C = chains.emissions.shape
+        B, _, C = chains.emissions.shape
         _raise_earlier(_fault(grad.device))
-        emissions = chains.emissions.new_zeros(B, W, C)
-        sums = chains.emissions.new_empty(B, C + 2, C)
-        stride = grad.stride(0) if B else 0
-        _launch(backward_kernel, chains, tags, state.alpha, state.mode, grad, stride, emissions, sums)
+        emissions = torch.zeros_like(chains.emissions)
+        sums = emissions.new_zeros(B, C + 2, C)
+        steps = emissions.stride()[:2]
+        _launch(backward_kernel, chains, tags, state.alpha, state.mode, grad, *grad.stride(), emissions, *steps, sums)
         total = sums.sum(0)  # (C + 2, C), in an order that depends on shapes alone
-        return Gradients(emissions, total[C], total[C + 1], total[:C])
+        return Gradients(emissions, total[C].clone(), total[C + 1].clone(), total[:C])  # none shares another's memory
 
     def decode(self, chains: Chains, padding: int) -> tuple[Tensor, Tensor]:
         B, W, C = chains.emissions.shape
         paths = torch.full((B, W), padding, device=chains.emissions.device)
-        value, mode = chains.emissions.new_zeros(B), torch.zeros(B, dtype=torch.uint8, device=paths.device)
-        fault = _fault(paths.device)
-        _raise_earlier(fault)
-        _launch(decode_kernel, chains, None, chains.emissions.new_empty(B, W, C), paths, value, mode, fault)
+        value = chains.emissions.new_zeros(B)
+        _raise_earlier(_fault(paths.device))
+        _launch(decode_kernel, chains, None, chains.emissions.new_empty(B, W, C), paths, value)
         return paths, value
 
 
@@ -94,7 +93,7 @@ def _strided(tensor: Tensor | None, absent: Tensor) -> tuple[Tensor, int, int]:
 @functools.cache
 def _fault(device: torch.device) -> Tensor:
     """One number on the host that kernels on a device can write to: 0, or row * 8 + mode."""
-    return torch.zeros(1, dtype=torch.int64, pin_memory=device.type == "cuda")
+    return torch.zeros(1, dtype=torch.int64, device="cpu", pin_memory=device.type == "cuda")
 
 
 def _raise_earlier(fault: Tensor) -> None:

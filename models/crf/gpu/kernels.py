@@ -17,6 +17,13 @@ NO_GRADIENT = tl.constexpr(backend.NO_GRADIENT)
 NO_PATH = tl.constexpr(backend.NO_PATH)
 NO_SUCH_TAG = tl.constexpr(backend.NO_SUCH_TAG)
 NEGATIVE_INFINITY = tl.constexpr(float("-inf"))
+NAN = tl.constexpr(float("nan"))
+
+
+@triton.jit
+def place(tensor, row_step, word_step, row, word):
+    """Where a word of a row lies. A batch may be longer than 32 bits can count."""
+    return tensor + row * row_step + tl.cast(word, tl.int64) * word_step
 
 
 @triton.jit
@@ -24,7 +31,7 @@ def is_present(mask, mask_row, mask_word, row, word, HAS_MASK: tl.constexpr):
     """Whether a word is not masked."""
     present = True
     if HAS_MASK:
-        present = tl.load(mask + row * mask_row + word * mask_word) != 0
+        present = tl.load(place(mask, mask_row, mask_word, row, word)) != 0
     return present
 
 
@@ -36,7 +43,7 @@ def find_ends(mask, mask_row, mask_word, row, W, HAS_MASK: tl.constexpr):
         first, last = W, -1
         for begin in range(0, W, 128):
             words = begin + tl.arange(0, 128)
-            present = tl.load(mask + row * mask_row + words * mask_word, mask=words < W, other=0) != 0
+            present = tl.load(place(mask, mask_row, mask_word, row, words), mask=words < W, other=0) != 0
             first = tl.minimum(first, tl.min(tl.where(present, words, W), 0))
             last = tl.maximum(last, tl.max(tl.where(present, words, -1), 0))
     return first, last
@@ -86,7 +93,7 @@ def load_potentials(
 ):  # fmt: skip
     """The scores of one word alone (BLOCK,): emissions, and starting and ending where it does so."""
     j = tl.arange(0, BLOCK)
-    x = tl.load(emissions + row * emissions_row + word * emissions_word + j, mask=j < C, other=NEGATIVE_INFINITY)
+    x = tl.load(place(emissions, emissions_row, emissions_word, row, word) + j, mask=j < C, other=NEGATIVE_INFINITY)
     if HAS_ALLOWED:
         may = tl.load(allowed + (row * W + word) * C + j, mask=j < C, other=0) != 0
         x = tl.where(may, x, NEGATIVE_INFINITY)
@@ -135,7 +142,7 @@ def path_score(
     exist = True
     for word in range(first, last + 1):
         if is_present(mask, mask_row, mask_word, row, word, HAS_MASK):
-            given = tl.load(tags + row * tags_row + word * tags_word)
+            given = tl.load(place(tags, tags_row, tags_word, row, word))
             exist = exist & (given >= 0) & (given < C)
             tag = tl.minimum(tl.maximum(given, 0), C - 1).to(tl.int32)
             if before == C:
@@ -145,7 +152,7 @@ def path_score(
             if HAS_LEGAL:
                 may = tl.load(legal + before * (C + 2) + tag) != 0
                 score = tl.where(may, score, NEGATIVE_INFINITY)
-            score += tl.load(emissions + row * emissions_row + word * emissions_word + tag).to(tl.float64)
+            score += tl.load(place(emissions, emissions_row, emissions_word, row, word) + tag).to(tl.float64)
             before = tag
     if last >= 0:
         score += tl.load(end + before).to(tl.float64)
@@ -158,19 +165,19 @@ def path_score(
 @triton.jit
 def forward_kernel(
     emissions, emissions_row, emissions_word, mask, mask_row, mask_word, tags, tags_row, tags_word,
-    start, end, transitions, legal, allowed, W, smallest, value_out, mode_out, alpha_out, fault,
+    start, end, transitions, legal, allowed, W, SMALLEST: tl.constexpr, value_out, mode_out, alpha_out, fault,
     C: tl.constexpr, BLOCK: tl.constexpr, HAS_MASK: tl.constexpr, HAS_TAGS: tl.constexpr,
     HAS_LEGAL: tl.constexpr, HAS_ALLOWED: tl.constexpr,
 ):  # fmt: skip
     """Log-partition of each row, or log-likelihood of its tags; forward variables and mode for the backward kernel."""
-    row = tl.program_id(0)
+    row = tl.program_id(0).to(tl.int64)
     j = tl.arange(0, BLOCK)
     first, last = find_ends(mask, mask_row, mask_word, row, W, HAS_MASK)
     starts, ends = load_edges(start, end, legal, C, BLOCK, HAS_LEGAL)
     scores = load_scores(transitions, legal, C, BLOCK, HAS_LEGAL)
     top_score = zero_if_infinite(tl.max(tl.max(scores, 0), 0))
     weights = tl.exp(scores - top_score)
-    held = tl.where((scores > NEGATIVE_INFINITY) & (weights < smallest), 1, 0)
+    held = tl.where((scores > NEGATIVE_INFINITY) & (weights < SMALLEST), 1, 0)
     doubtful = tl.max(tl.max(held, 0), 0) > 0
     alpha_row = alpha_out + row * W * C
 
@@ -189,8 +196,8 @@ def forward_kernel(
             alpha = after / mass
             tl.store(alpha_row + word * C + j, alpha, mask=j < C)
             counted = (arriving > 0) & (x > NEGATIVE_INFINITY)
-            doubtful = doubtful | ~(mass >= 8 * smallest)
-            doubtful = doubtful | (tl.min(tl.where(counted, alpha, 1.0), 0) < smallest)
+            doubtful = doubtful | ~(mass >= 8 * SMALLEST)
+            doubtful = doubtful | (tl.min(tl.where(counted, alpha, 1.0), 0) < SMALLEST)
             shift += top.to(tl.float64) + tl.log(mass.to(tl.float64))
             if word != first:
                 shift += top_score.to(tl.float64)
@@ -238,24 +245,29 @@ def forward_kernel(
 @triton.jit
 def backward_kernel(
     emissions, emissions_row, emissions_word, mask, mask_row, mask_word, tags, tags_row, tags_word,
-    start, end, transitions, legal, allowed, W, alpha_in, mode_in, grad_in, grad_row, grad_emissions, sums,
+    start, end, transitions, legal, allowed, W, alpha_in, mode_in, grad_in, grad_row,
+    grad_emissions, grad_emissions_row, grad_emissions_word, sums,
     C: tl.constexpr, BLOCK: tl.constexpr, HAS_MASK: tl.constexpr, HAS_TAGS: tl.constexpr,
     HAS_LEGAL: tl.constexpr, HAS_ALLOWED: tl.constexpr,
 ):  # fmt: skip
     """Gradients: of emissions (B, W, C), and of each row's share in those of the parameters, (B, C + 2, C)."""
-    row = tl.program_id(0)
+    row = tl.program_id(0).to(tl.int64)
     i, j = tl.arange(0, BLOCK)[:, None], tl.arange(0, BLOCK)[None, :]
     tag_ids = tl.arange(0, BLOCK)
     first, last = find_ends(mask, mask_row, mask_word, row, W, HAS_MASK)
     mode = tl.load(mode_in + row)
     grad = tl.load(grad_in + row * grad_row)
+    if (mode == NO_PATH) & (not HAS_TAGS):  # of words without a distribution
+        for word in range(first, last + 1):
+            if is_present(mask, mask_row, mask_word, row, word, HAS_MASK):
+                out = place(grad_emissions, grad_emissions_row, grad_emissions_word, row, word) + tag_ids
+                tl.store(out, NAN, mask=tag_ids < C)
     if mode >= NO_GRADIENT:
         last = first - 1
     starts, ends = load_edges(start, end, legal, C, BLOCK, HAS_LEGAL)
     scores = load_scores(transitions, legal, C, BLOCK, HAS_LEGAL)
     factor = -grad if HAS_TAGS else grad
     alpha_row = alpha_in + row * W * C
-    grad_row_out = grad_emissions + row * W * C
 
     pairs = tl.zeros_like(scores)
     at_start, at_end = tl.zeros_like(starts), tl.zeros_like(starts)
@@ -273,7 +285,8 @@ def backward_kernel(
                 beta = beta * scale
                 pairs += alpha[:, None] * (leaving * scale)[None, :]
                 marginal = factor * alpha * beta
-                tl.store(grad_row_out + word * C + tag_ids, marginal, mask=tag_ids < C)
+                out = place(grad_emissions, grad_emissions_row, grad_emissions_word, row, word) + tag_ids
+                tl.store(out, marginal, mask=tag_ids < C)
                 at_start = tl.where(word == first, marginal, at_start)
                 at_end = tl.where(word == last, marginal, at_end)
                 x = load_potentials(
@@ -296,7 +309,8 @@ def backward_kernel(
                     shares = tl.exp(log_alpha[:, None] + exact_scores + log_leaving[None, :] - total)
                     pairs += shares.to(pairs.dtype)
                 marginal = factor * tl.exp(log_alpha + log_beta - total).to(starts.dtype)
-                tl.store(grad_row_out + word * C + tag_ids, marginal, mask=tag_ids < C)
+                out = place(grad_emissions, grad_emissions_row, grad_emissions_word, row, word) + tag_ids
+                tl.store(out, marginal, mask=tag_ids < C)
                 at_start = tl.where(word == first, marginal, at_start)
                 at_end = tl.where(word == last, marginal, at_end)
                 x = load_potentials(
@@ -310,7 +324,7 @@ def backward_kernel(
         before = C
         for word in range(first, last + 1):
             if is_present(mask, mask_row, mask_word, row, word, HAS_MASK):
-                tag = tl.load(tags + row * tags_row + word * tags_word).to(tl.int32)
+                tag = tl.load(place(tags, tags_row, tags_word, row, word)).to(tl.int32)
                 pairs += tl.where((i == before) & (j == tag), grad, 0.0)
                 at_start += tl.where((word == first) & (tag_ids == tag), grad, 0.0)
                 at_end += tl.where((word == last) & (tag_ids == tag), grad, 0.0)
@@ -319,10 +333,10 @@ def backward_kernel(
         tl.debug_barrier()
         for word in range(first, last + 1):
             if is_present(mask, mask_row, mask_word, row, word, HAS_MASK):
-                tag = tl.load(tags + row * tags_row + word * tags_word).to(tl.int32)
-                place = grad_row_out + word * C + tag_ids
-                marginal = tl.load(place, mask=tag_ids < C, other=0.0)
-                tl.store(place, marginal + tl.where(tag_ids == tag, grad, 0.0), mask=tag_ids < C)
+                tag = tl.load(place(tags, tags_row, tags_word, row, word)).to(tl.int32)
+                out = place(grad_emissions, grad_emissions_row, grad_emissions_word, row, word) + tag_ids
+                marginal = tl.load(out, mask=tag_ids < C, other=0.0)
+                tl.store(out, marginal + tl.where(tag_ids == tag, grad, 0.0), mask=tag_ids < C)
     row_sums = sums + row * (C + 2) * C
     tl.store(row_sums + i * C + j, pairs, mask=(i < C) & (j < C))
     tl.store(row_sums + C * C + tag_ids, at_start, mask=tag_ids < C)
@@ -332,12 +346,12 @@ def backward_kernel(
 @triton.jit
 def decode_kernel(
     emissions, emissions_row, emissions_word, mask, mask_row, mask_word,
-    start, end, transitions, legal, allowed, W, best, paths, value_out, mode_out, fault,
+    start, end, transitions, legal, allowed, W, best, paths, value_out,
     C: tl.constexpr, BLOCK: tl.constexpr, HAS_MASK: tl.constexpr,
     HAS_LEGAL: tl.constexpr, HAS_ALLOWED: tl.constexpr,
 ):  # fmt: skip
     """The best path of each row and its score; no back-pointers, as `cpu/viterbi.py`."""
-    row = tl.program_id(0)
+    row = tl.program_id(0).to(tl.int64)
     j = tl.arange(0, BLOCK)
     first, last = find_ends(mask, mask_row, mask_word, row, W, HAS_MASK)
     starts, ends = load_edges(start, end, legal, C, BLOCK, HAS_LEGAL)
@@ -359,10 +373,7 @@ def decode_kernel(
             tl.store(best_row + word * C + j, here, mask=j < C)
     # What one thread stored, another reads.
     tl.debug_barrier()
-    mode = SCALED
     if value == NEGATIVE_INFINITY:
-        mode = NO_PATH
-        tl.store(fault, row * 8 + mode)
         last = first - 1
     column = tl.where(j < C, 0.0, NEGATIVE_INFINITY).to(starts.dtype)
     for step in range(last + 1 - first):
@@ -373,4 +384,3 @@ def decode_kernel(
             tl.store(paths + row * W + word, tag)
             column = load_column(transitions, legal, tag, C, BLOCK, HAS_LEGAL)
     tl.store(value_out + row, value.to(starts.dtype))
-    tl.store(mode_out + row, mode)

@@ -1,33 +1,45 @@
 """Compile the Triton kernels for GPUs that need not be there: argument is the compute capability, as 80 or 90."""
 
+import math
 import sys
 
+import torch
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 
 from models.crf.gpu import warps
 from models.crf.gpu.kernels import backward_kernel, decode_kernel, forward_kernel
 
+SCORES = ["emissions", "start", "end", "transitions", "value_out", "alpha_out", "alpha_in", "best"]
 TYPES = {
-    **dict.fromkeys(["emissions", "start", "end", "transitions", "value_out", "alpha_out", "alpha_in"], "*fp32"),
-    **dict.fromkeys(["grad_in", "grad_emissions", "sums", "best"], "*fp32"),
     **dict.fromkeys(["mask", "legal", "allowed"], "*i1"),
     **dict.fromkeys(["tags", "fault", "paths"], "*i64"),
     **dict.fromkeys(["mode_out", "mode_in"], "*u8"),
-    "smallest": "fp32",
 }
 FLAGS = {"HAS_MASK": True, "HAS_TAGS": True, "HAS_LEGAL": True, "HAS_ALLOWED": True}
+DTYPES = {torch.float32: "*fp32", torch.float64: "*fp64"}
 
 
 def main(capability: int) -> None:
-    for C, block in ((9, 16), (40, 64), (256, 256)):
+    for C, block, dtype in (
+        (9, 16, torch.float32),
+        (9, 16, torch.float64),
+        (40, 64, torch.float32),
+        (256, 256, torch.float32),
+    ):
+        smallest = math.sqrt(torch.finfo(dtype).tiny)
+        types = {**TYPES, **dict.fromkeys([*SCORES, "grad_in", "grad_emissions", "sums"], DTYPES[dtype])}
         for kernel in (forward_kernel, backward_kernel, decode_kernel):
             names = kernel.arg_names
-            constants = {name: value for name, value in {**FLAGS, "C": C, "BLOCK": block}.items() if name in names}
-            signature = {name: "constexpr" if name in constants else TYPES.get(name, "i32") for name in names}
+            given = {**FLAGS, "C": C, "BLOCK": block, "SMALLEST": smallest}
+            constants = {name: value for name, value in given.items() if name in names}
+            signature = {name: "constexpr" if name in constants else types.get(name, "i32") for name in names}
             source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
             binary = compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": warps(block)})
-            print(kernel.__name__, C, len(binary.asm["cubin"]))
+            print(kernel.__name__, C, dtype, len(binary.asm["cubin"]))
+            if kernel is forward_kernel and dtype == torch.float64:
+                # A double that the kernel is to compare with must not pass through single precision, which has it as 0.
+                assert repr(smallest).upper() in binary.asm["ttir"]
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Not collected by itself: `test_crf_triton.py` runs it, as triton must know befor
 """
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,9 +12,10 @@ from hypothesis import given, settings
 
 from models.crf import CRF
 from models.crf.backend import Chains, Gradients, use_backend
-from models.crf.gpu import TritonBackend
+from models.crf.gpu import TritonBackend, _fault
 from models.crf.torch_backend import TorchBackend
 from tests.models.crf.enumeration import Problem
+from tests.models.crf.operators import check_operators
 from tests.models.crf.problems import layer, problems, tolerance
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -107,3 +109,66 @@ def test_faults_surface_at_a_later_call() -> None:
             with pytest.raises(ValueError, match=message):
                 crf(emissions, tags)
             crf(emissions, tags)
+
+
+def test_custom_operators_are_registered_correctly() -> None:
+    torch.manual_seed(0)
+    check_operators("triton", DEVICE)
+
+
+@pytest.mark.parametrize("shape", [(2, 0, 3), (0, 2, 3)])
+def test_a_batch_without_words_gives_gradients_of_zero(shape: tuple[int, int, int]) -> None:
+    start, transitions = torch.zeros(3, device=DEVICE), torch.zeros(3, 3, device=DEVICE)
+    chains = Chains(torch.zeros(shape, device=DEVICE), start, start, transitions, None, None, None)
+    torch.use_deterministic_algorithms(True)  # fills with NaN what is not written
+    try:
+        value, state = TritonBackend().forward(chains, None)
+        gradients = TritonBackend().backward(torch.ones_like(value), chains, None, state)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert not any(gradient.any() for gradient in (value, *gradients))
+
+
+def test_a_row_without_a_path_has_no_marginals_and_no_best_path() -> None:
+    emissions = torch.zeros(2, 4, 3, device=DEVICE)
+    emissions[1, 2] = -torch.inf
+    start, transitions = torch.zeros(3, device=DEVICE), torch.zeros(3, 3, device=DEVICE)
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]], device=DEVICE).bool()
+    chains = Chains(emissions, start, start, transitions, mask, None, None)
+    backend = TritonBackend()
+    value, state = backend.forward(chains, None)
+    if not INTERPRETED:
+        torch.cuda.synchronize()
+    with pytest.raises(ValueError, match="no legal path in row 1 of an earlier batch"):
+        backend.decode(chains, -100)
+    found = backend.backward(torch.ones_like(value), chains, None, state).emissions
+    assert found.isnan().all(2).tolist() == [[False] * 4, [True, True, True, False]]
+    assert not found[1, 3].any()
+    for _ in range(2):  # its score says so: nothing is left for a later call to raise
+        paths, scores = backend.decode(chains, -100)
+        if not INTERPRETED:
+            torch.cuda.synchronize()
+        assert scores.isneginf().tolist() == [False, True]
+        assert paths[1].eq(-100).all()
+
+
+def test_faults_are_kept_on_the_host_whatever_the_default_device() -> None:
+    with torch.device("meta"):
+        assert _fault.__wrapped__(DEVICE).device.type == "cpu"
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="a file stands in for 8 GiB of memory")
+@pytest.mark.parametrize("far_apart", ["rows", "words"])
+def test_offsets_beyond_32_bits(far_apart: str, tmp_path: Path) -> None:
+    """The last of three that lie 2^30 numbers apart."""
+    C, steps = 3, (2**30, 3, 1) if far_apart == "rows" else (3, 2**30, 1)
+    sparse = torch.from_file(str(tmp_path / "emissions"), shared=True, size=2**31 + 3 * C, dtype=torch.float32)
+    emissions = sparse.as_strided((3, 3, C), steps)
+    emissions.copy_(torch.randn(3, 3, C))
+    start, transitions = torch.randn(C), torch.randn(C, C)
+    tags = torch.randint(0, C, (3, 3))
+    results = []
+    for scores in (emissions, emissions.contiguous()):
+        chains = Chains(scores, start, start, transitions, None, None, None)
+        results.append((TritonBackend().forward(chains, tags)[0], *TritonBackend().decode(chains, -100)))
+    torch.testing.assert_close(*results)
