@@ -42,10 +42,10 @@ class TritonBackend:
         B, _, C = chains.emissions.shape
         _raise_earlier(_fault(grad.device))
         emissions = torch.zeros_like(chains.emissions)
-        sums = emissions.new_zeros(B, C + 2, C)
+        sums = emissions.new_zeros(B, C + 2, C, dtype=torch.float64)
         steps = emissions.stride()[:2]
         _launch(backward_kernel, chains, tags, state.alpha, state.mode, grad, *grad.stride(), emissions, *steps, sums)
-        total = sums.sum(0)  # (C + 2, C), in an order that depends on shapes alone
+        total = sums.sum(0).to(emissions.dtype)  # (C + 2, C), in an order that depends on shapes alone
         return Gradients(emissions, total[C].clone(), total[C + 1].clone(), total[:C])  # none shares another's memory
 
     def decode(self, chains: Chains, padding: int) -> tuple[Tensor, Tensor]:

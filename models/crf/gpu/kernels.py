@@ -18,6 +18,7 @@ NO_PATH = tl.constexpr(backend.NO_PATH)
 NO_SUCH_TAG = tl.constexpr(backend.NO_SUCH_TAG)
 NEGATIVE_INFINITY = tl.constexpr(float("-inf"))
 NAN = tl.constexpr(float("nan"))
+FLUSH = tl.constexpr(32)  # words between two moves of the pairwise sums to double precision
 
 
 @triton.jit
@@ -163,6 +164,22 @@ def path_score(
 
 
 @triton.jit
+def is_full(step):
+    """Whether the pairwise sums are to be moved after a step."""
+    return tl.cast(step, tl.int32) % FLUSH == FLUSH - 1  # interpreted, a step is a number of Python
+
+
+@triton.jit
+def move_pairs(sums, pairs, C: tl.constexpr, BLOCK: tl.constexpr):
+    """Add the pairwise sums of some words to those of their row, which have double precision, and clear them."""
+    i, j = tl.arange(0, BLOCK)[:, None], tl.arange(0, BLOCK)[None, :]
+    inside = (i < C) & (j < C)
+    tl.store(sums + i * C + j, tl.load(sums + i * C + j, mask=inside, other=0.0) + pairs, mask=inside)
+    tl.debug_barrier()  # what one thread stored, another may read
+    return tl.zeros_like(pairs)
+
+
+@triton.jit
 def forward_kernel(
     emissions, emissions_row, emissions_word, mask, mask_row, mask_word, tags, tags_row, tags_word,
     start, end, transitions, legal, allowed, W, SMALLEST: tl.constexpr, value_out, mode_out, alpha_out, fault,
@@ -268,6 +285,7 @@ def backward_kernel(
     scores = load_scores(transitions, legal, C, BLOCK, HAS_LEGAL)
     factor = -grad if HAS_TAGS else grad
     alpha_row = alpha_in + row * W * C
+    row_sums = sums + row * (C + 2) * C
 
     pairs = tl.zeros_like(scores)
     at_start, at_end = tl.zeros_like(starts), tl.zeros_like(starts)
@@ -294,6 +312,8 @@ def backward_kernel(
                     C, BLOCK, HAS_ALLOWED,
                 )  # fmt: skip
                 leaving = tl.exp(x - zero_if_infinite(tl.max(x, 0))) * beta
+            if is_full(step):
+                pairs = move_pairs(row_sums, factor * pairs * weights, C, BLOCK)
         pairs = pairs * weights
     if mode == LOG_SPACE:
         exact_scores = scores.to(tl.float64)
@@ -319,16 +339,19 @@ def backward_kernel(
                 ).to(tl.float64)  # fmt: skip
                 log_leaving = x + log_beta
                 log_leaving = log_leaving - zero_if_infinite(tl.max(log_leaving, 0))
-    pairs = pairs * factor
+            if is_full(step):
+                pairs = move_pairs(row_sums, factor * pairs, C, BLOCK)
+    pairs = move_pairs(row_sums, factor * pairs, C, BLOCK)
     if HAS_TAGS:
         before = C
         for word in range(first, last + 1):
             if is_present(mask, mask_row, mask_word, row, word, HAS_MASK):
                 tag = tl.load(place(tags, tags_row, tags_word, row, word)).to(tl.int32)
-                pairs += tl.where((i == before) & (j == tag), grad, 0.0)
+                pairs += tl.where((i == before) & (j == tag), 1.0, 0.0)  # exact: they are counts
                 at_start += tl.where((word == first) & (tag_ids == tag), grad, 0.0)
                 at_end += tl.where((word == last) & (tag_ids == tag), grad, 0.0)
                 before = tag
+        move_pairs(row_sums, grad * pairs.to(tl.float64), C, BLOCK)
         # All of the row's gradients lie in memory before they are read again.
         tl.debug_barrier()
         for word in range(first, last + 1):
@@ -337,8 +360,6 @@ def backward_kernel(
                 out = place(grad_emissions, grad_emissions_row, grad_emissions_word, row, word) + tag_ids
                 marginal = tl.load(out, mask=tag_ids < C, other=0.0)
                 tl.store(out, marginal + tl.where(tag_ids == tag, grad, 0.0), mask=tag_ids < C)
-    row_sums = sums + row * (C + 2) * C
-    tl.store(row_sums + i * C + j, pairs, mask=(i < C) & (j < C))
     tl.store(row_sums + C * C + tag_ids, at_start, mask=tag_ids < C)
     tl.store(row_sums + (C + 1) * C + tag_ids, at_end, mask=tag_ids < C)
 

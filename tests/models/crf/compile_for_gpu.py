@@ -15,6 +15,7 @@ TYPES = {
     **dict.fromkeys(["mask", "legal", "allowed"], "*i1"),
     **dict.fromkeys(["tags", "fault", "paths"], "*i64"),
     **dict.fromkeys(["mode_out", "mode_in"], "*u8"),
+    "sums": "*fp64",
 }
 FLAGS = {"HAS_MASK": True, "HAS_TAGS": True, "HAS_LEGAL": True, "HAS_ALLOWED": True}
 DTYPES = {torch.float32: "*fp32", torch.float64: "*fp64"}
@@ -28,7 +29,7 @@ def main(capability: int) -> None:
         (256, 256, torch.float32),
     ):
         smallest = math.sqrt(torch.finfo(dtype).tiny)
-        types = {**TYPES, **dict.fromkeys([*SCORES, "grad_in", "grad_emissions", "sums"], DTYPES[dtype])}
+        types = {**TYPES, **dict.fromkeys([*SCORES, "grad_in", "grad_emissions"], DTYPES[dtype])}
         for kernel in (forward_kernel, backward_kernel, decode_kernel):
             names = kernel.arg_names
             given = {**FLAGS, "C": C, "BLOCK": block, "SMALLEST": smallest}

@@ -172,3 +172,23 @@ def test_offsets_beyond_32_bits(far_apart: str, tmp_path: Path) -> None:
         chains = Chains(scores, start, start, transitions, None, None, None)
         results.append((TritonBackend().forward(chains, tags)[0], *TritonBackend().decode(chains, -100)))
     torch.testing.assert_close(*results)
+
+
+@pytest.mark.parametrize("behind", [0.0, 60.0], ids=["scaled", "log space"])
+def test_a_long_row_keeps_its_digits(behind: float) -> None:
+    """The gradient of transitions is a difference of large sums; equal terms are rounded the same way each time."""
+    torch.manual_seed(0)
+    W, C = 400 if INTERPRETED else 4_000, 3
+    emissions, tags = torch.zeros(1, W, C), torch.randint(0, C, (1, W))
+    emissions[0, 0, 0] = -behind
+    results = []
+    for backend, device, dtype in (
+        (TritonBackend(), DEVICE, torch.float32),
+        (TorchBackend(), torch.device("cpu"), torch.float64),
+    ):
+        transitions = torch.zeros(C, C, device=device, dtype=dtype)
+        chains = Chains(emissions.to(device, dtype), transitions[0], transitions[0], transitions, None, None, None)
+        value, state = backend.forward(chains, tags.to(device))
+        results.append(backend.backward(torch.ones_like(value), chains, tags.to(device), state))
+    found, expected = (gradients.transitions.cpu().double() for gradients in results)
+    torch.testing.assert_close(found, expected, rtol=0, atol=W * torch.finfo(torch.float32).eps / 2)
