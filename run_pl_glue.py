@@ -78,10 +78,13 @@ class GLUETransformer(BaseTransformer):
         return self._losses(self.logits(batch), batch["labels"]).sum()
 
     def _losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Of each of B texts, in float32: the squared error of a score, or the cross-entropy of a class."""
+        """Of each of B texts, in float32: a score's squared error, or a class's cross-entropy; 0 without a label."""
+        known = labels.nan_to_num()  # (B,)
         if self.task.is_regression:
-            return F.mse_loss(logits.float().squeeze(-1), labels, reduction="none")  # (B,)
-        return F.cross_entropy(logits.float(), labels.long(), reduction="none")  # (B,)
+            losses = F.mse_loss(logits.float().squeeze(-1), known, reduction="none")  # (B,)
+        else:
+            losses = F.cross_entropy(logits.float(), known.long(), reduction="none")  # (B,)
+        return losses.masked_fill(labels.isnan(), 0)
 
     def score(self, split: str, dataset: TextDataset, scores: Tensor, stage: str) -> dict[str, float]:
         gold = torch.from_numpy(np.array(dataset.labels)).to(scores.device)  # (N,)

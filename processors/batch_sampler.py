@@ -19,7 +19,7 @@ class BucketBatchSampler(Sampler[list[int]]):
 
     Args:
         lengths: tokens of each window, ``(N,)``.
-        batch_size: windows a rank and round; with one, a last step that has none for some joins the one before.
+        batch_size: windows a rank and round; where it is one, a batch of a small last step may be empty.
         rounds: gradient accumulation rounds a step.
         rank, world_size: this process among those that train together.
         seed: of the shuffling.
@@ -120,13 +120,12 @@ class BucketBatchSampler(Sampler[list[int]]):
         return steps
 
     def _settle_rest(self, steps: list[NDArray[np.int64]]) -> None:
-        """Shares a last step that is too small with the one before: every rank needs a window in every round."""
+        """Shares a last step that is too small with the one before, however the steps are divided."""
         rest = len(steps[-1])
-        enough = self._shares if self._max_tokens else self._shares * max(1, self._batch_size / 2)
-        if len(steps) < 2 or rest >= enough:
+        if len(steps) < 2 or rest >= (self._shares if self._max_tokens else self._batch_size * self._shares / 2):
             return
         both = np.concatenate(steps[-2:])
         both = both[np.argsort(self._lengths[both], kind="stable")]
         border = len(both) - self._shares if self._max_tokens else (len(both) + 1) // 2
-        feasible = min(border, len(both) - border) >= self._shares
+        feasible = border >= self._shares or not self._max_tokens
         steps[-2:] = [both[:border], both[border:]] if feasible else [both]

@@ -1,7 +1,7 @@
 """Features as a few flat arrays, in memory or mapped from disk, and the data set that reads windows off them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -209,13 +209,17 @@ class FeatureDataset(Dataset[InputFeatures]):
     def collate(self, features: Sequence[InputFeatures]) -> dict[str, torch.Tensor]:
         """Pads windows to the longest of the batch.
 
+        No window at all, the share that a small step leaves for a rank or round, becomes one whose words do not count.
+
         Returns:
             ``input_ids``, ``attention_mask``, ``token_type_ids`` of shape ``(B, T)``; ``word_positions``,
             ``word_mask``, ``labels`` of shape ``(B, W)``, right-padded whichever side the tokens are padded on.
         """
+        if not features:
+            features = [replace(self[0], word_positions=np.empty(0, np.int32), label_ids=np.empty(0, np.int16))]
         B = len(features)
         T = max(len(feature.input_ids) for feature in features)
-        W = max(len(feature.word_positions) for feature in features)
+        W = max(1, *(len(feature.word_positions) for feature in features))
         input_ids = np.full((B, T), self.layout.pad_token, np.int64)
         token_type_ids = np.full((B, T), self.layout.pad_token_segment_id, np.int64)
         attention_mask = np.zeros((B, T), np.int64)

@@ -6,7 +6,7 @@ import math
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,11 @@ class TextDataset(Dataset[TextFeatures]):
         return int(self._arrays["truncated"][0])
 
     def collate(self, features: Sequence[TextFeatures]) -> dict[str, torch.Tensor]:
-        """Pads to the longest of the batch, as the tokenizer does: ``(B, T)`` each, and ``labels (B,)``."""
+        """Pads to the longest of the batch, as the tokenizer does: ``(B, T)`` each, and ``labels (B,)``.
+
+        No text at all, the share that a small step leaves for a rank or round, becomes one without a label.
+        """
+        features = features or [replace(self[0], label=math.nan)]
         rows = {
             "input_ids": [feature.input_ids.tolist() for feature in features],
             "token_type_ids": [feature.token_type_ids.tolist() for feature in features],

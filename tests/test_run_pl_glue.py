@@ -1,6 +1,7 @@
 """The Lightning script for GLUE: what it leaves, and that processes and interruptions change nothing."""
 
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -210,3 +211,26 @@ def test_two_processes_train_and_score_as_one(home: Path) -> None:
     assert curves[1] == pytest.approx(curves[0], rel=1e-3)
     submissions = [(home / name / "submission" / "MRPC.tsv").read_text("utf-8") for name in ("alone", "together")]
     assert submissions[0] == submissions[1]
+
+
+@pytest.mark.parametrize("task", ["MRPC", "STS-B"])
+def test_a_small_last_step_is_the_same_where_some_of_its_batches_are_empty(home: Path, task: str) -> None:
+    if task == "STS-B":
+        test_a_score_is_learnt_where_there_are_no_classes(home)  # writes its files
+    rows = (home / task / "train.tsv").read_text("utf-8").splitlines(keepends=True)
+    small = home / f"small {task}"
+    shutil.copytree(home / task, small / task)
+    (small / task / "train.tsv").write_text("".join(rows[:7]), "utf-8")  # a step of four, and one of two
+    scores = []
+    for size, rounds in ((4, 1), (1, 4)):
+        folder = small / f"by {size}"
+        batches = {
+            "train_batch_size": size,
+            "accumulate_grad_batches": rounds,
+            "dropout": 0.0,
+            "attention_dropout": 0.0,
+        }
+        chosen = options(home, "unused", task=task, max_epochs=1, data_dir=small, output_dir=folder, **batches)
+        call_lightning("run_pl_glue", **chosen)
+        scores.append(read_scores(folder)["loss"])
+    assert scores[0] == pytest.approx(scores[1], rel=1e-4)

@@ -176,3 +176,13 @@ def test_a_data_set_on_disk_reaches_loader_processes(tmp_path: Path) -> None:
     assert [window.input_ids.tolist() for window in windows_of(copy)] == [
         window.input_ids.tolist() for window in windows_of(dataset)
     ]
+
+
+@pytest.mark.parametrize("layout", [RIGHT, LEFT])
+def test_a_batch_of_no_window_has_no_word_that_counts(layout: SequenceLayout) -> None:
+    dataset = dataset_of([[3], [2]], layout)
+    batch = dataset.collate([])
+    assert batch["input_ids"].tolist() == dataset.collate([dataset[0]])["input_ids"].tolist()
+    assert not batch["word_mask"].any()
+    assert (batch["labels"] == -100).all()
+    assert batch["labels"].shape == (1, 1)

@@ -69,3 +69,10 @@ def test_other_data_or_another_length_are_other_features(
     digest, length = ("other", 64) if change == "digest" else ("digest", 32)
     open_or_build_texts(GlueSplit("", digest, PAIRS), bert, length, tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_batch_of_no_text_has_one_without_a_label(tokenizer: PreTrainedTokenizerBase) -> None:
+    made = dataset(tokenizer)
+    batch = made.collate([])
+    assert batch["input_ids"].tolist() == [made[0].input_ids.tolist()]
+    assert batch["labels"].isnan().tolist() == [True]

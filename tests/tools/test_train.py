@@ -299,3 +299,22 @@ def test_what_came_of_it_is_written_down(args: CrfArguments) -> None:
     assert results["best_score"] is None
     assert results["words_per_second"] > 0
     assert 0 < results["padding_share"] < 0.5
+
+
+@pytest.mark.parametrize("head", [CrfArguments, SoftmaxArguments])
+def test_a_small_last_step_is_the_same_where_some_of_its_batches_are_empty(
+    head: type[NerArguments], steady_args: CrfArguments, tmp_path: Path
+) -> None:
+    corpus = write_corpus(tmp_path / "six", {"train": 6})  # a step of four, and one of two
+    options = {name: value for name, value in steady_args.as_json().items() if name != "crf_learning_rate"}
+    options |= {"data_dir": str(corpus), "max_steps": -1, "num_train_epochs": 2.0, "log_loss_steps": 1}
+    at_once = head(**options | {"per_gpu_train_batch_size": 4, "output_dir": str(tmp_path / "whole")})
+    shared = head(
+        **options
+        | {"per_gpu_train_batch_size": 1, "gradient_accumulation_steps": 4, "output_dir": str(tmp_path / "shared")}
+    )
+    steps, loss, weights = fit(at_once)
+    shared_steps, shared_loss, shared_weights = fit(shared)
+    assert shared_steps == steps == 4
+    assert shared_loss == pytest.approx(loss, rel=1e-5)
+    assert largest_difference(weights, shared_weights) < 1e-5
