@@ -100,7 +100,8 @@ def test_a_model_of_other_classes_is_not_applied(run: Path, home: Path) -> None:
         call_lightning("run_pl_glue", **options(home, "other_classes", **trained))
 
 
-def test_a_score_is_learnt_where_there_are_no_classes(home: Path) -> None:
+def write_scored_pairs(home: Path) -> None:
+    """The pairs of MRPC with a score between 1 and 4 instead of a class, as STS-B has it."""
     rows = (home / "MRPC" / "train.tsv").read_text("utf-8").splitlines()[1:]
     lines = ["index\tsentence1\tsentence2\tscore"]
     for number, row in enumerate(rows):
@@ -111,6 +112,10 @@ def test_a_score_is_learnt_where_there_are_no_classes(home: Path) -> None:
         (home / "STS-B" / f"{split}.tsv").write_text("\n".join(lines) + "\n", "utf-8")
     test = ["\t".join(line.split("\t")[:3]) for line in lines]
     (home / "STS-B" / "test.tsv").write_text("\n".join(test) + "\n", "utf-8")
+
+
+def test_a_score_is_learnt_where_there_are_no_classes(home: Path) -> None:
+    write_scored_pairs(home)
     call_lightning("run_pl_glue", **options(home, "sts", task="STS-B", max_epochs=8))
     assert read_scores(home / "sts")["pearson"] > 0.9
     values = [line.split("\t")[1] for line in (home / "sts" / "submission" / "STS-B.tsv").read_text().splitlines()[1:]]
@@ -216,7 +221,7 @@ def test_two_processes_train_and_score_as_one(home: Path) -> None:
 @pytest.mark.parametrize("task", ["MRPC", "STS-B"])
 def test_a_small_last_step_is_the_same_where_some_of_its_batches_are_empty(home: Path, task: str) -> None:
     if task == "STS-B":
-        test_a_score_is_learnt_where_there_are_no_classes(home)  # writes its files
+        write_scored_pairs(home)
     rows = (home / task / "train.tsv").read_text("utf-8").splitlines(keepends=True)
     small = home / f"small {task}"
     shutil.copytree(home / task, small / task)

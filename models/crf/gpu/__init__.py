@@ -10,7 +10,8 @@ import triton
 from torch import Tensor
 
 from models.crf.backend import FAULTS, Chains, Gradients, State
-from models.crf.gpu.kernels import backward_kernel, decode_kernel, forward_kernel
+from models.crf.gpu.kernels import backward_kernel, forward_kernel
+from models.crf.gpu.viterbi import decode_kernel
 
 TILE_A_WARP = 1024  # entries of the transitions that one warp holds: 32 registers a thread for each tile
 

@@ -8,7 +8,8 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 
 from models.crf.gpu import warps
-from models.crf.gpu.kernels import backward_kernel, decode_kernel, forward_kernel
+from models.crf.gpu.kernels import backward_kernel, forward_kernel
+from models.crf.gpu.viterbi import decode_kernel
 
 SCORES = ["emissions", "start", "end", "transitions", "value_out", "alpha_out", "alpha_in", "best"]
 TYPES = {
