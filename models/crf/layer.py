@@ -329,7 +329,8 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
         if allowed is not None:
             allowed = self._allowed(emissions, allowed)
         emissions = _as(self._rows_first(emissions), dtype)
-        if emissions.stride(-1) != 1:  # channels first, or expanded; the kernels take any step but that over tags
+        row, word, tag = emissions.stride()
+        if tag != 1 or min(row, word) < self.num_tags:  # channels first, expanded, overlapping; the rest kernels take
             emissions = emissions.contiguous()
         return Chains(
             emissions,

@@ -140,8 +140,6 @@ def _sums(job: Job) -> int:
 def _gradients(job: Job, chains: Chains) -> Gradients:
     """Room for the gradients, where the job is to write them."""
     emissions, start, end, transitions = map(torch.empty_like if job.rows else torch.zeros_like, chains[:4])
-    if emissions.stride(-1) != 1:  # those of scores that overlap
-        emissions = emissions.contiguous()
     job.grad_emissions = emissions.data_ptr()
     job.grad_emissions_row, job.grad_emissions_word, _ = emissions.stride()
     job.grad_start, job.grad_end, job.grad_transitions = start.data_ptr(), end.data_ptr(), transitions.data_ptr()
