@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import importlib.util
+import logging
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -11,6 +12,9 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from models.crf.lattice import Lattice
+
+logger = logging.getLogger(__name__)
+MOST_TAGS_OF_TRITON = 256  # whose transitions fit on the chip
 
 # How a row was computed, or why it was not: the values of `State.mode`.
 SCALED, LOG_SPACE, NO_GRADIENT, NO_PATH, NO_SUCH_TAG = 0, 1, 2, 3, 4
@@ -101,19 +105,21 @@ def use_backend(name: str) -> Iterator[None]:
 
 
 def backend_for(device: torch.device, num_tags: int) -> Backend:
-    """The fastest backend that is installed for a device."""
+    """The fastest backend that is installed for a device, and can be imported."""
     if _forced:
         return _load(_forced[-1])
-    if device.type == "cpu" and _installed("numba"):
-        return _load("numba")
-    if device.type == "cuda" and _installed("triton") and num_tags <= 256:
-        return _load("triton")
-    return _load("torch")
+    return _fastest(device.type, num_tags <= MOST_TAGS_OF_TRITON)
 
 
 @functools.cache
-def _installed(package: str) -> bool:
-    return importlib.util.find_spec(package) is not None
+def _fastest(kind: str, few_tags: bool) -> Backend:
+    compiler = {"cpu": "numba", "cuda": "triton" if few_tags else None}.get(kind)
+    if compiler is not None and importlib.util.find_spec(compiler) is not None:
+        try:
+            return _load(compiler)
+        except ImportError as error:  # numba says so of a NumPy that is newer than it knows
+            logger.warning("The CRF computes in plain torch, which is slower: %s cannot be used: %s", compiler, error)
+    return _load("torch")
 
 
 @functools.cache
