@@ -16,6 +16,7 @@ FORBIDDEN = {
     "callbacks": {"processors", "models", "tools"},
     "tools": set[str](),
 }
+PORTABLE = ROOT / "models" / "crf"  # copied into other projects, under any name
 SCRIPTS = {path.stem for path in ROOT.glob("*.py")}
 SOURCES = sorted(
     path
@@ -31,10 +32,19 @@ def imported_modules(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: a relative import"
-            assert node.module is not None
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+            module = full_name(node, path)
+            found |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
     return found
+
+
+def full_name(node: ast.ImportFrom, path: Path) -> str:
+    """What a statement imports from; it may be relative within the CRF alone."""
+    if node.level == 0:
+        assert node.module is not None
+        return node.module
+    package = path.parents[node.level - 1]
+    assert package.is_relative_to(PORTABLE), f"{path}: a relative import"
+    return ".".join((*package.relative_to(ROOT).parts, *filter(None, [node.module])))
 
 
 def first_parts(modules: set[str]) -> set[str]:
@@ -57,6 +67,13 @@ def test_a_package_imports_only_what_lies_below_it(package: str) -> None:
     assert sources
     for path in sources:
         assert not first_parts(imported_modules(path)) & FORBIDDEN[package], name_of(path)
+
+
+def test_the_crf_imports_itself_relatively_alone() -> None:
+    for path in PORTABLE.rglob("*.py"):
+        statements = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.ImportFrom)]
+        for node in statements:
+            assert node.level or not full_name(node, path).startswith("models"), name_of(path)
 
 
 def test_nothing_imports_a_script() -> None:

@@ -1,6 +1,6 @@
 """A linear-chain CRF layer: exact, complete, and fast enough not to show beside an encoder. See docs/crf.md."""
 
-from models.crf.layer import CRF
-from models.crf.paths import Paths
+from .layer import CRF
+from .paths import Paths
 
 __all__ = ["CRF", "Paths"]

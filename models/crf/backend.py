@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from models.crf.lattice import Lattice
+    from .lattice import Lattice
 
 logger = logging.getLogger(__name__)
 MOST_TAGS_OF_TRITON = 256  # whose transitions fit on the chip
@@ -125,15 +125,15 @@ def _fastest(kind: str, few_tags: bool) -> Backend:
 @functools.cache
 def _load(name: str) -> Backend:
     if name in ("numba", "numba-rows"):
-        from models.crf.cpu import NumbaBackend
+        from .cpu import NumbaBackend
 
         return NumbaBackend(row_by_row=name == "numba-rows")
     if name == "triton":
-        from models.crf.gpu import TritonBackend
+        from .gpu import TritonBackend
 
         return TritonBackend()
     if name == "torch":
-        from models.crf.torch_backend import TorchBackend
+        from .torch_backend import TorchBackend
 
         return TorchBackend()
     raise ValueError(f"no CRF backend {name!r}: expected torch, numba, numba-rows or triton")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch._higher_order_ops import scan
 
-from models.crf.backend import Chains
+from .backend import Chains
 
 
 def decode_in_graph(chains: Chains, padding: int) -> tuple[Tensor, Tensor]:

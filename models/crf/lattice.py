@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from models.crf.backend import Chains, backend_for
+from .backend import Chains, backend_for
 
 NEGATIVE_INFINITY = float("-inf")
 

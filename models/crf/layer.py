@@ -6,13 +6,13 @@ import torch
 import torchcrf
 from torch import Tensor
 
-from models.crf import posterior
-from models.crf.backend import NO_PATH, SCALED, Chains, raise_for_rows
-from models.crf.graph import decode_in_graph
-from models.crf.lattice import Lattice, exact_type, lattice_of
-from models.crf.nbest import nbest_paths
-from models.crf.ops import best_paths, chain_sum, chain_value, marginals
-from models.crf.paths import PADDING, Paths, rows_as_lists
+from . import posterior
+from .backend import NO_PATH, SCALED, Chains, raise_for_rows
+from .graph import decode_in_graph
+from .lattice import Lattice, exact_type, lattice_of
+from .nbest import nbest_paths
+from .ops import best_paths, chain_sum, chain_value, marginals
+from .paths import PADDING, Paths, rows_as_lists
 
 
 class CRF(torchcrf.CRF):  # type: ignore[misc]

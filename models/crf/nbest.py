@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from models.crf.lattice import NEGATIVE_INFINITY, Lattice
+from .lattice import NEGATIVE_INFINITY, Lattice
 
 
 def nbest_paths(lattice: Lattice, k: int) -> tuple[Tensor, Tensor]:

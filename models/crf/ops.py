@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.crf.backend import Backend, Chains, State, backend_for
+from .backend import Backend, Chains, State, backend_for
 
 
 def chain_value(chains: Chains, tags: Tensor | None = None) -> Tensor:

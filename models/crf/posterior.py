@@ -6,8 +6,8 @@ All of it raises ValueError for a row without a legal path, for which there is n
 import torch
 from torch import Tensor
 
-from models.crf.backend import NO_PATH, SCALED, raise_for_rows
-from models.crf.lattice import NEGATIVE_INFINITY, Lattice, log_backward, log_forward, log_pairs, log_partition
+from .backend import NO_PATH, SCALED, raise_for_rows
+from .lattice import NEGATIVE_INFINITY, Lattice, log_backward, log_forward, log_pairs, log_partition
 
 
 def pairs(lattice: Lattice) -> Tensor:

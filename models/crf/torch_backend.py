@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from models.crf.backend import (
+from .backend import (
     LOG_SPACE,
     NO_GRADIENT,
     NO_PATH,
@@ -21,7 +21,7 @@ from models.crf.backend import (
     State,
     raise_for_rows,
 )
-from models.crf.lattice import Lattice, exact_type, lattice_of, log_backward, log_forward, log_pairs, log_partition
+from .lattice import Lattice, exact_type, lattice_of, log_backward, log_forward, log_pairs, log_partition
 
 RESCALED = 4  # words between two divisions
 

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.crf.backend import NO_PATH, SCALED, Chains, Gradients, State, raise_for_rows
-from models.crf.cpu import threads
-from models.crf.cpu.job import Job
-from models.crf.cpu.kernels import compile_kernel
-from models.crf.cpu.lanes import ROWS, padded
-from models.crf.lattice import Lattice
+from ..backend import NO_PATH, SCALED, Chains, Gradients, State, raise_for_rows
+from ..lattice import Lattice
+from . import threads
+from .job import Job
+from .kernels import compile_kernel
+from .lanes import ROWS, padded
 
 logger = logging.getLogger(__name__)
 NOTICE_AFTER = 2.0  # seconds without a kernel after which it is said what is being waited for

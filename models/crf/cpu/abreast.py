@@ -13,9 +13,9 @@ from collections import namedtuple
 import numpy as np
 from numba import njit
 
-from models.crf.cpu.exponential import exp, exponents, power_of_two
-from models.crf.cpu.groups import room_for_scores
-from models.crf.cpu.lanes import (
+from .exponential import exp, exponents, power_of_two
+from .groups import room_for_scores
+from .lanes import (
     ROWS,
     Array,
     Lanes,
@@ -28,7 +28,7 @@ from models.crf.cpu.lanes import (
     where_above,
     widen,
 )
-from models.crf.cpu.scaled import FLUSH, LN_2, Tables, smallest_weight
+from .scaled import FLUSH, LN_2, Tables, smallest_weight
 
 Room = namedtuple("Room", "e alpha beta g block pairs")
 

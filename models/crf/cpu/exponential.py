@@ -9,7 +9,7 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.extending import intrinsic, overload
 
-from models.crf.cpu.lanes import Lanes, Real, broadcast, larger, where_above
+from .lanes import Lanes, Real, broadcast, larger, where_above
 
 # exp(x) = 2**n exp(r) with x = n ln 2 + r and |r| <= ln 2 / 2 (Cody and Waite 1980). ln 2 is split so that
 # n * LN_2_HIGH is exact; the Taylor series of exp(r) ends where its rest is below half a unit in the last place.

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from models.crf.cpu.job import Inputs, find_words
-from models.crf.cpu.lanes import ROWS, Array, Real, load_first_rows, load_rows, store, store_first, transpose
+from .job import Inputs, find_words
+from .lanes import ROWS, Array, Real, load_first_rows, load_rows, store, store_first, transpose
 
 WINDOW = 64  # rows among which those of like length are found
 

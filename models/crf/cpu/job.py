@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from models.crf.cpu.lanes import LANES, Array, Real, broadcast, larger, largest, load, load_first, store
-from models.crf.cpu.primitives import array_at
+from .lanes import LANES, Array, Real, broadcast, larger, largest, load, load_first, store
+from .primitives import array_at
 
 NEXT_CHUNK, CHUNKS_DONE, FAULT = 0, 1, 2  # the counters that threads share are the first fields
 

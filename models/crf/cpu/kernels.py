@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numba import carray, cfunc, njit, types
 
-from models.crf.backend import SCALED
-from models.crf.cpu import abreast, log_sweeps, scaled, viterbi, viterbi_abreast
-from models.crf.cpu.groups import Group, choose_rows, lay_in, lay_out, make_group
-from models.crf.cpu.job import (
+from ..backend import SCALED
+from . import abreast, log_sweeps, scaled, viterbi, viterbi_abreast
+from .groups import Group, choose_rows, lay_in, lay_out, make_group
+from .job import (
     CHUNKS_DONE,
     FAULT,
     JOB_TYPE,
@@ -26,10 +26,10 @@ from models.crf.cpu.job import (
     view_inputs,
     view_outputs,
 )
-from models.crf.cpu.lanes import ROWS, Array, Real
-from models.crf.cpu.primitives import array_at, fetch_add
-from models.crf.cpu.rows import add_path, backward_row, forward_row
-from models.crf.cpu.scaled import Tables
+from .lanes import ROWS, Array, Real
+from .primitives import array_at, fetch_add
+from .rows import add_path, backward_row, forward_row
+from .scaled import Tables
 
 logger = logging.getLogger(__name__)
 

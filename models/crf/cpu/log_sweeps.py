@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from models.crf.cpu.job import Inputs
-from models.crf.cpu.lanes import Array
-from models.crf.cpu.logspace import log_sum_exp
+from .job import Inputs
+from .lanes import Array
+from .logspace import log_sum_exp
 
 
 @njit

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from models.crf.cpu.exponential import exp
-from models.crf.cpu.job import Inputs
-from models.crf.cpu.lanes import LANES, Array, broadcast, larger, largest, load, store, total
+from .exponential import exp
+from .job import Inputs
+from .lanes import LANES, Array, broadcast, larger, largest, load, store, total
 
 
 @njit

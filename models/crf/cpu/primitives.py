@@ -7,7 +7,7 @@ import numpy as np
 from numba import carray, njit, types
 from numba.extending import intrinsic, overload
 
-from models.crf.cpu.lanes import Array, Lanes, Real, broadcast, load
+from .lanes import Array, Lanes, Real, broadcast, load
 
 
 @intrinsic

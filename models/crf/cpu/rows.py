@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from models.crf.backend import LOG_SPACE, NO_GRADIENT, NO_PATH, NO_SUCH_TAG, SCALED
-from models.crf.cpu import logspace, scaled
-from models.crf.cpu.job import FAULT, Inputs, path_score, tag_at
-from models.crf.cpu.lanes import Array, Real
-from models.crf.cpu.scaled import Tables
+from ..backend import LOG_SPACE, NO_GRADIENT, NO_PATH, NO_SUCH_TAG, SCALED
+from . import logspace, scaled
+from .job import FAULT, Inputs, path_score, tag_at
+from .lanes import Array, Real
+from .scaled import Tables
 
 
 @njit

@@ -14,9 +14,9 @@ import numpy as np
 from numba import njit, types
 from numba.extending import overload
 
-from models.crf.cpu.exponential import exp
-from models.crf.cpu.job import Inputs, load_potentials
-from models.crf.cpu.lanes import (
+from .exponential import exp
+from .job import Inputs, load_potentials
+from .lanes import (
     LANES,
     Array,
     Real,
@@ -29,7 +29,7 @@ from models.crf.cpu.lanes import (
     total,
     where_above,
 )
-from models.crf.cpu.primitives import exponent_of, power_of_two, vector_matrix
+from .primitives import exponent_of, power_of_two, vector_matrix
 
 LN_2 = 0.6931471805599453
 FLUSH = 32  # blocks of four words between two moves of the pairwise sums to double precision

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from models.crf.cpu.job import Inputs, load_potentials
-from models.crf.cpu.lanes import LANES, Array, Lanes, broadcast, larger, largest, load, store
+from .job import Inputs, load_potentials
+from .lanes import LANES, Array, Lanes, broadcast, larger, largest, load, store
 
 
 @njit(forceinline=True)

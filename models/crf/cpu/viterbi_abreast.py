@@ -9,8 +9,8 @@ from collections import namedtuple
 import numpy as np
 from numba import njit
 
-from models.crf.cpu.groups import Group, room_for_scores
-from models.crf.cpu.lanes import (
+from .groups import Group, room_for_scores
+from .lanes import (
     ROWS,
     Array,
     Lanes,

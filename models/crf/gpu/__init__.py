@@ -9,9 +9,9 @@ import torch
 import triton
 from torch import Tensor
 
-from models.crf.backend import FAULTS, Chains, Gradients, State
-from models.crf.gpu.kernels import backward_kernel, forward_kernel
-from models.crf.gpu.viterbi import decode_kernel
+from ..backend import FAULTS, Chains, Gradients, State
+from .kernels import backward_kernel, forward_kernel
+from .viterbi import decode_kernel
 
 TILE_A_WARP = 1024  # entries of the transitions that one warp holds: 32 registers a thread for each tile
 

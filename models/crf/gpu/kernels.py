@@ -9,7 +9,7 @@ arithmetic is that of `cpu/scaled.py`, with the same check, and log space in dou
 import triton
 import triton.language as tl
 
-from models.crf import backend
+from .. import backend
 
 SCALED = tl.constexpr(backend.SCALED)
 LOG_SPACE = tl.constexpr(backend.LOG_SPACE)

@@ -4,7 +4,7 @@
 import triton
 import triton.language as tl
 
-from models.crf.gpu.kernels import (
+from .kernels import (
     NEGATIVE_INFINITY,
     find_ends,
     is_present,
