@@ -12,8 +12,8 @@ from .backend import Chains
 def decode_in_graph(chains: Chains, padding: int) -> tuple[Tensor, Tensor]:
     """As `Backend.decode`, except that a graph cannot raise: a row without a legal path is `padding` throughout."""
     B, _, C = chains.emissions.shape
-    start, end, scores = chains.start, chains.end, chains.transitions
-    emissions = chains.emissions  # (B, W, C)
+    # torch.export differentiates a scan of what has gradients, and fails; under torch.no_grad as well.
+    emissions, start, end, scores = (tensor.detach() for tensor in chains[:4])  # (B, W, C), (C,), (C,), (C, C)
     if chains.legal is not None:
         start = start.masked_fill(~chains.legal[C, :C], -math.inf)  # (C,)
         end = end.masked_fill(~chains.legal[:C, C + 1], -math.inf)  # (C,)

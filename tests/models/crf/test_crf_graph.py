@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from torch import Tensor, nn
 from torch.export import Dim
 
+from models.crf import CRF
 from models.crf.backend import Chains
 from models.crf.graph import decode_in_graph
 from tests.models.crf.enumeration import Problem
@@ -86,3 +87,18 @@ def test_a_row_without_a_legal_path_is_padding(graph: nn.Module) -> None:
     tags, scores = graph(*inputs_of(problem))
     assert (tags == -100).all()
     assert scores.tolist() == [-torch.inf, 0.0]
+
+
+class BestPaths(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.crf = CRF(C, batch_first=True)
+
+    def forward(self, emissions: Tensor, mask: Tensor) -> Tensor:
+        return self.crf.best_paths(emissions, mask).tags
+
+
+def test_the_layer_is_exported_where_gradients_are_on() -> None:
+    layer, emissions, mask = BestPaths(), torch.randn(2, 4, C), torch.tensor([[True] * 4, [True, False, True, False]])
+    exported = torch.export.export(layer, (emissions, mask), strict=False).module()
+    assert torch.equal(exported(emissions, mask), layer(emissions, mask))
