@@ -1,6 +1,7 @@
 """The CRF layer: a `torchcrf.CRF` (package pytorch-crf) that is fast, complete and knows which tags may follow."""
 
-from typing import overload
+from collections.abc import Callable
+from typing import Self, overload
 
 import torch
 import torchcrf
@@ -68,6 +69,13 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
             self.legal, self._deferred_legal = None, legal
         else:
             self.legal = legal.detach().to(self.transitions.device, copy=True).contiguous()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        legal = self.legal
+        super()._apply(fn, recurse)
+        if self.legal is not None and self.legal.is_meta:
+            self.set_legal(legal)  # which keeps its values
+        return self
 
     def forward(
         self,

@@ -195,6 +195,17 @@ def test_legal_survives_the_meta_device() -> None:
         assert torch.equal(kept, legal)
 
 
+@pytest.mark.parametrize("assign", [False, True])
+def test_legal_comes_back_from_the_meta_device(assign: bool) -> None:
+    emissions, tags = torch.randn(2, 4, 3), torch.zeros(2, 4, dtype=torch.long)
+    expected = CRF(3, batch_first=True, legal=bio(1))
+    crf = copy.deepcopy(expected).to("meta")
+    if not assign:
+        crf.to_empty(device="cpu")
+    crf.load_state_dict(expected.state_dict(), assign=assign)
+    torch.testing.assert_close(crf(emissions, tags), expected(emissions, tags))
+
+
 class Tagger(nn.Module):
     def __init__(self, backend: str) -> None:
         super().__init__()
