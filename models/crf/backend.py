@@ -80,7 +80,7 @@ class Backend(Protocol):
         """
 
 
-FAULTS = {NO_SUCH_TAG: "a tag that does not exist", NO_PATH: "no legal path"}
+FAULTS = {NO_SUCH_TAG: "a tag that does not exist", NO_PATH: "no legal path of finite score"}
 
 
 def raise_for_rows(mode: Tensor) -> None:

@@ -159,7 +159,7 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
         tags, scores, mask = self._search(emissions, mask, nbest, allowed)
         if tags.device.type != "cpu":  # there no backend has looked: the lists are the first to wait for the result
             best = scores if nbest is None else scores[:, 0]
-            raise_for_rows(torch.where(best.isneginf(), NO_PATH, SCALED))
+            raise_for_rows(torch.where(best > float("-inf"), SCALED, NO_PATH))
         words = tags.cpu().numpy()  # makes lists several times faster than torch
         there = None if mask is None else mask.cpu().numpy()
         if nbest is None:

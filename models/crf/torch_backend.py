@@ -96,7 +96,7 @@ class TorchBackend:
         lattice = lattice_of(chains, chains.emissions.dtype)
         path, score = _viterbi(lattice)
         empty = lattice.lengths == 0  # (B,)
-        raise_for_rows(torch.where((score == -math.inf) & ~empty, NO_PATH, SCALED))
+        raise_for_rows(torch.where(empty | (score > -math.inf), SCALED, NO_PATH))
         return lattice.at_columns(path, padding), score.masked_fill(empty, 0)
 
 

@@ -82,9 +82,9 @@ def test_an_impossible_row_is_refused_without_touching_others() -> None:
     crf = CRF(3, batch_first=True)
     emissions = torch.randn(20, 4, 3)
     emissions[11, 2] = -torch.inf
-    with pytest.raises(ValueError, match="no legal path in row 11 of the batch"):
+    with pytest.raises(ValueError, match="no legal path of finite score in row 11 of the batch"):
         crf.log_partition(emissions)
-    with pytest.raises(ValueError, match="no legal path in row 11 of the batch"):
+    with pytest.raises(ValueError, match="no legal path of finite score in row 11 of the batch"):
         crf.decode(emissions)
     tags = torch.zeros(20, 4, dtype=torch.long)
     tags[17, 3] = 3

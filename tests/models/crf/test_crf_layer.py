@@ -77,7 +77,7 @@ def test_rows_without_a_legal_path_are_named(backend: str) -> None:
             lambda: crf.sample(emissions),
             lambda: crf.span_confidence(emissions, None, span, inside),
         ):
-            with pytest.raises(ValueError, match="no legal path in rows 1, 3 of the batch"):
+            with pytest.raises(ValueError, match="no legal path of finite score in rows 1, 3 of the batch"):
                 call()
         tags[2, 1] = 7
         with pytest.raises(ValueError, match="a tag that does not exist in row 2"):
@@ -303,6 +303,15 @@ def test_the_default_device_is_not_asked() -> None:
         )
         assert crf.decode(emissions) == paths
         torch.testing.assert_close(crf.entropy(emissions), entropy)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("score", [float("nan"), float("-inf")])
+def test_scores_that_are_not_finite_are_named_as_a_cause(backend: str, score: float) -> None:
+    emissions = torch.zeros(2, 4, 3)
+    emissions[1, 2] = score
+    with use_backend(backend), pytest.raises(ValueError, match="no legal path of finite score in row 1 of the batch"):
+        CRF(3, batch_first=True).decode(emissions)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

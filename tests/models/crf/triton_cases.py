@@ -101,7 +101,7 @@ def test_faults_surface_at_a_later_call() -> None:
     with use_backend("triton"):
         for faulty, message in (
             ((emissions, wrong), "a tag that does not exist in row 2 of an earlier batch"),
-            ((blocked, tags), "no legal path in row 3 of an earlier batch"),
+            ((blocked, tags), "no legal path of finite score in row 3 of an earlier batch"),
         ):
             crf(*faulty)
             if not INTERPRETED:
@@ -139,7 +139,7 @@ def test_a_row_without_a_path_has_no_marginals_and_no_best_path() -> None:
     value, state = backend.forward(chains, None)
     if not INTERPRETED:
         torch.cuda.synchronize()
-    with pytest.raises(ValueError, match="no legal path in row 1 of an earlier batch"):
+    with pytest.raises(ValueError, match="no legal path of finite score in row 1 of an earlier batch"):
         backend.decode(chains, -100)
     found = backend.backward(torch.ones_like(value), chains, None, state).emissions
     assert found.isnan().all(2).tolist() == [[False] * 4, [True, True, True, False]]
