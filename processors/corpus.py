@@ -166,7 +166,7 @@ class Corpus:
         return sorted({entity_type for split in splits for entity_type in self.inventory(split).types})
 
     def label_list(self, markup: str) -> list[str]:
-        """All tags of the internal scheme (``bio``, ``bios``, ``bioes``) over the entity types.
+        """All tags of the internal scheme, one of ``MARKUPS``, over the entity types.
 
         Where tags are classes of single words, those that a single word has.
         """

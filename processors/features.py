@@ -70,7 +70,7 @@ def convert_examples_to_features(
         pad_token, pad_token_segment_id: padding; 0 and 0 for BERT, 5 and 4 for XLNet.
         sequence_a_segment_id: segment id of the text.
         casing_segment_ids: instead, one for each casing of a word, see `processors.casing`.
-        markup: internal tag scheme: ``bio``, ``bios`` or ``bioes``.
+        markup: internal tag scheme, one of `processors.tag_schemes.MARKUPS`.
         window_overlap: word pieces shared by neighbouring windows; a quarter of a window by default.
 
     Raises:

@@ -82,7 +82,13 @@ _POSITIONS = {
     "BMES": ("B", "M", "E", "S"),
     "BILOU": ("B", "I", "L", "U"),
 }
-MARKUPS = {"bio": SCHEMES["IOB2"], "bios": SCHEMES["BIOS"], "bioes": SCHEMES["BIOES"]}
+MARKUPS = {
+    "bio": SCHEMES["IOB2"],
+    "bios": SCHEMES["BIOS"],
+    "bioes": SCHEMES["BIOES"],
+    "bmes": SCHEMES["BMES"],
+    "bilou": SCHEMES["BILOU"],
+}
 
 
 class MixedSchemesError(ValueError):
@@ -107,6 +113,13 @@ def split_tag(tag: str) -> tuple[str, str]:
 def join_tag(prefix: str, entity_type: str) -> str:
     """The inverse of `split_tag`."""
     return f"{prefix}-{entity_type}" if entity_type else prefix
+
+
+@lru_cache(maxsize=4096)
+def canonical_tag(tag: str) -> str:
+    """The tag with the letters of BIOES, where BMES or BILOU has others."""
+    prefix, entity_type = split_tag(tag)
+    return join_tag(_CANONICAL_PREFIX.get(prefix, prefix), entity_type)
 
 
 def tags_to_entities(tags: Sequence[str]) -> list[Entity]:

@@ -216,8 +216,8 @@ def _markup_of(config: PreTrainedConfig, default: str) -> str:
     if saved:
         return str(saved)
     prefixes = {split_tag(name)[0] for name in _label_names(config)} - {OUTSIDE}
-    fitting = [markup for markup, scheme in MARKUPS.items() if prefixes == set(scheme.prefixes)]
-    return fitting[0] if fitting else default
+    fitting = [markup for markup, scheme in MARKUPS.items() if prefixes <= set(scheme.prefixes)]
+    return fitting[0] if prefixes and fitting else default
 
 
 def _followers(tags: list[str], markup: str) -> list[list[int]]:

@@ -9,7 +9,7 @@ from rich.table import Table
 from seqeval.metrics import accuracy_score, classification_report
 from seqeval.scheme import IOB2, IOBES, Prefix, Tag, Token
 
-from processors.tag_schemes import OUTSIDE, split_tag
+from processors.tag_schemes import OUTSIDE, canonical_tag, split_tag
 
 
 class BIOS(Token):  # type: ignore[misc]
@@ -27,7 +27,7 @@ class BIOS(Token):  # type: ignore[misc]
     }
 
 
-_STRICT_SCHEMES = {"bio": IOB2, "bios": BIOS, "bioes": IOBES}
+_STRICT_SCHEMES = {"bio": IOB2, "bios": BIOS, "bioes": IOBES, "bmes": IOBES, "bilou": IOBES}
 
 
 @dataclass
@@ -77,7 +77,8 @@ def score_entities(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[s
     Args:
         gold, predicted: tags of each sentence, of the scheme ``markup``.
     """
-    gold_tags, predicted_tags = [list(tags) for tags in gold], [list(tags) for tags in predicted]
+    # seqeval knows neither M nor, where it reads as conlleval does, L and U
+    gold_tags, predicted_tags = ([list(map(canonical_tag, tags)) for tags in side] for side in (gold, predicted))
     accuracy = float(accuracy_score(gold_tags, predicted_tags)) if any(gold_tags) else 0.0
     if all(tag == OUTSIDE for tags in (*gold_tags, *predicted_tags) for tag in tags):
         return EntityScores(accuracy=accuracy)

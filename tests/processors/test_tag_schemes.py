@@ -296,4 +296,6 @@ def test_markups_are_the_internal_schemes() -> None:
         "bio": "IOB2",
         "bios": "BIOS",
         "bioes": "BIOES",
+        "bmes": "BMES",
+        "bilou": "BILOU",
     }

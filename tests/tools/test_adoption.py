@@ -41,6 +41,25 @@ def test_scores_are_the_same_with_and_without_the_command_line(crf_args: CrfArgu
     assert evaluate(by_hand, BertCrfForNer.from_pretrained(tmp_path / "run"), tokenizer) == expected
 
 
+@pytest.mark.parametrize(("letters", "markup"), [("BMES", "bmes"), ("BILU", "bilou")])
+def test_other_letters_for_the_same_places_score_the_same(
+    crf_args: CrfArguments, tmp_path: Path, letters: str, markup: str
+) -> None:
+    trained(replace(crf_args, markup="bioes"), tmp_path / "run")
+    args = replace(crf_args, do_train=False, from_scratch=False, output_dir=str(tmp_path / "run"))
+    model, tokenizer = load_model_and_tokenizer(args, BertCrfForNer)
+    with torch.no_grad():
+        model.classifier.bias[model.tag_names.index("S-PER")] = 9.0
+    expected = evaluate(args, model, tokenizer)
+    assert 0 < expected["f1"] < 1
+    of_the_field = str.maketrans("BIES", letters)
+    names = [name[0].translate(of_the_field) + name[1:] for name in model.tag_names]
+    model.config.id2label = dict(enumerate(names))
+    del model.config.tag_markup
+    assert evaluate(args, model, tokenizer) == expected
+    assert args.markup == markup
+
+
 def test_a_data_set_of_other_labels_is_refused(crf_args: CrfArguments) -> None:
     model, tokenizer = load_model_and_tokenizer(crf_args, BertCrfForNer)
     crf_args.label_list = list(reversed(crf_args.label_list))

@@ -182,7 +182,7 @@ def test_an_unknown_flag_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
         (["--learning_rate=-1e-5"], "--learning_rate -1e-05 is negative"),
         (["--crf_learning_rate=-1"], "--crf_learning_rate -1.0 is negative"),
         (["--num_workers=-1"], "--num_workers -1 is negative"),
-        (["--markup=bilou"], "bilou"),
+        (["--markup=iob1"], "iob1"),
         (["--fp16_opt_level=O7"], "O7"),
         (["--learning_rate=fast"], "fast"),
         (["--seed=1.5"], "1.5"),

@@ -12,7 +12,7 @@ from tools.metrics import EntityScores, Score, score_entities, score_table
 
 TYPES = ["PER", "LOC", "GEO-POL"]
 Span = tuple[int, int, int, str]  # sentence, start, end, type
-WELL_FORMED = {"bio": "BI*", "bios": "S|BI+", "bioes": "S|BI*E"}
+WELL_FORMED = {"bio": "BI*", "bios": "S|BI+", "bioes": "S|BI*E", "bmes": "S|BM*E", "bilou": "U|BI*L"}
 markups = pytest.mark.parametrize("markup", list(MARKUPS))
 
 
@@ -25,6 +25,7 @@ def lenient_spans(sentences: list[list[str]]) -> set[Span]:
         start, previous, previous_type = 0, "O", ""
         for position, tag in enumerate([*tags, "O"]):
             prefix, _, entity_type = tag.partition("-")
+            prefix = prefix.translate(str.maketrans("MLU", "IES"))
             changes = entity_type != previous_type
             pairs = {(previous, prefix), ("*", prefix), (previous, "*")}
             if previous != "O" and (pairs & ends or changes):
@@ -127,6 +128,8 @@ def test_strict_and_lenient_scores_agree_on_legal_tags(markup: str) -> None:
         ("bioes", ["B-PER", "O"]),
         ("bioes", ["B-PER", "I-PER"]),
         ("bioes", ["O", "E-PER"]),
+        ("bmes", ["O", "M-PER", "E-PER"]),
+        ("bilou", ["O", "I-PER", "O"]),
     ],
 )
 def test_an_ill_formed_entity_counts_leniently_only(markup: str, tags: list[str]) -> None:
@@ -144,6 +147,8 @@ def test_an_ill_formed_entity_counts_leniently_only(markup: str, tags: list[str]
         ("bios", ["B-PER", "I-PER", "B-PER", "I-PER"], 2),
         ("bios", ["B-PER", "I-PER", "B-LOC", "I-LOC"], 2),
         ("bioes", ["S-PER", "B-PER", "E-PER", "B-LOC", "I-LOC", "E-LOC"], 3),
+        ("bmes", ["S-PER", "B-PER", "E-PER", "B-LOC", "M-LOC", "E-LOC"], 3),
+        ("bilou", ["U-PER", "B-PER", "L-PER", "B-LOC", "I-LOC", "L-LOC"], 3),
     ],
 )
 def test_well_formed_entities_count_strictly(markup: str, tags: list[str], entities: int) -> None:
