@@ -82,6 +82,10 @@ def read_columns(
                 words, labels, sentences = [], [], sentences + 1
             continue
         if not columns:
+            if any("\r" in field for field in fields[1:]):
+                raise DataError(
+                    "lines end in a carriage return alone; convert them, e.g. with tr '\\r' '\\n'", path, number
+                )
             columns = len(fields)
             if columns > 1:
                 tag_index = _tag_index(tag_column, columns, path, number)

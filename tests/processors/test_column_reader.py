@@ -211,6 +211,12 @@ def test_examples_are_numbered_and_know_their_lines(path: Path) -> None:
     assert (second.guid, second.line, second.line_of(0)) == ("dev-1", 6, 6)
 
 
+def test_line_ends_of_old_macs_are_refused(path: Path, at: Callable[..., str]) -> None:
+    path.write_bytes(PLAIN.replace("\n", "\r").encode())
+    with pytest.raises(DataError, match=at(path, 1, "lines end in a carriage return alone")):
+        list(read_columns(path, "train"))
+
+
 def test_lines_end_at_newlines_only(path: Path) -> None:
     path.write_bytes("\ufeffa\u2028b\x85c\rd\r\n\ne".encode())
     assert list(read_lines(path)) == [(1, "a\u2028b\x85c\rd"), (2, ""), (3, "e")]
