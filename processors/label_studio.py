@@ -91,6 +91,7 @@ def _spans(values: list[Any], source: Source, findings: Findings) -> list[Span]:
     spans = []
     for value in values:
         labels = value.get("labels") if isinstance(value, dict) else None
+        labels = [labels] if isinstance(labels, str) else labels
         if not labels or "start" not in value or "end" not in value:
             findings.add("Label Studio results that mark no text with a label, not used")
             continue

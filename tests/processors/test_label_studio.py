@@ -117,6 +117,14 @@ def test_a_region_s_text_may_be_something_else(read: Read) -> None:
     assert tags_to_entities(example.labels or []) == [("PER", 0, 1)]
 
 
+def test_a_region_may_have_one_label_that_is_no_list(read: Read) -> None:
+    alone = region(0, 4, "PER")
+    alone["value"]["labels"] = "PER"
+    (example,), findings = read(task(annotation(alone)))
+    assert tags_to_entities(example.labels or []) == [("PER", 0, 1)]
+    assert findings.counts == {}
+
+
 def test_regions_that_repeat_no_text_are_read_by_their_offsets(read: Read) -> None:
     (example,), findings = read(task(annotation(region(11, 14, "PER"))))
     assert tags_to_entities(example.labels or []) == [("PER", 3, 4)]
