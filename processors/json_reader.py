@@ -169,7 +169,9 @@ def _tagged_example(
     tags = record[tag_key] if tag_key else None
     for key, values in ((token_key, words), (tag_key, tags)):
         if key and not (isinstance(values, list) and all(isinstance(value, str) for value in values)):
-            raise DataError(f"{key} is not a list of strings", path, line)
+            numbers = isinstance(values, list) and values and all(isinstance(value, int) for value in values)
+            advice = "; write their names instead of the numbers of classes" if numbers else ""
+            raise DataError(f"{key} is not a list of strings{advice}", path, line)
     if tags is not None and len(tags) != len(words):
         raise DataError(f"{len(words)} {token_key} but {len(tags)} {tag_key} in {source.guid}", path, line)
     labels = None if tags is None else [checked_tag(tag, path, line, plain_tags) for tag in tags]

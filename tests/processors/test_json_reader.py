@@ -151,7 +151,7 @@ BAD_RECORDS: list[tuple[Any, list[str]]] = [
     ({"tokens": ["a"]}, ["no labels", "tokens"]),
     ({"tokens": ["a", "b"], "tags": ["O"]}, ["2 tokens but 1 tags"]),
     ({"tokens": "a b", "tags": ["O", "O"]}, ["tokens is not a list of strings"]),
-    ({"tokens": ["a"], "tags": [3]}, ["tags is not a list of strings"]),
+    ({"tokens": ["a"], "tags": [3]}, ["tags is not a list of strings", "write their names"]),
     ({"tokens": ["a"], "tags": ["PER"]}, ["'PER' is not a tag"]),
     ({"text": "Anna left", "spans": [[0, 3, "PER"]]}, ["PER 'Ann' [0, 3) cuts 'Anna'", "--word_unit char"]),
     ({"text": "Anna left", "spans": [[4, 9, "PER"]]}, ["PER ' left' [4, 9) begins or ends in white space"]),
