@@ -109,13 +109,20 @@ def _is_unicode(text: str) -> bool:
 
 async def _refused(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, AnyHTTPException)
-    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+    reason = f": {error.__cause__}" if error.__cause__ else ""  # of a body that FastAPI cannot parse
+    return JSONResponse({"error": f"{error.detail}{reason}"}, error.status_code, error.headers)
 
 
-async def _malformed(_: Request, error: Exception) -> JSONResponse:
+async def _malformed(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    places = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-    return JSONResponse({"error": "; ".join(places)}, 422)
+    errors = error.errors()
+    if errors[0]["type"] == "json_invalid":
+        place = errors[0]["loc"][-1]
+        return JSONResponse({"error": f"not JSON: {errors[0]['ctx']['error']} at character {place}"}, 400)
+    message = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in errors)
+    if "json" not in request.headers.get("content-type", ""):
+        message += "; send JSON, with the header Content-Type: application/json"
+    return JSONResponse({"error": message}, 422)
 
 
 async def _failed(_: Request, error: Exception) -> JSONResponse:

@@ -106,10 +106,10 @@ def test_many_callers_at_once_lose_nothing(
         ({"text": "a", "words": 1}, 422, "words: Extra inputs"),
         ({"text": "\ud800"}, 422, "half of a surrogate pair"),
         ([], 422, "body"),
-        (b"{", 422, "JSON decode error"),
+        (b"{", 400, "not JSON: Expecting property name enclosed in double quotes at character 1"),
         (b"", 422, "body"),
-        (b'{"text": "\xff"}', 400, "error parsing the body"),
-        (b"[" * 10_000, 400, "error parsing the body"),
+        (b'{"text": "\xff"}', 400, "error parsing the body: 'utf-8' codec can't decode byte 0xff"),
+        (b"[" * 10_000, 400, "error parsing the body: maximum recursion depth"),
         ({"texts": ["a"] * 9}, 413, "9 texts; a request has at most 8"),
         ({"text": "a" * 2001}, 413, "2001 characters; a request has at most 2000"),
         ({"texts": ["a" * 1000] * 3}, 413, "3000 characters"),
@@ -120,6 +120,14 @@ def test_what_is_wrong_with_a_request_is_said(service: Service, request_body: An
     answer = ask(service.port, request_body)
     assert answer.status == status
     assert message in answer.body["error"]
+
+
+def test_a_body_that_does_not_say_that_it_is_json_is_told_to(service: Service) -> None:
+    connection = HTTPConnection("127.0.0.1", service.port, timeout=30)
+    connection.request("POST", "/predict", b'{"text": "a"}', {"Content-Type": "application/x-www-form-urlencoded"})
+    response = connection.getresponse()
+    assert response.status == 422
+    assert "with the header Content-Type: application/json" in json.loads(response.read())["error"]
 
 
 def test_limits_are_reached_but_not_below(service: Service) -> None:
