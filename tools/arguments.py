@@ -16,6 +16,7 @@ from transformers import HfArgumentParser
 
 from processors.spans import OFFSET_UNITS, SPAN_EDGES
 from processors.tag_schemes import MARKUPS
+from processors.word_cutting import WORD_UNITS
 from tools.argument_checks import refuse_idle_options
 
 
@@ -61,7 +62,7 @@ class TaskArguments:
     dataset_name: str = arg("", "a Hugging Face data set (name, name:configuration or folder) instead of data_dir")
     labels: str = arg("", "file with one tag or entity type a line; by default labels.txt of data_dir, else the data")
     tag_column: str = arg("last", "of the tags: last, a number or word/pos/chunk/ner in columns, else their name")
-    word_unit: str = arg("", "how raw text in JSON is cut: char, word, token, auto; by default as the task has it")
+    word_unit: str = arg("", "how raw text is cut; by default as the task has it", ["", *WORD_UNITS])
     span_edges: str = arg(
         "snap",
         "entities whose edges cut words: widen them to whole words, drop them, or stop with an error",

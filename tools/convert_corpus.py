@@ -14,6 +14,7 @@ from processors.corpus import Corpus
 from processors.examples import DataError
 from processors.spans import OFFSET_UNITS, SPAN_EDGES
 from processors.tasks import SPLITS, find_split_file
+from processors.word_cutting import WORD_UNITS
 from processors.writers import FORMATS, Format
 
 
@@ -23,7 +24,7 @@ def main() -> None:
     parser.add_argument("target", type=Path, help="file to write; a folder for a folder of splits and for brat")
     parser.add_argument("--to", required=True, choices=list(FORMATS), help="format to write")
     parser.add_argument("--tag_column", default="last", help="column, or name, of the tags")
-    parser.add_argument("--word_unit", default="", help="how raw text is cut: char, word, auto")
+    parser.add_argument("--word_unit", default="", choices=WORD_UNITS, help="how raw text is cut")
     parser.add_argument("--span_edges", default="snap", choices=SPAN_EDGES, help="what becomes of cut words")
     parser.add_argument("--offset_unit", default="auto", choices=OFFSET_UNITS, help="how the source counts")
     args = parser.parse_args()
@@ -78,6 +79,8 @@ def _corpus_of(source: str, reading: dict[str, Any]) -> Corpus:
     if source.startswith("hub:"):
         return Corpus("", dataset_name=source.removeprefix("hub:"), **reading)
     path = Path(source)
+    if not path.exists():
+        raise DataError("there is no such file or folder", path)
     if path.is_dir() and any(find_split_file(path, split) for split in SPLITS):
         return Corpus("", path, **reading)
     return Corpus("", split_files={"test": path}, **reading)

@@ -183,6 +183,7 @@ def test_an_unknown_flag_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
         (["--crf_learning_rate=-1"], "--crf_learning_rate -1.0 is negative"),
         (["--num_workers=-1"], "--num_workers -1 is negative"),
         (["--markup=iob1"], "iob1"),
+        (["--word_unit=syllable"], "syllable"),
         (["--fp16_opt_level=O7"], "O7"),
         (["--learning_rate=fast"], "fast"),
         (["--seed=1.5"], "1.5"),

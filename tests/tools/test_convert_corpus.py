@@ -143,5 +143,13 @@ def test_half_a_corpus_is_taken_away(corpus_dir: Path, tmp_path: Path, call: Cal
 
 
 def test_a_source_that_is_not_there_is_named(tmp_path: Path, call: Call) -> None:
-    with pytest.raises(SystemExit, match="no: there is no such file"):
+    with pytest.raises(SystemExit, match=r"no: there is no such file or folder\Z"):
         call(tmp_path / "no", tmp_path / "out", "--to", "brat")
+
+
+def test_a_word_unit_that_there_is_not_is_refused(
+    corpus_dir: Path, tmp_path: Path, call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        call(corpus_dir, tmp_path / "out", "--to", "brat", "--word_unit", "syllable")
+    assert "invalid choice: 'syllable'" in capsys.readouterr().err
