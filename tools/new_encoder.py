@@ -8,6 +8,10 @@ from pathlib import Path
 
 from transformers import BertConfig, BertTokenizer
 
+from processors.column_reader import read_lines
+from processors.examples import DataError
+from tools.loading import has_weights
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write config and tokenizer of a new BERT encoder, without weights.")
@@ -18,12 +22,34 @@ def main() -> None:
     parser.add_argument("--max_positions", type=int, default=512, help="longest window in tokens")
     parser.add_argument("--cased", action="store_true", help="keep upper case")
     args = parser.parse_args()
-    if not args.vocab.is_file():
-        parser.error(f"--vocab {args.vocab}: there is no such file")
+    try:
+        check_vocab(args.vocab)
+    except DataError as error:
+        parser.error(f"--vocab {error}")
+    for name in ("layers", "width", "max_positions"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name} {getattr(args, name)} is not positive")
     if args.width % 64:
         parser.error(f"--width {args.width} is not a multiple of 64")
+    if args.output_dir.is_file() or has_weights(args.output_dir):
+        parser.error(f"--output_dir {args.output_dir} is a file, or has weights; name a new folder")
     write_encoder(args.output_dir, args.vocab, args.layers, args.width, args.max_positions, args.cased)
     print(f"{args.output_dir}: {args.layers} layers, width {args.width}; train it with --from_scratch")
+
+
+def check_vocab(path: Path) -> None:
+    """Raises a DataError, with its line, where a file is no list of word pieces.
+
+    One that is listed twice leaves a hole in the ids, so that the last ones lie beyond the embeddings.
+    """
+    seen: dict[str, int] = {}
+    for number, line in read_lines(path):
+        piece = line.rstrip()
+        if piece in seen:
+            raise DataError(f"{piece!r} stands on line {seen[piece]} already; remove one", path, number)
+        seen[piece] = number
+    if not seen:
+        raise DataError("no word piece in this file", path)
 
 
 def write_encoder(

@@ -43,7 +43,16 @@ def test_its_tokenizer_keeps_case_or_not(vocab: Path, tmp_path: Path, cased: boo
     assert tokenizer("anna")["input_ids"] == [2, 5, 3]
 
 
-@pytest.mark.parametrize(("argument", "message"), [("--vocab=none.txt", "none.txt"), ("--width=100", "--width 100")])
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--vocab=none.txt", "none.txt: there is no such file"),
+        ("--width=100", "--width 100"),
+        ("--width=0", "--width 0 is not positive"),
+        ("--layers=-1", "--layers -1 is not positive"),
+        ("--max_positions=0", "--max_positions 0 is not positive"),
+    ],
+)
 def test_what_does_not_fit_is_refused(
     vocab: Path,
     tmp_path: Path,
@@ -56,3 +65,37 @@ def test_what_does_not_fit_is_refused(
         call(monkeypatch, f"--vocab={vocab}", f"--output_dir={tmp_path / 'encoder'}", argument)
     assert message in capsys.readouterr().err
     assert not (tmp_path / "encoder").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "my_vocab.txt: no word piece in this file"),
+        (b"[UNK]\na\nb\na\n", "my_vocab.txt:4: 'a' stands on line 2 already"),  # b would have an id without embedding
+        (b"[UNK]\nM\xfcller\n", "my_vocab.txt:2: not UTF-8"),
+    ],
+)
+def test_a_vocabulary_that_is_none_is_refused(
+    vocab: Path,
+    content: bytes,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    vocab.write_bytes(content)
+    with pytest.raises(SystemExit):
+        call(monkeypatch, f"--vocab={vocab}", f"--output_dir={tmp_path / 'encoder'}")
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("weights", ["encoder", "encoder/model.safetensors"])
+def test_nothing_is_written_over_weights_or_a_file(
+    vocab: Path, tmp_path: Path, weights: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / weights).parent.mkdir(exist_ok=True)
+    (tmp_path / weights).touch()
+    with pytest.raises(SystemExit):
+        call(monkeypatch, f"--vocab={vocab}", f"--output_dir={tmp_path / 'encoder'}")
+    assert "is a file, or has weights" in capsys.readouterr().err
+    assert not (tmp_path / "encoder" / "config.json").exists()
