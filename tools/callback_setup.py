@@ -82,7 +82,8 @@ def _of_the_user(args: NerArguments) -> list[Callback]:
     try:
         found = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"--callback {args.callback}: {error}; name it as module:Class") from error
+        advice = "name it as module:Class, with the module beside the script or in a folder of PYTHONPATH"
+        raise ValueError(f"--callback {args.callback}: {error}; {advice}") from error
     if not (isinstance(found, type) and issubclass(found, Callback)):
         raise ValueError(f"--callback {args.callback}: this is no subclass of callbacks.Callback")
     return [found()]
