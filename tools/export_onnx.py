@@ -33,6 +33,7 @@ def export(folder: Path, path: Path) -> None:
     """
     predictor = NerPredictor.load(folder, device="cpu")
     tagger, longest = predictor.model, predictor.max_seq_length
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_onnx(tagger, path)
     session = open_session(path)
     comparison = compare(tagger, session, longest)

@@ -195,7 +195,7 @@ def _set_labels(args: NerArguments, model_class: type[Tagger], config: PreTraine
     if not args.label_list:
         count = len(config.id2label or {})
         raise ValueError(f"the config of {args.output_dir} does not name its {count} labels in id2label; add them")
-    args.markup = _markup_of(config, args.markup)
+    args.markup = config.tag_markup = _markup_of(config, args.markup)
     if args.labels and set(corpus_of(args).label_list(args.markup)) != set(args.label_list):
         raise ValueError(
             f"--labels {args.labels} has other labels than the trained model: {', '.join(args.label_list)}"

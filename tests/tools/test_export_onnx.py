@@ -1,6 +1,7 @@
 """ONNX files of taggers: the model's tags, in onnxruntime, for rows, tokens and words of any number."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -135,6 +136,15 @@ def test_the_command_writes_and_checks_the_file(
     assert "all tags equal, or tied" in printed
     assert "times as fast" in printed
     assert open_session(path).get_modelmeta().custom_metadata_map["markup"]
+
+
+def test_the_scheme_of_a_model_of_the_field_is_named_in_the_file(crf_run: Run, tmp_path: Path) -> None:
+    folder = shutil.copytree(crf_run.folder, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    markup = config.pop("tag_markup")
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    export(folder, tmp_path / "new" / "ner.onnx")
+    assert open_session(tmp_path / "new" / "ner.onnx").get_modelmeta().custom_metadata_map["markup"] == markup
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
