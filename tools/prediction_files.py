@@ -1,6 +1,7 @@
 """Where predictions go: a file, packed by its name, the standard output, or a folder for brat."""
 
 import gzip
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -69,7 +70,11 @@ def _opened(output: str) -> Iterator[TextIO]:
     options: dict[str, Any] = {"encoding": "utf-8", "errors": "replace", "newline": ""}
     if not output:
         sys.stdout.reconfigure(**options)  # type: ignore[union-attr]
-        yield sys.stdout
+        try:
+            yield sys.stdout
+            sys.stdout.flush()
+        except BrokenPipeError:  # who reads it, such as head, has enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at the end
         return
     path = Path(output)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 import predict_ner
+from tests.helpers import ROOT
 from tests.tools.runs import Run, start_script
 from tools.predictor import NerPredictor
 from tools.recipe import run_script
@@ -122,6 +124,17 @@ def test_what_is_read_is_not_written_over(crf_run: Run, tmp_path: Path, monkeypa
 def test_a_pipe_or_device_is_written_to_as_it_is(crf_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     call(monkeypatch, crf_run, "--text", "anna", "--output", "/dev/null")
     assert Path("/dev/null").is_char_device()
+
+
+def test_a_reader_that_has_enough_is_no_error(crf_run: Run) -> None:
+    command = [sys.executable, str(ROOT / "predict_ner.py"), "--model", str(crf_run.folder), "--text", "anna"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        said = process.stderr.read()
+    assert process.returncode == 0, said
+    assert "pipe" not in said.lower()
 
 
 def test_broken_bytes_are_replaced_when_asked(crf_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
