@@ -6,6 +6,7 @@ python serve_ner.py --help
 """
 
 import argparse
+import math
 from collections.abc import Callable
 from dataclasses import fields
 from typing import TypeVar
@@ -46,7 +47,7 @@ def parse_arguments() -> argparse.Namespace:
     whole, any_number = positive(int), positive(float)
     parser.add_argument("--model", required=True, help="folder of a run")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0 is all of this machine's")
-    parser.add_argument("--port", type=int, default=8000, help="port to listen at")
+    parser.add_argument("--port", type=port, default=8000, help="port to listen at")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; by default a GPU where there is one")
     parser.add_argument("--dtype", choices=PRECISIONS, default="fp32", help="precision of the encoder")
     defaults = ServiceLimits()
@@ -65,11 +66,18 @@ def parse_arguments() -> argparse.Namespace:
 def positive(kind: type[Number], or_zero: bool = False) -> Callable[[str], Number]:
     def parse(text: str) -> Number:
         number = kind(text)
-        if not (number > 0 or (or_zero and number == 0)):
-            raise argparse.ArgumentTypeError(f"{text} is not positive")
+        if not (0 < number < math.inf or (or_zero and number == 0)):
+            raise argparse.ArgumentTypeError(f"{text} is not positive, or not finite")
         return number
 
+    parse.__name__ = kind.__name__  # for argparse's message
     return parse
+
+
+def port(text: str) -> int:
+    if not 0 <= int(text) < 2**16:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 65535")
+    return int(text)
 
 
 if __name__ == "__main__":
