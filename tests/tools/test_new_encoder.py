@@ -71,7 +71,6 @@ def test_what_does_not_fit_is_refused(
     ("content", "message"),
     [
         (b"", "my_vocab.txt: no word piece in this file"),
-        (b"[UNK]\na\nb\na\n", "my_vocab.txt:4: 'a' stands on line 2 already"),  # b would have an id without embedding
         (b"[UNK]\nM\xfcller\n", "my_vocab.txt:2: not UTF-8"),
     ],
 )
@@ -87,6 +86,15 @@ def test_a_vocabulary_that_is_none_is_refused(
     with pytest.raises(SystemExit):
         call(monkeypatch, f"--vocab={vocab}", f"--output_dir={tmp_path / 'encoder'}")
     assert message in capsys.readouterr().err
+
+
+def test_a_piece_that_is_listed_twice_leaves_no_id_without_embedding(
+    vocab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vocab.write_text(vocab.read_text("utf-8") + "twice\ntwice\nlast\n", "utf-8")
+    call(monkeypatch, f"--vocab={vocab}", f"--output_dir={tmp_path / 'encoder'}")
+    ids = AutoTokenizer.from_pretrained(tmp_path / "encoder").get_vocab()
+    assert max(ids["twice"], ids["last"]) < AutoConfig.from_pretrained(tmp_path / "encoder").vocab_size
 
 
 @pytest.mark.parametrize("weights", ["encoder", "encoder/model.safetensors"])
