@@ -3,9 +3,7 @@
 A tokenizer cuts words into pieces that BERT knows; BERT turns each piece into a vector that has seen the sentence;
 a linear layer turns each vector into a score for every label; training raises the score of the right one.
 
-python bert_ner.py                             # the bundled sample, with a small encoder from scratch
-python bert_ner.py --data FILE --model NAME    # your sentences, and any encoder of Hugging Face
-
+python bert_ner.py [--data FILE] [--model NAME]    # else the bundled sample, and a small encoder from scratch
 FILE is one JSON object: {"0": {"sents": "Anna left New York", "ner_labels": "B-PER O B-LOC I-LOC"}, ...}, with labels
 in IOB2: B-PER begins a person, I-PER continues it, and O is a word outside of all entities.
 """
@@ -69,11 +67,13 @@ def cut(sentence: Sentence, tokenizer: PreTrainedTokenizerBase, names: list[str]
     encoded = tokenizer(words, is_split_into_words=True, truncation=True, max_length=args.max_length)
     word_ids = encoded.word_ids()  # the word of each piece; None for a piece at the start or the end, which has none
     first_pieces = [word_ids.index(word) if word in word_ids else None for word in range(len(words))]
-    targets = [IGNORED] * len(word_ids)
+    ids, targets, special = encoded["input_ids"], [IGNORED] * len(word_ids), set(tokenizer.all_special_ids)
     for place, word in enumerate(word_ids):
+        if word is not None and ids[place] in special:  # a word that spells [SEP] separates nothing
+            ids[place] = tokenizer.unk_token_id
         if word is not None and (place == first_pieces[word] or args.label_pieces == "all"):
             targets[place] = names.index(labels[word])
-    return Example(torch.tensor(encoded["input_ids"]), torch.tensor(targets), first_pieces, labels)
+    return Example(torch.tensor(ids), torch.tensor(targets), first_pieces, labels)
 
 
 def make_batches(examples: list[Example], size: int, rng: random.Random) -> list[list[Example]]:

@@ -37,9 +37,8 @@ def tokenize_words(
     if drops_spaces_between_words(tokenizer):
         raise ValueError(f"load {type(tokenizer).__name__} with add_prefix_space=True: it is given words one by one")
     clean = [[_LONE_SURROGATES.sub("\ufffd", word) for word in words] for words in texts]
-    unknown = _unknown_id(tokenizer)
-    # split_special_tokens would not do: Unigram finds </s> among its pieces, and WordPiece [SEP] in its vocabulary.
-    reserved = dict.fromkeys((getattr(tokenizer, name) for name in _STRUCTURE), unknown)
+    unknown = unknown_id(tokenizer)
+    reserved = dict.fromkeys(structure_ids(tokenizer), unknown)
     if not tokenizer.is_fast:
         return [_pieces_word_by_word(words, tokenizer, unknown, reserved, max_pieces_per_word) for words in clean]
     filled = [position for position, words in enumerate(clean) if words]
@@ -64,6 +63,15 @@ def tokenize_words(
             max_pieces_per_word,
         )
     return pieces
+
+
+def structure_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The separator and the other tokens of an input's structure, which no text may set by spelling them.
+
+    The tokenizer's ``split_special_tokens`` would not do: Unigram finds </s> among its pieces, and WordPiece [SEP] in
+    its vocabulary.
+    """
+    return [token_id for name in _STRUCTURE if (token_id := getattr(tokenizer, name)) is not None]
 
 
 def drops_spaces_between_words(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -103,7 +111,8 @@ def _pieces_word_by_word(
     return WordPieces(np.array(ids, np.int32), np.array([len(word) for word in pieces], np.int32))
 
 
-def _unknown_id(tokenizer: PreTrainedTokenizerBase) -> int:
+def unknown_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """What stands for a text that has no token of its own."""
     for token_id in (tokenizer.unk_token_id, tokenizer.mask_token_id, tokenizer.eos_token_id):
         if isinstance(token_id, int):
             return token_id

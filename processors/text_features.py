@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from processors.alignment import structure_ids, unknown_id
 from processors.feature_cache import publish, tokenizer_digest
 from processors.glue_reader import GlueSplit, LabelledTexts
 
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 _CHUNK = 10_000
 
 
@@ -112,7 +113,11 @@ def open_or_build_texts(
 def text_arrays(
     examples: Sequence[LabelledTexts], tokenizer: PreTrainedTokenizerBase, max_seq_length: int
 ) -> dict[str, NDArray[Any]]:
-    """The arrays of `TextDataset`; where texts are too long, the longer one of a pair loses its last word pieces."""
+    """The arrays of `TextDataset`; where texts are too long, the longer one of a pair loses its last word pieces.
+
+    What spells a separator or another token of the structure gets the unknown token: a text cannot set one.
+    """
+    structure, unknown = structure_ids(tokenizer), unknown_id(tokenizer)
     ids: list[NDArray[np.int32]] = []
     types: list[NDArray[np.uint8]] = []
     truncated = 0
@@ -120,8 +125,12 @@ def text_arrays(
         some = [example.texts for example in examples[start : start + _CHUNK]]
         columns = [list(column) for column in zip(*some, strict=True)]
         options: dict[str, Any] = {"return_token_type_ids": True, "return_attention_mask": False, "verbose": False}
-        encoded = tokenizer(*columns, truncation="longest_first", max_length=max_seq_length, **options)
-        ids += [np.array(row, np.int32) for row in encoded["input_ids"]]
+        encoded = tokenizer(
+            *columns, truncation="longest_first", max_length=max_seq_length, return_special_tokens_mask=True, **options
+        )
+        for row, special in zip(encoded["input_ids"], encoded["special_tokens_mask"], strict=True):
+            spelt = np.isin(row, structure) & (np.array(special) == 0)
+            ids.append(np.where(spelt, unknown, row).astype(np.int32))
         types += [np.array(row, np.uint8) for row in encoded["token_type_ids"]]
         full = [index for index, row in enumerate(encoded["input_ids"]) if len(row) == max_seq_length]
         if full:  # as long as a sequence may be, or longer

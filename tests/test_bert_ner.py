@@ -150,6 +150,12 @@ def test_words_beyond_the_limit_and_words_without_pieces_are_lost(tokenizer: Pre
     assert example.labels == sentence[1]
 
 
+def test_a_word_that_spells_a_separator_is_an_unknown_one(tokenizer: PreTrainedTokenizerBase) -> None:
+    example = cut((["anna", "[SEP]", "left"], ["B-PER", "I-PER", "O"]), tokenizer, NAMES, options())
+    assert tokenizer.convert_ids_to_tokens(example.ids.tolist()) == ["[CLS]", "anna", "[UNK]", "left", "[SEP]"]
+    assert example.targets.tolist() == [IGNORED, 1, 3, 4, IGNORED]
+
+
 def test_batches_hold_every_example_once_and_little_padding(tokenizer: PreTrainedTokenizerBase) -> None:
     sentences = [(["the"] * (1 + number % 9), ["O"] * (1 + number % 9)) for number in range(45)]
     examples = [cut(sentence, tokenizer, NAMES, options()) for sentence in sentences]

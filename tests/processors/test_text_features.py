@@ -76,3 +76,16 @@ def test_a_batch_of_no_text_has_one_without_a_label(tokenizer: PreTrainedTokeniz
     batch = made.collate([])
     assert batch["input_ids"].tolist() == [made[0].input_ids.tolist()]
     assert batch["labels"].isnan().tolist() == [True]
+
+
+def test_a_text_that_spells_tokens_of_the_structure_sets_none(tokenizer: PreTrainedTokenizerBase) -> None:
+    names = ("bos_token", "eos_token", "sep_token", "cls_token", "pad_token", "mask_token")
+    spelt = " ".join(token for name in names if (token := getattr(tokenizer, name)))
+    single = LabelledTexts("0", (f"anna {spelt} bob",), 0.0)
+    pair = LabelledTexts("1", (f"anna {spelt}", f"{spelt} bob"), 0.0)
+    structure = {getattr(tokenizer, f"{name}_id") for name in names}
+    for example in (single, pair):
+        ids = text_arrays([example], tokenizer, 64)["input_ids"].tolist()
+        plain = tokenizer(*["anna"] * len(example.texts))["input_ids"]
+        assert [one for one in ids if one in structure] == [one for one in plain if one in structure]
+        assert tokenizer.unk_token_id in ids
