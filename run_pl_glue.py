@@ -62,6 +62,11 @@ class GLUETransformer(BaseTransformer):
         return [split for split in wanted if self.corpus.has(split)]
 
     @property
+    def traits(self) -> dict[str, str]:
+        """None for a task without training data: it is given another one's model."""
+        return {"task": self.args.task_name} if "train" in self.task.files else {}
+
+    @property
     def metric_names(self) -> list[str]:
         return ["loss", *glue_scores(self.args.task_name, np.arange(2.0), np.arange(2.0))]
 

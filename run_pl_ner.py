@@ -60,6 +60,11 @@ class NERTransformer(BaseTransformer):
         return {"fit": ["train", "dev"], "test": ["test"]}[stage]
 
     @property
+    def traits(self) -> dict[str, str]:
+        named = {name: str(self.hparams[name]) for name in ("task_type", "head", "markup", "casing")}
+        return named | {"labels": f"FILE of {' '.join(self.model.tag_names)}"}
+
+    @property
     def metric_names(self) -> list[str]:
         return ["loss", "accuracy", "precision", "recall", "f1"]
 

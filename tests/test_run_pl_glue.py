@@ -100,6 +100,15 @@ def test_a_model_of_other_classes_is_not_applied(run: Path, home: Path) -> None:
         call_lightning("run_pl_glue", **options(home, "other_classes", **trained))
 
 
+def test_a_checkpoint_of_another_task_with_as_many_classes_is_refused(run: Path, home: Path) -> None:
+    rows = [line.split("\t") for line in (home / "MRPC" / "dev.tsv").read_text("utf-8").splitlines()[1:]]
+    lines = ["index\tsentence1\tsentence2\tlabel", *(f"0\t{row[3]}\t{row[4]}\t{row[0]}" for row in rows)]
+    (home / "WNLI").mkdir()
+    (home / "WNLI" / "dev.tsv").write_text("\n".join(lines) + "\n", "utf-8")
+    with pytest.raises(SystemExit, match=r"checkpoint-epoch=\d\.ckpt was trained with --task mrpc: say the same"):
+        call_lightning("run_pl_glue", **options(home, "run", task="WNLI", data_dir=home / "WNLI", do_train=False))
+
+
 def write_scored_pairs(home: Path) -> None:
     """The pairs of MRPC with a score between 1 and 4 instead of a class, as STS-B has it."""
     rows = (home / "MRPC" / "train.tsv").read_text("utf-8").splitlines()[1:]

@@ -31,6 +31,7 @@ from processors.step_loader import StepLoader
 from tools.arguments import NerArguments
 from tools.distributed import is_main, rank, sum_over_ranks, world_size
 from tools.lightning_arguments import add_generic_args, add_model_args, check_arguments, trainer_options
+from tools.lightning_checkpoint import check_course, check_model
 from tools.lightning_scoring import SplitScoring
 from tools.log import setup_logging
 from tools.optimizer import build_optimizer, build_schedule
@@ -88,6 +89,11 @@ class BaseTransformer(SplitScoring):
 
     @property
     @abstractmethod
+    def traits(self) -> dict[str, str]:
+        """The flags without which a checkpoint's weights would mean something else."""
+
+    @property
+    @abstractmethod
     def metric_names(self) -> list[str]:
         """The scores that there are of each split."""
 
@@ -137,14 +143,13 @@ class BaseTransformer(SplitScoring):
         return self.current_epoch, self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["order"] = self._order
+        checkpoint |= {"order": self._order, "traits": self.traits}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if self._order and self._order != checkpoint["order"]:
-            raise ValueError(
-                "the training data comes in another order than before: keep the data, --seed, --max_seq_length and the "
-                "sequences of a step (--train_batch_size x processes x --accumulate_grad_batches)"
-            )
+        source = str(self._trainer.ckpt_path) if self._trainer else "the checkpoint"
+        check_model(checkpoint, self, self.traits, source)
+        if self._order:
+            check_course(checkpoint, self._order, self.hparams, source)
 
     def configure_optimizers(self) -> Any:
         optimizer = build_optimizer(self.args, self.model)

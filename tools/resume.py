@@ -1,17 +1,24 @@
 """Which checkpoint an interrupted training goes on from."""
 
+import json
 import logging
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from tools.arguments import NerArguments
 from tools.checkpoint import STATE_FILE, WEIGHTS_FILE
 from tools.distributed import run_on_main
-from tools.run_folder import checkpoint_folders
+from tools.run_folder import ARGUMENTS_FILE, checkpoint_folders
 
 logger = logging.getLogger(__name__)
+_KEPT_BY_OPTIMIZER = (
+    *("optim", "adafactor", "learning_rate", "head_learning_rate", "crf_learning_rate", "layer_decay"),
+    *("weight_decay", "adam_epsilon"),
+)
 
 
 def checkpoint_to_resume(args: NerArguments) -> Path | None:
@@ -43,6 +50,21 @@ def _named(args: NerArguments) -> Path:
         later = ", ".join(steps[steps.index(folder.name) + 1 :])
         raise ValueError(f"{folder} has later ones beside it ({later}): remove them, or name another --output_dir")
     return folder
+
+
+def check_options(args: NerArguments, checkpoint: Path) -> None:
+    """Raises a ValueError where flags are others than those of the checkpoint and would have no effect."""
+    before = json.loads((checkpoint / ARGUMENTS_FILE).read_text("utf-8"))
+    refuse_kept_options(args.as_json(), before, str(checkpoint))
+
+
+def refuse_kept_options(now: Mapping[str, Any], before: Mapping[str, Any], source: str) -> None:
+    """Raises a ValueError where a flag has changed that an optimiser brings back as it was."""
+    changed = [name for name in _KEPT_BY_OPTIMIZER if name in now and now[name] != before.get(name, now[name])]
+    if changed:
+        flags = ", ".join(f"--{name} {now[name]} (before {before[name]})" for name in changed)
+        advice = "give what was before, or train anew from the weights, with --model_name_or_path"
+        raise ValueError(f"{flags} would have no effect: the optimiser of {source} keeps its own; {advice}")
 
 
 def is_in_run(checkpoint: Path | None, args: NerArguments) -> bool:

@@ -32,7 +32,7 @@ from tools.optimizer import build_optimizer, build_schedule
 from tools.parameter_groups import freeze
 from tools.precision import GradientStep, autocast
 from tools.preparation import checkpoint_layers
-from tools.resume import checkpoint_to_resume
+from tools.resume import check_options, checkpoint_to_resume
 from tools.utilisation import encoder_cost, peak_flops, peak_memory
 
 logger = logging.getLogger(__name__)
@@ -103,6 +103,7 @@ class Training:
         checkpoint = checkpoint_to_resume(self._args)
         if checkpoint is None:
             return
+        check_options(self._args, checkpoint)
         load_training_state(checkpoint, self._model, self._parts)
         logger.info("Going on after step %d of %d, from %s", self.state.step, self.state.total_steps, checkpoint)
         best = self.checkpoints.best_folder

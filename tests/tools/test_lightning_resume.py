@@ -1,6 +1,7 @@
 """A run that is cut off and goes on ends as one that is not, to the last bit, with dropout and all."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import torch
 from tests.helpers import ROOT, write_corpus
 from tests.tools.lightning_runs import call_lightning, command_line, ner_options, read_scores
 from tools.lightning_base import BaseTransformer
+from tools.new_encoder import write_encoder
 from tools.report.events import read_scalars
 
 
@@ -152,3 +154,50 @@ def test_more_epochs_go_on_from_the_end(encoder: Path, home: Path, undisturbed: 
     call_lightning("run_pl_ner", **chosen)
     saved = torch.load(home / "longer" / "last.ckpt", weights_only=True)
     assert (saved["epoch"], saved["global_step"]) == (3, 32)
+
+
+def refusal(encoder: Path, home: Path, name: str, **changes: Any) -> str:
+    with pytest.raises(SystemExit) as error:
+        call_lightning("run_pl_ner", **options(encoder, home, name, **changes))
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"learning_rate": 1e-4}, "--learning_rate 0.0001 (before 0.002)"),
+        ({"weight_decay": 0.5}, "--weight_decay 0.5 (before 0.0)"),
+        ({"adafactor": True}, "--adafactor True (before False)"),
+    ],
+)
+def test_a_flag_that_the_optimiser_would_keep_is_refused(
+    changes: dict[str, Any], said: str, encoder: Path, home: Path, undisturbed: Path
+) -> None:
+    message = refusal(encoder, home, "changed", resume_from_checkpoint=undisturbed / "last.ckpt", **changes)
+    assert said in message
+    assert "would have no effect" in message
+
+
+@pytest.mark.parametrize("do_train", [True, False])
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"head": "crf"}, "was trained with --head softmax: say the same"),
+        ({"markup": "bios"}, "was trained with --markup bio: say the same"),
+        ({"casing": True}, "was trained with --casing False: say the same"),
+    ],
+)
+def test_a_checkpoint_of_another_kind_of_model_is_refused(
+    do_train: bool, changes: dict[str, Any], said: str, encoder: Path, home: Path, undisturbed: Path
+) -> None:
+    wanted = {"resume_from_checkpoint": undisturbed / "last.ckpt"} if do_train else {"do_train": False}
+    message = refusal(encoder, home, "kind" if do_train else "undisturbed", **wanted, **changes)
+    assert said in message
+
+
+def test_a_checkpoint_of_another_encoder_is_refused(
+    encoder: Path, home: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    write_encoder(tmp_path, encoder / "vocab.txt", layers=1, width=64, max_positions=64)
+    message = refusal(tmp_path, home, "undisturbed", do_train=False)
+    assert re.search(r"undisturbed/checkpoint-epoch=\d\.ckpt is of another encoder .*layer\.1\..*: name it", message)

@@ -232,3 +232,12 @@ def test_a_checkpoint_cannot_run_code(stopped: CrfArguments, capsys: pytest.Capt
     with pytest.raises(ValueError, match=f"{STATE_FILE} holds more than tensors and plain values"):
         fit(stopped)
     assert "executed" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "crf_learning_rate", "weight_decay", "optim"])
+def test_a_flag_that_the_optimiser_would_keep_is_refused(stopped: CrfArguments, name: str) -> None:
+    changed = "adamw_torch" if name == "optim" else 3e-4
+    with pytest.raises(
+        ValueError, match=rf"--{name} {changed} \(before .*\) would have no effect: .*checkpoint-9 keeps"
+    ):
+        fit(replace(stopped, resume_from_checkpoint="auto", **{name: changed}))
