@@ -122,7 +122,6 @@ class NERTransformer(BaseTransformer):
 
 def _ner_arguments(flags: Namespace, task: TokenClassificationTask) -> NerArguments:
     kind: type[NerArguments] = CrfArguments if flags.head == "crf" else SoftmaxArguments
-    own = {"crf_learning_rate": flags.crf_learning_rate} if flags.head == "crf" else {}
     return as_arguments(
         flags,
         kind,
@@ -132,8 +131,8 @@ def _ner_arguments(flags: Namespace, task: TokenClassificationTask) -> NerArgume
         markup=flags.markup,
         casing=flags.casing,
         head_learning_rate=flags.head_learning_rate,
+        crf_learning_rate=flags.crf_learning_rate,
         do_train=flags.do_train or best_checkpoint(Path(flags.output_dir)) is not None,  # else the model is trained
-        **own,
     )
 
 

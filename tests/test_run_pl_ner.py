@@ -188,6 +188,11 @@ def test_parts_of_speech_and_chunks_are_read_from_the_same_files(
     assert read_scores(home / task_type)["accuracy"] > 0.9
 
 
+def test_a_softmax_has_no_rate_of_a_crf(home: Path) -> None:
+    with pytest.raises(SystemExit, match=r"--crf_learning_rate 0\.5 has no effect here: it belongs to another head"):
+        call_lightning("run_pl_ner", **short(home, "softmax", crf_learning_rate=0.5))
+
+
 def test_an_unknown_task_type_names_those_that_there_are(home: Path) -> None:
     with pytest.raises(SystemExit, match="--task_type Parse is none of NER, Chunk, POS"):
         call_lightning("run_pl_ner", **short(home, "parse", task_type="Parse"))

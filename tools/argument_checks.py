@@ -1,5 +1,6 @@
-"""Options that would change nothing are refused, not ignored."""
+"""Options that would change nothing are refused, or where other runs with the same flags have a use for them, said."""
 
+from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any, NamedTuple
 
@@ -40,3 +41,13 @@ def refuse_idle_options(args: Any) -> None:
             values = " or ".join(str(one) for one in needs.values)
             others = f"without --{needs.other} {values}" if values else f"beside --{needs.other}"
             raise ValueError(f"--{option.name} {value} has no effect {others}")
+
+
+def idle_in_this_run(args: Any, processes: int) -> Iterator[str]:
+    """What changes nothing in this run, though it may in one of other actions or more processes."""
+    if args.eval_all_checkpoints and not args.do_eval:
+        yield "--eval_all_checkpoints has no effect without --do_eval"
+    if args.predict_checkpoints and not args.do_predict:
+        yield f"--predict_checkpoints {args.predict_checkpoints} has no effect without --do_predict"
+    if args.shard_optimizer and processes == 1:
+        yield "--shard_optimizer has no effect in one process: there is none to share with; see docs/distributed.md"

@@ -16,6 +16,10 @@ _SHARED = (
     *("tokenizer_name", "cache_dir", "from_scratch", "do_lower_case", "learning_rate", "weight_decay"),
     *("adam_epsilon", "seed", "num_workers", "warmup_steps", "warmup_proportion"),
 )
+_POSITIVE = (
+    *("train_batch_size", "eval_batch_size", "max_epochs", "accumulate_grad_batches", "num_nodes"),
+    "log_every_n_steps",
+)
 _DROPOUTS = {
     "dropout": ("hidden_dropout_prob", "dropout"),
     "attention_dropout": ("attention_probs_dropout_prob", "attention_dropout"),
@@ -95,9 +99,16 @@ def check_arguments(args: Namespace) -> None:
         raise ValueError("nothing to do: add --do_train or --do_predict")
     if not args.output_dir:
         raise ValueError("--output_dir must be given")
-    for name in ("train_batch_size", "eval_batch_size", "max_epochs", "accumulate_grad_batches", "num_nodes"):
+    if args.resume_from_checkpoint and not args.do_train:
+        raise ValueError("--resume_from_checkpoint goes on with a training: add --do_train")
+    for name in _POSITIVE:
         if getattr(args, name) < 1:
             raise ValueError(f"--{name} {getattr(args, name)} is not positive")
+    for name in ("save_steps", "early_stopping_patience", "gradient_clip_val"):
+        if getattr(args, name) < 0:
+            raise ValueError(f"--{name} {getattr(args, name)} is negative")
+    if args.adafactor and args.adam_epsilon != NerArguments.adam_epsilon:
+        raise ValueError(f"--adam_epsilon {args.adam_epsilon} has no effect beside --adafactor")
     if args.fp16 and args.bf16:
         raise ValueError("--fp16 and --bf16 exclude each other")
     if args.warmup_steps and args.warmup_proportion:

@@ -14,6 +14,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from transformers import PreTrainedTokenizerBase, set_seed
 
 from models.tagger import Tagger
+from tools.argument_checks import idle_in_this_run
 from tools.arguments import NerArguments, require
 from tools.checkpoint import publish_model
 from tools.data import check_splits, load_and_cache_examples
@@ -104,6 +105,8 @@ def start_run(args: NerArguments) -> None:
     checkpoint = checkpoint_to_resume(args) if args.do_train else None
     folder = prepare_output_dir(args, resumes=is_in_run(checkpoint, args))
     setup_logging(folder, anew=args.do_train and checkpoint is None)
+    for idle in idle_in_this_run(args, world_size()) if is_main() else ():
+        logger.warning(idle)
     if args.do_train:
         run_on_main(lambda: save_environment(folder, args))
     set_seed(args.seed)  # the same on all ranks, so that new weights are
@@ -151,5 +154,7 @@ def _models(args: NerArguments, model: Tagger, checkpoints: str) -> Iterator[tup
     wanted = names if checkpoints in ("", "all") else [f"checkpoint-{checkpoints}"]
     if not set(wanted) <= set(names):
         raise ValueError(f"{args.output_dir} has no {wanted[0]}; there are {', '.join(names) or 'no checkpoints'}")
+    if checkpoints == "all" and not names and is_main():
+        logger.warning("%s has no checkpoints beside its model; --save_steps keeps some", args.output_dir)
     for name in wanted if checkpoints else []:
         yield name, type(model).from_pretrained(Path(args.output_dir, name), config=model.config)

@@ -54,6 +54,11 @@ def test_flags_of_the_examples_are_understood() -> None:
     [
         ({"train_batch_size": 0}, "--train_batch_size 0 is not positive"),
         ({"max_epochs": 0}, "--max_epochs 0 is not positive"),
+        ({"log_every_n_steps": 0}, "--log_every_n_steps 0 is not positive"),
+        ({"save_steps": -1}, "--save_steps -1 is negative"),
+        ({"early_stopping_patience": -3}, "--early_stopping_patience -3 is negative"),
+        ({"max_grad_norm": -1.0}, "--gradient_clip_val -1.0 is negative"),
+        ({"adafactor": True, "adam_epsilon": 1e-6}, "--adam_epsilon 1e-06 has no effect beside --adafactor"),
         ({"fp16": True, "bf16": True}, "--fp16 and --bf16 exclude each other"),
         ({"fp16": True, "gpus": 0}, "--fp16 needs a GPU"),
         ({"warmup_steps": 3, "warmup_proportion": 0.1}, "--warmup_steps and --warmup_proportion exclude each other"),
@@ -70,6 +75,13 @@ def test_devices_and_gpus_must_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     check_arguments(parsed(gpus=4, devices=4))
     with pytest.raises(ValueError, match="--gpus 4 and --devices 2 contradict each other"):
         check_arguments(parsed(gpus=4, devices=2))
+
+
+def test_it_takes_a_training_to_go_on_with() -> None:
+    flags = parsed(do_predict=True, resume_from_checkpoint="auto")
+    flags.do_train = False
+    with pytest.raises(ValueError, match=r"--resume_from_checkpoint .*: add --do_train"):
+        check_arguments(flags)
 
 
 def test_something_must_be_done() -> None:

@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 from models import BertCrfForNer, BertSoftmaxForNer
 from models.tagger import Tagger
 from tests.tools.runs import SCRIPTS, Run, call_script, options_of_run, read_json, read_predictions, start_script
+from tools.arguments import CrfArguments
+from tools.recipe import start_run
 from tools.report.events import read_scalars
 
 all_runs = pytest.mark.parametrize("run_name", ["crf_run", "softmax_run"])
@@ -274,6 +276,25 @@ def test_a_split_that_is_needed_later_is_missed_at_once(
     (corpus_dir / f"{split}.txt").unlink()
     assert f"no file for the {split} split" in error_of("run_ner_crf", **{**options, flag: True})
     assert not Path(options["output_dir"], "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"do_train": True, "eval_all_checkpoints": True}, "--eval_all_checkpoints has no effect without --do_eval"),
+        ({"do_train": True, "predict_checkpoints": "all"}, "--predict_checkpoints all has no effect without"),
+        ({"do_train": True, "shard_optimizer": True}, "--shard_optimizer has no effect in one process"),
+    ],
+)
+def test_what_has_no_effect_in_this_run_is_said(options: dict[str, Any], flags: dict[str, Any], said: str) -> None:
+    start_run(CrfArguments(**options, **flags))
+    assert said in Path(options["output_dir"], "run.log").read_text("utf-8")
+
+
+def test_a_run_without_checkpoints_says_that_there_are_none_to_score(options: dict[str, Any]) -> None:
+    wanted = {"do_train": True, "do_eval": True, "eval_all_checkpoints": True, "evaluate_during_training": False}
+    call_script("run_ner_crf", **options, **wanted)
+    assert "has no checkpoints beside its model" in Path(options["output_dir"], "run.log").read_text("utf-8")
 
 
 def test_a_checkpoint_that_is_not_there_is_named_with_those_that_are(crf_run: Run, tmp_path: Path) -> None:
