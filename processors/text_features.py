@@ -117,6 +117,9 @@ def text_arrays(
 
     What spells a separator or another token of the structure gets the unknown token: a text cannot set one.
     """
+    added = tokenizer.num_special_tokens_to_add(pair=len(examples[0].texts) == 2)
+    if max_seq_length <= added:
+        raise ValueError(f"max_seq_length {max_seq_length} leaves no room beside the {added} special tokens")
     structure, unknown = structure_ids(tokenizer), unknown_id(tokenizer)
     ids: list[NDArray[np.int32]] = []
     types: list[NDArray[np.uint8]] = []

@@ -1,6 +1,7 @@
 """Config, tokenizer and model of a text classifier, from an encoder or from a trained folder."""
 
 import inspect
+import logging
 from collections.abc import Callable, Sequence
 
 import torch
@@ -12,7 +13,9 @@ from transformers import (
 )
 
 from tools.arguments import ModelArguments
-from tools.loading import check_shapes, check_source, check_vocabulary, load_config, load_tokenizer
+from tools.loading import check_shapes, check_source, check_vocabulary, load_config, load_tokenizer, positions_of
+
+logger = logging.getLogger(__name__)
 
 
 def load_classifier_and_tokenizer(
@@ -44,7 +47,17 @@ def load_classifier_and_tokenizer(
         raise ValueError(f"{source} was trained for {', '.join(former.values())}, not for {', '.join(classes)}")
     tokenizer = load_tokenizer(args, source, config)
     check_vocabulary(tokenizer, config)
-    return _load(args, source, config, do_train), tokenizer
+    model = _load(args, source, config, do_train)
+    _fit_length(args, model)
+    return model, tokenizer
+
+
+def _fit_length(args: ModelArguments, model: PreTrainedModel) -> None:
+    """Texts are no longer than the positions that the encoder knows; more of them are cut."""
+    if 0 < (positions := positions_of(model)) < args.train_max_seq_length:
+        message = "max_seq_length %d is more than the encoder's %d positions: lowered"
+        logger.info(message, args.train_max_seq_length, positions)
+        args.train_max_seq_length = positions
 
 
 def _load(args: ModelArguments, source: str, config: PreTrainedConfig, do_train: bool) -> PreTrainedModel:

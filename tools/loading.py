@@ -9,7 +9,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 from torch import nn
-from transformers import AutoConfig, AutoTokenizer, BertTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    BertTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from models import BertCrfForNer
 from models.tagger import Tagger
@@ -233,7 +240,7 @@ def _fit_lengths(args: NerArguments, model: Tagger) -> None:
     """Windows are no longer than the positions that the encoder knows; texts are cut into more of them, not lost."""
     if args.do_train and args.from_scratch:
         model.config.trained_positions = args.train_max_seq_length  # the others keep their random embeddings
-    positions = _positions(model)
+    positions = positions_of(model)
     for name in ["train_max_seq_length"] * args.do_train + ["eval_max_seq_length"]:
         if positions and getattr(args, name) > positions:
             chosen = getattr(args, name) != getattr(type(args), name)  # a default gives way without a word
@@ -242,7 +249,7 @@ def _fit_lengths(args: NerArguments, model: Tagger) -> None:
             setattr(args, name, positions)
 
 
-def _positions(model: Tagger) -> int:
+def positions_of(model: PreTrainedModel) -> int:
     """Tokens of the longest window; 0 where there is no limit."""
     tables = [module for name, module in model.named_modules() if name.endswith("position_embeddings")]
     paddings = [table.padding_idx for table in tables if getattr(table, "padding_idx", None) is not None]

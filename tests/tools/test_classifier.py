@@ -53,3 +53,12 @@ def test_weights_of_another_shape_than_the_configs_are_refused(pretrained: Path)
     change_config(pretrained, intermediate_size=128)
     with pytest.raises(ValueError, match=r"do not fit .*bert\.encoder\.layer\.0\.intermediate\.dense\.weight"):
         load_classifier_and_tokenizer(arguments(pretrained), ["no", "yes"], do_train=True)
+
+
+def test_texts_are_no_longer_than_the_encoder_has_positions(pretrained: Path) -> None:
+    args = arguments(pretrained)
+    load_classifier_and_tokenizer(args, ["0", "1"], do_train=True)
+    assert args.train_max_seq_length == 64
+    args.train_max_seq_length = 32
+    load_classifier_and_tokenizer(args, ["0", "1"], do_train=True)
+    assert args.train_max_seq_length == 32
