@@ -35,7 +35,7 @@ from tools.lightning_checkpoint import check_course, check_model
 from tools.lightning_scoring import SplitScoring
 from tools.log import setup_logging
 from tools.optimizer import build_optimizer, build_schedule
-from tools.run_folder import remove_results, save_environment
+from tools.run_folder import BEST_FOLDER, remove_results, save_environment
 
 __all__ = [
     "BaseTransformer",
@@ -57,7 +57,6 @@ _NOISE = (
     r".*exists and is not empty.*",
     r".*isinstance.treespec, LeafSpec.*",
 )
-_BEST_FOLDER = "best_tfmr"
 _BEST_CHECKPOINT = "checkpoint-{epoch}"
 
 
@@ -190,7 +189,7 @@ class BaseTransformer(SplitScoring):
 
     def save_best(self) -> None:
         """Writes the present weights as a Hugging Face folder, ``best_tfmr``."""
-        folder = self.output_dir / _BEST_FOLDER
+        folder = self.output_dir / BEST_FOLDER
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
@@ -216,7 +215,7 @@ def start_lightning_run(args: Namespace) -> None:
 
 def _clear_run(folder: Path) -> None:
     """Takes away what an earlier run left and would be taken for the new one's."""
-    for name in ("tensorboard", _BEST_FOLDER, "submission"):
+    for name in ("tensorboard", BEST_FOLDER, "submission"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for path in (*folder.glob("*.ckpt"), folder / "test_predictions.txt"):
         path.unlink(missing_ok=True)

@@ -17,6 +17,7 @@ from tools.distributed import run_on_main, world_size
 from tools.durable import remove_folder
 
 ARGUMENTS_FILE = "training_args.json"
+BEST_FOLDER = "best_tfmr"  # of a run under Lightning: its best model
 _RESULT_FILES = (
     "train_results.json",
     "eval_results.*",

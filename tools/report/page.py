@@ -23,9 +23,11 @@ _CURVES = {
 _RATE = "learning_rate/"
 _RUN_FACTS = {
     "task_name": "task",
+    "task_type": "task",
     "model_name_or_path": "encoder",
     "markup": "tag scheme",
     "num_train_epochs": "epochs",
+    "max_epochs": "epochs",
     "learning_rate": "learning rate",
     "seed": "seed",
 }

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from tools.report.events import read_scalars
-from tools.run_folder import ARGUMENTS_FILE
+from tools.report.lightning import as_other_runs_name_them, command_of, is_lightning_run, read_flags
+from tools.run_folder import ARGUMENTS_FILE, BEST_FOLDER
 from tools.scores.documents import ScoredDocument, read_documents
 
 _SPLITS = {"dev": ("eval", "do_eval"), "test": ("test", "do_predict")}
@@ -73,31 +74,41 @@ class RunData:
 
 
 def read_run(folder: Path) -> RunData:
-    """Raises a ValueError where the folder is not that of a run."""
-    if not (folder / "config.json").is_file():
+    """Raises a ValueError where the folder is not that of a run that tags words."""
+    under_lightning = is_lightning_run(folder)
+    model = folder / BEST_FOLDER if under_lightning else folder
+    if not (model / "config.json").is_file():
         raise ValueError(f"{folder} holds no run: there is no config.json; name what --output_dir named")
-    config = _json_of(folder / "config.json")
+    config, environment = _json_of(model / "config.json"), _json_of(folder / "environment.json")
+    if any("SequenceClassification" in name for name in config.get("architectures") or ()):
+        raise ValueError(f"{folder} is the run of a classifier of texts, and a report is of entities")
+
+    def command(action: str) -> str:
+        return command_of(environment, action) if under_lightning else _command(folder, config, action)
+
     splits, missing = [], {}
     for name, (prefix, action) in _SPLITS.items():
         results, documents = folder / f"{prefix}_results.json", folder / f"{prefix}_documents.jsonl"
         if documents.is_file() and set(found := _json_of(results)) >= _ANALYSED:
             splits.append(Split(name, found, read_documents(documents)))
+        elif under_lightning and (name == "dev" or (folder / "test_predictions.txt").is_file()):
+            continue  # dev is scored while training only, and test has no labels
         elif results.is_file() or not (folder / f"{name}_predictions.jsonl").is_file():  # else it is not labelled
-            missing[f"Scores and sentences of {name}"] = _command(folder, config, action)
+            missing[f"Scores and sentences of {name}"] = command(action)
     scalars = read_scalars(folder / "tensorboard")
     if not scalars:
-        missing["Training curves"] = _command(folder, config, "do_train")
+        missing["Training curves"] = command("do_train")
     for split in splits:
         if not split.has_confidences:
-            missing[f"Confidences of {split.name}"] = _command(folder, config, _SPLITS[split.name][1])
+            missing[f"Confidences of {split.name}"] = command(_SPLITS[split.name][1])
     return RunData(
         folder,
-        _json_of(folder / ARGUMENTS_FILE),
+        read_flags(folder) if under_lightning else _json_of(folder / ARGUMENTS_FILE),
         config,
-        _json_of(folder / "environment.json"),
+        environment,
         splits,
-        scalars,
-        _transitions(folder, config),
+        as_other_runs_name_them(scalars) if under_lightning else scalars,
+        _transitions(model, config),
         missing,
     )
 
