@@ -82,8 +82,9 @@ def load_variants(folders: Sequence[Path], split: str) -> list[Variant]:
 def _scored_file(folder: Path, split: str) -> Path:
     path = folder / _FILES[split]
     if not path.is_file():
-        action = "--do_eval" if split == "dev" else "--do_predict"
-        raise ValueError(f"{folder} has no {path.name}; score the run first, with {action}")
+        advice = f"score the run first, with {'--do_eval' if split == 'dev' else '--do_predict'}"
+        others = [f"--split {other}" for other, file in _FILES.items() if (folder / file).is_file()]
+        raise ValueError(f"{folder} has no {path.name}; {' or '.join([advice, *others])}")
     return path
 
 

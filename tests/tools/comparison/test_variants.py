@@ -24,6 +24,14 @@ def test_the_seed_is_no_part_of_a_variants_name(folder: str, variant: str) -> No
     assert variant_of(Path(folder)) == Path(variant)
 
 
+def test_where_another_split_is_scored_it_is_named(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", 0.8, 1, name="test_documents.jsonl")
+    with pytest.raises(
+        ValueError, match=r"no eval_documents.jsonl; score the run first, with --do_eval or --split test"
+    ):
+        load_variants([run], "dev")
+
+
 def test_runs_are_grouped_in_the_order_in_which_they_are_named(tmp_path: Path) -> None:
     folders = [write_run(tmp_path / f"{name}_seed{seed}", 0.8, seed) for seed in (1, 2) for name in ("b", "a")]
     variants = load_variants([*folders, write_run(tmp_path / "c", 1.0, 0)], "dev")
