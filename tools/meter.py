@@ -1,4 +1,7 @@
-"""Loss, speed and padding of a training, added up without waiting for the device."""
+"""Loss, speed and padding of a training, added up without waiting for the device.
+
+Speed is that of the steps after a process's first one, in which kernels and models are compiled.
+"""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -31,6 +34,9 @@ class _Sums:
             setattr(self, name, getattr(self, name) + value)
         return self
 
+    def __sub__(self, other: "_Sums") -> "_Sums":
+        return _Sums(**{name: value - getattr(other, name) for name, value in asdict(self).items()})
+
 
 class Meter:
     """Adds up losses on the device, words and time on the host; looks at the losses only when asked.
@@ -43,9 +49,10 @@ class Meter:
     def __init__(self, device: torch.device, peak_flops: float) -> None:
         self._peak_flops = peak_flops
         self._loss = torch.zeros((), device=device)
-        self._recent = _Sums()
+        self._recent, self.total = _Sums(), _Sums()
+        self._recent_first, self._total_first = _Sums(), _Sums()  # what of it belongs to first steps
+        self._is_warm = False
         self._clock = time.perf_counter()
-        self.total = _Sums()
 
     def add_loss(self, loss: Tensor) -> None:
         """Adds this rank's share of a step's mean loss; one that is not finite belongs to a step that is left out."""
@@ -53,10 +60,12 @@ class Meter:
 
     def add_step(self, step: Step, words: int, tokens: int, flops: float) -> None:
         """Counts a step of so many words, tokens and floating-point operations on all ranks."""
-        self._recent.steps += 1
-        self._recent.words += words
-        self._recent.tokens += tokens
-        self._recent.flops += flops
+        counted = _Sums(steps=1, words=words, tokens=tokens, flops=flops)
+        if not self._is_warm:
+            self._is_warm = True
+            seconds = time.perf_counter() - self._clock - self._recent.seconds
+            self._recent_first += replace(counted, seconds=seconds)
+        self._recent += counted
         self._recent.computed_tokens += sum(batch["input_ids"].numel() for batch in step.batches)
 
     @property
@@ -68,14 +77,22 @@ class Meter:
         """Writes the means since the last report into the state. All ranks must call it."""
         recent = self._of_all_ranks()
         state.loss = recent.loss / recent.steps
-        state.words_per_second = recent.words / recent.seconds
-        state.tokens_per_second = recent.tokens / recent.seconds
-        state.utilisation = recent.flops / recent.seconds / self._peak_flops
+        timed = _without_first_steps(recent, self._recent_first)
+        state.words_per_second = timed.words / timed.seconds
+        state.tokens_per_second = timed.tokens / timed.seconds
+        state.utilisation = timed.flops / timed.seconds / self._peak_flops
         state.padding_share = 1 - recent.tokens / recent.computed_tokens
         self.total += recent
-        self._recent = _Sums()
+        self._total_first += self._recent_first
+        self._recent, self._recent_first = _Sums(), _Sums()
         self._loss.zero_()
         self._clock = time.perf_counter()
+
+    @property
+    def words_per_second(self) -> float:
+        """Of all that was reported."""
+        timed = _without_first_steps(self.total, self._total_first)
+        return timed.words / timed.seconds
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -85,11 +102,14 @@ class Meter:
         self._clock += time.perf_counter() - start
 
     def state_dict(self) -> dict[str, Any]:
-        return {"recent": asdict(self._of_all_ranks()), "total": asdict(self.total)}
+        first = {"recent": asdict(self._recent_first), "total": asdict(self._total_first)}
+        return {"recent": asdict(self._of_all_ranks()), "total": asdict(self.total), "first_steps": first}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Goes on from another meter's counts; those of a rank are rank 0's from now on."""
         self._recent, self.total = _Sums(**saved["recent"]), _Sums(**saved["total"])
+        first = saved.get("first_steps", {"recent": {}, "total": {}})
+        self._recent_first, self._total_first = _Sums(**first["recent"]), _Sums(**first["total"])
         self._clock = time.perf_counter() - self._recent.seconds
         self._loss.fill_(self._recent.loss if is_main() else 0.0)
         self._recent.computed_tokens *= is_main()
@@ -100,3 +120,8 @@ class Meter:
         return replace(
             self._recent, loss=loss, computed_tokens=int(computed), seconds=time.perf_counter() - self._clock
         )
+
+
+def _without_first_steps(sums: _Sums, first: _Sums) -> _Sums:
+    """What there is beside first steps; where there is nothing else, they themselves."""
+    return sums - first if sums.steps > first.steps else sums

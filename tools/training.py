@@ -176,7 +176,7 @@ class Training:
             "loss": total.loss / total.steps,
             "best_score": self.checkpoints.best_score if self.checkpoints.has_best else None,
             "seconds": total.seconds,
-            "words_per_second": total.words / total.seconds,
+            "words_per_second": self.meter.words_per_second,
             "padding_share": 1 - total.tokens / total.computed_tokens,
         }
 

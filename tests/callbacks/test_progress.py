@@ -88,3 +88,21 @@ def test_the_remaining_time_is_right_beyond_a_day_too(
     with caplog.at_level(logging.INFO):
         progress.on_log(state)
     assert caplog.messages[0].endswith(f" {left} left")
+
+
+def test_the_first_step_which_compiles_says_nothing_of_the_time_that_is_left(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    progress, state, clock = Progress(), state_of(total_steps=10), 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: clock)
+    progress.on_train_begin(state)
+    with caplog.at_level(logging.INFO):
+        for seconds in (300, 2, 2):
+            state.step, clock = state.step + 1, clock + seconds
+            progress.on_step(state)
+            progress.on_log(state)
+    assert [message.rpartition(", ")[2] for message in caplog.messages] == [
+        "0:45:00 left",
+        "0:00:16 left",
+        "0:00:14 left",
+    ]

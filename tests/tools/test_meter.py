@@ -53,6 +53,42 @@ def test_a_pause_does_not_count() -> None:
     assert state.words_per_second > 10 / 0.2
 
 
+def test_the_first_step_of_a_process_does_not_count_as_speed() -> None:
+    state, meter = state_of(), Meter(torch.device("cpu"), peak_flops=1e9)
+    for pause in (0.3, 0.01):
+        time.sleep(pause)
+        meter.add_loss(torch.tensor(1.0))
+        meter.add_step(step_of(2, 8), words=10, tokens=12, flops=1e6)
+    meter.report(state)
+    assert 10 / 0.2 < state.words_per_second < 10 / 0.01
+    assert state.tokens_per_second == pytest.approx(1.2 * state.words_per_second)
+    assert meter.words_per_second == state.words_per_second
+    assert meter.total.seconds > 0.3
+    assert (meter.total.words, state.padding_share) == (20, 0.25)
+
+
+def test_a_first_step_alone_is_all_that_can_be_said() -> None:
+    state, meter = state_of(), Meter(torch.device("cpu"), peak_flops=1e9)
+    time.sleep(0.1)
+    meter.add_step(step_of(2, 8), words=10, tokens=12, flops=1e6)
+    meter.report(state)
+    assert 0 < state.words_per_second < 10 / 0.1
+
+
+def test_each_process_of_a_resumed_run_has_a_first_step() -> None:
+    meter, state = counted(2.0, 4.0), state_of()
+    for _ in range(2):
+        resumed = Meter(torch.device("cpu"), peak_flops=1e9)
+        resumed.load_state_dict(meter.state_dict())
+        time.sleep(0.2)
+        for _ in range(2):
+            resumed.add_step(step_of(2, 8), words=10, tokens=12, flops=1e6)
+        meter = resumed
+    meter.report(state)
+    assert state.words_per_second > 10 / 0.2
+    assert meter.total.seconds > 0.4
+
+
 @pytest.mark.parametrize("reported", [True, False])
 def test_it_goes_on_with_what_another_one_counted(reported: bool) -> None:
     before, after, state = counted(2.0, 4.0), Meter(torch.device("cpu"), peak_flops=1e9), state_of()
