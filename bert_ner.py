@@ -171,8 +171,8 @@ def parse_arguments() -> argparse.Namespace:
     from_scratch = is_without_weights(parser.parse_known_args()[0].model)
     parser.set_defaults(epochs=20 if from_scratch else 5, learning_rate=1e-3 if from_scratch else 5e-5)
     args = parser.parse_args()
-    if min(args.max_length, args.batch_size, args.epochs, args.check_step) < 1:
-        parser.error("--max_length, --batch_size, --epochs and --check_step are at least 1")
+    if min(args.max_length - 2, args.batch_size, args.epochs, args.check_step) < 1:  # [CLS] and [SEP] take two pieces
+        parser.error("--batch_size, --epochs and --check_step are at least 1, --max_length at least 3")
     return args
 
 
