@@ -70,6 +70,9 @@ class GLUETransformer(BaseTransformer):
     def metric_names(self) -> list[str]:
         return ["loss", *glue_scores(self.args.task_name, np.arange(2.0), np.arange(2.0))]
 
+    def check_split(self, split: str) -> None:
+        self.corpus.read(split)
+
     def open_split(self, split: str, alone: bool = False) -> TextDataset:
         return open_texts(self.args, self.corpus, split, self.tokenizer, alone)
 

@@ -21,7 +21,7 @@ from processors.tag_schemes import MARKUPS, OUTSIDE, split_tag
 from processors.tasks import task_named
 from processors.token_tasks import TASK_TYPES, TokenClassificationTask, token_task
 from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
-from tools.data import load_and_cache_examples, open_features
+from tools.data import corpus_of, load_and_cache_examples, open_features
 from tools.distributed import is_main
 from tools.evaluate import analyse_and_report, score_tagged
 from tools.inference import decoded_documents
@@ -67,6 +67,9 @@ class NERTransformer(BaseTransformer):
     @property
     def metric_names(self) -> list[str]:
         return ["loss", "accuracy", "precision", "recall", "f1"]
+
+    def check_split(self, split: str) -> None:
+        corpus_of(self.args).source_name(split)
 
     def open_split(self, split: str, alone: bool = False) -> FeatureDataset:
         load = open_features if alone else load_and_cache_examples

@@ -152,6 +152,18 @@ def test_an_earlier_run_is_cleared_away_where_that_is_asked_for(home: Path) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("split", ["train", "dev", "test"])
+def test_an_earlier_run_is_kept_where_a_split_is_missing(split: str, run: Path, home: Path, tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus", SIZES)
+    (corpus / f"{split}.txt").unlink()
+    shutil.copytree(run, tmp_path / "run")
+    left = {path.name for path in (tmp_path / "run").iterdir()}
+    options = ner_options(home / "calm_encoder", corpus, tmp_path, overwrite_output_dir=True)
+    with pytest.raises(SystemExit, match=f"no file for the {split} split"):
+        call_lightning("run_pl_ner", **options)
+    assert {path.name for path in (tmp_path / "run").iterdir()} == left
+
+
 def test_a_crf_is_trained_and_saved_with_its_legal_transitions(home: Path) -> None:
     options = {"head": "crf", "crf_learning_rate": 1e-2, "max_epochs": 4, "adafactor": True}
     call_lightning("run_pl_ner", **short(home, "crf", **options))

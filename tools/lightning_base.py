@@ -97,6 +97,10 @@ class BaseTransformer(SplitScoring):
         """The scores that there are of each split."""
 
     @abstractmethod
+    def check_split(self, split: str) -> None:
+        """Raises a DataError where a split is not there."""
+
+    @abstractmethod
     def open_split(self, split: str, alone: bool = False) -> Any:
         """The features of a split, from the cache; ``alone`` where the other processes do not do the same."""
 
@@ -198,19 +202,23 @@ def start_lightning_run(args: Namespace) -> None:
     """Checks the flags, makes the folder of the run, seeds; every process calls it, before they are joined."""
     check_arguments(args)
     folder = Path(args.output_dir)
-    earlier = best_checkpoint(folder) or (folder / LAST_CHECKPOINT).is_file()
     if _is_first_process():
-        if args.do_train and not args.resume_from_checkpoint and earlier:
-            if not args.overwrite_output_dir:
-                advice = "name another --output_dir, or add --overwrite_output_dir or --resume_from_checkpoint auto"
-                raise ValueError(f"{folder} holds checkpoints of an earlier run; {advice}")
-            _clear_run(folder)
+        if _starts_over(args) and not args.overwrite_output_dir:
+            advice = "name another --output_dir, or add --overwrite_output_dir or --resume_from_checkpoint auto"
+            raise ValueError(f"{folder} holds checkpoints of an earlier run; {advice}")
         folder.mkdir(parents=True, exist_ok=True)
         setup_logging(folder, anew=args.do_train and not args.resume_from_checkpoint)
     for noise in _NOISE:
         warnings.filterwarnings("ignore", message=noise)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     set_seed(args.seed)
+
+
+def _starts_over(args: Namespace) -> bool:
+    """Whether a training begins where an earlier one has left checkpoints."""
+    folder = Path(args.output_dir)
+    earlier = best_checkpoint(folder) or (folder / LAST_CHECKPOINT).is_file()
+    return bool(args.do_train and not args.resume_from_checkpoint and earlier)
 
 
 def _clear_run(folder: Path) -> None:
@@ -230,6 +238,11 @@ def _is_first_process() -> bool:
 def generic_train(model: BaseTransformer, args: Namespace, extra_callbacks: Sequence[Callback] = ()) -> Trainer:
     """Trains where ``--do_train`` says so, and returns the trainer, ready to test."""
     folder = Path(args.output_dir)
+    if args.do_train and _is_first_process():
+        for split in (*model.splits("fit"), *(model.splits("test") if args.do_predict else ())):
+            model.check_split(split)  # before an earlier run is cleared away
+        if _starts_over(args):
+            _clear_run(folder)
     best = ModelCheckpoint(
         folder,
         _BEST_CHECKPOINT,
