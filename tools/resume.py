@@ -17,7 +17,7 @@ from tools.run_folder import ARGUMENTS_FILE, checkpoint_folders
 logger = logging.getLogger(__name__)
 _KEPT_BY_OPTIMIZER = (
     *("optim", "adafactor", "learning_rate", "head_learning_rate", "crf_learning_rate", "layer_decay"),
-    *("weight_decay", "adam_epsilon"),
+    *("weight_decay", "adam_epsilon", "freeze_layers", "freeze_embeddings"),
 )
 
 
@@ -53,7 +53,7 @@ def _named(args: NerArguments) -> Path:
 
 
 def check_options(args: NerArguments, checkpoint: Path) -> None:
-    """Raises a ValueError where flags are others than those of the checkpoint and would have no effect."""
+    """Raises a ValueError where flags are others than those of the checkpoint, whose optimiser would overrule them."""
     before = json.loads((checkpoint / ARGUMENTS_FILE).read_text("utf-8"))
     refuse_kept_options(args.as_json(), before, str(checkpoint))
 
@@ -64,7 +64,7 @@ def refuse_kept_options(now: Mapping[str, Any], before: Mapping[str, Any], sourc
     if changed:
         flags = ", ".join(f"--{name} {now[name]} (before {before[name]})" for name in changed)
         advice = "give what was before, or train anew from the weights, with --model_name_or_path"
-        raise ValueError(f"{flags} would have no effect: the optimiser of {source} keeps its own; {advice}")
+        raise ValueError(f"{flags} cannot change: the optimiser of {source} keeps what it had; {advice}")
 
 
 def is_in_run(checkpoint: Path | None, args: NerArguments) -> bool:

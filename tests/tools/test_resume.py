@@ -241,11 +241,12 @@ def test_a_checkpoint_cannot_run_code(stopped: CrfArguments, capsys: pytest.Capt
         ({"learning_rate": 3e-4}, "--learning_rate 0.0003 (before 0.002)"),
         ({"crf_learning_rate": 0.5}, "--crf_learning_rate 0.5 (before 0.001)"),
         ({"weight_decay": 0.0}, "--weight_decay 0.0 (before 0.01)"),
+        ({"freeze_layers": 1}, "--freeze_layers 1 (before 0)"),
         ({"optim": "adamw_torch"}, "--optim adamw_torch (before adamw_torch_fused)"),
     ],
 )
 def test_a_flag_that_the_optimiser_would_keep_is_refused(
     stopped: CrfArguments, changes: dict[str, Any], said: str
 ) -> None:
-    with pytest.raises(ValueError, match=rf"{re.escape(said)} would have no effect: .*checkpoint-9 keeps its own"):
+    with pytest.raises(ValueError, match=rf"{re.escape(said)} cannot change: .*checkpoint-9 keeps what it had"):
         fit(replace(stopped, **changes))
