@@ -9,7 +9,7 @@ from typing import Any
 from processors import doccano, label_studio
 from processors.column_reader import checked_tag, read_lines, tag_keys
 from processors.examples import DataError, Example
-from processors.spans import Source, Span, SpanReader
+from processors.spans import Source, Span, SpanReader, place_of
 from processors.tag_schemes import tags_to_entities
 from processors.word_cutting import find_words
 
@@ -224,9 +224,9 @@ def _cluener_spans(annotation: dict[str, Any], text: str, source: Source) -> lis
 
 def _span(value: Any) -> Span:
     if not isinstance(value, dict):
-        return Span(str(value[2]), int(value[0]), int(value[1]))
+        return Span(str(value[2]), place_of(value[0]), place_of(value[1]))
     start, end = ("start_offset", "end_offset") if "start_offset" in value else ("start", "end")
     entity_type = value.get("type") or value["label"]
     if not isinstance(entity_type, str):
         raise TypeError(f"the type {entity_type!r} is no name")
-    return Span(entity_type, int(value[start]), int(value[end]))
+    return Span(entity_type, place_of(value[start]), place_of(value[end]))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from processors.examples import Example
-from processors.spans import Findings, Source, Span
+from processors.spans import Findings, Source, Span, place_of
 from processors.tag_schemes import Entity, tags_to_entities
 
 _TASK_KEYS = ("annotations", "completions", "predictions")
@@ -98,10 +98,10 @@ def _spans(values: list[Any], source: Source, findings: Findings) -> list[Span]:
         _count(findings, "labels beside the first of their region, left out", len(labels) - 1)
         read = value.get("text")
         try:
-            place = int(value["start"]), int(value["end"])
+            place = place_of(value["start"]), place_of(value["end"])
             spans.append(Span(str(labels[0]), *place, read if isinstance(read, str) else None))
         except (TypeError, ValueError) as error:
-            raise source.error(f"cannot read the region {value!r}; expected numbers as start and end") from error
+            raise source.error(f"cannot read the region {value!r}; expected whole numbers as start and end") from error
     return spans
 
 

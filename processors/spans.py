@@ -4,7 +4,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from processors.examples import DataError, Example
 from processors.offsets import TABLES
@@ -29,6 +29,17 @@ class Span(NamedTuple):
     end: int
     surface: str | None = None
     line: int = 0
+
+
+def place_of(value: Any) -> int:
+    """The offset that a file gives as a number, or spells.
+
+    Raises:
+        TypeError, ValueError: it is none, such as 4.7 or true.
+    """
+    if isinstance(value, bool) or not float(value).is_integer():
+        raise ValueError(f"{value!r} is not a whole number")
+    return int(value)
 
 
 @dataclass
@@ -83,7 +94,7 @@ class SpanReader:
         """A text with its annotations as tags, or without labels where ``spans`` is ``None``.
 
         Raises:
-            DataError: a span lies outside the text, or does not fit the words and ``edges`` is ``error``.
+            DataError: a span lies outside the text, has no type, or does not fit the words and ``edges`` is ``error``.
         """
         words, offsets = split_text(text, self.word_unit)
         example = Example(source.guid, words, None, text, offsets, source.line)
@@ -92,6 +103,9 @@ class SpanReader:
         starts, ends = [start for start, _ in offsets], [end for _, end in offsets]
         entities = []
         for span in self._in_characters(text, spans, source):
+            if not span.type.strip():
+                read = text[span.start : span.end]
+                raise source.error(f"the entity {read!r} [{span.start}, {span.end}) has no type", span)
             first, after = bisect_right(ends, span.start), bisect_left(starts, span.end)
             if self._fits(span, example, first, after, source):
                 entities.append(Entity(span.type, first, after))

@@ -167,6 +167,10 @@ BAD_RECORDS: list[tuple[Any, list[str]]] = [
     ({"text": "Anna", "spans": [{"start": 0, "end": 4}]}, ["cannot read the spans"]),
     ({"text": "Anna", "spans": [{"start": "x", "end": 4, "type": "PER"}]}, ["cannot read the spans"]),
     ({"text": "Anna", "spans": [{"start": 0, "end": 4, "label": 7}]}, ["cannot read the spans"]),
+    ({"text": "Anna", "spans": [{"start": 0, "end": 3.7, "type": "PER"}]}, ["cannot read the spans"]),
+    ({"text": "Anna", "spans": [[False, 4, "PER"]]}, ["cannot read the spans"]),
+    ({"text": "Anna", "spans": [[0, 4, ""]]}, ["the entity 'Anna' [0, 4) has no type"]),
+    ({"text": "Anna", "label": {" ": {"Anna": [[0, 3]]}}}, ["has no type"]),
     ({"text": "Anna", "spans": 7}, ["cannot read the spans"]),
 ]
 
