@@ -101,6 +101,7 @@ def test_models_never_see_a_file_a_tokenizer_or_arguments() -> None:
 def test_only_the_lightning_scripts_import_lightning() -> None:
     known = {path for path in SOURCES if {"lightning", "pytorch_lightning"} & first_parts(imported_modules(path))}
     assert {name_of(path) for path in known if path.relative_to(ROOT).parts[0] != "tests"} == {
+        "callbacks/lightning_averaging.py",
         "callbacks/lightning_run.py",
         "tools/lightning_base.py",
         "tools/lightning_scoring.py",

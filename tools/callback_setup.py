@@ -18,6 +18,7 @@ from callbacks import (
     WandB,
     Watchdog,
 )
+from callbacks.averaging import WeightAveraging
 from tools.arguments import HeadArguments, ModelArguments, NerArguments, OptimisationArguments
 from tools.evaluate import SplitScores
 from tools.metrics import EntityScores
@@ -30,7 +31,9 @@ def build_callbacks(args: NerArguments, checkpoints: Checkpoints) -> list[Callba
         ValueError: they ask for what there is not.
     """
     _check_metric(args.metric_for_best_model)
-    callbacks = [*_averaging(args), checkpoints, Progress(), Watchdog(), *_reporters(args)]
+    averaging = weight_averaging(args)
+    first: list[Callback] = [averaging] if averaging else []
+    callbacks = [*first, checkpoints, Progress(), Watchdog(), *_reporters(args)]
     if args.early_stopping_patience:
         callbacks.append(EarlyStopping(args.early_stopping_patience, args.metric_for_best_model))
     return [*callbacks, *_adversary(args), *_of_the_user(args)]
@@ -42,10 +45,11 @@ def _check_metric(name: str) -> None:
         raise ValueError(f"--metric_for_best_model {name} is none of {', '.join(metrics)}")
 
 
-def _averaging(args: NerArguments) -> list[Callback]:
+def weight_averaging(args: NerArguments) -> WeightAveraging | None:
+    """The mean of the weights that the arguments ask for."""
     if args.averaging == "ema":
-        return [ExponentialAverage(args.ema_decay)]
-    return [StochasticWeightAverage(args.swa_start)] if args.averaging == "swa" else []
+        return ExponentialAverage(args.ema_decay)
+    return StochasticWeightAverage(args.swa_start) if args.averaging == "swa" else None
 
 
 def _reporters(args: NerArguments) -> list[Callback]:

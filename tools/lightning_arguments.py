@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import torch
 from transformers import PreTrainedConfig
 
-from tools.arguments import SCHEDULES, NerArguments
+from tools.arguments import AVERAGES, SCHEDULES, NerArguments
 
 _OTHER_NAMES = {"cosine_w_restarts": "cosine_with_restarts"}  # that the examples have for schedules
 AnyArguments = TypeVar("AnyArguments", bound=NerArguments)
@@ -15,6 +15,7 @@ _SHARED = (
     *("data_dir", "output_dir", "feature_cache_dir", "overwrite_cache", "model_name_or_path", "config_name"),
     *("tokenizer_name", "cache_dir", "from_scratch", "do_lower_case", "learning_rate", "weight_decay"),
     *("adam_epsilon", "seed", "num_workers", "warmup_steps", "warmup_proportion"),
+    *("averaging", "ema_decay", "swa_start", "do_adv", "adv_epsilon"),
 )
 _POSITIVE = (
     *("train_batch_size", "eval_batch_size", "max_epochs", "accumulate_grad_batches", "num_nodes"),
@@ -91,6 +92,11 @@ def add_model_args(parser: ArgumentParser) -> None:
     training("--weight_decay", type=float, default=0.0, help="weight decay, but for biases and norms")
     training("--adam_epsilon", type=float, default=1e-8, help="epsilon of AdamW")
     training("--adafactor", action="store_true", help="Adafactor instead of AdamW")
+    training("--averaging", default="none", choices=AVERAGES, help="score and keep a mean of the weights")
+    training("--ema_decay", type=float, default=0.99, help="with ema: share of itself that the mean keeps in a step")
+    training("--swa_start", type=float, default=0.75, help="with swa: share of the run after which steps count")
+    training("--do_adv", action="store_true", help="adversarial training on disturbed word embeddings (FGM)")
+    training("--adv_epsilon", type=float, default=1.0, help="with do_adv: length of the disturbance")
 
 
 def check_arguments(args: Namespace) -> None:
@@ -109,6 +115,8 @@ def check_arguments(args: Namespace) -> None:
             raise ValueError(f"--{name} {getattr(args, name)} is negative")
     if args.adafactor and args.adam_epsilon != NerArguments.adam_epsilon:
         raise ValueError(f"--adam_epsilon {args.adam_epsilon} has no effect beside --adafactor")
+    if not args.do_adv and args.adv_epsilon != NerArguments.adv_epsilon:
+        raise ValueError(f"--adv_epsilon {args.adv_epsilon} has no effect without --do_adv")
     if args.fp16 and args.bf16:
         raise ValueError("--fp16 and --bf16 exclude each other")
     if args.warmup_steps and args.warmup_proportion:

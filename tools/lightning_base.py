@@ -12,6 +12,7 @@ import warnings
 from abc import abstractmethod
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,10 +26,13 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
+from callbacks.adversarial import loss_nearby
+from callbacks.lightning_averaging import AveragedWeights
 from callbacks.lightning_run import LAST_CHECKPOINT, BestFolder, LastCheckpoint
 from processors.batch_sampler import BucketBatchSampler
 from processors.step_loader import StepLoader
 from tools.arguments import NerArguments
+from tools.callback_setup import weight_averaging
 from tools.distributed import is_main, rank, sum_over_ranks, world_size
 from tools.lightning_arguments import add_generic_args, add_model_args, check_arguments, trainer_options
 from tools.lightning_checkpoint import check_course, check_model
@@ -174,10 +178,23 @@ class BaseTransformer(SplitScoring):
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        loss = self.summed_loss(batch) / batch["num_items_in_batch"]
+        loss = self._mean_loss(batch)
         self._log_loss(loss.detach(), batch_idx)
+        if self.args.do_adv:
+            embeddings = self.model.get_input_embeddings().get_parameter("weight")
+            loss = loss + loss_nearby(
+                self._scaled(loss), partial(self._mean_loss, batch), embeddings, self.args.adv_epsilon
+            )
         # DDP averages over ranks and Lightning over rounds; the loss is already divided by what all of them hold
         return loss * world_size() * self.args.gradient_accumulation_steps
+
+    def _mean_loss(self, batch: dict[str, Any]) -> Tensor:
+        return self.summed_loss(batch) / batch["num_items_in_batch"]
+
+    def _scaled(self, loss: Tensor) -> Tensor:
+        """As float16 needs it, in which small gradients vanish."""
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        return loss if scaler is None else scaler.scale(loss)
 
     def _log_loss(self, loss: Tensor, batch_idx: int) -> None:
         self._loss_of_step = self._loss_of_step + loss
@@ -250,7 +267,9 @@ def generic_train(model: BaseTransformer, args: Namespace, extra_callbacks: Sequ
         enable_version_counter=False,
         save_on_train_epoch_end=False,  # but before the others do
     )
-    callbacks = [best, LastCheckpoint(folder, args.save_steps), BestFolder(model.save_best), *extra_callbacks]
+    averaging = weight_averaging(model.args)
+    means = [AveragedWeights(averaging, lambda: model.total_steps)] if averaging else []
+    callbacks = [best, BestFolder(model.save_best), *means, LastCheckpoint(folder, args.save_steps), *extra_callbacks]
     callbacks.append(LearningRateMonitor(logging_interval="step"))
     if args.early_stopping_patience > 0:
         patience = args.early_stopping_patience

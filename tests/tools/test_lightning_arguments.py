@@ -59,6 +59,7 @@ def test_flags_of_the_examples_are_understood() -> None:
         ({"early_stopping_patience": -3}, "--early_stopping_patience -3 is negative"),
         ({"max_grad_norm": -1.0}, "--gradient_clip_val -1.0 is negative"),
         ({"adafactor": True, "adam_epsilon": 1e-6}, "--adam_epsilon 1e-06 has no effect beside --adafactor"),
+        ({"adv_epsilon": 2.0}, "--adv_epsilon 2.0 has no effect without --do_adv"),
         ({"fp16": True, "bf16": True}, "--fp16 and --bf16 exclude each other"),
         ({"fp16": True, "gpus": 0}, "--fp16 needs a GPU"),
         ({"warmup_steps": 3, "warmup_proportion": 0.1}, "--warmup_steps and --warmup_proportion exclude each other"),

@@ -157,7 +157,7 @@ def _launch(name: str, job: Job, dtype: torch.dtype, word_ns: int) -> None:
 @functools.cache
 def _kernel(name: str, dtype: torch.dtype) -> Callable[[int], None]:
     like = {torch.float32: np.float32(0), torch.float64: np.float64(0)}[dtype]
-    notice = threading.Timer(NOTICE_AFTER, logger.info, ["Compiling a CRF kernel for this machine: half a minute, once"])
+    notice = threading.Timer(NOTICE_AFTER, logger.info, ["Compiling a kernel of the CRF: half a minute, once"])
     notice.daemon = True
     notice.start()  # a kernel that is on the disk already is there sooner
     try:
