@@ -66,6 +66,9 @@ def get(port: int, path: str) -> tuple[int, Any]:
 
 def test_it_is_healthy(service: Service) -> None:
     assert get(service.port, "/health") == (200, {"status": "ok"})
+    connection = HTTPConnection("127.0.0.1", service.port, timeout=30)
+    connection.request("HEAD", "/health")  # as load balancers ask
+    assert connection.getresponse().status == 200
 
 
 def test_a_text_has_the_entities_that_the_predictor_finds(
