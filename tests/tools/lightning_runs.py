@@ -10,6 +10,7 @@ from typing import Any
 from unittest.mock import patch
 
 from tests.helpers import ROOT
+from tools.lightning_base import BaseTransformer
 from tools.recipe import run_script
 
 COLUMNS = "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String"
@@ -86,3 +87,21 @@ def read_scores(folder: Path) -> dict[str, float]:
     """The numbers of ``test_results.txt`` that are one each for the whole split."""
     parts = (line.split(" = ") for line in (folder / "test_results.txt").read_text("utf-8").splitlines())
     return {part[0]: float(part[1]) for part in parts if len(part) == 2 and " " not in part[0]}
+
+
+class CrashError(Exception):
+    """Stands for whatever ends a process."""
+
+
+def crash_in(hook: str, call: int) -> Any:
+    """A run that ends in the so-manyth call of one of its hooks."""
+    original, calls = getattr(BaseTransformer, hook), 0
+
+    def crashing(self: BaseTransformer, *args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            raise CrashError
+        return original(self, *args, **kwargs)
+
+    return patch.object(BaseTransformer, hook, crashing)

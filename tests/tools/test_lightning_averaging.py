@@ -12,9 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.helpers import write_corpus
-from tests.tools.lightning_runs import call_lightning, ner_options, read_scores
+from tests.tools.lightning_runs import CrashError, call_lightning, crash_in, ner_options, read_scores
 from tests.tools.test_lightning_arguments import parsed
-from tests.tools.test_lightning_resume import CrashError, crash_in
 from tools.arguments import SoftmaxArguments
 from tools.lightning_arguments import as_arguments
 from tools.lightning_base import BaseTransformer

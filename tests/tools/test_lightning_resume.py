@@ -8,14 +8,12 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 import torch
 
 from tests.helpers import ROOT, write_corpus
-from tests.tools.lightning_runs import call_lightning, command_line, ner_options, read_scores
-from tools.lightning_base import BaseTransformer
+from tests.tools.lightning_runs import CrashError, call_lightning, command_line, crash_in, ner_options, read_scores
 from tools.new_encoder import write_encoder
 from tools.report.events import read_scalars
 
@@ -57,24 +55,6 @@ def assert_same_run(folder: Path, other: Path) -> None:
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     left, right = (read_scalars(one / "tensorboard") for one in (folder, other))
     assert left["val_loss"] == right["val_loss"]
-
-
-class CrashError(Exception):
-    """Stands for whatever ends a process."""
-
-
-def crash_in(hook: str, call: int) -> Any:
-    """A run that ends in the so-manyth call of one of its hooks."""
-    original, calls = getattr(BaseTransformer, hook), 0
-
-    def crashing(self: BaseTransformer, *args: Any, **kwargs: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == call:
-            raise CrashError
-        return original(self, *args, **kwargs)
-
-    return patch.object(BaseTransformer, hook, crashing)
 
 
 # Batches: 16 an epoch. The 27th is in the second round of step 14, that is of step 6 of the second epoch.
