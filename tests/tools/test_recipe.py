@@ -73,6 +73,20 @@ def test_the_config_names_labels_and_scheme(run: Run) -> None:
     assert config["architectures"] == [TAGGERS[run.script].__name__]
 
 
+def test_schemes_of_other_letters_train_the_same_model(options: dict[str, Any], tmp_path: Path) -> None:
+    letters = {"bioes": "BIES", "bmes": "BMES", "bilou": "BILU"}
+    results = []
+    for markup, prefixes in letters.items():
+        folder = tmp_path / markup
+        changes = {"output_dir": folder, "markup": markup, "max_steps": 20, "do_train": True, "do_eval": True}
+        call_script("run_ner_crf", **options | changes)
+        tags = read_json(folder / "config.json")["id2label"].values()
+        assert {tag.partition("-")[0] for tag in tags} == {"O", *prefixes}
+        results.append(read_json(folder / "eval_results.json"))
+    assert results[0] == results[1] == results[2]
+    assert results[0]["f1"] > 0
+
+
 @all_runs
 def test_the_folder_loads_with_from_pretrained(run: Run) -> None:
     model, report = TAGGERS[run.script].from_pretrained(run.folder, output_loading_info=True)
