@@ -6,8 +6,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from processors.column_reader import read_lines
-from processors.examples import DataError, Example
-from processors.spans import Findings, Source, Span, SpanReader
+from processors.examples import DataError, Example, Findings
+from processors.spans import Source, Span, SpanReader
 from processors.tag_schemes import tags_to_entities
 
 _KINDS = {

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from processors.examples import DataError, Example
-from processors.tag_schemes import join_tag, split_tag
+from processors.examples import DataError, Example, Findings
+from processors.tag_schemes import OUTSIDE, join_tag, split_tag
 
 DOCUMENT_MARKS = ("-DOCSTART-", "DOCSTART")
 _MARK_TAGS = frozenset({"O", "-X-"})
@@ -50,7 +50,12 @@ def decoded_lines(
 
 
 def read_columns(
-    path: Path, split: str, tag_column: str = "last", labelled: bool = True, plain_tags: bool = False
+    path: Path,
+    split: str,
+    tag_column: str = "last",
+    labelled: bool = True,
+    plain_tags: bool = False,
+    findings: Findings | None = None,
 ) -> Iterator[Example]:
     """Reads a file of tab- or space-separated columns, the word first.
 
@@ -60,10 +65,13 @@ def read_columns(
         tag_column: ``last``, a number (0 is the word, -1 the last), or one of word/pos/chunk/ner.
         labelled: whether a file without a tag column is an error; an unlabelled test file has words only.
         plain_tags: the tags are classes of single words: ``NN`` is read as the entity of one word ``S-NN``.
+        findings: collects what is odd in the file.
 
     Raises:
-        DataError: a line with another number of columns than the first, or a tag that is none.
+        DataError: after the last line, with all lines that have a different number of columns than the first or an
+            unreadable tag.
     """
+    findings = Findings() if findings is None else findings
     columns = tag_index = 0
     words: list[str] = []
     labels: list[str] = []
@@ -96,16 +104,22 @@ def read_columns(
                     number,
                 )
         if len(fields) != columns:
-            message = f"{len(fields)} columns in {line!r}, where the lines before have {columns}"
-            raise DataError(f"{message}; separate word and tag by one space or tab", path, number)
+            message = f"{len(fields)} columns in {line!r}, but the lines before have {columns}"
+            findings.fault(DataError(f"{message}; separate word and tag by one space or tab", path, number))
+            continue
         if not words:
             first_line = number
         words.append(fields[0])
         if columns > 1:
             tag = fields[tag_index]
-            labels.append(checked_tag(tag, path, number, plain_tags))
+            try:
+                labels.append(checked_tag(tag, path, number, plain_tags))
+            except DataError as error:
+                findings.fault(error)
+                labels.append(OUTSIDE)
     if words:
         yield finished_example()
+    findings.raise_faults()
 
 
 def tag_keys(tag_column: str, usual: tuple[str, ...]) -> tuple[str, ...]:

@@ -14,10 +14,10 @@ from typing import Any
 
 from processors.brat import brat_files, brat_texts, read_brat
 from processors.column_reader import read_columns, read_lines
-from processors.examples import DataError, Example, has_wide
+from processors.examples import DataError, Example, Findings, has_wide
 from processors.hub_reader import open_hub_split, read_hub_split
 from processors.json_reader import read_json
-from processors.spans import Findings, SpanReader
+from processors.spans import SpanReader
 from processors.tag_schemes import (
     MARKUPS,
     OUTSIDE,
@@ -119,12 +119,12 @@ class Corpus:
         reader = SpanReader(*self._span_reading, findings)
         plain_tags = task_named(self.task_name).plain_tags
         if not isinstance(source, Path):
-            return read_hub_split(source, self.dataset_name, split, labelled, self.tag_column, plain_tags)
+            return read_hub_split(source, self.dataset_name, split, labelled, self.tag_column, plain_tags, findings)
         if source.is_dir():
             return read_brat(source, reader, labelled)
         if _looks_like_json(source):
             return read_json(source, split, reader, labelled, self.tag_column, plain_tags)
-        return read_columns(source, split, self.tag_column, labelled, plain_tags)
+        return read_columns(source, split, self.tag_column, labelled, plain_tags, findings)
 
     def digest(self, split: str) -> str:
         """A hash of a split's content and of how it is read."""

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from processors.examples import Example
+from processors.examples import Example, Findings
 from processors.offsets import in_utf16
-from processors.spans import Findings
 from processors.tag_schemes import tags_to_entities
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 # Han, kana, bopomofo, their punctuation, and full-width forms; neither emoji nor Korean, which has spaces.
@@ -18,6 +18,43 @@ class DataError(ValueError):
     def __init__(self, message: str, path: str | Path | None = None, line: int | None = None) -> None:
         place = "" if path is None else f"{path}: " if line is None else f"{path}:{line}: "
         super().__init__(place + message)
+
+
+SHOWN_FAULTS = 10
+
+
+@dataclass
+class Findings:
+    """What a reader noticed in a file.
+
+    Args:
+        counts: how often each kind of oddity was found; the run prints them.
+        remarks: single oddities with their place.
+        faults: what makes the file unusable, each with its place. A reader adds a fault, skips the line or record and
+            continues, so that all faults are reported together by `raise_faults`.
+    """
+
+    counts: dict[str, int] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    def add(self, kind: str, remark: str = "", count: int = 1) -> None:
+        self.counts[kind] = self.counts.get(kind, 0) + count
+        if remark:
+            self.remarks.append(remark)
+
+    def fault(self, error: DataError) -> None:
+        self.faults.append(str(error))
+
+    def raise_faults(self) -> None:
+        """Raises one DataError with the first faults and their number, if there are any."""
+        if not self.faults:
+            return
+        if len(self.faults) == 1:
+            raise DataError(self.faults[0])
+        shown = "".join(f"\n  {fault}" for fault in self.faults[:SHOWN_FAULTS])
+        more = len(self.faults) - SHOWN_FAULTS
+        raise DataError(f"{len(self.faults)} faults:{shown}" + (f"\n  and {more} more" if more > 0 else ""))
 
 
 @dataclass

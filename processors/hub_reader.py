@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from processors.column_reader import tag_keys
-from processors.examples import DataError, Example
+from processors.examples import DataError, Example, Findings
 from processors.tag_schemes import join_tag, split_tag
 
 _SPLIT_ALIASES = {
@@ -37,7 +37,13 @@ def open_hub_split(name: str, split: str, cache_dir: str | None = None) -> Any |
 
 
 def read_hub_split(
-    dataset: Any, name: str, split: str, labelled: bool = True, tag_column: str = "last", plain_tags: bool = False
+    dataset: Any,
+    name: str,
+    split: str,
+    labelled: bool = True,
+    tag_column: str = "last",
+    plain_tags: bool = False,
+    findings: Findings | None = None,
 ) -> Iterator[Example]:
     """Reads the word and tag columns; tags stored as class numbers are turned into their names.
 
@@ -52,6 +58,7 @@ def read_hub_split(
     Raises:
         DataError: there is no column of words, or none of tags where they are needed.
     """
+    findings = Findings() if findings is None else findings
     word_column = _first_present(_WORD_COLUMNS, dataset.column_names)
     asked = tag_keys(tag_column, _TAG_COLUMNS)
     found = _first_present(asked, dataset.column_names)
@@ -62,10 +69,15 @@ def read_hub_split(
     place = f"{name} ({split})"
     for index, record in enumerate(dataset):
         words = list(record[word_column])
-        tags = _checked_tags(record[found], tag_names, plain_tags, len(words), place, index) if found else None
-        if tags is None and labelled:
-            raise DataError(f"{found} marks labels as missing (null, or class -1)", place, index)
+        try:
+            tags = _checked_tags(record[found], tag_names, plain_tags, len(words), place, index) if found else None
+            if tags is None and labelled:
+                raise DataError(f"{found} marks labels as missing (null, or class -1)", place, index)
+        except DataError as error:
+            findings.fault(error)
+            continue
         yield Example(f"{split}-{index}", words, tags, line=index)
+    findings.raise_faults()
 
 
 def _checked_tags(

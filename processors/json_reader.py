@@ -51,16 +51,21 @@ def read_json(
                 reader.findings.add("annotations beside the first of their text, left out")
                 continue
             annotated.add(source.guid)
-        example = _read_record(record, source, reader, asked, plain_tags)
+        try:
+            example = _read_record(record, source, reader, asked, plain_tags)
+        except DataError as error:
+            reader.findings.fault(error)
+            continue
         if labelled and example.labels is None:
             if label_studio.is_task(record):
                 reader.findings.add("tasks without an annotation, left out")
-                continue
-            keys = ", ".join(record)
-            raise DataError(
-                f"no labels (keys: {keys}); expected tokens and {'/'.join(asked)}, or text and spans", path, line
-            )
+            else:
+                expected = f"tokens and {'/'.join(asked)}, or text and spans"
+                message = f"no labels (keys: {', '.join(record)}); expected {expected}"
+                reader.findings.fault(DataError(message, path, line))
+            continue
         yield example
+    reader.findings.raise_faults()
 
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -6,8 +6,8 @@ Offsets are code points since the end of 2021 and were UTF-16 units before; the 
 from collections.abc import Sequence
 from typing import Any
 
-from processors.examples import Example
-from processors.spans import Findings, Source, Span, place_of
+from processors.examples import Example, Findings
+from processors.spans import Source, Span, place_of
 from processors.tag_schemes import Entity, tags_to_entities
 
 _TASK_KEYS = ("annotations", "completions", "predictions")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from processors.examples import DataError, Example
+from processors.examples import DataError, Example, Findings
 from processors.offsets import TABLES
 from processors.tag_schemes import SCHEMES, Entity, entities_to_tags
 from processors.word_cutting import split_text
@@ -40,24 +40,6 @@ def place_of(value: Any) -> int:
     if isinstance(value, bool) or not float(value).is_integer():
         raise ValueError(f"{value!r} is not a whole number")
     return int(value)
-
-
-@dataclass
-class Findings:
-    """What was odd in a file's annotations.
-
-    Args:
-        counts: how often each kind of thing was found.
-        remarks: each with its place.
-    """
-
-    counts: dict[str, int] = field(default_factory=dict)
-    remarks: list[str] = field(default_factory=list)
-
-    def add(self, kind: str, remark: str = "", count: int = 1) -> None:
-        self.counts[kind] = self.counts.get(kind, 0) + count
-        if remark:
-            self.remarks.append(remark)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,7 @@ from typing import Any
 from processors import doccano, label_studio
 from processors.brat import write_brat
 from processors.column_reader import DOCUMENT_MARKS
-from processors.examples import DataError, Example
-from processors.spans import Findings
+from processors.examples import DataError, Example, Findings
 from processors.submissions import json_line
 
 _BREAKS = re.compile("[\t\n]|\r$")

@@ -8,12 +8,11 @@ from transformers import PreTrainedTokenizerBase
 
 from processors.corpus import Corpus
 from processors.duplicates import repeated_sentences, sentences_of_train
-from processors.examples import DataError
+from processors.examples import DataError, Findings
 from processors.feature_cache import open_or_build_features
 from processors.feature_dataset import FeatureDataset
 from processors.features import FeatureSpec, default_overlap
 from processors.layout import layout_of_tokenizer
-from processors.spans import Findings
 from processors.tag_schemes import OUTSIDE, split_tag
 from tools.arguments import NerArguments
 from tools.distributed import is_main, main_process_first

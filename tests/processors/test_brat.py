@@ -7,8 +7,8 @@ import pytest
 
 from processors.brat import read_brat, write_brat
 from processors.corpus import Corpus
-from processors.examples import DataError, Example
-from processors.spans import Findings, SpanReader
+from processors.examples import DataError, Example, Findings
+from processors.spans import SpanReader
 from processors.tag_schemes import tags_to_entities
 
 ANN = """\

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from processors.examples import DataError, Example
+from processors.examples import DataError, Example, Findings
 from processors.json_reader import read_json
 from processors.label_studio import task_of
-from processors.spans import Findings, SpanReader
+from processors.spans import SpanReader
 from processors.tag_schemes import tags_to_entities
 
 TEXT = "Anna 😀 met Bob in Paris"
