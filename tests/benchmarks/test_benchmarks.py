@@ -1,17 +1,20 @@
 """Every benchmark runs to its table, at a size where the figures mean nothing but what is compared still agrees."""
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
-from benchmarks import distributed
+from benchmarks import distributed, same_results
 from benchmarks.serve import mixed_texts
 from tests.helpers import ROOT, write_corpus
-from tests.tools.runs import call_script, encoder_without_dropout, flags, options_of_run
+from tests.tools.runs import call_script, encoder_without_dropout, flags, options_of_run, read_json
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +104,24 @@ def test_distributed(
     losses = re.findall(r"(?m)^\W*([12])\W+[\d,]+\W+[\d.]+\W+([\d.]+)\W*$", capsys.readouterr().out)
     assert [count for count, _ in losses] == ["1", "2"]
     assert float(losses[0][1]) == pytest.approx(float(losses[1][1]), rel=1e-5)
+
+
+def test_two_commits_with_the_same_code_give_the_same_results() -> None:
+    assert "softmax: equal" in table_of("same_results", "HEAD", "HEAD", "--runs", "softmax", "--steps", 2)
+
+
+def test_every_difference_between_two_runs_is_listed(home: Path, tmp_path: Path) -> None:
+    left, right = home / "run", tmp_path / "run"
+    shutil.copytree(left, right)
+    assert list(same_results.compare(left, right)) == []
+    weights = load_file(right / "model.safetensors")
+    weights["classifier.bias"][0] += 1e-4
+    save_file(weights, right / "model.safetensors")
+    results = read_json(right / "train_results.json") | {"loss": 3.0, "seconds": 1e9}  # the clock does not count
+    (right / "train_results.json").write_text(json.dumps(results))
+    (right / "test_predictions.jsonl").write_text("{}\n")
+    found = "\n".join(same_results.compare(left, right))
+    assert re.search(r"model.safetensors: classifier.bias differs by up to 1.00e-04", found)
+    assert re.search(r"train_results.json: loss is [\d.]+, then 3.0", found)
+    assert "test_predictions.jsonl: only in the second" in found
+    assert len(found.splitlines()) == 3
