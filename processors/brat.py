@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
-from processors.column_reader import read_lines
 from processors.examples import DataError, Example, Findings
 from processors.spans import Source, Span, SpanReader
 from processors.tag_schemes import tags_to_entities
+from processors.text_lines import decoded_text, read_lines
 
 _KINDS = {
     "R": "relations",
@@ -50,7 +50,7 @@ def read_brat(folder: Path, reader: SpanReader | None = None, labelled: bool = T
     for number, path in enumerate(texts, start=1):
         annotations = path.with_suffix(".ann")
         guid = path.relative_to(folder).with_suffix("").as_posix()
-        text = _read_text(path)
+        text = decoded_text(path.read_bytes(), path, reader.findings)
         if annotations.is_file():
             source = Source(annotations, 1, guid)
             example = reader.example(text, list(_read_spans(text, source, reader)), source)
@@ -60,14 +60,6 @@ def read_brat(folder: Path, reader: SpanReader | None = None, labelled: bool = T
             example = reader.example(text, None, Source(path, 1, guid))
         example.line = number
         yield example
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise DataError("not UTF-8; convert the file, e.g. with iconv -t UTF-8", path, line) from error
 
 
 def _read_spans(text: str, source: Source, reader: SpanReader) -> Iterator[Span]:

@@ -1,52 +1,16 @@
 """CoNLL columns and character-per-line files: one word a line, blank lines between sentences."""
 
-import re
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterator
+from operator import ne
 from pathlib import Path
 
+from processors.column_layout import DOCUMENT, ColumnLayout, column_layout, split_fields
 from processors.examples import DataError, Example, Findings
-from processors.tag_schemes import OUTSIDE, join_tag, split_tag
+from processors.tag_schemes import join_tag, split_tag, tags_to_entities
+from processors.text_lines import read_lines
 
-DOCUMENT_MARKS = ("-DOCSTART-", "DOCSTART")
-_MARK_TAGS = frozenset({"O", "-X-"})
-_EMPTY_COLUMNS = re.compile(r"\t[ \t]*\Z")
-_DEFAULT_NAMES = {4: ["word", "pos", "chunk", "ner"], 3: ["word", "pos", "ner"], 2: ["word", "ner"]}
-
-
-def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines of a UTF-8 file; a byte order mark and Windows line ends are taken off.
-
-    Raises:
-        DataError: the file is missing or a line is not UTF-8.
-    """
-    if not path.is_file():
-        raise DataError("there is no such file", path)
-    with path.open("rb") as file:
-        for number, line in decoded_lines(file, path):
-            yield number, line.rstrip("\r\n")
-
-
-def decoded_lines(
-    file: Iterable[bytes], source: str | Path, replace: bool = False, advice: str = ""
-) -> Iterator[tuple[int, str]]:
-    """Numbered lines of UTF-8 with their ends; only a byte order mark is taken off.
-
-    Args:
-        file: lines of bytes.
-        source: its name in messages.
-        replace: whether bytes that are not UTF-8 become U+FFFD.
-        advice: what else to do about them, for the error.
-
-    Raises:
-        DataError: a line is not UTF-8.
-    """
-    for number, raw in enumerate(file, start=1):
-        try:
-            yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8", "replace" if replace else "strict")
-        except UnicodeDecodeError as error:
-            found = raw[error.start : error.start + 8].hex(" ")
-            message = f"not UTF-8 (bytes {found} at column {error.start}); convert the file, e.g. with iconv -t UTF-8"
-            raise DataError(f"{message}, {advice}" if advice else message, source, number) from error
+_LONG_SENTENCE = 2000
 
 
 def read_columns(
@@ -56,70 +20,81 @@ def read_columns(
     labelled: bool = True,
     plain_tags: bool = False,
     findings: Findings | None = None,
+    word_column: str = "",
 ) -> Iterator[Example]:
-    """Reads a file of tab- or space-separated columns, the word first.
+    """Reads a file of tab- or space-separated columns.
 
     Args:
         path: the file.
         split: names the examples.
-        tag_column: ``last``, a number (0 is the word, -1 the last), or one of word/pos/chunk/ner.
+        tag_column: ``last``, a number (0 is the first column, -1 the last), or a name: of a header row, one of
+            word/pos/chunk/ner, or a column of CoNLL-U.
         labelled: whether a file without a tag column is an error; an unlabelled test file has words only.
         plain_tags: the tags are classes of single words: ``NN`` is read as the entity of one word ``S-NN``.
         findings: collects what is odd in the file.
+        word_column: likewise a number or name; by default the first column, or the second behind one that counts the
+            words of each sentence.
 
     Raises:
-        DataError: after the last line, with all lines that have a different number of columns than the first or an
-            unreadable tag.
+        DataError: the file is not in columns or its tags cannot be understood; after the last line, all lines that have
+            a different number of columns than the first.
     """
     findings = Findings() if findings is None else findings
-    columns = tag_index = 0
-    words: list[str] = []
-    labels: list[str] = []
-    first_line, sentences = 1, 0
-
-    def finished_example() -> Example:
-        return Example(
-            f"{split}-{sentences}", words, labels if columns > 1 else None, line=first_line, one_word_a_line=True
-        )
-
-    for number, line in read_lines(path):
-        fields = _split_fields(line, columns, labelled)
-        if not fields or (fields[0] in DOCUMENT_MARKS and _MARK_TAGS.issuperset(fields[1:])):
-            if words:
-                yield finished_example()
-                words, labels, sentences = [], [], sentences + 1
-            continue
-        if not columns:
-            if any("\r" in field for field in fields[1:]):
-                raise DataError(
-                    "lines end in a carriage return alone; convert them, e.g. with tr '\\r' '\\n'", path, number
-                )
-            columns = len(fields)
-            if columns > 1:
-                tag_index = _tag_index(tag_column, columns, path, number)
-            elif labelled:
-                raise DataError(
-                    f"{line!r} has one column; expected a word and its tag, with a space or tab between them",
-                    path,
-                    number,
-                )
-        if len(fields) != columns:
-            message = f"{len(fields)} columns in {line!r}, but the lines before have {columns}"
-            findings.fault(DataError(f"{message}; separate word and tag by one space or tab", path, number))
-            continue
-        if not words:
-            first_line = number
-        words.append(fields[0])
-        if columns > 1:
-            tag = fields[tag_index]
-            try:
-                labels.append(checked_tag(tag, path, number, plain_tags))
-            except DataError as error:
-                findings.fault(error)
-                labels.append(OUTSIDE)
-    if words:
-        yield finished_example()
+    layout = column_layout(path, tag_column, word_column, labelled, plain_tags)
+    counts: Counter[str] = Counter()
+    entities: Counter[int] = Counter()  # of each column of tags
+    sentences = words_read = 0
+    for rows in _sentences(path, layout, labelled, findings):
+        words = [fields[layout.word] for _, fields in rows]
+        tags = [] if layout.tag is None else [fields[layout.tag] for _, fields in rows]
+        if layout.dialect:
+            usual = [layout.dialect.tags[tag] for tag in tags]
+            counts[layout.dialect.description] += sum(map(ne, tags, usual))
+            tags = usual
+        elif plain_tags:
+            tags = [join_tag("S", tag) for tag in tags]
+        counts["empty words, which keep their places"] += words.count("")
+        for column in layout.rivals:
+            entities[column] += len(tags_to_entities([fields[column] for _, fields in rows]))
+            entities[-1] += len(tags_to_entities(tags))
+        lines = [number for number, _ in rows]
+        labels = None if layout.tag is None else tags
+        yield Example(f"{split}-{sentences}", words, labels, line=lines[0], word_lines=lines)
+        sentences, words_read = sentences + 1, words_read + len(words)
     findings.raise_faults()
+    if layout.has_index and not word_column:
+        counts["words read from column 1: column 0 numbers them (--word_column takes another)"] = words_read
+    if sentences == 1 and words_read > _LONG_SENTENCE:
+        counts["words in a single sentence: are the blank lines between sentences missing?"] = words_read
+    for column in layout.rivals:
+        kind = f"entities in column {column} are not read: the last column is, which has {entities[-1]}"
+        counts[f"{kind}; --tag_column {column} reads the others"] = entities[column]
+    for kind, count in counts.items():
+        if count:
+            findings.add(kind, count=count)
+
+
+def _sentences(
+    path: Path, layout: ColumnLayout, labelled: bool, findings: Findings
+) -> Iterator[list[tuple[int, list[str]]]]:
+    """The fields of each sentence's words, with the numbers of their lines."""
+    rows: list[tuple[int, list[str]]] = []
+    for number, line in read_lines(path, findings):
+        kind = layout.other_lines.get(number, "")
+        fields = [] if kind else split_fields(line, layout.columns, labelled)
+        if fields and len(fields) != layout.columns:
+            message = f"{len(fields)} columns in {line!r}, but the lines before have {layout.columns}"
+            findings.fault(DataError(f"{message}; separate word and tag by one space or tab", path, number))
+        elif fields:
+            rows.append((number, fields))
+        elif rows and kind in ("", DOCUMENT):
+            yield rows
+            rows = []
+        if kind and kind != DOCUMENT:
+            known = f"{kind}, left out" in findings.counts
+            findings.add(f"{kind}, left out", "" if known else f"{path}:{number}: {line!r} is the first of the {kind}")
+    if rows:
+        yield rows
 
 
 def tag_keys(tag_column: str, usual: tuple[str, ...]) -> tuple[str, ...]:
@@ -137,37 +112,3 @@ def checked_tag(tag: str, path: Path, line: int, plain_tags: bool = False) -> st
         advice = "--tag_column names the column of the tags; parts of speech are learnt by run_pl_ner.py"
         raise DataError(f"{error}; {advice}", path, line) from None
     return tag
-
-
-def _split_fields(line: str, columns: int, labelled: bool) -> list[str]:
-    """Splits at tabs, else at runs of ASCII spaces; a full-width space is a word, and a lone space may be one."""
-    if not line.strip(" \t"):
-        return []
-    if "\t" in line:
-        word, *others = _EMPTY_COLUMNS.sub("", line).split("\t")
-        return [word, *(field.strip(" ") for field in others)]
-    fields = [field for field in line.split(" ") if field]
-    alone = len(fields) == columns - 1 if columns else len(fields) == 1 and (labelled or _is_tag(fields[0]))
-    return [" ", *fields] if alone and line.startswith(" ") else fields
-
-
-def _is_tag(text: str) -> bool:
-    try:
-        split_tag(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _tag_index(tag_column: str, columns: int, path: Path, line: int) -> int:
-    if tag_column == "last":
-        return columns - 1
-    names = _DEFAULT_NAMES.get(columns, [])
-    if tag_column in names:
-        return names.index(tag_column)
-    if tag_column.removeprefix("-").isdecimal() and -columns < int(tag_column) < columns:
-        return int(tag_column) % columns
-    known = ", ".join(["last", f"1 to {columns - 1}", *names[1:]])
-    raise DataError(
-        f"--tag_column {tag_column} does not fit lines of {columns} columns; use one of {known}", path, line
-    )

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from processors.brat import brat_files, brat_texts, read_brat
-from processors.column_reader import read_columns, read_lines
+from processors.column_reader import read_columns
 from processors.examples import DataError, Example, Findings, has_wide
 from processors.hub_reader import open_hub_split, read_hub_split
 from processors.json_reader import read_json
 from processors.spans import SpanReader
+from processors.tag_dialects import UnknownTagsError, canonical_tags
 from processors.tag_schemes import (
     MARKUPS,
     OUTSIDE,
@@ -32,9 +33,10 @@ from processors.tag_schemes import (
     tag_set,
 )
 from processors.tasks import SPLITS, find_split_file, missing_split_error, task_named
+from processors.text_lines import read_lines
 from processors.word_cutting import has_inner_sign, word_unit_of
 
-_INVENTORY_VERSION = 4
+_INVENTORY_VERSION = 5
 
 
 @dataclass
@@ -43,6 +45,7 @@ class Inventory:
 
     Args:
         source: the file or data set.
+        unlabelled: sentences without tags.
         scheme: the tag scheme found.
         illegal_transitions: neighbouring tags that the scheme does not allow, read as ``conlleval`` reads them.
         types: number of entities of each type.
@@ -55,6 +58,7 @@ class Inventory:
 
     source: str
     sentences: int = 0
+    unlabelled: int = 0
     words: int = 0
     long_words: int = 0
     joined_words: int = 0
@@ -82,9 +86,10 @@ class Corpus:
     Args:
         task_name: a name of `processors.tasks.TASKS`, or any other for the generic task.
         data_dir: folder with a file a split, and perhaps ``labels.txt``.
-        split_files: files that are named outright, by split.
+        split_files: named files, by split; a relative name may also be one in ``data_dir``.
         dataset_name: a Hugging Face data set used instead of files; see `processors.hub_reader`.
         tag_column: column of the tags, or their name in JSON and Hugging Face data sets.
+        word_column: column of the words, in files of columns; see `processors.column_reader.read_columns`.
         word_unit: how raw text is cut; the empty string leaves it to the task.
         span_edges: what becomes of entities that are none of whole words; see `processors.spans.SpanReader`.
         offset_unit: how files of annotations count; likewise.
@@ -97,6 +102,7 @@ class Corpus:
     split_files: dict[str, Path] = field(default_factory=dict)
     dataset_name: str = ""
     tag_column: str = "last"
+    word_column: str = ""
     word_unit: str = ""
     span_edges: str = "snap"
     offset_unit: str = "auto"
@@ -118,13 +124,16 @@ class Corpus:
         source, labelled = self._required_source(split), split != "test"
         reader = SpanReader(*self._span_reading, findings)
         plain_tags = task_named(self.task_name).plain_tags
+        in_columns = isinstance(source, Path) and source.is_file() and not _looks_like_json(source)
+        if self.word_column and not in_columns:
+            raise DataError("--word_column is for files of columns only; leave it out", self.source_name(split))
         if not isinstance(source, Path):
             return read_hub_split(source, self.dataset_name, split, labelled, self.tag_column, plain_tags, findings)
         if source.is_dir():
             return read_brat(source, reader, labelled)
-        if _looks_like_json(source):
+        if not in_columns:
             return read_json(source, split, reader, labelled, self.tag_column, plain_tags)
-        return read_columns(source, split, self.tag_column, labelled, plain_tags, findings)
+        return read_columns(source, split, self.tag_column, labelled, plain_tags, findings, self.word_column)
 
     def digest(self, split: str) -> str:
         """A hash of a split's content and of how it is read."""
@@ -134,7 +143,7 @@ class Corpus:
         else:
             content = hashlib.new("blake2b", source._fingerprint.encode())
         plain_tags = task_named(self.task_name).plain_tags
-        reading = (_INVENTORY_VERSION, split, self.tag_column, *self._span_reading, plain_tags)
+        reading = (_INVENTORY_VERSION, split, self.tag_column, self.word_column, *self._span_reading, plain_tags)
         content.update(repr(reading).encode())
         return content.hexdigest()[:32]
 
@@ -180,14 +189,15 @@ class Corpus:
         return self.labels_file or (beside_data if beside_data and beside_data.is_file() else None)
 
     def check_types(self, split: str, types: list[str]) -> None:
-        """Raises a DataError, with its line, for a type of this split that is none of ``types``."""
-        inventory = self.inventory(split)
+        """Raises a DataError, with the first line of each, for the types of this split that are none of ``types``."""
+        inventory, findings = self.inventory(split), Findings()
         for entity_type in inventory.types:
             if entity_type not in types:
                 message = f"entity type {entity_type!r} is not among the labels ({', '.join(types)})"
                 file = self._types_file() or "labels.txt"
                 advice = f"add it to {file}, or correct the data; a trained model takes no new types"
-                raise DataError(f"{message}; {advice}", inventory.place(inventory.type_lines[entity_type]))
+                findings.fault(DataError(f"{message}; {advice}", inventory.place(inventory.type_lines[entity_type])))
+        findings.raise_faults()
 
     def trained_word_unit(self) -> str:
         """How raw text is to be cut for a model of the train split; see `processors.word_cutting.split_text`."""
@@ -220,6 +230,9 @@ class Corpus:
                 self._sources[split] = open_hub_split(self.dataset_name, split, downloads)
             else:
                 named = self.split_files.get(split)
+                in_data_dir = named and self.data_dir and self.data_dir / named
+                if named and in_data_dir and not named.exists() and in_data_dir.exists():
+                    named = in_data_dir
                 self._sources[split] = named or (self.data_dir and find_split_file(self.data_dir, split))
         return self._sources[split]
 
@@ -230,7 +243,8 @@ class Corpus:
                 raise DataError(f"the data set has no {split} split", self.dataset_name)
             raise missing_split_error(self.data_dir, split)
         if isinstance(source, Path) and not (source.is_file() or brat_files(source)):
-            raise DataError(f"there is no such file, nor a folder of brat's (--{split}_file)", source)
+            looked = f", nor {self.data_dir / source}" if self.data_dir and not source.is_absolute() else ""
+            raise DataError(f"there is no such file, nor a folder of brat's (--{split}_file){looked}", source)
         return source
 
     def _cached_inventory(self, split: str) -> Inventory:
@@ -250,6 +264,7 @@ class Corpus:
         pair_lines: dict[tuple[str, str], int] = {}
         for example in self._read(split, inventory.findings):
             inventory.sentences += 1
+            inventory.unlabelled += example.labels is None
             _count_words(inventory, example)
             inventory.dropped_entities += example.dropped_entities
             pairs = list(tag_pairs(example.labels or []))
@@ -326,21 +341,22 @@ def _types_of_file(path: Path) -> list[str]:
     if not lines:
         raise DataError("this label file is empty; write one tag or entity type a line, or remove it", path)
     seen: dict[str, int] = {}
+    findings = Findings()
     for number, label in lines:
         if label in seen:
-            raise DataError(f"label {label!r} stands on line {seen[label]} already; remove one", path, number)
-        seen[label] = number
-    if OUTSIDE not in seen and not all(re.match(r"[BIESMLU]-.", label) for label in seen):
-        return list(seen)
-    types: dict[str, None] = {}
-    for label, number in seen.items():
+            message = f"label {label!r} is already on line {seen[label]}; remove one"
+            findings.fault(DataError(message, path, number))
+        seen.setdefault(label, number)
+    types = list(seen)
+    if OUTSIDE in seen or all(re.match(r"[BIESMLU][-_].", label) for label in seen):
         try:
-            prefix, entity_type = split_tag(label)
-        except ValueError as error:
-            raise DataError(f"{error}; list tags, or entity types without O", path, number) from None
-        if prefix != OUTSIDE:
-            types[entity_type] = None
-    return list(types)
+            tags = canonical_tags(seen).tags.values()
+            types = list(dict.fromkeys(split_tag(tag)[1] for tag in tags if tag != OUTSIDE))
+        except UnknownTagsError as error:
+            message = f"{error}; list tags, or entity types without O"
+            findings.fault(DataError(message, path, min(seen[tag] for tag in error.tags)))
+    findings.raise_faults()
+    return types
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -68,7 +68,7 @@ class Example:
         text: the untouched text; by default the words joined as their script is written.
         offsets: ``(start, end)`` characters of each word in ``text``.
         line: the line of the file on which the example starts; in a folder of brat's, the number of its text.
-        one_word_a_line: whether the words stand on successive lines.
+        word_lines: the line of each word, where each has its own.
         dropped_entities: annotations that a flat tag sequence cannot express (nested ones).
         confidences: how sure a model was of each entity, where it was a model that found them.
     """
@@ -79,7 +79,7 @@ class Example:
     text: str | None = None
     offsets: list[tuple[int, int]] | None = None
     line: int = 0
-    one_word_a_line: bool = False
+    word_lines: Sequence[int] = ()
     dropped_entities: int = 0
     confidences: list[float] | None = None
 
@@ -93,7 +93,7 @@ class Example:
 
     def line_of(self, position: int) -> int:
         """The line of the file that holds the word at ``position``."""
-        return self.line + (min(position, len(self.words) - 1) if self.one_word_a_line else 0)
+        return self.word_lines[min(position, len(self.words) - 1)] if self.word_lines else self.line
 
 
 def join_words(words: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
@@ -112,7 +112,7 @@ def join_words(words: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
             position += 1
         parts.append(word)
         offsets.append((position, position + len(word)))
-        position, previous = position + len(word), word
+        position, previous = position + len(word), word or previous
     return "".join(parts), offsets
 
 

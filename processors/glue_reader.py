@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from processors.column_reader import read_lines
 from processors.examples import DataError
 from processors.glue_tasks import GlueTask
 from processors.hub_reader import open_hub_split
+from processors.text_lines import read_lines
 
 
 @dataclass(frozen=True)

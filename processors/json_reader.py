@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from processors import doccano, label_studio
-from processors.column_reader import checked_tag, read_lines, tag_keys
+from processors.column_reader import checked_tag, tag_keys
 from processors.examples import DataError, Example
 from processors.spans import Source, Span, SpanReader, place_of
 from processors.tag_schemes import tags_to_entities
+from processors.text_lines import read_lines
 from processors.word_cutting import find_words
 
 _TOKEN_KEYS = ("tokens", "words")

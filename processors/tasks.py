@@ -1,19 +1,28 @@
 """The corpora known by name, and how the files of any corpus are found."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from processors.brat import brat_files
+from processors.column_layout import CHUNK_TYPES
 from processors.examples import DataError
 
 SPLITS = ("train", "dev", "test")
 _SPLIT_ALIASES = {
     "train": ("train", "training"),
-    "dev": ("dev", "valid", "validation", "val", "testa"),
-    "test": ("test", "testb", "predict"),
+    "dev": ("dev", "devel", "development", "valid", "validation", "val", "testa"),
+    "test": ("test", "testing", "testb", "predict"),
 }
-_DATA_SUFFIXES = {"", ".txt", ".json", ".jsonl", ".conll", ".tsv", ".bio", ".bmes", ".bioes", ".iob", ".iob2", ".ner"}
-_DATA_SUFFIXES |= {f".{alias}" for aliases in _SPLIT_ALIASES.values() for alias in aliases}
+_SPLIT_OF = {alias: split for split, aliases in _SPLIT_ALIASES.items() for alias in aliases}
+# A split's name beside a digit, a change of case or one of these words: wnut17train, nerTest, traindata, devset.
+_WORDS_OF_NAMES = re.compile(
+    rf"(?:{'|'.join(sorted(_SPLIT_OF, key=len, reverse=True))})(?=set|data|file|corpus)|[A-Z]?[a-z]+|[A-Z]+|\d+"
+)
+_NOT_TEXT = re.compile(
+    r".*\.(7z|arrow|bak|bin|bz2|cfg|docx?|gz|html|ini|ipynb|jpg|lock|log|md|np[yz]|parquet|pdf|pkl|png|pt|pyc?|rar"
+    r"|safetensors|sh|swp|tar|tgz|tmp|xlsx?|xz|ya?ml|zip)"
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,7 @@ TASKS = {
         submission="cluener",
     ),
     "conll2003": Task(types=("LOC", "MISC", "ORG", "PER")),
-    "chunk": Task(types=("ADJP", "ADVP", "CONJP", "INTJ", "LST", "NP", "PP", "PRT", "SBAR", "UCP", "VP")),
+    "chunk": Task(types=CHUNK_TYPES),
     "pos": Task(types=_PENN_TREEBANK_TAGS, plain_tags=True),
 }
 
@@ -61,7 +70,7 @@ def task_named(name: str) -> Task:
 
 
 def find_split_file(data_dir: Path, split: str) -> Path | None:
-    """The one file of ``data_dir`` whose name says that it holds this split: ``train.txt``, ``eng.testa``, ...
+    """The file whose name says that it holds this split: ``train_data.txt``, ``eng.testa``, ``wnut17dev.conll``.
 
     A folder of that name is one too where brat's files are in it.
 
@@ -69,21 +78,32 @@ def find_split_file(data_dir: Path, split: str) -> Path | None:
         The path, or ``None`` where there is no such file.
 
     Raises:
-        DataError: the folder is missing, or several files fit.
+        DataError: the folder is missing, or several files fit equally well.
     """
     if not data_dir.is_dir():
         raise DataError("there is no such data folder (--data_dir)", data_dir)
-    found = sorted(
-        path
-        for path in data_dir.iterdir()
-        if path.suffix.lower() in _DATA_SUFFIXES
-        and (path.is_file() or brat_files(path))
-        and any(part in _SPLIT_ALIASES[split] for part in path.name.lower().split("."))
-    )
-    if len(found) > 1:
-        names = ", ".join(path.name for path in found)
+    found: dict[int, list[Path]] = {}
+    for path in sorted(data_dir.iterdir()):
+        clearness, named = _split_named(path.name)
+        if named == split and (path.is_file() or brat_files(path)):
+            found.setdefault(clearness, []).append(path)
+    best = found[min(found)] if found else []
+    if len(best) > 1:
+        names = ", ".join(path.name for path in best)
         raise DataError(f"several files could be the {split} split: {names}; name one with --{split}_file", data_dir)
-    return found[0] if found else None
+    return best[0] if best else None
+
+
+def _split_named(name: str) -> tuple[int, str | None]:
+    """The split that the name of a file says it holds, if it is one, and how clearly: 0 is clearest."""
+    if name.startswith(".") or name.endswith("~") or _NOT_TEXT.fullmatch(name.lower()):
+        return 0, None
+    words = [word.lower() for word in _WORDS_OF_NAMES.findall(name)]
+    for clearness, parts in enumerate((name.lower().split("."), re.split(r"[._\s-]+", name.lower()), words)):
+        splits = {_SPLIT_OF[part] for part in parts if part in _SPLIT_OF}
+        if splits:
+            return clearness, splits.pop() if len(splits) == 1 else None
+    return 0, None
 
 
 def missing_split_error(data_dir: Path | None, split: str) -> DataError:
@@ -91,7 +111,7 @@ def missing_split_error(data_dir: Path | None, split: str) -> DataError:
     if data_dir is None:
         return DataError(f"no file for the {split} split; name a folder with --data_dir, or it with --{split}_file")
     there = ", ".join(sorted(path.name for path in data_dir.iterdir())[:12]) or "nothing"
-    expected = ", ".join(f"{alias}.txt" for alias in _SPLIT_ALIASES[split])
-    expected += " or .json, .bmes, ..., or a folder of brat's"
-    message = f"no file for the {split} split; expected one named like {expected}; found {there}"
+    aliases = ", ".join(_SPLIT_ALIASES[split])
+    message = f"no file for the {split} split; expected one of {aliases} as a word in the name of a text file, as in "
+    message += f"{split}.txt or corpus_{split}.conll, or of a folder of brat's; found {there}"
     return DataError(f"{message}; or name it with --{split}_file", data_dir)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from processors.column_reader import decoded_lines
-from processors.examples import DataError
+from processors.examples import DataError, Findings
+from processors.text_lines import decoded_lines
 
 logger = logging.getLogger(__name__)
 STDIN = "-"
@@ -44,12 +44,15 @@ def read_texts(sources: Sequence[str], whole_files: bool = False, replace: bool 
     for source in sources:
         name = "stdin" if source == STDIN else source
         replaced = 0
+        findings = Findings()
         with _opened(source) as file:
-            for item in _texts_of(file, source, name, whole_files, replace):
+            for item in _texts_of(file, source, name, whole_files, replace, findings):
                 replaced += replace and "\ufffd" in item.text
                 yield item
         if replaced:
             logger.warning("%s: %d texts hold U+FFFD, in place of bytes that are not UTF-8", name, replaced)
+        for kind, count in findings.counts.items():
+            logger.warning("%s: %d %s", name, count, kind)
 
 
 def check_sources(sources: Sequence[str]) -> None:
@@ -68,8 +71,10 @@ def _opened(source: str) -> Any:
     return gzip.open(source, "rb") if source.endswith(".gz") else Path(source).open("rb")
 
 
-def _texts_of(file: IO[bytes], source: str, name: str, whole_files: bool, replace: bool) -> Iterator[RawText]:
-    lines = decoded_lines(_read_lines(file, name), name, replace, advice="or give --replace_bad_utf8")
+def _texts_of(
+    file: IO[bytes], source: str, name: str, whole_files: bool, replace: bool, findings: Findings
+) -> Iterator[RawText]:
+    lines = decoded_lines(_read_lines(file, name), name, replace, "or give --replace_bad_utf8", findings)
     if source.removesuffix(".gz").endswith(".jsonl"):
         yield from (_parsed(line, name, number) for number, line in lines if line.strip())
     elif whole_files:

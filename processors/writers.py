@@ -9,7 +9,7 @@ from typing import Any
 
 from processors import doccano, label_studio
 from processors.brat import write_brat
-from processors.column_reader import DOCUMENT_MARKS
+from processors.column_layout import is_document_mark
 from processors.examples import DataError, Example, Findings
 from processors.submissions import json_line
 
@@ -54,7 +54,7 @@ def _write_columns(examples: Iterable[Example], path: Path) -> Findings:
 
 
 def _as_column(word: str, example: Example, findings: Findings) -> str:
-    if word in DOCUMENT_MARKS or (example.labels is None and not word.strip()):
+    if is_document_mark([word]) or (example.labels is None and not word.strip()):
         raise DataError(f"{example.guid}: the word {word!r} has another meaning in columns; choose another format")
     if not _BREAKS.search(word):
         return word

@@ -61,7 +61,13 @@ class TaskArguments:
     test_file: str = arg("", "the test split, likewise")
     dataset_name: str = arg("", "a Hugging Face data set (name, name:configuration or folder) instead of data_dir")
     labels: str = arg("", "file with one tag or entity type a line; by default labels.txt of data_dir, else the data")
-    tag_column: str = arg("last", "of the tags: last, a number or word/pos/chunk/ner in columns, else their name")
+    tag_column: str = arg(
+        "last",
+        "column of the tags: last, a number from 0, or a name (header, pos/chunk/ner); in JSON their key",
+    )
+    word_column: str = arg(
+        "", "column of the words, likewise; by default the first one, or the second behind an index of the words"
+    )
     word_unit: str = arg("", "how raw text is cut; by default as the task has it", ["", *WORD_UNITS])
     span_edges: str = arg(
         "snap",

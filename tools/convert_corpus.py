@@ -24,11 +24,13 @@ def main() -> None:
     parser.add_argument("target", type=Path, help="file to write; a folder for a folder of splits and for brat")
     parser.add_argument("--to", required=True, choices=list(FORMATS), help="format to write")
     parser.add_argument("--tag_column", default="last", help="column, or name, of the tags")
+    parser.add_argument("--word_column", default="", help="column of the words, in files of columns")
     parser.add_argument("--word_unit", default="", choices=WORD_UNITS, help="how raw text is cut")
     parser.add_argument("--span_edges", default="snap", choices=SPAN_EDGES, help="what becomes of cut words")
     parser.add_argument("--offset_unit", default="auto", choices=OFFSET_UNITS, help="how the source counts")
     args = parser.parse_args()
-    reading = {name: getattr(args, name) for name in ("tag_column", "word_unit", "span_edges", "offset_unit")}
+    options = ("tag_column", "word_column", "word_unit", "span_edges", "offset_unit")
+    reading = {name: getattr(args, name) for name in options}
     try:
         for line in convert_corpus(args.source, args.target, FORMATS[args.to], **reading):
             print(line)

@@ -31,6 +31,7 @@ def corpus_of(args: NerArguments, task: str | None = None) -> Corpus:
         split_files={split: Path(path) for split, path in files.items() if path},
         dataset_name=args.dataset_name,
         tag_column=args.tag_column,
+        word_column=args.word_column,
         word_unit=args.word_unit,
         span_edges=args.span_edges,
         offset_unit=args.offset_unit,
@@ -51,20 +52,21 @@ def load_and_cache_examples(
         data_type: ``train``, ``dev`` or ``test``.
 
     Raises:
-        DataError: the split is missing or malformed, or has labels that the model does not know.
+        DataError: the split is missing or malformed, has labels that the model does not know, or is to be trained on
+            and holds no entity.
     """
     with main_process_first():
         dataset = open_features(args, task, tokenizer, data_type)
     corpus = corpus_of(args, task)
     _report(corpus, data_type, dataset, args.train_max_seq_length if data_type == "train" else args.eval_max_seq_length)
-    if data_type == "train" and not dataset.num_words:
-        raise DataError("no word to train on", corpus.source_name("train"))
     return dataset
 
 
 def open_features(args: NerArguments, task: str, tokenizer: PreTrainedTokenizerBase, data_type: str) -> FeatureDataset:
     """The features of a split from the cache, built where they are not there; each process for itself."""
     corpus = corpus_of(args, task)
+    if data_type == "train":
+        check_entities(corpus)
     max_seq_length = args.train_max_seq_length if data_type == "train" else args.eval_max_seq_length
     layout = layout_of_tokenizer(tokenizer, args.model_type, args.casing_types)
     overlap = default_overlap(layout.capacity(max_seq_length)) if args.window_overlap < 0 else args.window_overlap
@@ -86,12 +88,29 @@ def open_features(args: NerArguments, task: str, tokenizer: PreTrainedTokenizerB
 
 
 def check_splits(args: NerArguments) -> None:
-    """Raises a DataError before anything is loaded where a split that the run needs is not there."""
-    corpus = corpus_of(args)
+    """Raises a DataError, before anything is loaded, for all missing splits, or for a train split without entities."""
+    corpus, findings = corpus_of(args), Findings()
     wanted = {"train": args.do_train, "dev": args.do_eval, "test": args.do_predict}
     with main_process_first():  # downloads
         for split in (split for split, needed in wanted.items() if needed):
-            corpus.source_name(split)
+            try:
+                corpus.source_name(split)
+            except DataError as error:
+                findings.fault(error)
+        findings.raise_faults()
+        if args.do_train:
+            check_entities(corpus)
+
+
+def check_entities(corpus: Corpus) -> None:
+    """Raises a DataError where the train split has no entity, with what was left out of it."""
+    inventory = corpus.inventory("train")
+    if not inventory.entities:
+        odd = "".join(f"; {count} {kind}" for kind, count in inventory.findings.counts.items())
+        message = (
+            f"no entity to learn among {inventory.words} words{odd}; check the format of the file and --tag_column"
+        )
+        raise DataError(message, inventory.source)
 
 
 _rebuilt: set[tuple[str, str, int]] = set()
@@ -107,7 +126,9 @@ def _report(corpus: Corpus, split: str, dataset: FeatureDataset, max_seq_length:
     counts = f"{inventory.sentences} sentences, {inventory.words} words, {inventory.entities} entities"
     lost = inventory.words - int(dataset.word_counts.sum())
     windows = f"{len(dataset)} windows of at most {max_seq_length} tokens, {lost} words lost"
-    logger.info("%s: %s (%s); %s", split, counts, inventory.scheme, windows)
+    logger.info("%s: %s (%s) in %s; %s", split, counts, inventory.scheme, inventory.source, windows)
+    if not inventory.entities and inventory.unlabelled < inventory.sentences:
+        logger.warning("%s: no entity in this labelled split: its scores mean nothing; is it read as intended?", split)
     tokens, padded = int(dataset.lengths.sum()), int(np.max(dataset.lengths, initial=0)) * len(dataset)
     logger.info("%s: %d tokens; padding all to the longest would make them %d", split, tokens, padded)
     if inventory.illegal_transitions:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from transformers import BertConfig, BertTokenizer
 
-from processors.column_reader import read_lines
 from processors.examples import DataError
+from processors.text_lines import read_lines
 from tools.loading import has_weights
 
 

@@ -57,9 +57,9 @@ def test_an_example_has_a_label_a_word(labels: list[str]) -> None:
         Example("dev-7", ["a", "b"], labels)
 
 
-@pytest.mark.parametrize(("one_word_a_line", "lines"), [(True, [5, 6, 6]), (False, [5, 5, 5])])
-def test_a_position_has_its_line_and_the_end_that_of_the_last_word(one_word_a_line: bool, lines: list[int]) -> None:
-    example = Example("a", ["x", "y"], ["O", "O"], line=5, one_word_a_line=one_word_a_line)
+@pytest.mark.parametrize(("word_lines", "lines"), [([5, 7], [5, 7, 7]), ([], [5, 5, 5])])
+def test_a_position_has_its_line_and_the_end_that_of_the_last_word(word_lines: list[int], lines: list[int]) -> None:
+    example = Example("a", ["x", "y"], ["O", "O"], line=5, word_lines=word_lines)
     assert [example.line_of(position) for position in range(3)] == lines
 
 
