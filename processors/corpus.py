@@ -3,20 +3,20 @@
 import hashlib
 import json
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from processors.atomic import write_atomically
 from processors.brat import brat_files, brat_texts, read_brat
 from processors.column_reader import read_columns, read_lines
 from processors.examples import DataError, Example, Findings, has_wide
 from processors.hub_reader import open_hub_split, read_hub_split
 from processors.json_reader import read_json
+from processors.line_formats import detect_format, read_cmeee, read_msra
 from processors.spans import SpanReader
 from processors.tag_schemes import (
     MARKUPS,
@@ -34,7 +34,7 @@ from processors.tag_schemes import (
 from processors.tasks import SPLITS, find_split_file, missing_split_error, task_named
 from processors.word_cutting import has_inner_sign, word_unit_of
 
-_INVENTORY_VERSION = 4
+_INVENTORY_VERSION = 5
 
 
 @dataclass
@@ -118,12 +118,19 @@ class Corpus:
         source, labelled = self._required_source(split), split != "test"
         reader = SpanReader(*self._span_reading, findings)
         plain_tags = task_named(self.task_name).plain_tags
+        names = self._class_names
         if not isinstance(source, Path):
-            return read_hub_split(source, self.dataset_name, split, labelled, self.tag_column, plain_tags, findings)
-        if source.is_dir():
-            return read_brat(source, reader, labelled)
-        if _looks_like_json(source):
-            return read_json(source, split, reader, labelled, self.tag_column, plain_tags)
+            name = self.dataset_name
+            return read_hub_split(source, name, split, reader, labelled, self.tag_column, plain_tags, names)
+        match detect_format(source):
+            case "brat":
+                return read_brat(source, reader, labelled)
+            case "json":
+                return read_json(source, split, reader, labelled, self.tag_column, plain_tags, names)
+            case "cmeee":
+                return read_cmeee(source, split, reader, labelled)
+            case "msra":
+                return read_msra(source, split, reader)
         return read_columns(source, split, self.tag_column, labelled, plain_tags, findings)
 
     def digest(self, split: str) -> str:
@@ -134,7 +141,7 @@ class Corpus:
         else:
             content = hashlib.new("blake2b", source._fingerprint.encode())
         plain_tags = task_named(self.task_name).plain_tags
-        reading = (_INVENTORY_VERSION, split, self.tag_column, *self._span_reading, plain_tags)
+        reading = (_INVENTORY_VERSION, split, self.tag_column, *self._span_reading, plain_tags, self._class_names)
         content.update(repr(reading).encode())
         return content.hexdigest()[:32]
 
@@ -200,6 +207,12 @@ class Corpus:
         if not self.has("train"):
             return []
         return sorted(set(self.inventory(split).types) - set(self.inventory("train").types))
+
+    @property
+    def _class_names(self) -> tuple[str, ...]:
+        """Names of tags that data hold as numbers: the lines of the label file."""
+        path = self._types_file()
+        return tuple(line.strip() for _, line in read_lines(path) if line.strip()) if path else ()
 
     @property
     def _span_reading(self) -> tuple[str, str, str]:
@@ -313,13 +326,6 @@ def _digest_of_files(path: Path) -> "hashlib._Hash":
     return content
 
 
-def _looks_like_json(path: Path) -> bool:
-    if path.suffix.lower() in (".json", ".jsonl"):
-        return True
-    start = "\n".join(islice((line for _, line in read_lines(path) if line.strip()), 2))
-    return re.match(r'\s*(\{\s*("|\}|$)|\[\s*\{)', start) is not None
-
-
 def _types_of_file(path: Path) -> list[str]:
     """Entity types of a label file, which lists either types, or tags: then all have a prefix, or ``O`` is there."""
     lines = [(number, line.strip()) for number, line in read_lines(path) if line.strip()]
@@ -341,12 +347,3 @@ def _types_of_file(path: Path) -> list[str]:
         if prefix != OUTSIDE:
             types[entity_type] = None
     return list(types)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a small text file so that no reader ever sees half of it, whoever else writes it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as aside:
-        complete = Path(aside, path.name)
-        complete.write_text(text, "utf-8")
-        complete.replace(path)

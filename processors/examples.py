@@ -44,6 +44,13 @@ class Findings:
         if remark:
             self.remarks.append(remark)
 
+    def mended(self, text: str) -> str:
+        """The text without lone surrogates, which are counted."""
+        text, count = without_lone_surrogates(text)
+        if count:
+            self.add("lone surrogates, replaced by U+FFFD", count=count)
+        return text
+
     def fault(self, error: DataError) -> None:
         self.faults.append(str(error))
 
