@@ -40,7 +40,7 @@ def detect_format(path: Path) -> str:
         advice = "export JSON or JSONL instead, or name it with --dataset_name if its columns are tokens and tags"
         raise DataError(f"CSV is not read as a split; {advice}", path)
     lines = list(islice((line for _, line in read_lines(path) if line.strip()), _LINES_LOOKED_AT))
-    if suffix in _JSON_SUFFIXES or _JSON.match("\n".join(lines[:2])):
+    if suffix in _JSON_SUFFIXES or _JSON.match("\n".join(lines[:3])):
         return "json"
     if any(map(_CMEEE.fullmatch, lines)):
         return "cmeee"
