@@ -12,6 +12,8 @@ from itertools import tee
 
 from tqdm import tqdm
 
+from processors.brat import check_brat_types
+from processors.tag_schemes import OUTSIDE, split_tag
 from processors.text_files import RawText, check_sources, read_texts
 from processors.word_cutting import WORD_UNITS
 from tools.encoder_precision import PRECISIONS
@@ -27,6 +29,8 @@ def main() -> None:
     check_sources(args.files)
     check_output(args.format, args.output, args.files)
     predictor = NerPredictor.load(args.model, args.device, args.dtype, args.batch_tokens, args.word_unit)
+    if args.format == "brat":
+        check_brat_types(split_tag(tag)[1] for tag in predictor.model.tag_names if tag != OUTSIDE)
     items, same_items = tee(tqdm(texts(args), unit=" texts", disable=not sys.stderr.isatty()))
     entities = predictor.stream(item.text for item in items)
     write_predictions(zip(same_items, entities, strict=True), args.format, args.output, predictor.word_unit)

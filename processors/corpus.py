@@ -3,20 +3,20 @@
 import hashlib
 import json
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from processors.atomic import write_atomically
 from processors.brat import brat_files, brat_texts, read_brat
 from processors.column_reader import read_columns
 from processors.examples import DataError, Example, Findings, has_wide
 from processors.hub_reader import open_hub_split, read_hub_split
 from processors.json_reader import read_json
+from processors.line_formats import detect_format, read_cmeee, read_msra
 from processors.spans import SpanReader
 from processors.tag_dialects import UnknownTagsError, canonical_tags
 from processors.tag_schemes import (
@@ -124,15 +124,22 @@ class Corpus:
         source, labelled = self._required_source(split), split != "test"
         reader = SpanReader(*self._span_reading, findings)
         plain_tags = task_named(self.task_name).plain_tags
-        in_columns = isinstance(source, Path) and source.is_file() and not _looks_like_json(source)
-        if self.word_column and not in_columns:
+        names = self._class_names
+        kind = detect_format(source) if isinstance(source, Path) else "data set"
+        if self.word_column and kind != "columns":
             raise DataError("--word_column is for files of columns only; leave it out", self.source_name(split))
-        if not isinstance(source, Path):
-            return read_hub_split(source, self.dataset_name, split, labelled, self.tag_column, plain_tags, findings)
-        if source.is_dir():
-            return read_brat(source, reader, labelled)
-        if not in_columns:
-            return read_json(source, split, reader, labelled, self.tag_column, plain_tags)
+        match kind:
+            case "data set":
+                name = self.dataset_name
+                return read_hub_split(source, name, split, reader, labelled, self.tag_column, plain_tags, names)
+            case "brat":
+                return read_brat(source, reader, labelled)
+            case "json":
+                return read_json(source, split, reader, labelled, self.tag_column, plain_tags, names)
+            case "cmeee":
+                return read_cmeee(source, split, reader, labelled)
+            case "msra":
+                return read_msra(source, split, reader)
         return read_columns(source, split, self.tag_column, labelled, plain_tags, findings, self.word_column)
 
     def digest(self, split: str) -> str:
@@ -143,7 +150,8 @@ class Corpus:
         else:
             content = hashlib.new("blake2b", source._fingerprint.encode())
         plain_tags = task_named(self.task_name).plain_tags
-        reading = (_INVENTORY_VERSION, split, self.tag_column, self.word_column, *self._span_reading, plain_tags)
+        columns = (self.tag_column, self.word_column)
+        reading = (_INVENTORY_VERSION, split, *columns, *self._span_reading, plain_tags, self._class_names)
         content.update(repr(reading).encode())
         return content.hexdigest()[:32]
 
@@ -210,6 +218,12 @@ class Corpus:
         if not self.has("train"):
             return []
         return sorted(set(self.inventory(split).types) - set(self.inventory("train").types))
+
+    @property
+    def _class_names(self) -> tuple[str, ...]:
+        """Names of tags that data hold as numbers: the lines of the label file."""
+        path = self._types_file()
+        return tuple(line.strip() for _, line in read_lines(path) if line.strip()) if path else ()
 
     @property
     def _span_reading(self) -> tuple[str, str, str]:
@@ -328,13 +342,6 @@ def _digest_of_files(path: Path) -> "hashlib._Hash":
     return content
 
 
-def _looks_like_json(path: Path) -> bool:
-    if path.suffix.lower() in (".json", ".jsonl"):
-        return True
-    start = "\n".join(islice((line for _, line in read_lines(path) if line.strip()), 2))
-    return re.match(r'\s*(\{\s*("|\}|$)|\[\s*\{)', start) is not None
-
-
 def _types_of_file(path: Path) -> list[str]:
     """Entity types of a label file, which lists either types, or tags: then all have a prefix, or ``O`` is there."""
     lines = [(number, line.strip()) for number, line in read_lines(path) if line.strip()]
@@ -357,12 +364,3 @@ def _types_of_file(path: Path) -> list[str]:
             findings.fault(DataError(message, path, min(seen[tag] for tag in error.tags)))
     findings.raise_faults()
     return types
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a small text file so that no reader ever sees half of it, whoever else writes it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as aside:
-        complete = Path(aside, path.name)
-        complete.write_text(text, "utf-8")
-        complete.replace(path)

@@ -2,7 +2,8 @@
 
 import hashlib
 
-from processors.corpus import Corpus, write_atomically
+from processors.atomic import write_atomically
+from processors.corpus import Corpus
 
 
 def repeated_sentences(corpus: Corpus, split: str) -> int:
@@ -29,4 +30,4 @@ def _sentence_hashes(corpus: Corpus, split: str) -> list[str]:
 
 
 def _hash(words: list[str]) -> str:
-    return hashlib.blake2b("\n".join(words).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    return hashlib.blake2b("\n".join(words).encode(), digest_size=8).hexdigest()

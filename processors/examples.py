@@ -10,6 +10,7 @@ _WIDE = re.compile(
     "[\u2e80-\u312f\u31a0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\ufe30-\ufe4f"
     "\uff00-\uff9f\uffe0-\uffe6\U00020000-\U0003ffff]"
 )
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class DataError(ValueError):
@@ -42,6 +43,13 @@ class Findings:
         self.counts[kind] = self.counts.get(kind, 0) + count
         if remark:
             self.remarks.append(remark)
+
+    def mended(self, text: str) -> str:
+        """The text without lone surrogates, which are counted."""
+        text, count = without_lone_surrogates(text)
+        if count:
+            self.add("lone surrogates, replaced by U+FFFD", count=count)
+        return text
 
     def fault(self, error: DataError) -> None:
         self.faults.append(str(error))
@@ -124,3 +132,11 @@ def is_wide(character: str) -> bool:
 def has_wide(text: str) -> bool:
     """Whether any character of a text is of such a script."""
     return _WIDE.search(text) is not None
+
+
+def without_lone_surrogates(text: str) -> tuple[str, int]:
+    """Replaces each lone surrogate, which no encoding can write, by U+FFFD, and counts them; offsets stay the same.
+
+    Pairs must have been joined when the text was decoded, as `json.loads` does.
+    """
+    return _SURROGATE.subn("\ufffd", text) if _SURROGATE.search(text) else (text, 0)

@@ -1,4 +1,4 @@
-"""Annotations over characters become entities over words; what does not fit is counted and listed."""
+"""Annotations over characters or words become entities over words; what does not fit is counted and listed."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from processors.examples import DataError, Example, Findings
 from processors.offsets import TABLES
 from processors.tag_schemes import SCHEMES, Entity, entities_to_tags
-from processors.word_cutting import split_text
+from processors.word_cutting import find_words, split_text
 
 SPAN_EDGES = ("snap", "drop", "error")
 OFFSET_UNITS = ("auto", "code_point", "utf16")
@@ -17,7 +17,7 @@ _ADVICE = "correct it, let --span_edges snap or drop decide, or label characters
 
 
 class Span(NamedTuple):
-    """An annotation: characters ``start`` up to but not including ``end``.
+    """An annotation: characters, or words, ``start`` up to but not including ``end``.
 
     Args:
         surface: what the file says that they read, where it does.
@@ -39,7 +39,7 @@ def place_of(value: Any) -> int:
     """
     if isinstance(value, bool) or not float(value).is_integer():
         raise ValueError(f"{value!r} is not a whole number")
-    return int(value)
+    return int(float(value))
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,17 @@ class Source:
 class SpanReader:
     """Cuts texts into words and lays spans over them.
 
+    A mistake in one annotation (it is empty or reversed, has no type, covers white space alone, or reads something
+    else than the file says) costs that annotation: it is left out, counted and listed. A position outside the text is
+    a fault: then the file counts differently, or holds another text, and its other positions are wrong too.
+
     Args:
         word_unit: how text is cut; see `processors.word_cutting.split_text`.
-        edges: what becomes of a span whose edge cuts a word: ``snap`` widens it to the word, ``drop`` leaves it out,
-            ``error`` refuses it. The first two trim white space at its edges.
+        edges: what becomes of a span whose edge cuts a word: ``snap`` widens it to the word, ``drop`` leaves it out.
+            Both trim white space at its edges. ``error`` makes every mistake a fault.
         offset_unit: how the file counts: ``code_point``, ``utf16``, or ``auto``: code points, and a warning where that
             may be wrong. Where the file says what a span reads, that decides.
-        findings: is told what did not fit.
+        findings: is told what did not fit, and the faults; the caller raises them.
     """
 
     word_unit: str = "auto"
@@ -72,28 +76,77 @@ class SpanReader:
     offset_unit: str = "auto"
     findings: Findings = field(default_factory=Findings)
 
-    def example(self, text: str, spans: Sequence[Span] | None, source: Source) -> Example:
+    def example(
+        self,
+        text: str,
+        spans: Sequence[Span] | None,
+        source: Source,
+        offsets: list[tuple[int, int]] | None = None,
+    ) -> Example:
         """A text with its annotations as tags, or without labels where ``spans`` is ``None``.
 
-        Raises:
-            DataError: a span lies outside the text, has no type, or does not fit the words and ``edges`` is ``error``.
+        Args:
+            text: the text.
+            spans: annotations over its characters.
+            source: where they are.
+            offsets: the words, in order, where the file has them; otherwise the text is cut.
         """
-        words, offsets = split_text(text, self.word_unit)
+        offsets = split_text(text, self.word_unit)[1] if offsets is None else offsets
+        words = [text[start:end] for start, end in offsets]
         example = Example(source.guid, words, None, text, offsets, source.line)
         if spans is None:
             return example
         starts, ends = [start for start, _ in offsets], [end for _, end in offsets]
         entities = []
-        for span in self._in_characters(text, spans, source):
-            if not span.type.strip():
-                read = text[span.start : span.end]
-                raise source.error(f"the entity {read!r} [{span.start}, {span.end}) has no type", span)
+        for span in self._in_characters(text, self._sound(spans, source), source):
             first, after = bisect_right(ends, span.start), bisect_left(starts, span.end)
             if self._fits(span, example, first, after, source):
                 entities.append(Entity(span.type, first, after))
-        kept, example.dropped_entities = without_nested(entities)
-        example.labels = entities_to_tags(kept, len(words), SCHEMES["IOB2"])
-        return example
+        return _labelled(example, entities)
+
+    def example_of_words(
+        self, words: list[str], spans: Sequence[Span] | None, source: Source, text: str | None = None
+    ) -> Example:
+        """Words with their annotations, which count words, as tags.
+
+        Args:
+            words: the words.
+            spans: annotations over them; ``None`` for unlabelled words.
+            source: where they are.
+            text: the text from which the words were cut; ignored where it holds more than them.
+        """
+        example = Example(source.guid, words, None, line=source.line)
+        if text is not None and (offsets := find_words(words, text)) is not None:
+            example.text, example.offsets = text, offsets
+        if spans is None:
+            return example
+        entities = []
+        for span in self._sound(spans, source):
+            if not 0 <= span.start < span.end <= len(words):
+                message = f"{span.type} [{span.start}, {span.end}) lies outside the {len(words)} words"
+                self.findings.fault(source.error(message, span))
+            elif span.surface is not None and not same_letters(span.surface, "".join(words[span.start : span.end])):
+                self._settle_misread(span, source)
+            else:
+                entities.append(Entity(span.type, span.start, span.end))
+        return _labelled(example, entities)
+
+    def _sound(self, spans: Sequence[Span], source: Source) -> list[Span]:
+        """The spans without those that are wrong whatever their text is."""
+        sound = []
+        for span in spans:
+            place = f"[{span.start}, {span.end})"
+            if not span.type.strip():
+                self._settle("entities without a type, left out", f"the entity {place} has no type", "", span, source)
+            elif span.start == span.end:
+                kind = "empty entities (start = end), left out"
+                self._settle(kind, f"{span.type} {place} is empty", "", span, source)
+            elif span.start > span.end:
+                kind = "entities that end before they start, left out"
+                self._settle(kind, f"{span.type} {place} ends before it starts", "", span, source)
+            else:
+                sound.append(span)
+        return sound
 
     def _in_characters(self, text: str, spans: Sequence[Span], source: Source) -> list[Span]:
         """The spans with offsets in code points, without those that do not read what the file says."""
@@ -110,10 +163,9 @@ class SpanReader:
             if place is not None:
                 found.append(place)
             elif span.surface is None:
-                raise source.error(_outside(span, text), span)
+                self.findings.fault(source.error(_outside(span, text), span))
             else:
-                message = f"{shown(span, span.surface)} is not what the text reads there"
-                self._settle("entities that do not read what their file says, left out", message, "", span, source)
+                self._settle_misread(span, source)
         if self.offset_unit == "auto" and _is_ambiguous(text, spans):
             self.findings.add(_AMBIGUOUS)
         return found
@@ -141,10 +193,15 @@ class SpanReader:
             self._settle(kind, f"{read} begins or ends in white space", taken, span, source)
         return True
 
+    def _settle_misread(self, span: Span, source: Source) -> None:
+        message = f"{shown(span, span.surface or '')} is not what the text reads there"
+        self._settle("entities that do not read what their file says, left out", message, "", span, source)
+
     def _settle(self, kind: str, message: str, outcome: str, span: Span, source: Source) -> None:
-        """Notes what was found and what became of it, or refuses it."""
+        """Notes what was found and what became of it, as a fault where ``edges`` is ``error``."""
         if self.edges == "error":
-            raise source.error(f"{message}; {_ADVICE}", span)
+            self.findings.fault(source.error(f"{message}; {_ADVICE}", span))
+            return
         place = f"{source.path}:{span.line or source.line}: {source.guid}"
         self.findings.add(kind, f"{place}: {message}{', ' if outcome else ''}{outcome}")
 
@@ -174,9 +231,12 @@ def _located_by(table: Sequence[int], span: Span, text: str) -> Span | None:
     return span._replace(start=start, end=end) if same else None
 
 
+def same_letters(one: str, other: str) -> bool:
+    """Whether two texts are the same but for white space."""
+    return "".join(one.split()) == "".join(other.split())
+
+
 def _outside(span: Span, text: str) -> str:
-    if span.start == span.end:
-        return f"{span.type} [{span.start}, {span.end}) holds no character"
     advice = "; perhaps it counts as JavaScript does: --offset_unit utf16" if max(text, default="") > "\uffff" else ""
     return f"{span.type} [{span.start}, {span.end}) lies outside the {len(text)} characters{advice}"
 
@@ -184,6 +244,12 @@ def _outside(span: Span, text: str) -> str:
 def shown(span: Span, surface: str) -> str:
     """A span as messages name it."""
     return f"{span.type} {surface!r} [{span.start}, {span.end})"
+
+
+def _labelled(example: Example, entities: Sequence[Entity]) -> Example:
+    kept, example.dropped_entities = without_nested(entities)
+    example.labels = entities_to_tags(kept, len(example.words), SCHEMES["IOB2"])
+    return example
 
 
 def without_nested(entities: Sequence[Entity]) -> tuple[list[Entity], int]:

@@ -1,21 +1,19 @@
 """Predictions in the form that a benchmark's server takes."""
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from processors.examples import without_lone_surrogates
 from processors.glue_tasks import GlueTask
 from processors.spans import Span
 
 _SCORES = (0.0, 5.0)  # of STS-B
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def json_line(record: Mapping[str, Any]) -> str:
-    """A record on one line, readable as UTF-8: escaped only where a text holds half a surrogate pair."""
-    line = json.dumps(record, ensure_ascii=False)
-    return json.dumps(record) if _LONE_SURROGATE.search(line) else line
+    """A record on one line, readable as UTF-8; lone surrogates are replaced."""
+    return without_lone_surrogates(json.dumps(record, ensure_ascii=False))[0]
 
 
 def cluener_line(guid: str, text: str, entities: Sequence[Span]) -> str:

@@ -1,5 +1,6 @@
 """Examples written in the formats that are read here: columns, JSON lines, and those of annotation tools."""
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -7,11 +8,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from processors import doccano, label_studio
+from processors import label_studio
+from processors.atomic import whole_or_absent
 from processors.brat import write_brat
 from processors.column_layout import is_document_mark
 from processors.examples import DataError, Example, Findings
-from processors.submissions import json_line
+from processors.offsets import in_utf16
+from processors.tag_schemes import tags_to_entities
 
 _BREAKS = re.compile("[\t\n]|\r$")
 _BYTE_ORDER_MARK = "\ufeff"
@@ -34,38 +37,63 @@ def _write_columns(examples: Iterable[Example], path: Path) -> Findings:
     """``word<tab>TAG`` a line, only words where there are no labels, and a blank line after each example.
 
     Without a label a tab follows a word that holds a space, which would begin a column otherwise.
+
+    Raises:
+        DataError: some words or tags have another meaning in columns, or only some texts have labels; then nothing is
+            written.
     """
     findings = Findings()
-    with path.open("w", encoding="utf-8", newline="\n") as file:
+    labelled: dict[bool, str] = {}
+    with whole_or_absent(path) as complete, complete.open("w", encoding="utf-8", newline="\n") as file:
         for example in examples:
             if not example.words:
                 findings.add("texts without a word, left out")
                 continue
+            labelled.setdefault(example.labels is not None, example.guid)
             words = [_as_column(word, example, findings) for word in example.words]
             if words[0].startswith(_BYTE_ORDER_MARK) and file.tell() == 0:
                 file.write(_BYTE_ORDER_MARK)  # readers take one off
             if example.labels is None:
                 tags = ["\t" if " " in word else "" for word in words]
             else:
-                tags = [f"\t{tag}" for tag in example.labels]
+                tags = [f"\t{_checked_tag(tag, example, findings)}" for tag in example.labels]
             file.writelines(f"{word}{tag}\n" for word, tag in zip(words, tags, strict=True))
             file.write("\n")
+        if len(labelled) == 2:
+            message = (
+                f"{labelled[True]} has labels and {labelled[False]} has none, which one file of columns cannot hold"
+            )
+            findings.fault(DataError(message))
+        findings.raise_faults()
     return findings
 
 
 def _as_column(word: str, example: Example, findings: Findings) -> str:
     if is_document_mark([word]) or (example.labels is None and not word.strip()):
-        raise DataError(f"{example.guid}: the word {word!r} has another meaning in columns; choose another format")
+        message = f"{example.guid}: the word {word!r} has another meaning in columns; choose another format"
+        findings.fault(DataError(message))
+    word = findings.mended(word)
     if not _BREAKS.search(word):
         return word
     findings.add("words with a line break or a tab, written as a space")
     return _BREAKS.sub(" ", word)
 
 
+def _checked_tag(tag: str, example: Example, findings: Findings) -> str:
+    if tag != tag.strip() or _BREAKS.search(tag):
+        findings.fault(DataError(f"{example.guid}: the tag {tag!r} cannot be written in columns; rename its type"))
+    return findings.mended(tag)
+
+
 def _write_records(record_of: Callable[[Example], dict[str, Any]], examples: Iterable[Example], path: Path) -> Findings:
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        file.writelines(f"{json_line(record_of(example))}\n" for example in examples)
-    return Findings()
+    findings = Findings()
+    with whole_or_absent(path) as complete, complete.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(f"{_json(record_of(example), findings)}\n" for example in examples)
+    return findings
+
+
+def _json(record: dict[str, Any], findings: Findings) -> str:
+    return findings.mended(json.dumps(record, ensure_ascii=False))
 
 
 def _token_record(example: Example) -> dict[str, Any]:
@@ -73,12 +101,27 @@ def _token_record(example: Example) -> dict[str, Any]:
     return record if example.labels is None else {**record, "tags": example.labels}
 
 
+def _doccano_record(example: Example, offset_unit: str = "code_point") -> dict[str, Any]:
+    """A line that doccano imports; an unlabelled text has no ``label``."""
+    text, offsets = example.text or "", example.offsets or []
+    record: dict[str, Any] = {"id": example.guid, "text": text}
+    if example.labels is not None:
+        places = [
+            (offsets[first][0], offsets[after - 1][1], kind) for kind, first, after in tags_to_entities(example.labels)
+        ]
+        if offset_unit == "utf16":
+            places = [(in_utf16(text, start), in_utf16(text, end), kind) for start, end, kind in places]
+        record["label"] = [list(place) for place in places]
+    return record
+
+
 def _write_tasks(examples: Iterable[Example], path: Path) -> Findings:
     """An array with a task a line."""
-    tasks = (json_line(label_studio.task_of(example)) for example in examples)
-    with path.open("w", encoding="utf-8", newline="\n") as file:
+    findings = Findings()
+    tasks = (_json(label_studio.task_of(example), findings) for example in examples)
+    with whole_or_absent(path) as complete, complete.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(chain(["["], _separated(tasks), ["\n]\n"]))
-    return Findings()
+    return findings
 
 
 def _separated(lines: Iterable[str]) -> Iterator[str]:
@@ -87,9 +130,9 @@ def _separated(lines: Iterable[str]) -> Iterator[str]:
 
 
 FORMATS = {
-    "doccano": Format(".jsonl", lambda examples, path: _write_records(doccano.record_of, examples, path)),
+    "doccano": Format(".jsonl", lambda examples, path: _write_records(_doccano_record, examples, path)),
     "doccano_utf16": Format(
-        ".jsonl", lambda examples, path: _write_records(lambda one: doccano.record_of(one, "utf16"), examples, path)
+        ".jsonl", lambda examples, path: _write_records(lambda one: _doccano_record(one, "utf16"), examples, path)
     ),
     "label_studio": Format(".json", _write_tasks),
     "brat": Format("", write_brat),

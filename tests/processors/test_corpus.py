@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from processors.corpus import Corpus, Inventory, write_atomically
+from processors.atomic import write_atomically
+from processors.corpus import Corpus, Inventory
 from processors.examples import DataError
 from processors.tag_schemes import OUTSIDE, tags_to_entities
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.examples import DataError, Example, is_wide, join_words
+from processors.examples import DataError, Example, is_wide, join_words, without_lone_surrogates
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,16 @@ def test_a_position_has_its_line_and_the_end_that_of_the_last_word(word_lines: l
 )
 def test_an_error_begins_with_its_place(place: tuple[str, int], message: str) -> None:
     assert str(DataError("wrong", *place)) == message
+
+
+@pytest.mark.parametrize(
+    ("text", "mended"),
+    [
+        ("Lena \ud83d met", ("Lena \ufffd met", 1)),
+        ("\udc00\udc00a\ud800", ("\ufffd\ufffda\ufffd", 3)),
+        ("😀 \ufffd", ("😀 \ufffd", 0)),
+        ("", ("", 0)),
+    ],
+)
+def test_lone_surrogates_are_replaced_one_for_one(text: str, mended: tuple[str, int]) -> None:
+    assert without_lone_surrogates(text) == mended

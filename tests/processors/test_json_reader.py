@@ -130,9 +130,25 @@ def test_tokens_keep_the_text_that_they_were_cut_from(read: Read) -> None:
     assert (lost.text, lost.offsets) == ("anna met", [(0, 4), (5, 8)])
 
 
-def test_lone_surrogates_and_empty_texts_are_kept(read: Read) -> None:
-    surrogate, empty = read('{"text": "中\\ud800", "label": {}}', {"text": "", "label": {}})
-    assert (surrogate.words, surrogate.labels) == (["中", "\ud800"], ["O", "O"])
+def test_lone_surrogates_are_replaced_wherever_they_stand_and_pairs_are_characters(path: Path) -> None:
+    lines = [
+        r'{"id": "a\ud83d", "text": "Lena \ud83d met \ud83d\ude00", "spans": [[0, 4, "P\udc00"], [11, 12, "E"]]}',
+        r'{"tokens": ["\ud83d", "\\ud83d"], "tags": ["B-\ud800", "O"]}',
+        r'{"text": "中\ud800", "label": {"name": {"\ud800": [[1, 1]]}}}',
+    ]
+    for content in ("\n".join(lines), f"[{','.join(lines)}]"):
+        path.write_text(content, "utf-8")
+        reader = SpanReader(edges="error", offset_unit="code_point")
+        text, words, chinese = read_json(path, "train", reader)
+        assert (text.guid, text.text) == ("a\ufffd", "Lena \ufffd met 😀")
+        assert tags_to_entities(text.labels or []) == [("P\ufffd", 0, 1), ("E", 3, 4)]
+        assert (words.words, words.labels) == (["\ufffd", "\\ud83d"], ["B-\ufffd", "O"])
+        assert (chinese.words, chinese.labels) == (["中", "\ufffd"], ["O", "B-name"])
+        assert reader.findings.counts == {"lone surrogates, replaced by U+FFFD": 7}
+
+
+def test_an_empty_text_has_no_words(read: Read) -> None:
+    (empty,) = read({"text": "", "label": {}})
     assert (empty.words, empty.labels) == ([], [])
 
 
@@ -151,27 +167,31 @@ BAD_RECORDS: list[tuple[Any, list[str]]] = [
     ({"tokens": ["a"]}, ["no labels", "tokens"]),
     ({"tokens": ["a", "b"], "tags": ["O"]}, ["2 tokens but 1 tags"]),
     ({"tokens": "a b", "tags": ["O", "O"]}, ["tokens is not a list of strings"]),
-    ({"tokens": ["a"], "tags": [3]}, ["tags is not a list of strings", "write their names"]),
+    ({"tokens": ["a"], "tags": [True]}, ["tags is not a list of strings"]),
+    ({"tokens": ["a"], "tags": [3]}, ["tags holds numbers of classes without their names", "--labels"]),
     ({"tokens": ["a"], "tags": ["PER"]}, ["'PER' is not a tag"]),
     ({"text": "Anna left", "spans": [[0, 3, "PER"]]}, ["PER 'Ann' [0, 3) cuts 'Anna'", "--word_unit char"]),
     ({"text": "Anna left", "spans": [[4, 9, "PER"]]}, ["PER ' left' [4, 9) begins or ends in white space"]),
     ({"text": "Anna", "spans": [[0, 5, "PER"]]}, ["PER [0, 5) lies outside the 4 characters"]),
-    ({"text": "Anna", "spans": [[2, 2, "PER"]]}, ["PER [2, 2) holds no character"]),
+    ({"text": "Anna", "spans": [[2, 2, "PER"]]}, ["PER [2, 2) is empty"]),
     ({"text": "Anna", "spans": [[-4, 4, "PER"]]}, ["PER [-4, 4) lies outside"]),
-    ({"text": "叶老桂", "label": {"name": {"老桂": [[0, 1]]}}}, ["'老桂' is not at [0, 1]", "'叶老'"]),
-    ({"text": "Anna", "label": {"name": {"Anna": [0, 3]}}}, ["cannot read the spans"]),
-    ({"text": "Anna", "label": {"name": {"Anna": [[0, 3, 5]]}}}, ["cannot read the spans"]),
-    ({"text": "Anna", "label": {"name": [[0, 3]]}}, ["cannot read the spans"]),
-    ({"text": "Anna", "spans": [[0, 4]]}, ["cannot read the spans"]),
-    ({"text": "Anna", "spans": [{"start": 0, "type": "PER"}]}, ["cannot read the spans"]),
-    ({"text": "Anna", "spans": [{"start": 0, "end": 4}]}, ["cannot read the spans"]),
-    ({"text": "Anna", "spans": [{"start": "x", "end": 4, "type": "PER"}]}, ["cannot read the spans"]),
-    ({"text": "Anna", "spans": [{"start": 0, "end": 4, "label": 7}]}, ["cannot read the spans"]),
-    ({"text": "Anna", "spans": [{"start": 0, "end": 3.7, "type": "PER"}]}, ["cannot read the spans"]),
-    ({"text": "Anna", "spans": [[False, 4, "PER"]]}, ["cannot read the spans"]),
-    ({"text": "Anna", "spans": [[0, 4, ""]]}, ["the entity 'Anna' [0, 4) has no type"]),
+    (
+        {"text": "叶老桂", "label": {"name": {"老桂": [[0, 1]]}}},
+        ["name '老桂' [0, 2) is not what the text reads"],
+    ),
+    ({"text": "Anna", "label": {"name": {"Anna": [0, 3]}}}, ["cannot read the annotation"]),
+    ({"text": "Anna", "label": {"name": {"Anna": [[0, 3, 5]]}}}, ["cannot read the annotation"]),
+    ({"text": "Anna", "label": {"name": [[0, 3]]}}, ["cannot read the annotation"]),
+    ({"text": "Anna", "spans": [[0, 4]]}, ["cannot read the annotation"]),
+    ({"text": "Anna", "spans": [{"start": 0, "type": "PER"}]}, ["cannot read the annotation"]),
+    ({"text": "Anna", "spans": [{"start": 0, "end": 4}]}, ["cannot read the annotation"]),
+    ({"text": "Anna", "spans": [{"start": "x", "end": 4, "type": "PER"}]}, ["cannot read the annotation"]),
+    ({"text": "Anna", "spans": [{"start": 0, "end": 4, "label": 7}]}, ["cannot read the annotation"]),
+    ({"text": "Anna", "spans": [{"start": 0, "end": 3.7, "type": "PER"}]}, ["cannot read the annotation"]),
+    ({"text": "Anna", "spans": [[False, 4, "PER"]]}, ["cannot read the annotation"]),
+    ({"text": "Anna", "spans": [[0, 4, ""]]}, ["the entity [0, 4) has no type"]),
     ({"text": "Anna", "label": {" ": {"Anna": [[0, 3]]}}}, ["has no type"]),
-    ({"text": "Anna", "spans": 7}, ["cannot read the spans"]),
+    ({"text": "Anna", "spans": 7}, ["cannot read the annotation"]),
 ]
 
 

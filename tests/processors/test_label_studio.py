@@ -78,7 +78,7 @@ def test_a_record_of_json_min(read: Read) -> None:
 
 def test_the_first_annotation_that_is_not_cancelled_counts(read: Read) -> None:
     cancelled, empty = annotation(ANNA, was_cancelled=True), annotation()
-    examples, findings = read(task(cancelled, annotation(BOB), empty), task(empty, annotation(BOB)))
+    examples, findings = read(task(cancelled, annotation(BOB), empty), task(empty, annotation(BOB), id=42))
     assert [tags_to_entities(example.labels or []) for example in examples] == [[("PER", 3, 4)], []]
     assert findings.counts == {
         "cancelled annotations, left out": 1,
@@ -92,7 +92,7 @@ def test_tasks_that_nobody_annotated_are_left_out_of_training_and_predicted(read
     examples, findings = read(predicted, skipped, task(annotation(BOB)))
     assert len(examples) == 1
     assert findings.counts["tasks without an annotation, left out"] == 2
-    assert findings.counts["predictions beside annotations, not used"] == 1
+    assert findings.counts["predictions, not used"] == 1
     examples, _ = read(predicted, skipped, labelled=False)
     assert [example.labels for example in examples] == [None, None]
 

@@ -17,7 +17,9 @@ PLACE = "train.jsonl:7: text-3: "
 
 
 def entities(reader: SpanReader, *spans: Span, text: str = TEXT) -> list[Entity]:
-    return tags_to_entities(reader.example(text, spans, SOURCE).labels or [])
+    example = reader.example(text, spans, SOURCE)
+    reader.findings.raise_faults()
+    return tags_to_entities(example.labels or [])
 
 
 @pytest.mark.parametrize("edges", SPAN_EDGES)
@@ -80,15 +82,49 @@ def test_characters_are_never_cut() -> None:
     assert entities(reader, Span("PER", 1, 3), Span("GAP", 14, 16)) == [("PER", 1, 3), ("GAP", 14, 16)]
 
 
-def test_an_empty_span_is_refused(at: Callable[..., str]) -> None:
-    with pytest.raises(DataError, match=at(Path("train.jsonl"), 7, "PER [3, 3) holds no character")):
-        entities(SpanReader(), Span("PER", 3, 3))
+MISTAKES = [
+    (Span("PER", 3, 3), "empty entities (start = end), left out", "PER [3, 3) is empty"),
+    (Span("PER", 5, 2), "entities that end before they start, left out", "PER [5, 2) ends before it starts"),
+    (Span(" ", 0, 4), "entities without a type, left out", "the entity [0, 4) has no type"),
+    (Span("PER", 14, 16), "entities over white space alone, left out", "PER '  ' [14, 16) touches no word"),
+]
 
 
-@pytest.mark.parametrize(("start", "end"), [(0, 21), (-1, 3), (5, 2)])
-def test_a_span_outside_the_text_is_refused(at: Callable[..., str], start: int, end: int) -> None:
-    with pytest.raises(DataError, match=at(Path("train.jsonl"), 7, f"PER [{start}, {end}) lies outside the 20")):
-        entities(SpanReader(), Span("PER", start, end))
+@pytest.mark.parametrize("edges", ["snap", "drop"])
+def test_a_mistake_costs_its_entity_and_is_counted_and_listed(edges: str) -> None:
+    reader = SpanReader("word", edges)
+    assert entities(reader, *(span for span, _, _ in MISTAKES), Span("PER", 16, 19)) == [("PER", 3, 4)]
+    assert reader.findings.counts == {kind: 1 for _, kind, _ in MISTAKES}
+    assert sorted(reader.findings.remarks) == sorted(PLACE + remark for _, _, remark in MISTAKES)
+
+
+def test_all_mistakes_of_a_text_are_refused_together() -> None:
+    with pytest.raises(DataError, match="4 faults:") as refused:
+        entities(SpanReader("word", "error"), *(span for span, _, _ in MISTAKES))
+    assert all(PLACE + remark in str(refused.value) for _, _, remark in MISTAKES)
+
+
+def test_spans_outside_the_text_are_refused_together(at: Callable[..., str]) -> None:
+    said = [f"{PLACE}PER [{start}, {end}) lies outside the 20 characters" for start, end in ((0, 21), (-1, 3))]
+    with pytest.raises(DataError) as refused:
+        entities(SpanReader(), Span("PER", 0, 21), Span("PER", -1, 3), Span("PER", 0, 4))
+    assert str(refused.value) == "2 faults:" + "".join(f"\n  {one}" for one in said)
+
+
+def test_spans_of_words_follow_the_same_rules() -> None:
+    words = ["New", "York", "'s", "mayor"]
+    spans = [Span("LOC", 0, 2, "New  York"), Span("PER", 0, 4), Span("X", 1, 1), Span("X", 3, 4, "York")]
+    reader = SpanReader()
+    example = reader.example_of_words(words, spans, SOURCE, "New York's mayor")
+    assert (example.labels, example.dropped_entities) == (["B-PER", "I-PER", "I-PER", "I-PER"], 1)
+    assert example.offsets == [(0, 3), (4, 8), (8, 10), (11, 16)]
+    assert reader.findings.counts == {
+        "empty entities (start = end), left out": 1,
+        "entities that do not read what their file says, left out": 1,
+    }
+    reader.example_of_words(words, [Span("X", 3, 5), Span("X", -1, 2)], SOURCE)
+    with pytest.raises(DataError, match=r"2 faults:\n.*X \[3, 5\) lies outside the 4 words"):
+        reader.findings.raise_faults()
 
 
 def test_emoji_count_as_the_file_counts() -> None:

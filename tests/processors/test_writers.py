@@ -1,6 +1,8 @@
 """What is written is read back as it was."""
 
+import json
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -101,14 +103,48 @@ def test_columns_tell_what_they_cannot_hold(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "example", [Example("a", ["-DOCSTART-"], ["O"]), Example("a", ["DOCSTART"]), Example("a", ["x", " "])]
+    ("examples", "said"),
+    [
+        ([Example("a", ["-DOCSTART-"], ["O"]), Example("b", ["DOCSTART"], ["O"])], ["a: the word", "b: the word"]),
+        ([Example("a", ["x", " "])], ["a: the word ' ' has another meaning in columns"]),
+        ([Example("a", ["x"], ["B-a\tb"]), Example("b", ["x"], ["B-a "])], ["a: the tag 'B-a\\tb'", "b: the tag"]),
+        ([Example("a", ["x"], ["O"]), Example("b", ["x"])], ["a has labels and b has none"]),
+    ],
 )
-def test_words_with_another_meaning_in_columns_are_refused(tmp_path: Path, example: Example) -> None:
-    with pytest.raises(DataError, match=r"a: the word .* has another meaning in columns"):
-        FORMATS["conll"].write([example], tmp_path / "out.txt")
+def test_nothing_is_written_of_what_columns_cannot_hold(
+    tmp_path: Path, examples: list[Example], said: list[str]
+) -> None:
+    with pytest.raises(DataError) as refused:
+        FORMATS["conll"].write(examples, tmp_path / "out.txt")
+    assert all(part in str(refused.value) for part in said)
+    assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["doccano", "label_studio", "jsonl"])
-def test_half_a_surrogate_pair_survives_json(name: str) -> None:
-    example = Example("x", ["\ud83d"], ["B-A"], "\ud83d", [(0, 1)])
-    assert [comparable(one) for one in there_and_back(name, [example], "char")] == [comparable(example)]
+def broken_examples() -> Iterator[Example]:
+    yield Example("a", ["x"], ["O"])
+    raise DataError("the rest cannot be read")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_error_leaves_nothing_behind(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match="the rest"):
+        FORMATS[name].write(broken_examples(), tmp_path / f"out{FORMATS[name].suffix}")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_lone_surrogates_are_replaced_and_counted(tmp_path: Path, name: str) -> None:
+    path = tmp_path / f"out{FORMATS[name].suffix}"
+    lost = FORMATS[name].write([Example("x", ["\ud83d"], ["B-A"])], path)
+    assert set(lost.counts) == {"lone surrogates, replaced by U+FFFD"}
+    (back,) = Corpus("", split_files={"test": path}).examples("test")
+    assert (back.text, back.labels) == ("\ufffd", ["B-A"])
+
+
+@pytest.mark.parametrize("name", ["doccano", "doccano_utf16"])
+def test_doccano_counts_in_either_unit(tmp_path: Path, name: str) -> None:
+    labelled = Example("a", ["👩", "Anna"], ["O", "B-PER"], "👩 Anna", [(0, 1), (2, 6)])
+    FORMATS[name].write([labelled, Example("b", ["x"])], tmp_path / "out.jsonl")
+    first, second = map(json.loads, (tmp_path / "out.jsonl").read_text("utf-8").splitlines())
+    assert first == {"id": "a", "text": "👩 Anna", "label": [[3, 7, "PER"] if "utf16" in name else [2, 6, "PER"]]}
+    assert second == {"id": "b", "text": "x"}
