@@ -124,14 +124,13 @@ class Corpus:
         source, labelled = self._required_source(split), split != "test"
         reader = SpanReader(*self._span_reading, findings)
         plain_tags = task_named(self.task_name).plain_tags
-        in_columns = isinstance(source, Path) and source.is_file() and not _looks_like_json(source)
-        if self.word_column and not in_columns:
+        if self.word_column and not (isinstance(source, Path) and source.is_file() and not _looks_like_json(source)):
             raise DataError("--word_column is for files of columns only; leave it out", self.source_name(split))
         if not isinstance(source, Path):
             return read_hub_split(source, self.dataset_name, split, labelled, self.tag_column, plain_tags, findings)
         if source.is_dir():
             return read_brat(source, reader, labelled)
-        if not in_columns:
+        if _looks_like_json(source):
             return read_json(source, split, reader, labelled, self.tag_column, plain_tags)
         return read_columns(source, split, self.tag_column, labelled, plain_tags, findings, self.word_column)
 

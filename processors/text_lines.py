@@ -78,7 +78,7 @@ def decoded_lines(
 
 
 def decoded(raw: bytes, findings: Findings | None = None) -> str:
-    """Text of UTF-8, or of CESU-8, which writes emoji as two surrogate halves; unpaired halves become U+FFFD.
+    """Text of UTF-8, or of CESU-8, which writes emoji as two surrogates; lone ones become U+FFFD.
 
     Raises:
         UnicodeDecodeError: it is neither.
@@ -93,8 +93,8 @@ def decoded(raw: bytes, findings: Findings | None = None) -> str:
     joined = halves.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     findings = findings or Findings()
     for kind, count in (
-        ("characters in CESU-8 (two surrogate halves), joined", len(halves) - len(joined)),
-        ("unpaired surrogate halves, replaced by U+FFFD", joined.count("\ufffd") - halves.count("\ufffd")),
+        ("characters written as two surrogates (CESU-8), joined", len(halves) - len(joined)),
+        ("lone surrogates, replaced by U+FFFD", joined.count("\ufffd") - halves.count("\ufffd")),
     ):
         if count:
             findings.add(kind, count=count)
