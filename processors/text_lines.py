@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
+from shlex import quote
 
 from processors.examples import DataError, Findings
 
@@ -133,7 +134,7 @@ def _encoding_error(lines: Iterable[tuple[int, bytes]], source: str | Path, advi
     others += f" and {bad - 10} more" if bad > 10 else ""
     message = f"not UTF-8 (bytes {found} at column {error.start}" + (f"; also lines {others})" if others else ")")
     encoding = _likely_encoding(b"".join(raw for _, raw, _ in sample), is_start=first == 1)
-    message += f"; it looks like {encoding}: iconv -f {encoding} -t UTF-8 {source} > converted.txt"
+    message += f"; it looks like {encoding}: iconv -f {encoding} -t UTF-8 {quote(str(source))} > converted.txt"
     return DataError(f"{message}; {advice}" if advice else message, source, first)
 
 
