@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
+from shlex import quote
 
 from processors.examples import DataError, Findings
 
@@ -78,7 +79,7 @@ def decoded_lines(
 
 
 def decoded(raw: bytes, findings: Findings | None = None) -> str:
-    """Text of UTF-8, or of CESU-8, which writes emoji as two surrogate halves; unpaired halves become U+FFFD.
+    """Text of UTF-8, or of CESU-8, which writes emoji as two surrogates; lone ones become U+FFFD.
 
     Raises:
         UnicodeDecodeError: it is neither.
@@ -93,8 +94,8 @@ def decoded(raw: bytes, findings: Findings | None = None) -> str:
     joined = halves.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     findings = findings or Findings()
     for kind, count in (
-        ("characters in CESU-8 (two surrogate halves), joined", len(halves) - len(joined)),
-        ("unpaired surrogate halves, replaced by U+FFFD", joined.count("\ufffd") - halves.count("\ufffd")),
+        ("characters written as two surrogates (CESU-8), joined", len(halves) - len(joined)),
+        ("lone surrogates, replaced by U+FFFD", joined.count("\ufffd") - halves.count("\ufffd")),
     ):
         if count:
             findings.add(kind, count=count)
@@ -133,7 +134,7 @@ def _encoding_error(lines: Iterable[tuple[int, bytes]], source: str | Path, advi
     others += f" and {bad - 10} more" if bad > 10 else ""
     message = f"not UTF-8 (bytes {found} at column {error.start}" + (f"; also lines {others})" if others else ")")
     encoding = _likely_encoding(b"".join(raw for _, raw, _ in sample), is_start=first == 1)
-    message += f"; it looks like {encoding}: iconv -f {encoding} -t UTF-8 {source} > converted.txt"
+    message += f"; it looks like {encoding}: iconv -f {encoding} -t UTF-8 {quote(str(source))} > converted.txt"
     return DataError(f"{message}; {advice}" if advice else message, source, first)
 
 

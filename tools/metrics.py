@@ -1,7 +1,7 @@
 """Entity scores through seqeval: in conlleval's reading, which papers report, and strictly by scheme."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -28,6 +28,7 @@ class BIOS(Token):  # type: ignore[misc]
 
 
 _STRICT_SCHEMES = {"bio": IOB2, "bios": BIOS, "bioes": IOBES, "bmes": IOBES, "bilou": IOBES}
+_LONG_DOCUMENT = 500
 
 
 @dataclass
@@ -77,8 +78,9 @@ def score_entities(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[s
     Args:
         gold, predicted: tags of each sentence, of the scheme ``markup``.
     """
+    pieces = [piece for one, other in zip(gold, predicted, strict=True) for piece in _pieces(one, other)]
     # seqeval knows neither M nor, where it reads as conlleval does, L and U
-    gold_tags, predicted_tags = ([list(map(canonical_tag, tags)) for tags in side] for side in (gold, predicted))
+    gold_tags, predicted_tags = ([list(map(canonical_tag, piece[side])) for piece in pieces] for side in (0, 1))
     accuracy = float(accuracy_score(gold_tags, predicted_tags)) if any(gold_tags) else 0.0
     if all(tag == OUTSIDE for tags in (*gold_tags, *predicted_tags) for tag in tags):
         return EntityScores(accuracy=accuracy)
@@ -90,6 +92,16 @@ def score_entities(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[s
     }
     strict_score = _score(strict["micro avg"]) if strict else Score()
     return EntityScores(_score(lenient["micro avg"]), strict_score, types, accuracy)
+
+
+def _pieces(gold: Sequence[str], predicted: Sequence[str]) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
+    """Cuts long documents where both sides have ``O``: seqeval's time grows with the square of their length."""
+    start = 0
+    for position, (one, other) in enumerate(zip(gold, predicted, strict=True)):
+        if position - start >= _LONG_DOCUMENT and one == other == OUTSIDE:
+            yield gold[start:position], predicted[start:position]
+            start = position
+    yield gold[start:], predicted[start:]
 
 
 def _strict_report(gold: list[list[str]], predicted: list[list[str]], markup: str) -> dict[str, Any] | None:

@@ -119,7 +119,7 @@ def test_the_faults_of_all_files_are_told_together(read: Read, tmp_path: Path) -
 
 def test_broken_utf8_is_refused_with_its_line(tmp_path: Path, at: Callable[..., str]) -> None:
     (tmp_path / "d.txt").write_bytes(b"a\nb\xff")
-    with pytest.raises(DataError, match=at(tmp_path / "d.txt", 2, "not UTF-8")):
+    with pytest.raises(DataError, match=at(tmp_path / "d.txt", 2, "not UTF-8", "iconv -f")):
         list(read_brat(tmp_path, labelled=False))
 
 

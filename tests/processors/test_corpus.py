@@ -13,6 +13,7 @@ from processors.atomic import write_atomically
 from processors.corpus import Corpus, Inventory
 from processors.examples import DataError
 from processors.tag_schemes import OUTSIDE, tags_to_entities
+from processors.tasks import SPLITS
 
 GOOD = "Anna B-PER\nleft O\n\nbig B-ORG\nco I-ORG\n"
 
@@ -176,6 +177,29 @@ def test_a_type_that_is_no_label_is_refused_with_its_line(
     corpus.check_types("train", ["ORG", "PER"])
     with pytest.raises(DataError, match=at(tmp_path / "dev.txt", 4, "'LOC'", "ORG, PER", "labels.txt")):
         corpus.check_types("dev", ["ORG", "PER"])
+    with pytest.raises(DataError, match=r"(?s)\A2 faults:.*dev\.txt:1: .*'PER'.*dev\.txt:4: .*'LOC'"):
+        corpus.check_types("dev", ["ORG"])
+
+
+def test_a_relative_name_may_be_one_in_the_data_folder(
+    corpus_of: MakeCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    named = corpus_of(train=GOOD, dev=GOOD, split_files={"train": Path("dev.txt"), "dev": Path("no.txt")})
+    assert named.source_name("train") == str(tmp_path / "dev.txt")
+    with pytest.raises(DataError, match=rf"\Ano\.txt: there is no such file.*\(--dev_file\), nor {tmp_path}/no\.txt"):
+        named.source_name("dev")
+    (elsewhere / "dev.txt").write_text(GOOD)
+    nearer = corpus_of(split_files={"train": Path("dev.txt")})
+    assert nearer.source_name("train") == "dev.txt"
+
+
+def test_a_word_column_is_for_columns_only(corpus_of: MakeCorpus) -> None:
+    assert corpus_of(train=GOOD, word_column="0").inventory("train").words == 4
+    with pytest.raises(DataError, match=r"train\.txt: --word_column is for files of columns only"):
+        corpus_of(train='{"tokens": ["a"], "tags": ["O"]}', word_column="0").inventory("train")
 
 
 @pytest.mark.parametrize(
@@ -185,6 +209,7 @@ def test_a_type_that_is_no_label_is_refused_with_its_line(
         ("\ufeffPER\r\n\r\n LOC \r\n", ["PER", "LOC"]),
         ("O\nB-PER\nI-PER\nB-work-of-art\nI-work-of-art\n", ["PER", "work-of-art"]),
         ("B\nI\nO\n", [""]),
+        ("O\nB_PER\nI_PER\n", ["PER"]),
         ("work-of-art\n", ["work-of-art"]),
     ],
 )
@@ -206,8 +231,8 @@ def test_a_known_task_has_its_types(corpus_of: MakeCorpus) -> None:
     [
         ("", None, ("label file is empty", "one tag or entity type a line")),
         ("\n \n", None, ("label file is empty",)),
-        ("PER\n\nLOC\nPER\n", 4, ("'PER' stands on line 1 already", "remove one")),
-        ("O\nB-PER\nB-PER\n", 3, ("'B-PER' stands on line 2 already",)),
+        ("PER\n\nLOC\nPER\n", 4, ("'PER' is already on line 1", "remove one")),
+        ("O\nB-PER\nB-PER\n", 3, ("'B-PER' is already on line 2",)),
         ("O\nB-PER\nX\n", 3, ("'X' is not a tag", "without O")),
         (b"PER\n\xce\xd2\n", 2, ("not UTF-8",)),
     ],
@@ -239,9 +264,10 @@ def test_the_digest_is_of_content_and_reading_not_of_place(corpus_of: MakeCorpus
         corpus.digest("dev"),
         corpus_of(tag_column="1").digest("train"),
         corpus_of(word_unit="char").digest("train"),
+        corpus_of(word_column="0").digest("train"),
         corpus_of(train=GOOD.replace("PER", "LOC")).digest("train"),
     }
-    assert len(digests) == 5
+    assert len(digests) == 6
     assert Corpus("mine", copy).digest("train") in digests
 
 
@@ -310,6 +336,37 @@ def test_cner_has_the_published_counts_but_for_two_entities_cut_by_blank_lines(
     assert sum(tag.startswith(("B-", "S-")) for tag in tags) == begun
     assert found.illegal_transitions == 2 * (read - begun)
     corpus.check_types(split, corpus.entity_types())
+
+
+@pytest.mark.corpora
+@pytest.mark.parametrize(
+    ("folder", "tag_column", "sentences", "words", "entities"),
+    [
+        ("bio/NCBI-disease-IOB", "last", (5424, 923, 940), (135701, 23969, 24497), (5134, 787, 960)),
+        ("bio/BC5CDR-IOB", "last", (4560, 4581, 4797), (118170, 117453, 124750), (9385, 9593, 9809)),
+        ("bio/BC2GM-IOB", "last", (2500, 1000, 1500), (69089, 27957, 42236), (2873, 1163, 1861)),
+        ("germeval2014", "1", (6000, 2200, 5100), (112242, 41653, 96499), (7089, 2674, 6178)),
+        ("germeval2014", "last", (6000, 2200, 5100), (112242, 41653, 96499), (569, 212, 515)),
+    ],
+)
+def test_corpora_under_their_original_names_have_their_counts(
+    data_root: Path,
+    folder: str,
+    tag_column: str,
+    sentences: tuple[int, ...],
+    words: tuple[int, ...],
+    entities: tuple[int, ...],
+) -> None:
+    corpus = Corpus("", data_root / folder, tag_column=tag_column)
+    found = [corpus.inventory(split) for split in SPLITS]
+    assert tuple(one.sentences for one in found) == sentences
+    assert tuple(one.words for one in found) == words
+    assert tuple(one.entities for one in found) == entities
+    if folder == "germeval2014" and tag_column == "last":
+        assert [list(one.findings.counts.values()) for one in found] == [[7089], [2674], [6178]]
+        assert all("--tag_column 1 reads the others" in kind for one in found for kind in one.findings.counts)
+    else:
+        assert not any(one.findings.counts for one in found)
 
 
 @pytest.mark.corpora

@@ -25,6 +25,16 @@ def folder_with(folder: Path, *names: str) -> Path:
         ("Train.TXT", "VAL.tsv", "predict.jsonl"),
         ("train", "validation", "test"),
         ("wiki.training.conll", "wiki.validation.iob2", "wiki.test.ner"),
+        ("train.tsv", "devel.tsv", "test.tsv"),
+        ("train_data.txt", "dev_data.txt", "test_data.txt"),
+        ("en_x-ud-train.conllu", "en_x-ud-dev.conllu", "en_x-ud-test.conllu"),
+        ("wnut17train.conll", "emerging.dev.conll", "emerging.test.annotated"),
+        ("germ.train.iob2", "germ.dev.iob2", "germ.test.iob2"),
+        ("train.jsonlines", "dev.jsonlines", "test.jsonlines"),
+        ("CMeEE_train.json", "CMeEE_dev.json", "CMeEE_test.json"),
+        ("trainset.txt", "devset.txt", "testset.txt"),
+        ("nerTrain.txt", "nerValid.txt", "nerTest.txt"),
+        ("dev-corpus.train.txt", "dev-corpus.dev.txt", "dev-corpus.test.txt"),
     ],
 )
 def test_splits_are_found_by_the_parts_of_their_names(tmp_path: Path, names: tuple[str, ...]) -> None:
@@ -33,10 +43,24 @@ def test_splits_are_found_by_the_parts_of_their_names(tmp_path: Path, names: tup
 
 
 @pytest.mark.parametrize(
-    "name", ["train.txt.gz", "train.txt~", "train.pdf", "retrain.txt", "train_old.txt", "labels.txt"]
+    "name",
+    [
+        *("train.txt.gz", "train.txt~", "train.pdf", "train.py", ".train.txt", "retrain.txt", "trainer.txt"),
+        *("labels.txt", "latest.txt", "contest.txt", "invalid.txt", "interval.txt", "train_dev.txt", "LICENSE"),
+    ],
 )
 def test_other_files_are_no_split(tmp_path: Path, name: str) -> None:
-    assert find_split_file(folder_with(tmp_path, name), "train") is None
+    folder_with(tmp_path, name)
+    assert [find_split_file(tmp_path, split) for split in SPLITS] == [None] * 3
+
+
+def test_the_clearest_name_is_taken(tmp_path: Path) -> None:
+    folder_with(tmp_path, "train.txt", "train_old.txt", "train2.txt", "test_predictions.txt", "test.txt", "devset.txt")
+    assert [path.name for split in SPLITS if (path := find_split_file(tmp_path, split))] == [
+        "train.txt",
+        "devset.txt",
+        "test.txt",
+    ]
 
 
 def test_a_folder_is_no_split(tmp_path: Path) -> None:
@@ -59,7 +83,7 @@ def test_a_missing_folder_is_refused(tmp_path: Path, at: Callable[..., str]) -> 
 def test_a_missing_split_is_reported_with_what_is_there(tmp_path: Path, names: tuple[str, ...], found: str) -> None:
     message = str(missing_split_error(folder_with(tmp_path, *names), "dev"))
     assert message.startswith(f"{tmp_path}: no file for the dev split")
-    assert all(part in message for part in ("dev.txt, valid.txt", found, "--dev_file"))
+    assert all(part in message for part in ("dev, devel,", "corpus_dev.conll", found, "--dev_file"))
 
 
 def test_tasks_are_named_in_any_case_and_others_are_generic() -> None:

@@ -15,7 +15,7 @@ from processors.examples import DataError, Example
 from processors.feature_dataset import FeatureArrays, FeatureDataset
 from processors.features import FeatureSpec, build_feature_arrays
 from tools.arguments import CrfArguments
-from tools.data import corpus_of, load_and_cache_examples
+from tools.data import check_splits, corpus_of, load_and_cache_examples
 
 
 @pytest.fixture
@@ -104,13 +104,13 @@ def test_files_can_be_named_outright(load: Load, corpus_dir: Path, tmp_path: Pat
         load(split)
 
 
-def test_a_split_is_reported_once(load: Load, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_split_is_reported_once(load: Load, corpus_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         load()
         load()
     reports = [message for message in caplog.messages if message.startswith("train: 60 sentences")]
     assert len(reports) == 1
-    assert "(IOB2)" in reports[0]
+    assert f"(IOB2) in {corpus_dir / 'train.txt'};" in reports[0]
     assert "60 windows of at most 32 tokens, 0 words lost" in reports[0]
 
 
@@ -197,11 +197,42 @@ def test_a_type_that_is_no_label_is_an_error_with_its_line(load: Load, corpus_di
         load("train")
 
 
-def test_training_on_no_word_is_an_error(load: Load, corpus_dir: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("train.jsonl", '{"tokens": [], "tags": []}\n', "no entity to learn among 0 words; check the format"),
+        ("train.txt", "anna O\nmet O\n", "no entity to learn among 2 words; check the format .* and --tag_column"),
+        ("train.txt", "# id 1 x\nanna O\n", "no entity to learn among 1 words; 1 comment lines, left out; check"),
+    ],
+)
+def test_training_without_an_entity_is_an_error(
+    load: Load, crf_args: CrfArguments, corpus_dir: Path, name: str, content: str, said: str
+) -> None:
     (corpus_dir / "train.txt").unlink()
-    (corpus_dir / "train.jsonl").write_text('{"tokens": [], "tags": []}\n', "utf-8")
-    with pytest.raises(DataError, match=r"train\.jsonl: no word to train on"):
-        load("train")
+    (corpus_dir / name).write_text(content, "utf-8")
+    for attempt in (lambda: load("train"), lambda: check_splits(replace(crf_args, do_train=True))):
+        with pytest.raises(DataError, match=rf"{name}: {said}"):
+            attempt()
+
+
+def test_scoring_without_an_entity_is_a_warning_where_there_are_labels(
+    load: Load, corpus_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (corpus_dir / "dev.txt").write_text("anna O\nmet O\n", "utf-8")
+    (corpus_dir / "test.txt").write_text("anna\nmet\n", "utf-8")
+    with caplog.at_level(logging.WARNING):
+        load("dev")
+        load("test")
+    said = [message for message in caplog.messages if "no entity" in message]
+    assert said == ["dev: no entity in this labelled split: its scores mean nothing; is it read as intended?"]
+
+
+def test_all_missing_splits_are_named_at_once(crf_args: CrfArguments, corpus_dir: Path) -> None:
+    for split in ("dev", "test"):
+        (corpus_dir / f"{split}.txt").unlink()
+    wanted = replace(crf_args, do_train=True, do_eval=True, do_predict=True, test_file="no.txt")
+    with pytest.raises(DataError, match=r"(?s)\A2 faults:.*no file for the dev split.*no\.txt: there is no such file"):
+        check_splits(wanted)
 
 
 def test_sentences_that_stand_in_train_are_counted(
@@ -214,7 +245,7 @@ def test_sentences_that_stand_in_train_are_counted(
     with caplog.at_level(logging.INFO):
         load("train")
         load("dev")
-    said = {record.getMessage(): record.levelno for record in caplog.records if "stand" in record.getMessage()}
+    said = {record.getMessage(): record.levelno for record in caplog.records if " stand " in record.getMessage()}
     repeated = next(message for message in said if message.startswith("train:"))
     known = next(message for message in said if message.startswith("dev:"))
     assert int(repeated.split()[1]) >= 2

@@ -31,7 +31,7 @@ class SplitView:
     """One split, ready to be shown.
 
     Args:
-        headline: name, value, and interval of F1, precision and recall.
+        headline: name, value, and interval (``None`` for a single document) of F1, precision and recall.
         types, readings, parts: scores by type, in the schemes of SemEval-2013, by novelty and by length.
         calibration, thresholds: ``None`` where there are no confidences.
     """
@@ -39,7 +39,7 @@ class SplitView:
     name: str
     results: Mapping[str, Any]
     documents: int
-    headline: list[tuple[str, float, list[float]]]
+    headline: list[tuple[str, float, list[float] | None]]
     types: list[ScoreRow]
     readings: list[ScoreRow]
     parts: list[ScoreRow]
@@ -60,7 +60,7 @@ def split_view(split: Split) -> SplitView:
         name=split.name,
         results=results,
         documents=len(split.documents),
-        headline=[(label, results[name], results["intervals"][name]) for label, name in names.items()],
+        headline=[(label, results[name], results["intervals"].get(name)) for label, name in names.items()],
         types=[_type_row(name, scores, split.documents) for name, scores in sorted(results["types"].items())],
         readings=[_row(name, scores) for name, scores in results["schemes"].items()],
         parts=[
@@ -84,8 +84,8 @@ def _type_row(name: str, scores: Mapping[str, Any], documents: list[ScoredDocume
         )
         for one in documents
     ]
-    low, high = score_intervals(count_entities(of_type))["f1"]
-    return _row(name, scores, (low, high))
+    interval = score_intervals(count_entities(of_type)).get("f1")
+    return _row(name, scores, (interval[0], interval[1]) if interval else None)
 
 
 def _threshold_chart(judged: Judged) -> Chart:

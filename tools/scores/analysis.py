@@ -17,7 +17,7 @@ class Analysis:
     """Scores of one model on one split.
 
     Args:
-        intervals: of 95 %, over documents, for precision, recall and F1.
+        intervals: of 95 %, over documents, for precision, recall and F1; empty where there is only one document.
         schemes: those of SemEval-2013; ``exact`` asks for the borders only, ``type`` for the type only.
         errors: how many pairs of gold and predicted entities there are of each kind.
         confusion: which type was taken for which; see `tools.scores.pairs.type_confusion`.

@@ -48,8 +48,12 @@ def central_interval(values: NDArray[np.float64], level: float = 0.95) -> NDArra
 def score_intervals(counts: Counts, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, list[float]]:
     """95 % percentile intervals (Efron and Tibshirani 1993, ch. 13) of precision, recall and F1.
 
+    One document says nothing about others: there is no interval then, and the dictionary is empty.
+
     Args:
         counts: ``(D, 3)`` as `tools.scores.documents.count_entities` has them.
     """
+    if len(counts) < 2:
+        return {}
     bounds = central_interval(precision_recall_f1(resampled_sums(counts, resamples, seed)))  # (2, 3)
     return dict(zip(("precision", "recall", "f1"), bounds.T.tolist(), strict=True))

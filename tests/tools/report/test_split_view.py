@@ -13,3 +13,10 @@ def test_entities_without_a_type_have_their_interval() -> None:
     assert row.interval is not None
     low, high = row.interval
     assert 0 < low < row.f1 < high < 1
+
+
+def test_a_single_document_has_scores_without_intervals() -> None:
+    documents = [document("0", "Anna Lee", [Entity("PER", 0, 1)], [Entity("PER", 0, 1)])]
+    view = split_view(Split("dev", results_of(documents), documents))
+    assert view.headline == [("F1", 1.0, None), ("precision", 1.0, None), ("recall", 1.0, None)]
+    assert view.types[0].interval is None

@@ -53,9 +53,13 @@ def test_the_score_lies_within() -> None:
         assert low < score < high
 
 
-@pytest.mark.parametrize("counts", [np.zeros((0, 3), np.int64), np.zeros((5, 3), np.int64)])
-def test_without_entities_the_interval_is_zero(counts: np.ndarray[tuple[int, int], np.dtype[np.int64]]) -> None:
-    assert score_intervals(counts) == {"precision": [0.0, 0.0], "recall": [0.0, 0.0], "f1": [0.0, 0.0]}
+def test_without_entities_the_interval_is_zero() -> None:
+    assert score_intervals(np.zeros((5, 3), np.int64)) == {"precision": [0, 0], "recall": [0, 0], "f1": [0, 0]}
+
+
+@pytest.mark.parametrize("documents", [0, 1])
+def test_one_document_has_no_interval(documents: int) -> None:
+    assert score_intervals(np.full((documents, 3), 9)) == {}
 
 
 def test_ten_thousand_documents_take_well_under_a_second() -> None:
