@@ -135,6 +135,7 @@ def test_regions_that_repeat_no_text_are_read_by_their_offsets(read: Read) -> No
     ("record", "said"),
     [
         (task(annotation(), data={"image": "a.png"}), "no text among the task's data (image)"),
+        (task(annotation(), data={"a": "x y", "b": "y z"}), "several of the task's data could be its text (a, b)"),
         (task(annotations={"result": []}), "annotations is not a list of objects"),
         (task(annotation(result=["x"])), "result is not a list of objects"),
         (task(annotation(region("x", 3, "PER"))), "cannot read the region"),  # type: ignore[arg-type]
@@ -146,6 +147,98 @@ def test_a_bad_task_is_refused_with_its_line_and_number(
 ) -> None:
     with pytest.raises(DataError, match=at(tmp_path / "train.json", 2, "41: ", said)):
         read(record)
+
+
+def marked(kind: str, label: Any, **value: Any) -> dict[str, Any]:
+    """A region of some kind of label."""
+    return {"id": "r", "from_name": "label", "to_name": "text", "type": kind, "value": {**value, kind: label}}
+
+
+HTML = "<p>Anna &amp; Bob<br/>met in <b>Paris</b></p>"  # reads "Anna & Bob\nmet in Paris"
+
+
+def in_html(start: int, end: int, label: str, text: str, **more: Any) -> dict[str, Any]:
+    xpath = {"start": "/p[1]/text()[1]", "end": "/p[1]/text()[1]", "startOffset": 0, "endOffset": 1}
+    return marked("hypertextlabels", [label], **xpath, text=text, **more, globalOffsets={"start": start, "end": end})
+
+
+HYPERTEXT = [in_html(0, 4, "PER", "Anna"), in_html(7, 10, "PER", "Bob"), in_html(18, 23, "LOC", "Paris")]
+DIALOGUE = [{"author": "A", "text": "I am Anna."}, {"author": "B", "text": "Bob, from Paris"}]
+
+
+def in_dialogue(paragraph: int, start: int, end: int, label: str, text: str) -> dict[str, Any]:
+    place = {"start": str(paragraph), "end": str(paragraph), "startOffset": start, "endOffset": end}
+    return marked("paragraphlabels", [label], **place, text=text)
+
+
+PARAGRAPHS = [
+    in_dialogue(0, 5, 9, "PER", "Anna"),
+    in_dialogue(1, 0, 3, "PER", "Bob"),
+    in_dialogue(1, 10, 15, "LOC", "Paris"),
+]
+TAXONOMY = [
+    marked("taxonomy", [["PER"]], start=0, end=4, text="Anna"),
+    marked("taxonomy", [["PER"]], start=11, end=14, text="Bob"),
+    marked("taxonomy", [["LOC", "city"]], start=18, end=23, text="Paris"),
+]
+
+
+@pytest.mark.parametrize(
+    ("data", "regions", "text"),
+    [
+        ({"text": HTML}, HYPERTEXT, "Anna & Bob\nmet in Paris"),
+        ({"html": HTML, "id": "x"}, HYPERTEXT, "Anna & Bob\nmet in Paris"),
+        ({"dialogue": DIALOGUE}, PARAGRAPHS, "I am Anna.\nBob, from Paris"),
+        ({"text": TEXT}, TAXONOMY, TEXT),
+        ({"sentence": TEXT, "image": "https://example.org/a.png"}, [ANNA, BOB, PARIS], TEXT),
+        ({"title": "Nothing", "body": TEXT}, [ANNA, BOB, PARIS], TEXT),
+        ({"title": "Anna", "text": TEXT}, [ANNA, BOB, PARIS], TEXT),
+        ({"a": "Anna Bob Paris", "b": TEXT}, [{**one, "to_name": "b"} for one in (ANNA, BOB, PARIS)], TEXT),
+    ],
+    ids=["hypertext", "html", "paragraphs", "taxonomy", "sentence", "body", "title", "to_name"],
+)
+def test_every_kind_of_label_that_marks_text_is_read(
+    read: Read, data: dict[str, Any], regions: list[dict[str, Any]], text: str
+) -> None:
+    min_record = {**data, "id": 41, "label": [one["value"] for one in regions], "annotator": 1, "annotation_id": 9}
+    records = [task(annotation(*regions), data=data)]
+    if not any(region["to_name"] in data for region in regions):  # JSON-MIN does not name the text
+        records.append({**min_record, "id": 42, "created_at": "2024-05-02T10:21:33.512Z"})
+    for record in records:
+        (example,), findings = read(record, edges="error")
+        assert (example.text, findings.counts) == (text, {})
+        offsets = example.offsets or []
+        found = [
+            (kind.partition("/")[0], text[offsets[first][0] : offsets[after - 1][1]])
+            for kind, first, after in tags_to_entities(example.labels or [])
+        ]
+        assert found == [("PER", "Anna"), ("PER", "Bob"), ("LOC", "Paris")]
+
+
+def test_texts_of_markup_without_entities_lose_their_tags_too(read: Read) -> None:
+    (example,), _ = read(task(annotation(), text=HTML))
+    assert (example.text, set(example.labels or [])) == ("Anna & Bob\nmet in Paris", {"O"})
+
+
+def test_hypertext_without_offsets_in_its_text_is_refused(read: Read) -> None:
+    regions = [{**one, "value": {**one["value"], "globalOffsets": None}} for one in HYPERTEXT]
+    with pytest.raises(DataError, match=r"cannot read the region .*globalOffsets"):
+        read(task(annotation(*regions), text=HTML))
+
+
+def test_regions_of_another_text_notes_and_drafts_are_counted(read: Read) -> None:
+    title = region(0, 5, "X", "Title", to_name="title")
+    described = marked("taxonomy", [["a"]], start=0, end=4, text="Anna")
+    noted = {**ANNA, "meta": {"text": ["sure?"]}}
+    data = {"text": TEXT, "title": "Title"}
+    (example,), findings = read(task(annotation(noted, title, described), data=data, drafts=[{"result": []}]))
+    assert tags_to_entities(example.labels or []) == [("PER", 0, 1)]
+    assert findings.counts == {
+        "drafts, not used": 1,
+        "notes on regions, not used": 1,
+        "regions of another text of their task, left out": 1,
+        "Label Studio results that mark no text with a label, not used": 1,
+    }
 
 
 def test_predictions_are_written_as_such_with_their_confidence(read: Read) -> None:
