@@ -29,7 +29,7 @@ def main() -> None:
     predictor = NerPredictor.load(args.model, args.device, args.dtype, args.batch_tokens, args.word_unit)
     items, same_items = tee(tqdm(texts(args), unit=" texts", disable=not sys.stderr.isatty()))
     entities = predictor.stream(item.text for item in items)
-    write_predictions(zip(same_items, entities, strict=True), args.format, args.output, predictor.word_unit)
+    write_predictions(zip(same_items, entities, strict=True), args.format, args.output, predictor.cutter)
 
 
 def texts(args: argparse.Namespace) -> Iterator[RawText]:

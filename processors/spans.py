@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from processors.examples import DataError, Example, Findings
 from processors.offsets import TABLES
 from processors.tag_schemes import SCHEMES, Entity, entities_to_tags
-from processors.word_cutting import split_text
+from processors.word_cutting import WordCutter
 
 SPAN_EDGES = ("snap", "drop", "error")
 OFFSET_UNITS = ("auto", "code_point", "utf16")
@@ -59,7 +59,7 @@ class SpanReader:
     """Cuts texts into words and lays spans over them.
 
     Args:
-        word_unit: how text is cut; see `processors.word_cutting.split_text`.
+        word_unit, kept_words: how text is cut; see `processors.word_cutting.WordCutter`.
         edges: what becomes of a span whose edge cuts a word: ``snap`` widens it to the word, ``drop`` leaves it out,
             ``error`` refuses it. The first two trim white space at its edges.
         offset_unit: how the file counts: ``code_point``, ``utf16``, or ``auto``: code points, and a warning where that
@@ -71,6 +71,7 @@ class SpanReader:
     edges: str = "snap"
     offset_unit: str = "auto"
     findings: Findings = field(default_factory=Findings)
+    kept_words: tuple[str, ...] = ()
 
     def example(self, text: str, spans: Sequence[Span] | None, source: Source) -> Example:
         """A text with its annotations as tags, or without labels where ``spans`` is ``None``.
@@ -78,8 +79,8 @@ class SpanReader:
         Raises:
             DataError: a span lies outside the text, has no type, or does not fit the words and ``edges`` is ``error``.
         """
-        words, offsets = split_text(text, self.word_unit)
-        example = Example(source.guid, words, None, text, offsets, source.line)
+        words, offsets = WordCutter(self.word_unit, self.kept_words).split(text)
+        example = Example(source.guid, words, None, text, offsets, source.line, words_given=False)
         if spans is None:
             return example
         starts, ends = [start for start, _ in offsets], [end for _, end in offsets]
