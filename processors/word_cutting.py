@@ -22,7 +22,7 @@ _TOKEN = (
     _CLITIC,
     rf"\p{{L}}+?(?={_NOT})|{_NOT}",  # do n't
     r"(?<![\w.])[-+.]\d+(?:[.,]\d+)*",  # numbers with a sign
-    rf"{_LETTERS}(?:(?!{_CLITIC})[-.,'’/&:@+]+{_LETTERS})*",
+    rf"{_LETTERS}(?:(?!{_CLITIC})[-.,'’/&:@+]+{_LETTERS})*(?:-(?=\s))?",  # pre- and post-war
     r"([^\w\s\p{M}()\[\]{}])\1+",
     _SIGN,
 )

@@ -12,8 +12,8 @@ from processors.word_cutting import WORD_UNITS, WordCutter
 
 _MEASURED = 1000  # sentences on which the units are compared
 _MOST_KEPT = 2000  # words
-_CLOSING = re.compile(r"[,.;:?!)\]}%…]+|['’][a-z]{0,2}|n['’]t", re.IGNORECASE)
-_OPENING = re.compile(r"[(\[{]+")
+_CLOSING = re.compile(r"[,;:)\]}%…]|[.?!]+|['’][a-z]{0,2}|n['’]t", re.IGNORECASE)
+_OPENING = re.compile(r"[(\[{]")
 
 
 class LearnedCutter(NamedTuple):

@@ -80,6 +80,7 @@ def test_a_combining_mark_stays_with_its_letter(text: str, words: list[str]) -> 
         ),
         ("I don't. ISN'T IT BOB'S +1 or -2.5, .500", "I do n't . IS N'T IT BOB 'S +1 or -2.5 , .500"),
         ("@anna_b: #rome is great :-) http://a.b/c?d=1.", "@anna_b : #rome is great :-) http://a.b/c?d=1 ."),
+        ("pre- and post-war -- 3 - 1-", "pre- and post-war -- 3 - 1 -"),
         ("(see p. 3): ((a)) 2-1", "( see p . 3 ) : ( ( a ) ) 2-1"),
     ],
 )
