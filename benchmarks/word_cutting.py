@@ -18,26 +18,15 @@ from processors.word_learning import LearnedCutter, learn_cutter, shares_cut_ali
 from tools.log import console
 from tools.recipe import run_script
 
-# Parts of tweets; a bar separates words where WNUT-17 separates them and the text has no space.
-_PARTS = (
-    *"so I saw my new phone at home today and was not good but we had fun with old friends in town 2nite lol".split(),
-    *(
-        "it|'s",
-        "I|'m",
-        "you|'re",
-        "do|n't",
-        "ca|n't",
-        "Justin|'s",
-        "IS|N'T|?",
-        "phone|,",
-        "(|lol|)",
-        "home|;",
-        "yes|!!!",
-    ),
-    *("@anna_k", "@Bob|:", "#nowplaying", "#win|!", "http://t.co/Ab3dE?x=1", "www.example.com/a", "RT", "&", "w/"),
-    *(":)", ":-(", ";D", "<3", "😀", "♥", "...", "well|...", "-", "--", '"|wow|"', "7:30", "10.5", "2-1", "24/7"),
-    *("Rock-n-Roll", "AT&T", "U.S.", "St. Louis", "Jan. 3", "New York", "Dr. Lee", "J. Lee", "vs.", "p.m.", "Yahoo!"),
-)
+# Parts of tweets, two spaces apart. A bar separates words where WNUT-17 separates them and the text has no space.
+_PARTS = """\
+so  I  saw  my  new  phone  at  home  today  and  was  not  good  but  we  had  fun  with  old  friends  in
+2nite  lol
+it|'s  I|'m  you|'re  do|n't  ca|n't  Justin|'s  IS|N'T|?  phone|,  (|lol|)  home|;  yes|!!!  "|wow|"  well|...
+@anna_k  @Bob|:  #nowplaying  #win|!  http://t.co/Ab3dE?x=1  www.example.com/a  RT  &  w/  :)  :-(  ;D  <3  😀  ♥
+...  -  --
+Rock-n-Roll  AT&T  U.S.  St. Louis  Jan. 3  New York  Dr. Lee  J. Lee  vs.  p.m.  Yahoo!  7:30  10.5  2-1  24/7
+"""
 
 
 def main() -> None:
@@ -63,9 +52,10 @@ def _row(learned: LearnedCutter, test: Sequence[Example]) -> list[str]:
 
 def _tweets(count: int, seed: int) -> list[Example]:
     generator = random.Random(seed)
+    all_parts = _PARTS.strip().replace("\n", "  ").split("  ")
     tweets = []
     for number in range(count):
-        parts = generator.choices(_PARTS, k=generator.randrange(4, 20))
+        parts = generator.choices(all_parts, k=generator.randrange(4, 20))
         end = generator.choice(["", "|.", "|!", "|?"]) if parts[-1].isalpha() else ""
         tweet = " ".join(parts) + end
         text, words = tweet.replace("|", ""), tweet.replace("|", " ").split()
