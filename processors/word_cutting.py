@@ -17,7 +17,7 @@ _WORD = (_LETTERS, _SIGN)
 _TOKEN = (
     r"(?:https?://|www\.)\S*[\w/]",
     r"(?<!\w)[@#]\w+",  # handles and tags
-    r"(?<!\S)[:;=8xX][-o'^]?[()\[\]{}DPpOo/\\|3*]+(?!\S)|<3",  # emoticons
+    r"(?<!\S)[:;=][-o'^]?[()\[\]{}DPpOo/\\|*]+(?!\S)|<3",  # emoticons
     r"(?:\p{L}\.){2,}|\b(?:\p{Lu}|\d{1,2})\.(?=\s+\p{Lu})",  # abbreviations, initials, numbers of a list
     _CLITIC,
     rf"\p{{L}}+?(?={_NOT})|{_NOT}",  # do n't

@@ -86,20 +86,20 @@ def _words_found(cutter: WordCutter, texts: Iterable[tuple[str, list[tuple[int, 
 
 
 def _with_kept_words(cutter: WordCutter, examples: Sequence[Example]) -> WordCutter:
-    """Adds the words that the unit cuts more often than the corpus does."""
+    """Adds the words that the unit cuts and the corpus keeps whole at least twice, and more often than it cuts them."""
     cut: Counter[str] = Counter()
     for example in examples:
         text, offsets = as_written(example)
         found = set(cutter.spans(text))
         cut.update(text[start:end] for start, end in offsets if end - start > 1 and (start, end) not in found)
-    pieces_of = {word: tuple(cutter.split(word)[0]) for word, count in cut.items() if count > 1}
-    whole = {pieces: word for word, pieces in pieces_of.items() if len(pieces) > 1}
-    lengths = {len(pieces) for pieces in whole}
+    whole = {tuple(cutter.split(word)[0]): word for word, count in cut.items() if count > 1}  # by its pieces
+    lengths = {len(pieces) for pieces in whole} - {1}
     apart: Counter[str] = Counter()  # how often the pieces of such a word are words themselves
     for example in examples:
         for length in lengths:
             for pieces in zip(*(example.words[shift:] for shift in range(length)), strict=False):
                 if pieces in whole:
                     apart[whole[pieces]] += 1
-    kept = [word for word, count in cut.most_common() if word in whole.values() and count > apart[word]]
-    return replace(cutter, kept=tuple(sorted(kept[:_MOST_KEPT])))
+    kept = [word for pieces, word in whole.items() if len(pieces) > 1 and cut[word] > apart[word]]
+    kept = sorted(kept, key=lambda word: -cut[word])[:_MOST_KEPT]
+    return replace(cutter, kept=tuple(sorted(kept)))

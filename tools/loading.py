@@ -106,10 +106,14 @@ def _check_same_vocabulary(args: NerArguments, config: PreTrainedConfig, tokeniz
     """The tokenizer of a trained model is the one that it learnt with."""
     entries = sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
     digest = hashlib.sha256(json.dumps(entries).encode()).hexdigest()[:16]
+    lowers_case = tokenizer.tokenize("A") == tokenizer.tokenize("a")
     if args.do_train:
         config.vocabulary_digest = digest
+        config.lowers_case = lowers_case
     elif getattr(config, "vocabulary_digest", digest) != digest:
         raise ValueError("the tokenizer has another vocabulary than the model was trained with; put the old one back")
+    elif getattr(config, "lowers_case", lowers_case) != lowers_case:
+        logger.warning("--do_lower_case: the model was trained and evaluated without, and its folder keeps that")
 
 
 def check_source(source: str, do_train: bool, from_scratch: bool) -> None:
@@ -247,9 +251,13 @@ def _set_words(args: NerArguments, config: PreTrainedConfig) -> None:
     args.word_unit, args.kept_words = cutter.unit, cutter.kept
     config.word_unit, config.kept_words = cutter.unit, list(cutter.kept)
     if is_main():
-        message = "raw text is cut by %r with %d words kept whole: as in %.1f %% of train sentences (%.1f %% %s)"
-        shares = (100 * share, 100 * written_share, "with punctuation attached to words")
-        logger.log(logging.INFO if share > _ALIKE else logging.WARNING, message, cutter.unit, len(cutter.kept), *shares)
+        message = (
+            "Raw text is cut by %r, with %d words kept whole: %.1f %% of train sentences are cut as they are there"
+        )
+        counts = (cutter.unit, len(cutter.kept), 100 * share, 100 * written_share)
+        logger.info(f"{message}, %.1f %% with punctuation attached", *counts)
+    if is_main() and share < _ALIKE:
+        logger.warning("Raw text is often cut into other words than the corpus has: prefer NerPredictor.tag_words")
 
 
 def _report_other_settings(args: NerArguments, config: PreTrainedConfig) -> None:
@@ -277,11 +285,12 @@ def _fit_lengths(args: NerArguments, model: Tagger) -> None:
                 setattr(args, name, getattr(config, name, unset))
         if args.word_unit == getattr(config, "word_unit", None):
             args.kept_words = tuple(getattr(config, "kept_words", ()))
-    chosen = args.eval_max_seq_length or args.train_max_seq_length != type(args).train_max_seq_length
     args.eval_max_seq_length = args.eval_max_seq_length or EVAL_WINDOW
+    usual = {"train_max_seq_length": type(args).train_max_seq_length, "eval_max_seq_length": EVAL_WINDOW}
     positions = positions_of(model)
     for name in ["train_max_seq_length"] * args.do_train + ["eval_max_seq_length"]:
         if positions and getattr(args, name) > positions:
+            chosen = getattr(args, name) != usual[name]  # a default is lowered without a message
             message = "%s %d is more than the encoder's %d positions: lowered"
             logger.log(logging.INFO if chosen else logging.DEBUG, message, name, getattr(args, name), positions)
             setattr(args, name, positions)

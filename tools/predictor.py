@@ -95,7 +95,7 @@ class NerPredictor:
             device: a GPU where there is one.
             dtype: ``fp32``, ``bf16`` or ``int8``; see `tools.encoder_precision`.
             batch_tokens: tokens that the encoder sees at once; by default what suits the device.
-            word_unit: cuts text instead of the unit and the kept words with which the model was trained.
+            word_unit: cuts text instead of the unit that was learned in training; one that differs has no kept words.
 
         Raises:
             ValueError: parts of the folder are missing or do not belong together.

@@ -105,14 +105,18 @@ def test_prediction_is_what_was_evaluated(home: Path, tmp_path: Path, kind: type
 
 def test_flags_count_for_their_run_only(home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = tmp_path / "run"
-    untrained(CrfArguments, home, folder, eval_max_seq_length=20, window_overlap=7)
+    cased = str(home / "encoder" / "vocab.txt")
+    untrained(CrfArguments, home, folder, eval_max_seq_length=20, window_overlap=7, tokenizer_name=cased)
     before = read_json(folder / "config.json")
     assert (before["eval_max_seq_length"], before["window_overlap"], before["word_unit"]) == (20, 7, "auto_token")
     with caplog.at_level(logging.WARNING):
-        args = arguments(CrfArguments, home, folder, do_eval=True, eval_max_seq_length=40, word_unit="char")
+        flags = {"eval_max_seq_length": 40, "word_unit": "char", "crf_constraints": False, "do_lower_case": True}
+        args = arguments(CrfArguments, home, folder, do_eval=True, **flags)
         load_model_and_tokenizer(args, TAGGERS[CrfArguments])
     assert (args.eval_max_seq_length, args.window_overlap, args.word_unit, args.kept_words) == (40, 7, "char", ())
     assert "--eval_max_seq_length 40: the model was evaluated with 20" in caplog.text
+    assert "--no_crf_constraints: the model" in caplog.text
+    assert "--do_lower_case: the model" in caplog.text
     assert "--word_unit char: the model was evaluated with auto_token" in caplog.text
     assert read_json(folder / "config.json") == before
 
