@@ -33,7 +33,7 @@ def main() -> None:
         check_brat_types(split_tag(tag)[1] for tag in predictor.model.tag_names if tag != OUTSIDE)
     items, same_items = tee(tqdm(texts(args), unit=" texts", disable=not sys.stderr.isatty()))
     entities = predictor.stream(item.text for item in items)
-    write_predictions(zip(same_items, entities, strict=True), args.format, args.output, predictor.word_unit)
+    write_predictions(zip(same_items, entities, strict=True), args.format, args.output, predictor.cutter)
 
 
 def texts(args: argparse.Namespace) -> Iterator[RawText]:

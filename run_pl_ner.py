@@ -61,7 +61,7 @@ class NERTransformer(BaseTransformer):
 
     @property
     def traits(self) -> dict[str, str]:
-        named = {name: str(self.hparams[name]) for name in ("task_type", "head", "markup", "casing")}
+        named = {name: str(self.hparams[name]) for name in ("task_type", "head", "markup", "casing", "max_seq_length")}
         return named | {"labels": f"FILE of {' '.join(self.model.tag_names)}"}
 
     @property

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 _STRUCTURE = ("bos_token_id", "eos_token_id", "sep_token_id", "cls_token_id", "pad_token_id", "mask_token_id")
+LONGEST_WORD = 512  # characters of a word that the tokenizer reads
 _LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -26,8 +27,8 @@ def tokenize_words(
     """Splits words into word pieces, a batch at a time, without special tokens.
 
     A word that the tokenizer turns into nothing (a space, a control or zero-width character) gets the unknown token,
-    and so does what spells a separator or another token of the input's structure: a text cannot set one. A word of
-    more pieces than fit into a window keeps its first ones.
+    and so does what spells a separator or another token of the input's structure: a text cannot set one. Of a word of
+    more than ``LONGEST_WORD`` characters, or of more pieces than fit into a window, the first ones are kept.
 
     Args:
         texts: one list of words a text.
@@ -36,7 +37,7 @@ def tokenize_words(
     """
     if drops_spaces_between_words(tokenizer):
         raise ValueError(f"load {type(tokenizer).__name__} with add_prefix_space=True: it is given words one by one")
-    clean = [[_LONE_SURROGATES.sub("\ufffd", word) for word in words] for words in texts]
+    clean = [[_LONE_SURROGATES.sub("\ufffd", word[:LONGEST_WORD]) for word in words] for words in texts]
     unknown = unknown_id(tokenizer)
     reserved = dict.fromkeys(structure_ids(tokenizer), unknown)
     if not tokenizer.is_fast:

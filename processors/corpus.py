@@ -13,7 +13,7 @@ from typing import Any
 from processors.atomic import write_atomically
 from processors.brat import brat_files, brat_texts, read_brat
 from processors.column_reader import read_columns
-from processors.examples import DataError, Example, Findings, has_wide
+from processors.examples import DataError, Example, Findings
 from processors.hub_reader import open_hub_split, read_hub_split
 from processors.json_reader import read_json
 from processors.line_formats import detect_format, read_cmeee, read_msra
@@ -34,9 +34,11 @@ from processors.tag_schemes import (
 )
 from processors.tasks import SPLITS, find_split_file, missing_split_error, task_named
 from processors.text_lines import read_lines
-from processors.word_cutting import has_inner_sign, word_unit_of
+from processors.word_cutting import WORD_UNITS, WordCutter
+from processors.word_learning import LearnedCutter, learn_cutter
 
 _INVENTORY_VERSION = 5
+_LEARNED_FROM = 20_000  # sentences
 
 
 @dataclass
@@ -52,18 +54,12 @@ class Inventory:
         type_lines: the line on which each type is first seen.
         dropped_entities: nested annotations that flat tags cannot express.
         findings: what else was odd in the annotations; the remarks are without the name of the source.
-        long_words, joined_words: words of more than one character, and words with a sign within.
-        wide_words, long_wide_words: the same counts of words in sentences with Chinese or Japanese characters.
     """
 
     source: str
     sentences: int = 0
     unlabelled: int = 0
     words: int = 0
-    long_words: int = 0
-    joined_words: int = 0
-    wide_words: int = 0
-    long_wide_words: int = 0
     entities: int = 0
     scheme: str = "IOB2"
     illegal_transitions: int = 0
@@ -91,6 +87,7 @@ class Corpus:
         tag_column: column of the tags, or their name in JSON and Hugging Face data sets.
         word_column: column of the words, in files of columns; see `processors.column_reader.read_columns`.
         word_unit: how raw text is cut; the empty string leaves it to the task.
+        kept_words: words of raw text that are kept whole; see `processors.word_cutting.WordCutter`.
         span_edges: what becomes of entities that are none of whole words; see `processors.spans.SpanReader`.
         offset_unit: how files of annotations count; likewise.
         labels_file: a file of tags or types, a line each, that fixes the labels.
@@ -104,6 +101,7 @@ class Corpus:
     tag_column: str = "last"
     word_column: str = ""
     word_unit: str = ""
+    kept_words: tuple[str, ...] = ()
     span_edges: str = "snap"
     offset_unit: str = "auto"
     labels_file: Path | None = None
@@ -122,7 +120,7 @@ class Corpus:
 
     def _read(self, split: str, findings: Findings) -> Iterator[Example]:
         source, labelled = self._required_source(split), split != "test"
-        reader = SpanReader(*self._span_reading, findings)
+        reader = SpanReader(*self._span_reading, findings, self.kept_words)
         plain_tags = task_named(self.task_name).plain_tags
         names = self._class_names
         kind = detect_format(source) if isinstance(source, Path) else "data set"
@@ -150,8 +148,8 @@ class Corpus:
         else:
             content = hashlib.new("blake2b", source._fingerprint.encode())
         plain_tags = task_named(self.task_name).plain_tags
-        columns = (self.tag_column, self.word_column)
-        reading = (_INVENTORY_VERSION, split, *columns, *self._span_reading, plain_tags, self._class_names)
+        columns, cutting = (self.tag_column, self.word_column), (*self._span_reading, self.kept_words)
+        reading = (_INVENTORY_VERSION, split, *columns, *cutting, plain_tags, self._class_names)
         content.update(repr(reading).encode())
         return content.hexdigest()[:32]
 
@@ -207,11 +205,18 @@ class Corpus:
                 findings.fault(DataError(f"{message}; {advice}", inventory.place(inventory.type_lines[entity_type])))
         findings.raise_faults()
 
-    def trained_word_unit(self) -> str:
-        """How raw text is to be cut for a model of the train split; see `processors.word_cutting.split_text`."""
-        counts = self.inventory("train")
-        long, wide, long_wide = counts.long_words, counts.wide_words, counts.long_wide_words
-        return word_unit_of(counts.words, long, counts.joined_words, wide, long_wide)
+    def learned_cutter(self) -> LearnedCutter:
+        """How raw text is cut for a model of the train split, by ``word_unit`` where that is set."""
+        sample: list[Example] = []
+        step = 1
+        for index, example in enumerate(self.examples("train")):
+            if index % step == 0:
+                sample.append(example)
+            if len(sample) > _LEARNED_FROM:
+                sample, step = sample[::2], 2 * step
+        word_unit, *_ = self._span_reading
+        units = (self.word_unit,) if self.word_unit else WORD_UNITS
+        return learn_cutter(sample, WordCutter(word_unit, self.kept_words), units)
 
     def types_unseen_in_training(self, split: str) -> list[str]:
         """Types of a split that no training sentence has, so that no model can learn them."""
@@ -279,7 +284,7 @@ class Corpus:
         for example in self._read(split, inventory.findings):
             inventory.sentences += 1
             inventory.unlabelled += example.labels is None
-            _count_words(inventory, example)
+            inventory.words += len(example.words)
             inventory.dropped_entities += example.dropped_entities
             pairs = list(tag_pairs(example.labels or []))
             pair_counts.update(pairs)
@@ -291,16 +296,6 @@ class Corpus:
         remarks = inventory.findings.remarks
         remarks[:] = [remark.removeprefix(inventory.source) for remark in remarks]
         return inventory
-
-
-def _count_words(inventory: Inventory, example: Example) -> None:
-    long_words = sum(len(word) > 1 for word in example.words)
-    inventory.words += len(example.words)
-    inventory.long_words += long_words
-    inventory.joined_words += sum(map(has_inner_sign, example.words))
-    if has_wide(example.text or ""):
-        inventory.wide_words += len(example.words)
-        inventory.long_wide_words += long_words
 
 
 def _count_entities(

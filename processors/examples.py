@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 # Han, kana, bopomofo, their punctuation, and full-width forms; neither emoji nor Korean, which has spaces.
-_WIDE = re.compile(
-    "[\u2e80-\u312f\u31a0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\ufe30-\ufe4f"
-    "\uff00-\uff9f\uffe0-\uffe6\U00020000-\U0003ffff]"
+WIDE = (
+    "\u2e80-\u312f\u31a0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\ufe30-\ufe4f"
+    "\uff00-\uff9f\uffe0-\uffe6\U00020000-\U0003ffff"
 )
+_WIDE = re.compile(f"[{WIDE}]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -79,6 +80,7 @@ class Example:
         word_lines: the line of each word, where each has its own.
         dropped_entities: annotations that a flat tag sequence cannot express (nested ones).
         confidences: how sure a model was of each entity, where it was a model that found them.
+        words_given: whether the file has these words; otherwise they were cut from its text.
     """
 
     guid: str
@@ -90,6 +92,7 @@ class Example:
     word_lines: Sequence[int] = ()
     dropped_entities: int = 0
     confidences: list[float] | None = None
+    words_given: bool = True
 
     def __post_init__(self) -> None:
         if self.labels is not None and len(self.labels) != len(self.words):

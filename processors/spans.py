@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from processors.examples import DataError, Example, Findings
 from processors.offsets import TABLES
 from processors.tag_schemes import SCHEMES, Entity, entities_to_tags
-from processors.word_cutting import find_words, split_text
+from processors.word_cutting import WordCutter, find_words
 
 SPAN_EDGES = ("snap", "drop", "error")
 OFFSET_UNITS = ("auto", "code_point", "utf16")
@@ -63,7 +63,7 @@ class SpanReader:
     a fault: then the file counts differently, or holds another text, and its other positions are wrong too.
 
     Args:
-        word_unit: how text is cut; see `processors.word_cutting.split_text`.
+        word_unit, kept_words: how text is cut; see `processors.word_cutting.WordCutter`.
         edges: what becomes of a span whose edge cuts a word: ``snap`` widens it to the word, ``drop`` leaves it out.
             Both trim white space at its edges. ``error`` makes every mistake a fault.
         offset_unit: how the file counts: ``code_point``, ``utf16``, or ``auto``: code points, and a warning where that
@@ -75,6 +75,7 @@ class SpanReader:
     edges: str = "snap"
     offset_unit: str = "auto"
     findings: Findings = field(default_factory=Findings)
+    kept_words: tuple[str, ...] = ()
 
     def example(
         self,
@@ -91,9 +92,10 @@ class SpanReader:
             source: where they are.
             offsets: the words, in order, where the file has them; otherwise the text is cut.
         """
-        offsets = split_text(text, self.word_unit)[1] if offsets is None else offsets
+        words_given = offsets is not None
+        offsets = WordCutter(self.word_unit, self.kept_words).split(text)[1] if offsets is None else offsets
         words = [text[start:end] for start, end in offsets]
-        example = Example(source.guid, words, None, text, offsets, source.line)
+        example = Example(source.guid, words, None, text, offsets, source.line, words_given=words_given)
         if spans is None:
             return example
         starts, ends = [start for start, _ in offsets], [end for _, end in offsets]

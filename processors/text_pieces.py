@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from processors.word_cutting import word_spans
+from processors.alignment import LONGEST_WORD
+from processors.word_cutting import WordCutter
 
 _PIECE = 32_768  # characters; a text up to this long is one piece
 _CONTEXT = 1_024  # characters that a piece shares with its neighbour on each side
-_LONGEST_WORD = 512  # characters of a word that are read; the offsets are those of the whole word
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class TextPiece:
     is_last: bool
 
 
-def cut_into_pieces(text: str, word_unit: str, size: int = _PIECE, context: int = _CONTEXT) -> Iterator[TextPiece]:
-    """Cuts raw text into words as `word_cutting.split_text` does, holding no more than a piece of it at once.
+def cut_into_pieces(text: str, cutter: WordCutter, size: int = _PIECE, context: int = _CONTEXT) -> Iterator[TextPiece]:
+    """Cuts raw text into words, holding no more than a piece of it at once.
 
     Every word is owned by exactly one piece and, but at the ends of the text, has context on both sides there. A text
     without words is one piece without words.
@@ -40,7 +40,7 @@ def cut_into_pieces(text: str, word_unit: str, size: int = _PIECE, context: int 
     """
     held: list[tuple[int, int]] = []
     length, own_start = 0, 0
-    for span in word_spans(text, word_unit):
+    for span in cutter.spans(text):
         if held and length + _read_length(span) > size:
             own_end = _words_from_end(held, context)
             yield TextPiece(_words(text, held), list(held), own_start, own_end, is_last=False)
@@ -62,8 +62,8 @@ def _words_from_end(spans: list[tuple[int, int]], characters: int) -> int:
 
 
 def _read_length(span: tuple[int, int]) -> int:
-    return min(span[1] - span[0], _LONGEST_WORD)
+    return min(span[1] - span[0], LONGEST_WORD)
 
 
 def _words(text: str, spans: list[tuple[int, int]]) -> list[str]:
-    return [text[start : min(end, start + _LONGEST_WORD)] for start, end in spans]
+    return [text[start : min(end, start + LONGEST_WORD)] for start, end in spans]

@@ -1,44 +1,88 @@
-"""Raw text into words: cut by script, as a corpus has its words, or found again where the words are known."""
+"""Raw text into words: cut by script and by the words of a corpus, or found again where the words are known."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 import regex
 
-from processors.examples import has_wide
+from processors.examples import WIDE, has_wide
 
-WORD_UNITS = ("char", "word", "token", "auto")
+WORD_UNITS = ("char", "word", "token", "auto", "auto_token", "mixed")
 _LETTERS = r"[\w\p{M}]+"
 _SIGN = r"[^\w\s\p{M}]\p{M}*"  # a mark stays with the letter or sign that it changes
-_CLITIC = r"['’](?:s|re|ve|d|m|ll)\b"
-_WITH_POINT = r"(?:\p{L}\.){2,}|\b(?:\p{Lu}|\d{1,2})\.(?=\s+\p{Lu})"  # abbreviations, initials, numbers of a list
-_JOINED = rf"{_LETTERS}(?:(?!{_CLITIC})[-.,'’/&:@+]+{_LETTERS})*"
-_WORD = regex.compile(rf"{_LETTERS}|{_SIGN}")
-_TOKEN = regex.compile(rf"{_WITH_POINT}|{_CLITIC}|{_JOINED}|([^\w\s\p{{M}}])\1+|{_SIGN}")
-_INNER_SIGN = regex.compile(r"\w[^\w\s\p{M}]+\w")
-_RARELY = 0.05
-_OFTEN_JOINED = 0.005
+_CLITIC = r"['’](?i:s|re|ve|d|m|ll)\b"
+_NOT = r"(?i:n['’]t)\b"
+_WORD = (_LETTERS, _SIGN)
+_TOKEN = (
+    r"(?:https?://|www\.)\S*[\w/]",
+    r"(?<!\w)[@#]\w+",  # handles and tags
+    r"(?<!\S)[:;=][-o'^]?[()\[\]{}DPpOo/\\|*]+(?!\S)|<3",  # emoticons
+    r"(?:\p{L}\.){2,}|\b(?:\p{Lu}|\d{1,2})\.(?=\s+\p{Lu})",  # abbreviations, initials, numbers of a list
+    _CLITIC,
+    rf"\p{{L}}+?(?={_NOT})|{_NOT}",  # do n't
+    r"(?<![\w.])[-+.]\d+(?:[.,]\d+)*",  # numbers with a sign
+    rf"{_LETTERS}(?:(?!{_CLITIC})[-.,'’/&:@+]+{_LETTERS})*(?:-(?=\s))?",  # pre- and post-war
+    r"([^\w\s\p{M}()\[\]{}])\1+",
+    _SIGN,
+)
+_SCRIPTS = regex.compile(rf"[{WIDE}]|[^{WIDE}]+")
 
 
-def word_spans(text: str, word_unit: str) -> Iterator[tuple[int, int]]:
-    """The character offsets of the words of a text, see `split_text`."""
-    if word_unit == "char" or (word_unit == "auto" and has_wide(text)):
-        return ((i, i + 1) for i in range(len(text)))
-    return (match.span() for match in (_TOKEN if word_unit == "token" else _WORD).finditer(text))
-
-
-def split_text(text: str, word_unit: str = "auto") -> tuple[list[str], list[tuple[int, int]]]:
-    """Cuts raw text into words and their character offsets.
-
-    By characters (every one, spaces too, so that positions in the text are positions in the sequence), or by words:
-    runs of letters and digits, and single signs, each with the combining marks behind it. Tokens are words as corpora
-    of English newspapers have them: signs within stay (``U.N.``, ``6-3``, ``1996-08-22``), a clitic is one (``'s``).
+@dataclass(frozen=True)
+class WordCutter:
+    """Cuts raw text into words.
 
     Args:
-        text: of any language.
-        word_unit: ``char``, ``word``, ``token``, or ``auto``: characters where one is Chinese or Japanese, else words.
+        unit: ``char``: every character, spaces too, so that positions in the text are positions in the sequence.
+            ``word``: runs of letters and digits, and single signs, each with its combining marks.
+            ``token``: words as tokenised corpora of English have them: signs within a word stay (``U.N.``, ``6-3``,
+            ``1996-08-22``), clitics are words (``'s``, ``n't``), URLs, @handles, #tags and emoticons are kept whole.
+            ``auto``, ``auto_token``: characters if any is Chinese or Japanese, otherwise words or tokens.
+            ``mixed``: each Chinese or Japanese character is a word, everything around them is cut into tokens.
+        kept: words that are kept whole although the unit would cut them, such as ``Mrs.``; without effect on ``char``.
+
+    Raises:
+        ValueError: there is no such unit.
     """
-    offsets = list(word_spans(text, word_unit))
-    return [text[start:end] for start, end in offsets], offsets
+
+    unit: str = "auto"
+    kept: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.unit not in WORD_UNITS:
+            raise ValueError(f"word unit {self.unit!r} is none of {', '.join(WORD_UNITS)}")
+
+    def spans(self, text: str) -> Iterator[tuple[int, int]]:
+        """The character offsets of the words, in order."""
+        if self.unit == "char" or (self.unit.startswith("auto") and has_wide(text)):
+            return ((i, i + 1) for i in range(len(text)))
+        pattern = _pattern(self.unit in ("word", "auto"), self.kept)
+        if self.unit == "mixed":
+            return _spans_by_script(text, pattern)
+        return (match.span() for match in pattern.finditer(text))
+
+    def split(self, text: str) -> tuple[list[str], list[tuple[int, int]]]:
+        """The words and their character offsets."""
+        offsets = list(self.spans(text))
+        return [text[start:end] for start, end in offsets], offsets
+
+
+@lru_cache(maxsize=8)
+def _pattern(plain: bool, kept: tuple[str, ...]) -> "regex.Pattern[str]":
+    alternatives = _WORD if plain else _TOKEN
+    if not kept:
+        return regex.compile("|".join(alternatives))
+    return regex.compile("|".join((r"(?<!\w)\L<kept>(?!\w)", *alternatives)), kept=kept)
+
+
+def _spans_by_script(text: str, pattern: "regex.Pattern[str]") -> Iterator[tuple[int, int]]:
+    for part in _SCRIPTS.finditer(text):
+        if has_wide(part.group()):
+            if not part.group().isspace():
+                yield part.span()
+        else:
+            yield from (match.span() for match in pattern.finditer(text, *part.span()))
 
 
 def find_words(words: Sequence[str], text: str) -> list[tuple[int, int]] | None:
@@ -53,24 +97,3 @@ def find_words(words: Sequence[str], text: str) -> list[tuple[int, int]] | None:
         offsets.append((position, position + len(word)))
         position += len(word)
     return None if text[position:].strip() else offsets
-
-
-def word_unit_of(words: int, long_words: int, joined_words: int, wide_words: int, long_wide_words: int) -> str:
-    """The word unit by which raw text becomes words like those of a corpus.
-
-    Args:
-        words: how many there are.
-        long_words: those of more than one character.
-        joined_words: those with a sign within.
-        wide_words, long_wide_words: the same, in sentences that hold a Chinese or Japanese character.
-    """
-    if long_words <= _RARELY * words:
-        return "char"
-    if wide_words and long_wide_words <= _RARELY * wide_words:
-        return "auto"
-    return "token" if joined_words > _OFTEN_JOINED * words else "word"
-
-
-def has_inner_sign(word: str) -> bool:
-    """Whether a sign stands between letters or digits of a word, as in ``6-3``."""
-    return _INNER_SIGN.search(word) is not None

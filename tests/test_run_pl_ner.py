@@ -165,11 +165,12 @@ def test_an_earlier_run_is_kept_where_a_split_is_missing(split: str, run: Path, 
 
 
 def test_a_crf_is_trained_and_saved_with_its_legal_transitions(home: Path) -> None:
-    options = {"head": "crf", "crf_learning_rate": 1e-2, "max_epochs": 4, "adafactor": True}
+    options = {"head": "crf", "crf_learning_rate": 1e-2, "max_epochs": 4, "adafactor": True, "max_seq_length": 32}
     call_lightning("run_pl_ner", **short(home, "crf", **options))
     assert read_scores(home / "crf")["f1"] > 0.3
     model = BertCrfForNer.from_pretrained(home / "crf" / "best_tfmr")
     assert model.config.crf_legal is not None
+    assert (model.config.eval_max_seq_length, model.config.word_unit) == (32, "word")
     assert "lr-Adafactor/crf/decayed" in read_scalars(home / "crf" / "tensorboard")
 
 

@@ -28,6 +28,7 @@ def arg(default: Any, help: str, choices: Sequence[str] | None = None, **options
     return field(default=default, metadata=metadata)
 
 
+EVAL_WINDOW = 512  # tokens
 OPTIMIZERS = ("adamw_torch_fused", "adamw_torch", "adafactor", "apex_fused_adam")
 REPORTERS = ("tensorboard", "mlflow", "wandb")
 AVERAGES = ("none", "ema", "swa")
@@ -68,7 +69,9 @@ class TaskArguments:
     word_column: str = arg(
         "", "column of the words, likewise; by default the first one, or the second behind an index of the words"
     )
-    word_unit: str = arg("", "how raw text is cut; by default as the task has it", ["", *WORD_UNITS])
+    word_unit: str = arg(
+        "", "how raw text is cut; by default as the trained folder or the task has it", ["", *WORD_UNITS]
+    )
     span_edges: str = arg(
         "snap",
         "entities whose edges cut words: widen them to whole words, drop them, or stop with an error",
@@ -98,8 +101,13 @@ class ModelArguments:
     do_lower_case: bool = arg(False, "lower-case the text, as uncased encoders want it")
     casing: bool = arg(False, "let an uncased encoder know which words are written with capitals, by token types")
     train_max_seq_length: int = arg(128, "tokens of a training window; longer texts become several windows")
-    eval_max_seq_length: int = arg(512, "tokens of a window in evaluation and prediction")
-    window_overlap: int = arg(-1, "word pieces that neighbouring windows share; -1 is a quarter of a window")
+    eval_max_seq_length: int = arg(
+        0,
+        f"tokens of a window in evaluation and prediction; 0: as the trained folder has it, else {EVAL_WINDOW}",
+    )
+    window_overlap: int = arg(
+        -1, "word pieces that neighbouring windows share; -1: as the trained folder has it, else a quarter of a window"
+    )
 
 
 @dataclass
@@ -211,6 +219,7 @@ class NerArguments(
 
     label_list: list[str] = field(init=False, default_factory=list)
     casing_types: list[int] = field(init=False, default_factory=list)
+    kept_words: tuple[str, ...] = field(init=False, default=())
     device: torch.device = field(init=False, default_factory=lambda: torch.device("cpu"))
     n_gpu: int = field(init=False, default=0)
     other_heads_arguments: ClassVar[tuple[str, ...]] = ()

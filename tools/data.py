@@ -14,7 +14,7 @@ from processors.feature_dataset import FeatureDataset
 from processors.features import FeatureSpec, default_overlap
 from processors.layout import layout_of_tokenizer
 from processors.tag_schemes import OUTSIDE, split_tag
-from tools.arguments import NerArguments
+from tools.arguments import EVAL_WINDOW, NerArguments
 from tools.distributed import is_main, main_process_first
 
 logger = logging.getLogger(__name__)
@@ -33,6 +33,7 @@ def corpus_of(args: NerArguments, task: str | None = None) -> Corpus:
         tag_column=args.tag_column,
         word_column=args.word_column,
         word_unit=args.word_unit,
+        kept_words=args.kept_words,
         span_edges=args.span_edges,
         offset_unit=args.offset_unit,
         labels_file=Path(args.labels) if args.labels else None,
@@ -58,7 +59,7 @@ def load_and_cache_examples(
     with main_process_first():
         dataset = open_features(args, task, tokenizer, data_type)
     corpus = corpus_of(args, task)
-    _report(corpus, data_type, dataset, args.train_max_seq_length if data_type == "train" else args.eval_max_seq_length)
+    _report(corpus, data_type, dataset, _window(args, data_type))
     return dataset
 
 
@@ -67,7 +68,7 @@ def open_features(args: NerArguments, task: str, tokenizer: PreTrainedTokenizerB
     corpus = corpus_of(args, task)
     if data_type == "train":
         check_entities(corpus)
-    max_seq_length = args.train_max_seq_length if data_type == "train" else args.eval_max_seq_length
+    max_seq_length = _window(args, data_type)
     layout = layout_of_tokenizer(tokenizer, args.model_type, args.casing_types)
     overlap = default_overlap(layout.capacity(max_seq_length)) if args.window_overlap < 0 else args.window_overlap
     place = (corpus.source_name(data_type), data_type, max_seq_length)
@@ -85,6 +86,10 @@ def open_features(args: NerArguments, task: str, tokenizer: PreTrainedTokenizerB
     if args.overwrite_cache:
         _rebuilt.add(place)
     return dataset
+
+
+def _window(args: NerArguments, data_type: str) -> int:
+    return args.train_max_seq_length if data_type == "train" else args.eval_max_seq_length or EVAL_WINDOW
 
 
 def check_splits(args: NerArguments) -> None:

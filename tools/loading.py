@@ -22,10 +22,10 @@ from models import BertCrfForNer
 from models.tagger import Tagger
 from processors.alignment import drops_spaces_between_words
 from processors.tag_schemes import MARKUPS, OUTSIDE, legal_transitions, split_tag
-from tools.arguments import ModelArguments, NerArguments
+from tools.arguments import EVAL_WINDOW, ModelArguments, NerArguments
 from tools.casing import casing_types, tell_casing
 from tools.data import corpus_of
-from tools.distributed import main_process_first
+from tools.distributed import is_main, main_process_first
 from tools.preparation import compile_model
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,9 @@ _TOKENIZER_FILES = (
     "tokenizer.model",
 )
 _NO_NAMES = "LABEL_"
+_LEFT_TO_FOLDER = {"eval_max_seq_length": 0, "window_overlap": -1, "word_unit": ""}  # values of flags not given
 _SHOWN_MISFITS = 4
+_ALIKE = 0.9  # share of sentences; below, raw text is predicted badly
 
 
 def load_model_and_tokenizer(
@@ -58,7 +60,8 @@ def load_model_and_tokenizer(
 ) -> tuple[AnyTagger, PreTrainedTokenizerBase]:
     """What the run trains or applies.
 
-    From it follow ``label_list``, ``markup``, ``model_type`` and ``casing_types`` of the arguments.
+    From it follow ``label_list``, ``markup``, ``model_type`` and ``casing_types`` of the arguments. A trained model is
+    applied with the windows and words that its config names, unless the flags give others.
 
     Args:
         args: the encoder of ``model_name_or_path`` when training, else the trained model of ``output_dir``.
@@ -77,6 +80,8 @@ def load_model_and_tokenizer(
             adapt_config(config)
         former_labels = _label_names(config)
         tokenizer = load_tokenizer(args, source, config)
+        if not args.do_train:
+            _report_other_settings(args, config)
         _set_labels(args, model_class, config)
         model = _load_model(args, model_class, source, config)
         _fit_lengths(args, model)
@@ -101,10 +106,14 @@ def _check_same_vocabulary(args: NerArguments, config: PreTrainedConfig, tokeniz
     """The tokenizer of a trained model is the one that it learnt with."""
     entries = sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
     digest = hashlib.sha256(json.dumps(entries).encode()).hexdigest()[:16]
+    lowers_case = tokenizer.tokenize("A") == tokenizer.tokenize("a")
     if args.do_train:
         config.vocabulary_digest = digest
+        config.lowers_case = lowers_case
     elif getattr(config, "vocabulary_digest", digest) != digest:
         raise ValueError("the tokenizer has another vocabulary than the model was trained with; put the old one back")
+    elif getattr(config, "lowers_case", lowers_case) != lowers_case:
+        logger.warning("--do_lower_case: the model was trained and evaluated without, and its folder keeps that")
 
 
 def check_source(source: str, do_train: bool, from_scratch: bool) -> None:
@@ -171,7 +180,7 @@ def load_tokenizer(args: ModelArguments, source: str, config: PreTrainedConfig) 
 
 
 def adopt_model(args: NerArguments, model: Tagger) -> None:
-    """Makes labels, tag scheme and window lengths those of the model, and moves it to the device of the run.
+    """Makes labels, tag scheme, windows and words those of the model, and moves it to the device of the run.
 
     Where asked to, it is compiled too.
     """
@@ -188,11 +197,11 @@ def _set_labels(args: NerArguments, model_class: type[Tagger], config: PreTraine
     """Takes the labels of a trained tagger, or gives those of the corpus to a new one."""
     args.model_type = config.model_type
     if args.do_train:
+        _set_words(args, config)
         args.label_list = corpus_of(args).label_list(args.markup)
         config.id2label = dict(enumerate(args.label_list))
         config.label2id = {label: index for index, label in config.id2label.items()}
         config.tag_markup = args.markup
-        config.word_unit = corpus_of(args).trained_word_unit()
         if issubclass(model_class, BertCrfForNer):
             config.crf_legal = _followers(args.label_list, args.markup) if args.crf_constraints else None
         else:
@@ -236,17 +245,57 @@ def _followers(tags: list[str], markup: str) -> list[list[int]]:
     return [np.flatnonzero(row).tolist() for row in legal[:-1]]
 
 
+def _set_words(args: NerArguments, config: PreTrainedConfig) -> None:
+    """Learns how raw text becomes words as the corpus has them, uses it for this run and saves it."""
+    cutter, share, written_share = corpus_of(args).learned_cutter()
+    args.word_unit, args.kept_words = cutter.unit, cutter.kept
+    config.word_unit, config.kept_words = cutter.unit, list(cutter.kept)
+    if is_main():
+        message = (
+            "Raw text is cut by %r, with %d words kept whole: %.1f %% of train sentences are cut as they are there"
+        )
+        counts = (cutter.unit, len(cutter.kept), 100 * share, 100 * written_share)
+        logger.info(f"{message}, %.1f %% with punctuation attached", *counts)
+    if is_main() and share < _ALIKE:
+        logger.warning("Raw text is often cut into other words than the corpus has: prefer NerPredictor.tag_words")
+
+
+def _report_other_settings(args: NerArguments, config: PreTrainedConfig) -> None:
+    """Says which flags differ from what the trained model was evaluated with; they count for this run only."""
+    for name, unset in _LEFT_TO_FOLDER.items():
+        asked, saved = getattr(args, name), getattr(config, name, None)
+        if saved is not None and asked not in (unset, saved):
+            message = "--%s %s: the model was evaluated with %s, which its folder keeps for prediction"
+            logger.warning(message, name, asked, saved)
+    if not args.crf_constraints and getattr(config, "crf_legal", None):
+        logger.warning("--no_crf_constraints: the model was evaluated with them, and its folder keeps them")
+
+
 def _fit_lengths(args: NerArguments, model: Tagger) -> None:
-    """Windows are no longer than the positions that the encoder knows; texts are cut into more of them, not lost."""
+    """Settles windows and words: in training they are written into the config, otherwise read from it.
+
+    Windows are no longer than the positions that the encoder knows; texts are cut into more of them, not lost.
+    """
+    config = model.config
     if args.do_train and args.from_scratch:
-        model.config.trained_positions = args.train_max_seq_length  # the others keep their random embeddings
+        config.trained_positions = args.train_max_seq_length  # the others keep their random embeddings
+    if not args.do_train:
+        for name, unset in _LEFT_TO_FOLDER.items():
+            if getattr(args, name) == unset:
+                setattr(args, name, getattr(config, name, unset))
+        if args.word_unit == getattr(config, "word_unit", None):
+            args.kept_words = tuple(getattr(config, "kept_words", ()))
+    args.eval_max_seq_length = args.eval_max_seq_length or EVAL_WINDOW
+    usual = {"train_max_seq_length": type(args).train_max_seq_length, "eval_max_seq_length": EVAL_WINDOW}
     positions = positions_of(model)
     for name in ["train_max_seq_length"] * args.do_train + ["eval_max_seq_length"]:
         if positions and getattr(args, name) > positions:
-            chosen = getattr(args, name) != getattr(type(args), name)  # a default gives way without a word
+            chosen = getattr(args, name) != usual[name]  # a default is lowered without a message
             message = "%s %d is more than the encoder's %d positions: lowered"
             logger.log(logging.INFO if chosen else logging.DEBUG, message, name, getattr(args, name), positions)
             setattr(args, name, positions)
+    if args.do_train:
+        config.eval_max_seq_length, config.window_overlap = args.eval_max_seq_length, args.window_overlap
 
 
 def positions_of(model: PreTrainedModel) -> int:

@@ -42,8 +42,8 @@ class TaggerGraph(nn.Module):
 def write_onnx(tagger: Tagger, path: Path) -> None:
     """Writes the file; beside it, in ``FILE.data``, the weights of a model of 2 GiB or more.
 
-    The names of the tags, in the order of their ids, their scheme, and the token types that tell the casing of words
-    stand in the metadata.
+    The metadata holds the names of the tags in the order of their ids, their scheme, the token types that tell the
+    casing of words, and the windows and words of the evaluation as far as the config has them.
     """
     example = random_inputs(tagger, B=2, T=6, W=4, generator=torch.Generator().manual_seed(0))
     sizes = {name: Dim(name) for name in ("batch", "tokens", "words")}
@@ -61,6 +61,9 @@ def write_onnx(tagger: Tagger, path: Path) -> None:
     program.model.metadata_props["tags"] = json.dumps(tagger.tag_names, ensure_ascii=False)
     program.model.metadata_props["casing_types"] = json.dumps(casing_types(tagger))
     program.model.metadata_props["markup"] = getattr(tagger.config, "tag_markup", "")
+    for name in ("eval_max_seq_length", "window_overlap", "word_unit", "kept_words"):
+        if hasattr(tagger.config, name):
+            program.model.metadata_props[name] = json.dumps(getattr(tagger.config, name), ensure_ascii=False)
     program.save(path)
 
 

@@ -11,6 +11,7 @@ from typing import Any, TextIO, cast
 from processors.brat import write_brat
 from processors.examples import Example
 from processors.text_files import RawText
+from processors.word_cutting import WordCutter
 from tools.prediction_formats import TEXT_FORMATS, text_format
 from tools.predictor import FoundEntity
 
@@ -18,13 +19,13 @@ FORMATS = (*TEXT_FORMATS, "brat")
 Predictions = Iterable[tuple[RawText, list[FoundEntity]]]
 
 
-def write_predictions(predictions: Predictions, format: str, output: str, word_unit: str) -> None:
+def write_predictions(predictions: Predictions, format: str, output: str, cutter: WordCutter) -> None:
     """Writes texts and their entities as they come.
 
     Args:
         format: one of ``FORMATS``.
         output: a file, gzipped where it ends in ``.gz``; empty for the standard output.
-        word_unit: how the model cuts words, which are the rows of ``conll``.
+        cutter: cuts texts into the words that are the rows of ``conll``.
 
     Raises:
         ValueError: brat without a folder, or in one that is there already.
@@ -33,7 +34,7 @@ def write_predictions(predictions: Predictions, format: str, output: str, word_u
     if format == "brat":
         write_brat((annotated(item, entities) for item, entities in predictions), Path(output))
         return
-    chosen = text_format(format, word_unit)
+    chosen = text_format(format, cutter)
     with _opened(output) as file:
         file.write(chosen.head)
         for item, entities in predictions:

@@ -8,7 +8,7 @@ from typing import Any
 from processors.submissions import json_line
 from processors.tag_schemes import MARKUPS, Entity, entities_to_tags
 from processors.text_files import RawText
-from processors.word_cutting import word_spans
+from processors.word_cutting import WordCutter
 from tools.prediction_page import PAGE_END, PAGE_START, article
 from tools.predictor import FoundEntity
 
@@ -30,16 +30,16 @@ class TextFormat:
     tail: str = ""
 
 
-def text_format(name: str, word_unit: str) -> TextFormat:
+def text_format(name: str, cutter: WordCutter) -> TextFormat:
     """The format of this name.
 
     Args:
         name: one of ``TEXT_FORMATS``.
-        word_unit: how the model cuts words, which are the rows of ``conll``.
+        cutter: cuts texts into the words that are the rows of ``conll``.
     """
     formats = {
         "jsonl": TextFormat(json_record),
-        "conll": TextFormat(lambda item, entities: columns(item, entities, word_unit)),
+        "conll": TextFormat(lambda item, entities: columns(item, entities, cutter)),
         "tsv": TextFormat(table_rows, head="id\ttype\tstart\tend\tconfidence\tsurface\n"),
         "html": TextFormat(lambda item, entities: article(str(item.id), item.text, entities), PAGE_START, PAGE_END),
     }
@@ -59,9 +59,9 @@ def json_entities(entities: Sequence[FoundEntity]) -> list[dict[str, Any]]:
     return [entity._asdict() | {"confidence": round(entity.confidence, 6)} for entity in entities]
 
 
-def columns(item: RawText, entities: Sequence[FoundEntity], word_unit: str) -> str:
+def columns(item: RawText, entities: Sequence[FoundEntity], cutter: WordCutter) -> str:
     """A word and its tag in IOB2 a line, and a blank line; white space that is labelled as a word is left out."""
-    spans = [span for span in word_spans(item.text, word_unit) if not item.text[slice(*span)].isspace()]
+    spans = [span for span in cutter.spans(item.text) if not item.text[slice(*span)].isspace()]
     starts, ends = [start for start, _ in spans], [end for _, end in spans]
     in_words = [
         Entity(entity.type, bisect_left(starts, entity.start), bisect_right(ends, entity.end)) for entity in entities

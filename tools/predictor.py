@@ -16,8 +16,8 @@ from processors.feature_dataset import FeatureDataset
 from processors.features import FeatureSpec, build_feature_arrays, default_overlap
 from processors.layout import layout_of_tokenizer
 from processors.text_pieces import TextPiece, cut_into_pieces
-from processors.word_cutting import WORD_UNITS
-from tools.arguments import NerArguments
+from processors.word_cutting import WordCutter
+from tools.arguments import EVAL_WINDOW, NerArguments
 from tools.casing import casing_types
 from tools.encoder_precision import set_encoder_precision
 from tools.inference import TaggedDocument, batches_of_a_size, decoded_documents, stitched_emissions
@@ -54,8 +54,9 @@ class NerPredictor:
     Args:
         model, tokenizer: a trained tagger; see `load`.
         markup: tag scheme of its tags.
-        word_unit: how text is cut into words: ``char``, ``word``, ``token`` or ``auto``.
+        cutter: how text is cut into words.
         max_seq_length: tokens of a window; longer texts become several.
+        window_overlap: word pieces that neighbouring windows share; -1: a quarter of a window.
         batch_tokens: tokens that the encoder sees at once; by default what suits the device.
     """
 
@@ -64,18 +65,17 @@ class NerPredictor:
         model: Tagger,
         tokenizer: PreTrainedTokenizerBase,
         markup: str,
-        word_unit: str,
-        max_seq_length: int = 512,
+        cutter: WordCutter,
+        max_seq_length: int = EVAL_WINDOW,
+        window_overlap: int = -1,
         batch_tokens: int | None = None,
     ) -> None:
         if batch_tokens is not None and batch_tokens < 1:
             raise ValueError(f"batch_tokens {batch_tokens} is not positive")
-        if word_unit not in WORD_UNITS:
-            raise ValueError(f"word unit {word_unit!r} is none of {', '.join(WORD_UNITS)}")
-        self.model, self.tokenizer, self.word_unit = model.eval(), tokenizer, word_unit
+        self.model, self.tokenizer, self.cutter = model.eval(), tokenizer, cutter
         self.max_seq_length = max_seq_length
         layout = layout_of_tokenizer(tokenizer, model.config.model_type, casing_types(model))
-        overlap = default_overlap(layout.capacity(max_seq_length))
+        overlap = default_overlap(layout.capacity(max_seq_length)) if window_overlap < 0 else window_overlap
         self._spec = FeatureSpec(tuple(model.tag_names), markup, max_seq_length, overlap, layout)
         self._batch_tokens = batch_tokens or _BATCH_TOKENS.get(model.device.type, _BATCH_TOKENS["cpu"])
 
@@ -95,7 +95,7 @@ class NerPredictor:
             device: a GPU where there is one.
             dtype: ``fp32``, ``bf16`` or ``int8``; see `tools.encoder_precision`.
             batch_tokens: tokens that the encoder sees at once; by default what suits the device.
-            word_unit: instead of the one that the model was trained with.
+            word_unit: cuts text instead of the unit that was learned in training; one that differs has no kept words.
 
         Raises:
             ValueError: parts of the folder are missing or do not belong together.
@@ -103,12 +103,19 @@ class NerPredictor:
         where = _device(device)
         if not has_weights(Path(folder)):
             raise ValueError(f"{folder} holds no trained model; name the output_dir of a run")
-        args = NerArguments(output_dir=str(folder))
+        args = NerArguments(output_dir=str(folder), word_unit=word_unit or "")
         model, tokenizer = load_model_and_tokenizer(args, _tagger_class(Path(folder)))
         set_encoder_precision(model, dtype, where)
         torch.nn.Module.to(model, where)
-        word_unit = word_unit or _trained_word_unit(model, folder)
-        return cls(model, tokenizer, args.markup, word_unit, args.eval_max_seq_length, batch_tokens)
+        if not args.word_unit:
+            logger.warning(
+                "%s does not say how text was cut into words in training: characters are assumed where a text is "
+                "Chinese or Japanese, otherwise words; name the unit with word_unit if that is wrong",
+                folder,
+            )
+        cutter = WordCutter(args.word_unit or "auto", args.kept_words)
+        windows = args.eval_max_seq_length, args.window_overlap
+        return cls(model, tokenizer, args.markup, cutter, *windows, batch_tokens)
 
     def __call__(self, texts: Sequence[str]) -> list[list[FoundEntity]]:
         """The entities of each text."""
@@ -130,7 +137,7 @@ class NerPredictor:
         found: list[FoundEntity] = []
         held = 0
         for text in texts:
-            for piece in cut_into_pieces(text, self.word_unit):
+            for piece in cut_into_pieces(text, self.cutter):
                 waiting.append((text, piece))
                 held += _COST_OF_A_TEXT + sum(map(len, piece.words))
                 if held >= look_ahead:
@@ -138,11 +145,20 @@ class NerPredictor:
                     waiting, held = [], 0
         yield from self._finished_texts(waiting, found)
 
+    def tag_words(self, texts: Sequence[Sequence[str]]) -> list[list[str]]:
+        """The tag of each word of texts that are already cut into words, as ``--do_predict`` tags a file of them.
+
+        All texts are held in memory, and each is decoded at once, whatever its length.
+        """
+        if any(isinstance(words, str) for words in texts):
+            raise TypeError("expected a list of words for each text, got a string")
+        return [tagged.tags for tagged in self._tag(texts)]
+
     def _finished_texts(
         self, waiting: list[tuple[str, TextPiece]], found: list[FoundEntity]
     ) -> Iterator[list[FoundEntity]]:
         """Entities of the texts that end here; ``found`` holds those of the text that is still open."""
-        for (text, piece), tagged in zip(waiting, self._tag([piece for _, piece in waiting]), strict=True):
+        for (text, piece), tagged in zip(waiting, self._tag([piece.words for _, piece in waiting]), strict=True):
             for entity, confidence in zip(tagged.entities, tagged.confidences, strict=True):
                 start, end = piece.offsets[entity.start][0], piece.offsets[entity.end - 1][1]
                 is_own = piece.own_start <= entity.start < piece.own_end
@@ -153,8 +169,8 @@ class NerPredictor:
                 found.clear()
 
     @torch.inference_mode()
-    def _tag(self, pieces: list[TextPiece]) -> list[TaggedDocument]:
-        examples = [Example("", piece.words, text="", offsets=[]) for piece in pieces]
+    def _tag(self, texts: Sequence[Sequence[str]]) -> list[TaggedDocument]:
+        examples = [Example("", list(words), text="", offsets=[]) for words in texts]
         dataset = FeatureDataset(build_feature_arrays(examples, self._spec, self.tokenizer), self._spec.layout)
         windows, documents = range(len(dataset)), range(dataset.num_documents)
         batches = batches_of_a_size(dataset.lengths, self._batch_tokens)
@@ -178,14 +194,3 @@ def _tagger_class(folder: Path) -> type[Tagger]:
     config = folder / "config.json"
     architectures = json.loads(config.read_text("utf-8")).get("architectures") if config.is_file() else None
     return BertCrfForNer if BertCrfForNer.__name__ in (architectures or []) else BertSoftmaxForNer
-
-
-def _trained_word_unit(model: Tagger, folder: str | Path) -> str:
-    unit = getattr(model.config, "word_unit", None)
-    if unit is None:
-        logger.warning(
-            "%s does not say how text was cut into words in training: characters are assumed where a text is Chinese "
-            "or Japanese, else words; name the unit outright if that is wrong",
-            folder,
-        )
-    return unit or "auto"

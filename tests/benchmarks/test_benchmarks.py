@@ -57,6 +57,12 @@ def test_feature_cache(tmp_path: Path) -> None:
     assert "opened: 300 windows" in table_of("feature_cache", "--open_only", "--folder", folder)
 
 
+def test_word_cutting() -> None:
+    printed = table_of("word_cutting", ROOT / "datasets" / "sample", "--tweets", 30)
+    assert re.search(r"sample .* auto_token .* 600 .* 100\.0 % .* 100\.0 %", printed)
+    assert re.search(r"made-up tweets .* token .* 30 .* 100\.0 %", printed)
+
+
 def test_predict(home: Path) -> None:
     texts = home / "corpus" / "dev.txt"
     size = ("--sentences", 6, "--documents", 2, "--rounds", 1, "--device", "cpu")

@@ -48,7 +48,7 @@ def test_brackets_may_be_words_in_columns(corpus_of: MakeCorpus, content: str) -
 
 def test_a_split_is_counted(corpus_of: MakeCorpus, tmp_path: Path) -> None:
     inventory = corpus_of(train="-DOCSTART- O\n\n" + GOOD).inventory("train")
-    expected = Inventory(str(tmp_path / "train.txt"), sentences=2, words=4, long_words=4, entities=2)
+    expected = Inventory(str(tmp_path / "train.txt"), sentences=2, words=4, entities=2)
     expected.types = {"PER": 1, "ORG": 1}
     expected.type_lines = {"PER": 3, "ORG": 6}
     assert inventory == expected
@@ -422,4 +422,4 @@ def test_the_object_form_of_conll2003_is_its_test_split_and_the_rest_of_train(da
     ],
 )
 def test_the_word_unit_of_raw_text_is_that_of_train(corpus_of: MakeCorpus, train: str, unit: str) -> None:
-    assert corpus_of(train=train).trained_word_unit() == unit
+    assert corpus_of(train=train).learned_cutter().cutter.unit == unit

@@ -7,7 +7,7 @@ import pytest
 from processors.spans import Span
 from processors.submissions import SUBMISSIONS, cluener_line, json_line
 from processors.tasks import TASKS
-from processors.word_cutting import split_text
+from processors.word_cutting import WordCutter
 
 
 def test_a_cluener_line_has_surfaces_with_inclusive_ends() -> None:
@@ -34,7 +34,7 @@ def test_an_id_is_a_number_where_it_is_one(guid: str, written: int | str) -> Non
 
 def test_words_of_cluener_are_the_characters_that_submissions_count() -> None:
     text = "iPhone 4S 😀 a"
-    assert split_text(text, TASKS["cluener"].word_unit)[0] == list(text)
+    assert WordCutter(TASKS["cluener"].word_unit).split(text)[0] == list(text)
 
 
 def test_every_submission_that_a_task_names_exists() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processors.examples import join_words
-from processors.word_cutting import find_words, split_text, word_unit_of
+from processors.word_cutting import WORD_UNITS, WordCutter, find_words
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,9 @@ from processors.word_cutting import find_words, split_text, word_unit_of
         ("我爱 iPhone", "auto", list("我爱 iPhone")),
         ("我爱 iPhone", "word", ["我爱", "iPhone"]),
         ("a b", "char", ["a", " ", "b"]),
+        ("我爱 iPhone 15.", "mixed", ["我", "爱", "iPhone", "15", "."]),
+        ("我爱 it's", "auto_token", list("我爱 it's")),
+        ("It's 7.7, no?", "auto_token", ["It", "'s", "7.7", ",", "no", "?"]),
         ("나는 간다", "auto", ["나는", "간다"]),
         ("ㅋㅋ 좋다", "auto", ["ㅋㅋ", "좋다"]),
         ("I love Paris 😀", "auto", ["I", "love", "Paris", "😀"]),
@@ -26,12 +29,12 @@ from processors.word_cutting import find_words, split_text, word_unit_of
     ],
 )
 def test_text_is_cut_by_its_script_or_as_told(text: str, unit: str, words: list[str]) -> None:
-    assert split_text(text, unit)[0] == words
+    assert WordCutter(unit).split(text)[0] == words
 
 
-@given(st.text(st.characters(), max_size=30), st.sampled_from(["auto", "char", "word", "token"]))
+@given(st.text(st.characters(), max_size=30), st.sampled_from(WORD_UNITS))
 def test_no_character_but_white_space_is_lost_in_cutting(text: str, unit: str) -> None:
-    words, offsets = split_text(text, unit)
+    words, offsets = WordCutter(unit).split(text)
     assert [text[start:end] for start, end in offsets] == words
     assert "".join("".join(words).split()) == "".join(text.split())
     assert all(end <= start for (_, end), (start, _) in pairwise(offsets))
@@ -39,7 +42,7 @@ def test_no_character_but_white_space_is_lost_in_cutting(text: str, unit: str) -
 
 @given(st.text(st.characters(), max_size=30), st.sampled_from(["char", "word"]))
 def test_words_are_found_where_they_were_cut(text: str, unit: str) -> None:
-    words, offsets = split_text(text, unit)
+    words, offsets = WordCutter(unit).split(text)
     assert find_words(words, text) == offsets
 
 
@@ -65,27 +68,35 @@ def test_words_of_another_text_are_not_found(text: str) -> None:
     ],
 )
 def test_a_combining_mark_stays_with_its_letter(text: str, words: list[str]) -> None:
-    assert split_text(text, "word")[0] == words
+    assert WordCutter("word").split(text)[0] == words
 
 
 @pytest.mark.parametrize(
-    ("counts", "unit"),
+    ("text", "words"),
     [
-        ((1000, 0, 0, 1000, 0), "char"),  # characters of Chinese
-        ((1000, 30, 0, 1000, 30), "char"),  # and a number now and then
-        ((1000, 800, 0, 0, 0), "word"),  # English
-        ((1000, 800, 0, 20, 16), "word"),  # in which a Chinese character is quoted
-        ((1000, 500, 20, 400, 2), "auto"),  # Chinese by characters and English by words
-        ((1000, 600, 0, 1000, 600), "word"),  # Chinese in words
-        ((1000, 800, 30, 0, 0), "token"),  # English that was tokenised
+        (
+            "1. The U.N.'s 6-3 win -- on 1996-08-22, J. Smith... it's 1,000 C$ (AT&T).",
+            "1. The U.N. 's 6-3 win -- on 1996-08-22 , J. Smith ... it 's 1,000 C $ ( AT&T ) .",
+        ),
+        ("I don't. ISN'T IT BOB'S +1 or -2.5, .500", "I do n't . IS N'T IT BOB 'S +1 or -2.5 , .500"),
+        ("@anna_b: #rome is great :-) http://a.b/c?d=1.", "@anna_b : #rome is great :-) http://a.b/c?d=1 ."),
+        ("pre- and post-war -- 3 - 1-", "pre- and post-war -- 3 - 1 -"),
+        ("(see p. 3): ((a)) 2-1", "( see p . 3 ) : ( ( a ) ) 2-1"),
     ],
 )
-def test_the_unit_is_that_of_the_corpus(counts: tuple[int, int, int, int, int], unit: str) -> None:
-    assert word_unit_of(*counts) == unit
+def test_tokens_are_cut_as_corpora_have_them(text: str, words: str) -> None:
+    assert " ".join(WordCutter("token").split(text)[0]) == words
 
 
-def test_tokens_are_cut_as_corpora_have_them() -> None:
-    text = "1. The U.N.'s 6-3 win -- on 1996-08-22, J. Smith... it's 1,000 C$ (AT&T)."
-    assert " ".join(split_text(text, "token")[0]) == (
-        "1. The U.N. 's 6-3 win -- on 1996-08-22 , J. Smith ... it 's 1,000 C $ ( AT&T ) ."
-    )
+@pytest.mark.parametrize(
+    ("kept", "text", "words"),
+    [
+        (("Mrs.", "Inc."), "Mrs. Lee of Acme Inc. left.", "Mrs.|Lee|of|Acme|Inc.|left|."),
+        (("U.S.", "U.S.-led"), "a U.S.-led U.S. force", "a|U.S.-led|U.S.|force"),  # the longest
+        (("St.", "C$"), "August. C$5, St.Paul, C$", "August|.|C|$|5|,|St|.|Paul|,|C$"),  # whole words only
+        (("New York",), "in New York now", "in|New York|now"),
+    ],
+)
+@pytest.mark.parametrize("unit", ["word", "auto"])
+def test_words_of_a_corpus_are_kept_whole(kept: tuple[str, ...], text: str, words: str, unit: str) -> None:
+    assert WordCutter(unit, kept).split(text)[0] == words.split("|")

@@ -135,7 +135,11 @@ def test_the_command_writes_and_checks_the_file(
     printed = capsys.readouterr().out
     assert "all tags equal, or tied" in printed
     assert "times as fast" in printed
-    assert open_session(path).get_modelmeta().custom_metadata_map["markup"]
+    metadata = open_session(path).get_modelmeta().custom_metadata_map
+    assert metadata["markup"]
+    config = json.loads((crf_run.folder / "config.json").read_text("utf-8"))
+    for name in ("eval_max_seq_length", "window_overlap", "word_unit", "kept_words"):
+        assert json.loads(metadata[name]) == config[name]
 
 
 def test_the_scheme_of_a_model_of_the_field_is_named_in_the_file(crf_run: Run, tmp_path: Path) -> None:

@@ -165,6 +165,7 @@ def test_a_flag_that_the_optimiser_would_keep_is_refused(
         ({"head": "crf"}, "was trained with --head softmax: say the same"),
         ({"markup": "bios"}, "was trained with --markup bio: say the same"),
         ({"casing": True}, "was trained with --casing False: say the same"),
+        ({"max_seq_length": 60}, "was trained with --max_seq_length 128: say the same"),
     ],
 )
 def test_a_checkpoint_of_another_kind_of_model_is_refused(

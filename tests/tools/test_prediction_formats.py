@@ -16,13 +16,14 @@ from processors.brat import read_brat
 from processors.column_reader import read_columns
 from processors.tag_schemes import tags_to_entities
 from processors.text_files import RawText
-from processors.word_cutting import split_text
+from processors.word_cutting import WordCutter
 from tools.prediction_files import write_predictions
 from tools.prediction_formats import TEXT_FORMATS, columns, json_record, table_rows
 from tools.prediction_page import article
 from tools.predictor import FoundEntity
 
 ITEM = RawText(7, "Dan Lee\tleft <Acme> & co\n")
+WORDS = WordCutter("word")
 FOUND = [FoundEntity("PER", 0, 7, "Dan Lee", 0.98765432), FoundEntity("ORG", 13, 19, "<Acme>", 1.0)]
 
 
@@ -30,7 +31,7 @@ FOUND = [FoundEntity("PER", 0, 7, "Dan Lee", 0.98765432), FoundEntity("ORG", 13,
 def predictions(draw: st.DrawFn, word_unit: str) -> tuple[RawText, list[FoundEntity]]:
     """A text with entities that begin and end with a word."""
     text = draw(st.text(max_size=30))
-    words = split_text(text, word_unit)[1]
+    words = WordCutter(word_unit).split(text)[1]
     borders = sorted(draw(st.sets(st.integers(0, len(words)), max_size=6)))
     found = []
     for first, after in list(pairwise(borders))[::2]:
@@ -53,8 +54,8 @@ def test_json_lines_say_all(prediction: tuple[RawText, list[FoundEntity]]) -> No
 @given(st.data())
 def test_columns_hold_the_same_words_and_entities(word_unit: str, data: st.DataObject) -> None:
     item, found = data.draw(predictions(word_unit))
-    rows = [row.rsplit(" ", 1) for row in columns(item, found, word_unit).split("\n") if row]
-    assert "".join(word for word, _ in rows) == "".join("".join(split_text(item.text, word_unit)[0]).split())
+    rows = [row.rsplit(" ", 1) for row in columns(item, found, WordCutter(word_unit)).split("\n") if row]
+    assert "".join(word for word, _ in rows) == "".join("".join(WordCutter(word_unit).split(item.text)[0]).split())
     kept = [entity for entity in found if entity.surface.strip()]
     entities = tags_to_entities([tag for _, tag in rows])
     assert [entity.type for entity in entities] == [entity.type for entity in kept]
@@ -64,7 +65,7 @@ def test_columns_hold_the_same_words_and_entities(word_unit: str, data: st.DataO
 
 
 def test_columns_are_a_corpus(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text(columns(ITEM, FOUND, "word") + columns(RawText(8, ""), [], "word"), "utf-8")
+    (tmp_path / "a.txt").write_text(columns(ITEM, FOUND, WORDS) + columns(RawText(8, ""), [], WORDS), "utf-8")
     (example,) = read_columns(tmp_path / "a.txt", "train")
     assert example.words == ["Dan", "Lee", "left", "<", "Acme", ">", "&", "co"]
     assert example.labels == ["B-PER", "I-PER", "O", "B-ORG", "I-ORG", "I-ORG", "O", "O"]
@@ -100,7 +101,7 @@ def test_control_characters_become_visible_in_a_page() -> None:
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_a_file_is_packed_by_its_name(tmp_path: Path, format: str, suffix: str) -> None:
     path = tmp_path / "new" / f"out{suffix}"
-    write_predictions([(ITEM, FOUND), (RawText(8, "\ud800"), [])], format, str(path), "word")
+    write_predictions([(ITEM, FOUND), (RawText(8, "\ud800"), [])], format, str(path), WORDS)
     raw = path.read_bytes()
     text = (gzip.decompress(raw) if suffix else raw).decode("utf-8")
     assert text.count("PER") >= 1
@@ -108,7 +109,7 @@ def test_a_file_is_packed_by_its_name(tmp_path: Path, format: str, suffix: str) 
 
 
 def test_brat_reads_back_what_was_found(tmp_path: Path) -> None:
-    write_predictions([(ITEM, FOUND), (RawText("b/c", ""), [])], "brat", str(tmp_path / "new"), "word")
+    write_predictions([(ITEM, FOUND), (RawText("b/c", ""), [])], "brat", str(tmp_path / "new"), WORDS)
     first, second = read_brat(tmp_path / "new")
     assert (first.text, second.text) == (ITEM.text, "")
     assert first.offsets is not None
@@ -119,11 +120,11 @@ def test_brat_reads_back_what_was_found(tmp_path: Path) -> None:
     assert found == [entity[:3] for entity in FOUND]
     for output in ("", str(tmp_path / "new")):
         with pytest.raises(ValueError, match="brat needs a new folder"):
-            write_predictions([], "brat", output, "word")
+            write_predictions([], "brat", output, WORDS)
 
 
 def test_a_page_is_whole_and_needs_nothing_else(tmp_path: Path) -> None:
-    write_predictions([(ITEM, FOUND)] * 3, "html", str(tmp_path / "a.html"), "word")
+    write_predictions([(ITEM, FOUND)] * 3, "html", str(tmp_path / "a.html"), WORDS)
     page = (tmp_path / "a.html").read_text("utf-8")
     assert page.startswith("<!doctype html>")
     assert page.endswith("</body>\n</html>\n")

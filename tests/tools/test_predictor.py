@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModelForTokenClassification, PreTrained
 
 import tools.predictor
 from processors.text_pieces import cut_into_pieces
+from processors.word_cutting import WORD_UNITS, WordCutter
 from tests.helpers import FILLERS, NAMES
 from tests.tools.runs import Run, read_json, read_predictions
 from tools.predictor import FoundEntity, NerPredictor
@@ -98,7 +99,7 @@ def test_a_text_of_several_pieces_is_tagged_as_one(predictor: NerPredictor, monk
     (expected,) = predictor([text])
     monkeypatch.setattr(tools.predictor, "cut_into_pieces", partial(cut_into_pieces, size=1500, context=400))
     found, after = predictor([text, "anna"])
-    assert len(list(cut_into_pieces(text, "word", 1500, 400))) > 3
+    assert len(list(cut_into_pieces(text, WordCutter("word"), 1500, 400))) > 3
     common = {entity[:4] for entity in found} & {entity[:4] for entity in expected}
     assert len(common) >= 0.99 * len(expected) > 50  # windows begin elsewhere
     assert all(left.end <= right.start for left, right in pairwise(found))
@@ -205,7 +206,7 @@ def hostile_texts(count: int) -> Iterator[str]:
         yield generator.choice(["", " ", "\n"]).join(parts)
 
 
-@pytest.mark.parametrize("word_unit", ["char", "word", "token", "auto"])
+@pytest.mark.parametrize("word_unit", WORD_UNITS)
 def test_two_thousand_hostile_texts_are_predicted_with_right_offsets(run: Run, word_unit: str) -> None:
     texts = list(hostile_texts(2000))
     found = NerPredictor.load(run.folder, "cpu", word_unit=word_unit)(texts)
@@ -223,7 +224,7 @@ def copied(run: Run, folder: Path) -> Path:
 
 
 def test_the_word_unit_is_that_of_training(run: Run, predictor: NerPredictor) -> None:
-    assert read_json(run.folder / "config.json")["word_unit"] == predictor.word_unit == "word"
+    assert read_json(run.folder / "config.json")["word_unit"] == predictor.cutter.unit == "word"
 
 
 def test_a_folder_of_old_warns_about_the_word_unit(run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -232,10 +233,10 @@ def test_a_folder_of_old_warns_about_the_word_unit(run: Run, tmp_path: Path, cap
     del config["word_unit"]
     (folder / "config.json").write_text(json.dumps(config))
     with caplog.at_level(logging.WARNING):
-        assert NerPredictor.load(folder, "cpu").word_unit == "auto"
+        assert NerPredictor.load(folder, "cpu").cutter.unit == "auto"
     assert "how text was cut" in caplog.text
     caplog.clear()
-    assert NerPredictor.load(folder, "cpu", word_unit="char").word_unit == "char"
+    assert NerPredictor.load(folder, "cpu", word_unit="char").cutter.unit == "char"
     assert "how text was cut" not in caplog.text
 
 
