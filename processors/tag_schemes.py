@@ -84,6 +84,7 @@ _POSITIONS = {
 }
 MARKUPS = {
     "bio": SCHEMES["IOB2"],
+    "iob1": SCHEMES["IOB1"],
     "bios": SCHEMES["BIOS"],
     "bioes": SCHEMES["BIOES"],
     "bmes": SCHEMES["BMES"],

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from huggingface_hub.constants import HF_HUB_OFFLINE
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -21,11 +22,22 @@ from transformers import (
 from models import BertCrfForNer
 from models.tagger import Tagger
 from processors.alignment import drops_spaces_between_words
-from processors.tag_schemes import MARKUPS, OUTSIDE, legal_transitions, split_tag
+from processors.tag_schemes import MARKUPS, legal_transitions
 from tools.arguments import ModelArguments, NerArguments
 from tools.casing import casing_types, tell_casing
 from tools.data import corpus_of
 from tools.distributed import main_process_first
+from tools.heads import check_head, head_of, is_encoder, missing_folder
+from tools.labels import (
+    difference,
+    label_names,
+    markup_of,
+    name_labels,
+    set_label_names,
+    tags_of,
+    use_tags,
+    with_missing_tags,
+)
 from tools.preparation import compile_model
 
 logger = logging.getLogger(__name__)
@@ -46,7 +58,6 @@ _TOKENIZER_FILES = (
     "sentencepiece.bpe.model",
     "tokenizer.model",
 )
-_NO_NAMES = "LABEL_"
 _SHOWN_MISFITS = 4
 
 
@@ -66,8 +77,12 @@ def load_model_and_tokenizer(
         source: a folder to load instead, for instance a checkpoint.
         adapt_config: changes the encoder's config, for instance its dropout.
 
+    A trained model keeps its head where the folder holds this head for the same labels, in whatever order; otherwise
+    training takes the encoder alone, and says so.
+
     Raises:
-        ValueError: weights are missing and not meant to be, or the parts do not belong together.
+        ValueError: weights are missing and not meant to be, the folder holds another head than is to be applied, or the
+            parts do not belong together.
     """
     source = source or (args.model_name_or_path if args.do_train else args.output_dir)
     check_source(source, args.do_train, args.from_scratch)
@@ -75,14 +90,12 @@ def load_model_and_tokenizer(
         config = load_config(args, source)
         if adapt_config is not None:
             adapt_config(config)
-        former_labels = _label_names(config)
         tokenizer = load_tokenizer(args, source, config)
-        _set_labels(args, model_class, config)
-        model = _load_model(args, model_class, source, config)
+        former = _former_tags(args, model_class, config, source)
+        stored = label_names(config)
+        _set_labels(args, model_class, config, former or [])
+        model = _load_tagger(args, model_class, source, config, stored, former)
         _fit_lengths(args, model)
-        if former_labels and former_labels != args.label_list:
-            logger.info("%s was trained for other labels: its head starts anew", source)
-            model.reset_head()
         tell_casing(args, model, tokenizer)
     check_vocabulary(tokenizer, config)
     _check_same_vocabulary(args, config, tokenizer)
@@ -111,9 +124,10 @@ def check_source(source: str, do_train: bool, from_scratch: bool) -> None:
     """Raises a ValueError where ``source`` cannot hold the encoder to train, or the trained model to apply."""
     folder = Path(source)
     if not do_train and not has_weights(folder):
-        raise ValueError(f"{folder} holds no trained model; add --do_train, or name the run in --output_dir")
+        what = f"{folder} holds no trained model" if folder.is_dir() else missing_folder(source)
+        raise ValueError(f"{what}; add --do_train, or name the run in --output_dir")
     if not folder.exists() and (source.startswith(("/", ".", "~")) or source.count("/") > 1):  # no name on the hub
-        raise ValueError(f"{folder}: there is no such folder (--model_name_or_path)")
+        raise ValueError(f"--model_name_or_path {source}: {missing_folder(source)}")
     if not do_train or from_scratch or not folder.is_dir():
         return
     if not has_weights(folder):
@@ -132,7 +146,7 @@ def load_config(args: ModelArguments, source: str) -> PreTrainedConfig:
     if path is None:
         if Path(name).is_dir():
             raise ValueError(f"{name} has no {' or '.join(_CONFIG_FILES)}")
-        return AutoConfig.from_pretrained(name, cache_dir=args.cache_dir or None)
+        return _config_of_hub(name, args.cache_dir)
     try:
         values = json.loads(path.read_text("utf-8"))
     except ValueError as error:
@@ -143,6 +157,16 @@ def load_config(args: ModelArguments, source: str) -> PreTrainedConfig:
     if found and asked and found != asked:
         raise ValueError(f"--model_type {args.model_type}, but {path} is of an encoder of the family {found}")
     return AutoConfig.for_model(found or asked, **values)
+
+
+def _config_of_hub(name: str, cache_dir: str) -> PreTrainedConfig:
+    try:
+        return AutoConfig.from_pretrained(name, cache_dir=cache_dir or None)
+    except (OSError, ValueError) as error:
+        offline = "not in the local cache, and the hub may not be asked (HF_HUB_OFFLINE)"
+        hub = offline if HF_HUB_OFFLINE else str(error).strip().partition("\n")[0]
+        advice = "name a folder with config.json, weights and tokenizer, or a model on huggingface.co"
+        raise ValueError(f"{name}: {missing_folder(name)}; as a model on huggingface.co: {hub}; {advice}") from error
 
 
 def _config_candidates(name: Path) -> list[Path]:
@@ -175,8 +199,12 @@ def adopt_model(args: NerArguments, model: Tagger) -> None:
 
     Where asked to, it is compiled too.
     """
-    args.label_list = model.tag_names
-    args.markup = _markup_of(model.config, args.markup)
+    source = model.name_or_path or "the model"
+    name_labels(model.config, source, args.task_name)
+    tags = tags_of(model.config, source)
+    use_tags(model, tags, [tag for tag in tags if tag])
+    args.markup = markup_of(model.config, model.tag_names, args.markup)
+    args.label_list = with_missing_tags(model.tag_names, args.markup)
     args.model_type = model.config.model_type
     args.casing_types = casing_types(model)
     _fit_lengths(args, model)
@@ -184,13 +212,37 @@ def adopt_model(args: NerArguments, model: Tagger) -> None:
     compile_model(args, model)
 
 
-def _set_labels(args: NerArguments, model_class: type[Tagger], config: PreTrainedConfig) -> None:
-    """Takes the labels of a trained tagger, or gives those of the corpus to a new one."""
+def _former_tags(
+    args: NerArguments, model_class: type[Tagger], config: PreTrainedConfig, source: str
+) -> list[str] | None:
+    """The tags of the head in ``source`` by id, see `tools.labels.tags_of`; none where it is not such a head.
+
+    Returns:
+        ``None`` where there is no head at all.
+    """
+    if not args.do_train:
+        check_head(Path(source), model_class)
+        name_labels(config, source, args.task_name)
+        return tags_of(config, source)
+    if args.from_scratch or is_encoder(config.architectures, Path(source)):
+        return None
+    try:
+        head = head_of(config.architectures, Path(source))
+        if head is model_class:
+            return tags_of(config, source)
+        reason = f"{source} holds the head {head.__name__}"
+    except ValueError as error:
+        reason = str(error)
+    logger.info("%s: its encoder is taken, and the head %s is a new one", reason, model_class.__name__)
+    return []
+
+
+def _set_labels(args: NerArguments, model_class: type[Tagger], config: PreTrainedConfig, tags: Sequence[str]) -> None:
+    """Gives a new tagger the labels of the corpus, or takes those of a trained one, ``tags``."""
     args.model_type = config.model_type
     if args.do_train:
         args.label_list = corpus_of(args).label_list(args.markup)
-        config.id2label = dict(enumerate(args.label_list))
-        config.label2id = {label: index for index, label in config.id2label.items()}
+        set_label_names(config, args.label_list)
         config.tag_markup = args.markup
         config.word_unit = corpus_of(args).trained_word_unit()
         if issubclass(model_class, BertCrfForNer):
@@ -198,33 +250,15 @@ def _set_labels(args: NerArguments, model_class: type[Tagger], config: PreTraine
         else:
             config.tag_loss = args.loss_type
         return
-    args.label_list = _label_names(config)
-    if not args.label_list:
-        count = len(config.id2label or {})
-        raise ValueError(f"the config of {args.output_dir} does not name its {count} labels in id2label; add them")
-    args.markup = config.tag_markup = _markup_of(config, args.markup)
+    set_label_names(config, [tag for tag in tags if tag])
+    args.markup = config.tag_markup = markup_of(config, label_names(config), args.markup)
+    args.label_list = with_missing_tags(label_names(config), args.markup)
     if args.labels and set(corpus_of(args).label_list(args.markup)) != set(args.label_list):
         raise ValueError(
             f"--labels {args.labels} has other labels than the trained model: {', '.join(args.label_list)}"
         )
     if not args.crf_constraints:
         config.crf_legal = None
-
-
-def _label_names(config: PreTrainedConfig) -> list[str]:
-    """The labels that a config names, in order; none where they are only numbered."""
-    names = [str(name) for _, name in sorted((config.id2label or {}).items())]
-    return [] if all(name.startswith(_NO_NAMES) for name in names) else names
-
-
-def _markup_of(config: PreTrainedConfig, default: str) -> str:
-    """The tag scheme of a model's labels: as it was saved, or as their prefixes have it."""
-    saved = getattr(config, "tag_markup", None)
-    if saved:
-        return str(saved)
-    prefixes = {split_tag(name)[0] for name in _label_names(config)} - {OUTSIDE}
-    fitting = [markup for markup, scheme in MARKUPS.items() if prefixes <= set(scheme.prefixes)]
-    return fitting[0] if prefixes and fitting else default
 
 
 def _followers(tags: list[str], markup: str) -> list[list[int]]:
@@ -257,6 +291,37 @@ def positions_of(model: PreTrainedModel) -> int:
     positions -= max(paddings, default=-1) + 1  # they are counted from behind the padding's
     trained = getattr(model.config, "trained_positions", None) or positions
     return min(positions, trained) or trained
+
+
+def _load_tagger(
+    args: NerArguments,
+    model_class: type[AnyTagger],
+    source: str,
+    config: PreTrainedConfig,
+    stored: Sequence[str],
+    former: Sequence[str] | None,
+) -> AnyTagger:
+    """The tagger with the labels of ``config``: with the head in ``source`` where it is one for these labels.
+
+    Args:
+        stored: labels of that head, as its config names them.
+        former: the same as tags, see `_former_tags`.
+    """
+    wanted = label_names(config)
+    keeps_head = bool(former) and set(former or ()) - {""} == set(wanted)
+    if keeps_head and list(stored) != wanted:
+        legal = config.__dict__.pop("crf_legal", None)  # of the labels to come
+        set_label_names(config, stored)
+        model = _load_model(args, model_class, source, config)
+        model.config.crf_legal = legal
+        use_tags(model, former or (), wanted)
+        return model
+    model = _load_model(args, model_class, source, config)
+    if former and not keeps_head:
+        logger.info("Labels changed: reinitialising the head of %s (%s)", source, difference(former, wanted))
+    if former is not None and not keeps_head:
+        model.reset_head()
+    return model
 
 
 def _load_model(args: NerArguments, model_class: type[AnyTagger], source: str, config: PreTrainedConfig) -> AnyTagger:
