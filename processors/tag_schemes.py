@@ -90,6 +90,7 @@ MARKUPS = {
     "bmes": SCHEMES["BMES"],
     "bilou": SCHEMES["BILOU"],
 }
+TRAINED_MARKUPS = tuple(name for name in MARKUPS if name != "iob1")  # which only models of others have
 
 
 class MixedSchemesError(ValueError):

@@ -54,7 +54,8 @@ def head_of(architectures: Sequence[str] | None, folder: Path) -> type[Tagger]:
     if is_encoder(architectures, folder):
         raise ValueError(f"{folder} holds an encoder without a head ({name}); train it with --do_train")
     advice = "if it is your own subclass of models.tagger.Tagger, import its module first, or use its own script"
-    raise ValueError(f"{folder} holds the head {name}, which is none of {', '.join(known)}; {advice}")
+    expected = f"{', '.join(HEADS)} or a token classifier of transformers"
+    raise ValueError(f"{folder} holds the head {name}; expected {expected}; {advice}")
 
 
 def check_head(folder: Path, head: type[Tagger]) -> None:

@@ -1,6 +1,5 @@
 """What may be loaded, from where, and what is refused."""
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedTokenizerBase, Roberta
 
 from models import BertCrfForNer, BertSoftmaxForNer
 from processors.layout import layout_of_tokenizer
-from tests.tools.runs import Run, read_json
+from tests.tools.runs import Run, edit_json
 from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
 from tools.loading import adopt_model, load_model_and_tokenizer, load_tokenizer
 from tools.run_folder import save_model_folder
@@ -44,12 +43,6 @@ def applying(run: Run, folder: Path | None = None, **changes: Any) -> CrfArgumen
     if folder is not None:
         options["output_dir"] = str(folder)
     return CrfArguments(**options)
-
-
-def edit_json(path: Path, **changes: Any) -> None:
-    """Changes entries; None removes one."""
-    content = {**read_json(path), **changes}
-    path.write_text(json.dumps({name: value for name, value in content.items() if value is not None}))
 
 
 def test_a_folder_without_weights_is_an_error_that_names_the_flag(crf_args: CrfArguments) -> None:
