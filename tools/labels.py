@@ -73,16 +73,20 @@ def tags_of(config: PreTrainedConfig, source: str) -> list[str]:
 def use_tags(model: Tagger, tags: Sequence[str], wanted: Sequence[str]) -> None:
     """Keeps the rows of the head that belong to the wanted tags, in their order.
 
+    A CRF whose labels show that [CLS] and [SEP] were part of its sequences is changed to sequences of words alone.
+
     Args:
         tags: of the head's rows, as `tags_of` has them.
         wanted: some or all of them.
     """
     names = model.tag_names
     if isinstance(model, BertCrfForNer):
-        for (first, last), frame in _FRAMES.items():
-            if {first, last} <= set(names):
-                model.begin_and_end_with(*(names.index(name) for name in frame))
-    if list(tags) != list(wanted) or names != list(wanted):
+        for ends, tags_at_ends in _FRAMES.items():
+            if {*ends, *tags_at_ends} <= set(names):
+                model.begin_and_end_with(*(names.index(name) for name in tags_at_ends))
+                message = "The CRF was trained on sequences with [CLS] and [SEP]: they count as %s and %s"
+                logger.info(message, *tags_at_ends)
+    if names != list(wanted):
         model.select_tags([list(tags).index(tag) for tag in wanted], wanted)
 
 
@@ -106,10 +110,12 @@ def with_missing_tags(tags: Sequence[str], markup: str) -> list[str]:
 
 def difference(former: Iterable[str], now: Iterable[str]) -> str:
     """What two lists of labels do not have in common."""
-    former, now = set(former), set(now)
-    parts = []
-    for what, tags in (("new", sorted(now - former)), ("gone", sorted(former - now))):
-        if tags:
-            more = f" and {len(tags) - _SHOWN} more" * (len(tags) > _SHOWN)
-            parts.append(f"{what}: {', '.join(tags[:_SHOWN])}{more}")
-    return "; ".join(parts)
+    former, now = {tag for tag in former if tag}, set(now)
+    parts = {"new": sorted(now - former), "gone": sorted(former - now)}
+    return "; ".join(f"{what}: {shortened(tags)}" for what, tags in parts.items() if tags)
+
+
+def shortened(names: Sequence[str]) -> str:
+    """The first names of a list, and how many more there are."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,6 +35,7 @@ from tools.labels import (
     markup_of,
     name_labels,
     set_label_names,
+    shortened,
     tags_of,
     use_tags,
     with_missing_tags,
@@ -226,14 +228,12 @@ def _former_tags(
         return tags_of(config, source)
     if args.from_scratch or is_encoder(config.architectures, Path(source)):
         return None
-    try:
-        head = head_of(config.architectures, Path(source))
-        if head is model_class:
-            return tags_of(config, source)
-        reason = f"{source} holds the head {head.__name__}"
-    except ValueError as error:
-        reason = str(error)
-    logger.info("%s: its encoder is taken, and the head %s is a new one", reason, model_class.__name__)
+    with suppress(ValueError):  # another head or labels that are no tags: then both are new
+        if head_of(config.architectures, Path(source)) is model_class and (tags := tags_of(config, source)):
+            return tags
+    held, labels = (config.architectures or ["another head"])[0], shortened(label_names(config)) or "without names"
+    message = "%s holds %s with labels %s: its encoder is taken, and the head %s is new"
+    logger.info(message, source, held, labels, model_class.__name__)
     return []
 
 
@@ -308,23 +308,27 @@ def _load_tagger(
         former: the same as tags, see `_former_tags`.
     """
     wanted = label_names(config)
-    keeps_head = bool(former) and set(former or ()) - {""} == set(wanted)
-    if keeps_head and list(stored) != wanted:
-        legal = config.__dict__.pop("crf_legal", None)  # of the labels to come
+    if list(stored) == wanted and former:
+        return _load_model(args, model_class, source, config, new_head=False)
+    if former and set(former) - {""} == set(wanted):
+        legal = config.__dict__.pop("crf_legal", None)  # of the wanted labels, not of the stored ones
         set_label_names(config, stored)
-        model = _load_model(args, model_class, source, config)
-        model.config.crf_legal = legal
-        use_tags(model, former or (), wanted)
+        model = _load_model(args, model_class, source, config, new_head=False)
+        if legal is not None:
+            model.config.crf_legal = legal
+        use_tags(model, former, wanted)
         return model
-    model = _load_model(args, model_class, source, config)
-    if former and not keeps_head:
+    if former:
         logger.info("Labels changed: reinitialising the head of %s (%s)", source, difference(former, wanted))
-    if former is not None and not keeps_head:
+    model = _load_model(args, model_class, source, config, new_head=True)
+    if former is not None:
         model.reset_head()
     return model
 
 
-def _load_model(args: NerArguments, model_class: type[AnyTagger], source: str, config: PreTrainedConfig) -> AnyTagger:
+def _load_model(
+    args: NerArguments, model_class: type[AnyTagger], source: str, config: PreTrainedConfig, new_head: bool
+) -> AnyTagger:
     if args.do_train and args.from_scratch:
         return model_class(config)
     try:
@@ -332,12 +336,12 @@ def _load_model(args: NerArguments, model_class: type[AnyTagger], source: str, c
             source,
             config=config,
             cache_dir=args.cache_dir or None,
-            ignore_mismatched_sizes=args.do_train,  # another head's weights do not fit new labels
+            ignore_mismatched_sizes=new_head,  # another head's weights do not fit new labels
             output_loading_info=True,
         )
     except RuntimeError as error:
         raise ValueError(f"the weights do not fit {source}/config.json: {error}") from error
-    new = {"classifier", "crf"} if args.do_train else set()
+    new = {"classifier", "crf"} if new_head else set()
     random = {name.partition(".")[0] for name in report["missing_keys"]} - new
     if random:
         parts = ", ".join(sorted(random))

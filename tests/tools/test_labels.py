@@ -149,7 +149,7 @@ def test_a_published_model_predicts_and_is_scored(
     assert log in caplog.text
     assert any(predictor(TEXTS))
     args = replace(softmax_args, do_train=False, from_scratch=False, do_eval=True, output_dir=str(folder))
-    model, tokenizer = load_model_and_tokenizer(args, head_of_folder(folder))  # type: ignore[type-var]
+    model, tokenizer = load_model_and_tokenizer(args, head_of_folder(folder))
     scores = evaluate(args, model, tokenizer)
     assert args.markup == markup
     assert scores["support"] == 38
