@@ -55,7 +55,7 @@ def load_classifier_and_tokenizer(
     check_vocabulary(tokenizer, config)
     model = _load(args, source, config, do_train)
     if do_train and not args.from_scratch and not is_classifier and not is_encoder(config.architectures, Path(source)):
-        logger.info("%s holds %s: its encoder is taken, and the head is a new one", source, held)
+        logger.info("%s holds %s: its encoder is taken, and the head is new", source, held)
         _reset_head(model)
     _fit_length(args, model)
     return model, tokenizer

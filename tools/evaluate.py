@@ -91,6 +91,10 @@ def analyse_and_report(
         prefix: folder below ``output_dir`` for the results.
     """
     run, name = Path(args.output_dir), _FILE_NAMES[split]
+    C = len(model.tag_names)
+    if unknown := int((dataset.arrays["label_ids"] >= C).sum()):
+        message = "%s: %d of %d words have a tag that the model does not have, and do not count in the loss: %s"
+        logger.warning(message, split, unknown, dataset.num_words, ", ".join(dataset.label_list[C:]))
     documents = [_scored_document(dataset, dataset.label_list, document) for document in tagged]
     scores = score_tagged(tagged, dataset, dataset.label_list, args.markup)
     analysis = scores.analysis = analyse(documents, training_names(corpus_of(args)))
@@ -145,21 +149,14 @@ def _gold_tags(dataset: FeatureDataset, names: Sequence[str], tagged: TaggedDocu
 
 
 def check_dataset(dataset: FeatureDataset, model: Tagger, gold_only: Sequence[str] = ()) -> None:
-    """Checks that label ids and token types of a data set mean what they mean to the model.
+    """Raises a ValueError where label ids or token types of a data set do not mean what they mean to the model.
 
     Args:
-        gold_only: tags after those of the model that gold labels may also have; how many do is said.
-
-    Raises:
-        ValueError: they mean something else.
+        gold_only: tags after those of the model that gold labels may also have.
     """
-    C = len(model.tag_names)
     if dataset.label_list and dataset.label_list != [*model.tag_names, *gold_only]:
         labels = f"{', '.join(dataset.label_list)}, the model's {', '.join(model.tag_names)}"
         raise ValueError(f"the data set's labels are {labels}; set args.label_list before load_and_cache_examples")
-    if unknown := int((dataset.arrays["label_ids"] >= C).sum()):
-        message = "%d of %d words have a tag that the model does not have, and do not count in the loss: %s"
-        logger.warning(message, unknown, dataset.num_words, ", ".join(gold_only))
     types = casing_types(model)
     if list(dataset.layout.casing_segments) != types:
         built = f"the data set's token types of casings are {list(dataset.layout.casing_segments)}, the model's {types}"

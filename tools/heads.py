@@ -5,9 +5,10 @@ import logging
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from transformers.models.auto import modeling_auto
 
 from models import HEADS, BertCrfForNer, BertSoftmaxForNer
@@ -83,15 +84,22 @@ def is_encoder(architectures: Sequence[str] | None, folder: Path) -> bool:
 
 
 def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the weights in a folder; none where it has no file of weights."""
+    """Names and shapes of the weights in a folder; none where it has no file of weights.
+
+    Raises:
+        ValueError: such a file cannot be read.
+    """
     shapes: dict[str, tuple[int, ...]] = {}
     for path in _weight_files(folder):
-        if path.suffix == ".safetensors":
-            with safe_open(path, "pt") as file:
-                shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-        else:
-            weights = torch.load(path, map_location="meta", weights_only=True)
-            shapes |= {name: tuple(weight.shape) for name, weight in weights.items()}
+        try:
+            if path.suffix == ".safetensors":
+                with safe_open(path, "pt") as file:
+                    shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            else:
+                weights = torch.load(path, map_location="meta", weights_only=True)
+                shapes |= {name: tuple(getattr(weight, "shape", ())) for name, weight in weights.items()}
+        except (SafetensorError, UnpicklingError, RuntimeError, EOFError, AttributeError) as error:
+            raise ValueError(f"{path} is not a file of weights: {error}") from error
     return shapes
 
 

@@ -166,7 +166,7 @@ def _config_of_hub(name: str, cache_dir: str) -> PreTrainedConfig:
         return AutoConfig.from_pretrained(name, cache_dir=cache_dir or None)
     except (OSError, ValueError) as error:
         offline = "not in the local cache, and the hub may not be asked (HF_HUB_OFFLINE)"
-        hub = offline if HF_HUB_OFFLINE else str(error).strip().partition("\n")[0]
+        hub = offline if HF_HUB_OFFLINE else str(error).strip().partition("\n")[0].rstrip(".")
         advice = "name a folder with config.json, weights and tokenizer, or a model on huggingface.co"
         raise ValueError(f"{name}: {missing_folder(name)}; as a model on huggingface.co: {hub}; {advice}") from error
 

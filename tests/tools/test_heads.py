@@ -163,7 +163,7 @@ def test_training_takes_the_encoder_of_another_head_and_says_so(
     args = replace(crf_args, from_scratch=False, model_name_or_path=str(softmax_run.folder))
     with caplog.at_level(logging.INFO):
         model, _ = load_model_and_tokenizer(args, BertCrfForNer)
-    assert "its encoder is taken, and the head BertCrfForNer is a new one" in caplog.text
+    assert "its encoder is taken, and the head BertCrfForNer is new" in caplog.text
     weights, now = load_file(softmax_run.folder / "model.safetensors"), model.state_dict()
     same = {name for name in weights if torch.equal(weights[name], now[name])}
     assert weights.keys() - same == {"classifier.weight", "classifier.bias"}
