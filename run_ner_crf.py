@@ -18,7 +18,7 @@ __all__ = ["evaluate", "load_and_cache_examples", "main", "predict", "train"]
 
 def main() -> None:
     args = parse_arguments(CrfArguments)
-    start_run(args)
+    start_run(args, BertCrfForNer)
     model, tokenizer = load_model_and_tokenizer(args, BertCrfForNer)
     if args.do_train:
         train_and_save(args, model, tokenizer)

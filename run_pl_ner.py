@@ -17,7 +17,7 @@ from torch import Tensor
 from models import BertCrfForNer, BertSoftmaxForNer
 from models.tagger import Tagger
 from processors.feature_dataset import FeatureDataset
-from processors.tag_schemes import MARKUPS, OUTSIDE, split_tag
+from processors.tag_schemes import OUTSIDE, TRAINED_MARKUPS, split_tag
 from processors.tasks import task_named
 from processors.token_tasks import TASK_TYPES, TokenClassificationTask, token_task
 from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
@@ -88,7 +88,7 @@ class NERTransformer(BaseTransformer):
         markup, everything, is_test = self.args.markup, range(dataset.num_documents), stage == "test"
         documents = list(decoded_documents(self.model, dataset, scores, everything, markup, with_confidence=is_test))
         if not is_test:
-            scored = score_tagged(documents, dataset, self.model.tag_names, markup).headline()
+            scored = score_tagged(documents, dataset, dataset.label_list, markup).headline()
             return {name: scored[name] for name in self.metric_names}
         self._write_predictions(dataset, [document.tags for document in documents])
         if (dataset.arrays["label_ids"] < 0).any():
@@ -120,7 +120,7 @@ class NERTransformer(BaseTransformer):
         flag("--head_learning_rate", type=float, default=-1.0, help="of the linear layer; -1: the CRF's or encoder's")
         flag("--crf_learning_rate", type=float, default=1e-3, help="peak learning rate of the CRF's transitions")
         flag("--casing", action="store_true", help="let an uncased encoder know which words are written with capitals")
-        flag("--markup", default="bio", choices=list(MARKUPS), help="tag scheme used inside, whatever the files use")
+        flag("--markup", default="bio", choices=TRAINED_MARKUPS, help="tag scheme used inside, whatever the files use")
 
 
 def _ner_arguments(flags: Namespace, task: TokenClassificationTask) -> NerArguments:

@@ -2,5 +2,8 @@
 
 from models.crf_tagger import BertCrfForNer
 from models.softmax_tagger import BertSoftmaxForNer
+from models.tagger import Tagger
 
-__all__ = ["BertCrfForNer", "BertSoftmaxForNer"]
+__all__ = ["HEADS", "BertCrfForNer", "BertSoftmaxForNer"]
+
+HEADS: dict[str, type[Tagger]] = {head.__name__: head for head in (BertSoftmaxForNer, BertCrfForNer)}

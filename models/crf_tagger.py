@@ -1,5 +1,7 @@
 """Tags of a whole text, chosen together by a linear-chain conditional random field."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
@@ -35,6 +37,25 @@ class BertCrfForNer(Tagger):
     def reset_head(self) -> None:
         super().reset_head()
         self.crf.reset_parameters()
+
+    def select_tags(self, ids: Sequence[int], names: Sequence[str]) -> None:
+        super().select_tags(ids, names)
+        crf, rows = self.crf, list(ids)
+        crf.num_tags = len(rows)
+        crf.start_transitions, crf.end_transitions, crf.transitions = (
+            nn.Parameter(scores.detach())
+            for scores in (crf.start_transitions[rows], crf.end_transitions[rows], crf.transitions[rows][:, rows])
+        )
+        crf.set_legal(_legal_matrix(getattr(self.config, "crf_legal", None), len(rows)))
+
+    def begin_and_end_with(self, first: int, last: int) -> None:
+        """Makes sequences of words of those that a special token of one of these tags precedes and follows.
+
+        A model that was trained with [CLS] and [SEP] in the chain knows nothing of a sequence that starts with a word.
+        """
+        with torch.no_grad():
+            self.crf.start_transitions.copy_(self.crf.transitions[first])
+            self.crf.end_transitions.copy_(self.crf.transitions[:, last])
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)

@@ -1,6 +1,7 @@
 """What all taggers share: an encoder of any family, and the step from its word pieces to words."""
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -117,6 +118,14 @@ class Tagger(PreTrainedModel):
         """Gives what is not the encoder new random weights."""
         nn.init.normal_(self.classifier.weight, std=getattr(self.config, "initializer_range", 0.02))
         nn.init.zeros_(self.classifier.bias)
+
+    def select_tags(self, ids: Sequence[int], names: Sequence[str]) -> None:
+        """Keeps these tags of the head only, in this order and under these names."""
+        head = self.classifier
+        head.weight, head.bias = (nn.Parameter(part.detach()[list(ids)]) for part in (head.weight, head.bias))
+        head.out_features = len(ids)
+        self.config.id2label = dict(enumerate(names))
+        self.config.label2id = {name: index for index, name in enumerate(names)}
 
     @property
     def tag_names(self) -> list[str]:

@@ -84,11 +84,13 @@ _POSITIONS = {
 }
 MARKUPS = {
     "bio": SCHEMES["IOB2"],
+    "iob1": SCHEMES["IOB1"],
     "bios": SCHEMES["BIOS"],
     "bioes": SCHEMES["BIOES"],
     "bmes": SCHEMES["BMES"],
     "bilou": SCHEMES["BILOU"],
 }
+TRAINED_MARKUPS = tuple(name for name in MARKUPS if name != "iob1")  # which only models of others have
 
 
 class MixedSchemesError(ValueError):

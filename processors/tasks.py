@@ -7,6 +7,7 @@ from pathlib import Path
 from processors.brat import brat_files
 from processors.column_layout import CHUNK_TYPES
 from processors.examples import DataError
+from processors.tag_schemes import OUTSIDE
 
 SPLITS = ("train", "dev", "test")
 _SPLIT_ALIASES = {
@@ -61,6 +62,20 @@ TASKS = {
     "conll2003": Task(types=("LOC", "MISC", "ORG", "PER")),
     "chunk": Task(types=CHUNK_TYPES),
     "pos": Task(types=_PENN_TREEBANK_TAGS, plain_tags=True),
+}
+
+
+def _numbered_tags(types: tuple[str, ...], single: tuple[str, ...], outside_last: bool) -> tuple[str, ...]:
+    begin_inside = [f"{prefix}-{entity_type}" for prefix in "BI" for entity_type in types]
+    end = [f"S-{entity_type}" for entity_type in single]
+    end = [*end, OUTSIDE] if outside_last else [OUTSIDE, *end]
+    return ("X", *begin_inside, *end, "[START]", "[END]")
+
+
+# The labels of models that BERT-NER-Pytorch has trained, in the order of their ids, which its configs do not name.
+NUMBERED_TAGS = {
+    "cner": _numbered_tags(TASKS["cner"].types, ("NAME", "ORG", "RACE"), outside_last=False),
+    "cluener": _numbered_tags(TASKS["cluener"].types, TASKS["cluener"].types, outside_last=True),
 }
 
 

@@ -15,7 +15,7 @@ import yaml
 from transformers import HfArgumentParser
 
 from processors.spans import OFFSET_UNITS, SPAN_EDGES
-from processors.tag_schemes import MARKUPS
+from processors.tag_schemes import TRAINED_MARKUPS
 from processors.word_cutting import WORD_UNITS
 from tools.argument_checks import refuse_idle_options
 
@@ -80,7 +80,7 @@ class TaskArguments:
     offset_unit: str = arg(
         "auto", "how files of annotations count: emoji are one, or two as in JavaScript", OFFSET_UNITS
     )
-    markup: str = arg("bios", "tag scheme used inside, whatever the files use", choices=list(MARKUPS))
+    markup: str = arg("bios", "tag scheme used inside, whatever the files use", choices=TRAINED_MARKUPS)
     feature_cache_dir: str = arg("outputs/feature_cache", "where features are kept from run to run")
     overwrite_cache: bool = arg(False, "build the features anew")
     overwrite_output_dir: bool = arg(False, "allow output_dir to hold an earlier run")

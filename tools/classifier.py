@@ -3,8 +3,10 @@
 import inspect
 import logging
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
+from torch import nn
 from transformers import (
     AutoModelForSequenceClassification,
     PreTrainedConfig,
@@ -13,6 +15,7 @@ from transformers import (
 )
 
 from tools.arguments import ModelArguments
+from tools.heads import is_encoder
 from tools.loading import check_shapes, check_source, check_vocabulary, load_config, load_tokenizer, positions_of
 
 logger = logging.getLogger(__name__)
@@ -37,7 +40,10 @@ def load_classifier_and_tokenizer(
     source = args.model_name_or_path
     check_source(source, do_train, args.from_scratch)
     config = load_config(args, source)
-    former = dict(config.id2label or {})
+    former, held = dict(config.id2label or {}), (config.architectures or ["no head"])[0]
+    is_classifier = held.endswith("ForSequenceClassification")
+    if not do_train and not is_classifier:
+        raise ValueError(f"{source} holds {held}, not a classifier of texts")
     if adapt_config is not None:
         adapt_config(config)
     config.id2label = dict(enumerate(classes or ["LABEL_0"]))
@@ -48,8 +54,19 @@ def load_classifier_and_tokenizer(
     tokenizer = load_tokenizer(args, source, config)
     check_vocabulary(tokenizer, config)
     model = _load(args, source, config, do_train)
+    if do_train and not args.from_scratch and not is_classifier and not is_encoder(config.architectures, Path(source)):
+        logger.info("%s holds %s: its encoder is taken, and the head is new", source, held)
+        _reset_head(model)
     _fit_length(args, model)
     return model, tokenizer
+
+
+def _reset_head(model: PreTrainedModel) -> None:
+    for name, part in model.named_children():
+        for module in part.modules() if name != model.base_model_prefix else ():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=getattr(model.config, "initializer_range", 0.02))
+                nn.init.zeros_(module.bias)
 
 
 def _fit_length(args: ModelArguments, model: PreTrainedModel) -> None:

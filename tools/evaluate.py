@@ -70,7 +70,7 @@ def evaluate(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBa
     """
     adopt_model(args, model)
     dataset = load_and_cache_examples(args, args.task_name, tokenizer, "dev")
-    check_dataset(dataset, model)
+    check_dataset(dataset, model, gold_only=args.label_list[len(model.tag_names) :])
     tagged = list(tag_documents(args, model, dataset, "Evaluating", with_confidence=True))
     return analyse_and_report(args, model, dataset, tagged, "dev", prefix)
 
@@ -91,8 +91,12 @@ def analyse_and_report(
         prefix: folder below ``output_dir`` for the results.
     """
     run, name = Path(args.output_dir), _FILE_NAMES[split]
-    documents = [_scored_document(dataset, model.tag_names, document) for document in tagged]
-    scores = score_tagged(tagged, dataset, model.tag_names, args.markup)
+    C = len(model.tag_names)
+    if unknown := int((dataset.arrays["label_ids"] >= C).sum()):
+        message = "%s: %d of %d words have a tag that the model does not have, and do not count in the loss: %s"
+        logger.warning(message, split, unknown, dataset.num_words, ", ".join(dataset.label_list[C:]))
+    documents = [_scored_document(dataset, dataset.label_list, document) for document in tagged]
+    scores = score_tagged(tagged, dataset, dataset.label_list, args.markup)
     analysis = scores.analysis = analyse(documents, training_names(corpus_of(args)))
     report_scores(scores, run / prefix, f"{name}_results", f"{split} {prefix}".strip())
     run_on_main(lambda: write_documents(run / prefix / f"{name}_documents.jsonl", documents))
@@ -102,8 +106,8 @@ def analyse_and_report(
 
 def score_dataset(args: NerArguments, model: Tagger, dataset: FeatureDataset, desc: str) -> SplitScores:
     """Tags a labelled data set and compares, without analysis."""
-    check_dataset(dataset, model)
-    return score_tagged(tag_documents(args, model, dataset, desc), dataset, model.tag_names, args.markup)
+    check_dataset(dataset, model, gold_only=args.label_list[len(model.tag_names) :])
+    return score_tagged(tag_documents(args, model, dataset, desc), dataset, dataset.label_list, args.markup)
 
 
 def score_tagged(
@@ -144,9 +148,13 @@ def _gold_tags(dataset: FeatureDataset, names: Sequence[str], tagged: TaggedDocu
     return [names[label] for label in dataset.gold_label_ids(tagged.document)]
 
 
-def check_dataset(dataset: FeatureDataset, model: Tagger) -> None:
-    """Raises a ValueError where label ids or token types of a data set do not mean what they mean to the model."""
-    if dataset.label_list and dataset.label_list != model.tag_names:
+def check_dataset(dataset: FeatureDataset, model: Tagger, gold_only: Sequence[str] = ()) -> None:
+    """Raises a ValueError where label ids or token types of a data set do not mean what they mean to the model.
+
+    Args:
+        gold_only: tags after those of the model that gold labels may also have.
+    """
+    if dataset.label_list and dataset.label_list != [*model.tag_names, *gold_only]:
         labels = f"{', '.join(dataset.label_list)}, the model's {', '.join(model.tag_names)}"
         raise ValueError(f"the data set's labels are {labels}; set args.label_list before load_and_cache_examples")
     types = casing_types(model)

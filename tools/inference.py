@@ -141,11 +141,13 @@ def decoded_documents(
 def _gold_losses(
     model: Tagger, dataset: FeatureDataset, logits: Tensor, mask: Tensor, documents: list[int]
 ) -> list[float]:
-    """The loss of each document's gold tags; 0 where the documents are not labelled."""
+    """The loss of each document's gold tags, without words whose tag the model does not have; 0 without labels."""
     gold = torch.zeros(mask.shape, dtype=torch.long)
     for row, document in enumerate(documents):
         labels = torch.from_numpy(dataset.gold_label_ids(document).astype(np.int64))
         gold[row, : len(labels)] = labels
     if (gold < 0).any():
         return [0.0] * len(documents)
-    return model.sequence_losses(logits, gold.to(mask.device), mask).tolist()
+    gold = gold.to(mask.device)
+    known = gold < logits.size(-1)
+    return model.sequence_losses(logits, gold.masked_fill(~known, 0), mask & known).tolist()

@@ -4,10 +4,12 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from huggingface_hub.constants import HF_HUB_OFFLINE
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -21,11 +23,23 @@ from transformers import (
 from models import BertCrfForNer
 from models.tagger import Tagger
 from processors.alignment import drops_spaces_between_words
-from processors.tag_schemes import MARKUPS, OUTSIDE, legal_transitions, split_tag
+from processors.tag_schemes import MARKUPS, legal_transitions
 from tools.arguments import EVAL_WINDOW, ModelArguments, NerArguments
 from tools.casing import casing_types, tell_casing
 from tools.data import corpus_of
 from tools.distributed import is_main, main_process_first
+from tools.heads import check_head, head_of, is_encoder, missing_folder
+from tools.labels import (
+    difference,
+    label_names,
+    markup_of,
+    name_labels,
+    set_label_names,
+    shortened,
+    tags_of,
+    use_tags,
+    with_missing_tags,
+)
 from tools.preparation import compile_model
 
 logger = logging.getLogger(__name__)
@@ -46,7 +60,6 @@ _TOKENIZER_FILES = (
     "sentencepiece.bpe.model",
     "tokenizer.model",
 )
-_NO_NAMES = "LABEL_"
 _LEFT_TO_FOLDER = {"eval_max_seq_length": 0, "window_overlap": -1, "word_unit": ""}  # values of flags not given
 _SHOWN_MISFITS = 4
 _ALIKE = 0.9  # share of sentences; below, raw text is predicted badly
@@ -69,8 +82,12 @@ def load_model_and_tokenizer(
         source: a folder to load instead, for instance a checkpoint.
         adapt_config: changes the encoder's config, for instance its dropout.
 
+    A trained model keeps its head where the folder holds this head for the same labels, in whatever order; otherwise
+    training takes the encoder alone, and says so.
+
     Raises:
-        ValueError: weights are missing and not meant to be, or the parts do not belong together.
+        ValueError: weights are missing and not meant to be, the folder holds another head than is to be applied, or the
+            parts do not belong together.
     """
     source = source or (args.model_name_or_path if args.do_train else args.output_dir)
     check_source(source, args.do_train, args.from_scratch)
@@ -78,16 +95,14 @@ def load_model_and_tokenizer(
         config = load_config(args, source)
         if adapt_config is not None:
             adapt_config(config)
-        former_labels = _label_names(config)
         tokenizer = load_tokenizer(args, source, config)
         if not args.do_train:
             _report_other_settings(args, config)
-        _set_labels(args, model_class, config)
-        model = _load_model(args, model_class, source, config)
+        former = _former_tags(args, model_class, config, source)
+        stored = label_names(config)
+        _set_labels(args, model_class, config, former or [])
+        model = _load_tagger(args, model_class, source, config, stored, former)
         _fit_lengths(args, model)
-        if former_labels and former_labels != args.label_list:
-            logger.info("%s was trained for other labels: its head starts anew", source)
-            model.reset_head()
         tell_casing(args, model, tokenizer)
     check_vocabulary(tokenizer, config)
     _check_same_vocabulary(args, config, tokenizer)
@@ -120,9 +135,10 @@ def check_source(source: str, do_train: bool, from_scratch: bool) -> None:
     """Raises a ValueError where ``source`` cannot hold the encoder to train, or the trained model to apply."""
     folder = Path(source)
     if not do_train and not has_weights(folder):
-        raise ValueError(f"{folder} holds no trained model; add --do_train, or name the run in --output_dir")
+        what = f"{folder} holds no trained model" if folder.is_dir() else missing_folder(source)
+        raise ValueError(f"{what}; add --do_train, or name the run in --output_dir")
     if not folder.exists() and (source.startswith(("/", ".", "~")) or source.count("/") > 1):  # no name on the hub
-        raise ValueError(f"{folder}: there is no such folder (--model_name_or_path)")
+        raise ValueError(f"--model_name_or_path {source}: {missing_folder(source)}")
     if not do_train or from_scratch or not folder.is_dir():
         return
     if not has_weights(folder):
@@ -141,7 +157,7 @@ def load_config(args: ModelArguments, source: str) -> PreTrainedConfig:
     if path is None:
         if Path(name).is_dir():
             raise ValueError(f"{name} has no {' or '.join(_CONFIG_FILES)}")
-        return AutoConfig.from_pretrained(name, cache_dir=args.cache_dir or None)
+        return _config_of_hub(name, args.cache_dir)
     try:
         values = json.loads(path.read_text("utf-8"))
     except ValueError as error:
@@ -152,6 +168,16 @@ def load_config(args: ModelArguments, source: str) -> PreTrainedConfig:
     if found and asked and found != asked:
         raise ValueError(f"--model_type {args.model_type}, but {path} is of an encoder of the family {found}")
     return AutoConfig.for_model(found or asked, **values)
+
+
+def _config_of_hub(name: str, cache_dir: str) -> PreTrainedConfig:
+    try:
+        return AutoConfig.from_pretrained(name, cache_dir=cache_dir or None)
+    except (OSError, ValueError) as error:
+        offline = "not in the local cache, and the hub may not be asked (HF_HUB_OFFLINE)"
+        hub = offline if HF_HUB_OFFLINE else str(error).strip().partition("\n")[0].rstrip(".")
+        advice = "name a folder with config.json, weights and tokenizer, or a model on huggingface.co"
+        raise ValueError(f"{name}: {missing_folder(name)}; as a model on huggingface.co: {hub}; {advice}") from error
 
 
 def _config_candidates(name: Path) -> list[Path]:
@@ -184,8 +210,12 @@ def adopt_model(args: NerArguments, model: Tagger) -> None:
 
     Where asked to, it is compiled too.
     """
-    args.label_list = model.tag_names
-    args.markup = _markup_of(model.config, args.markup)
+    source = model.name_or_path or "the model"
+    name_labels(model.config, source, args.task_name)
+    tags = tags_of(model.config, source)
+    use_tags(model, tags, [tag for tag in tags if tag])
+    args.markup = markup_of(model.config, model.tag_names, args.markup)
+    args.label_list = with_missing_tags(model.tag_names, args.markup)
     args.model_type = model.config.model_type
     args.casing_types = casing_types(model)
     _fit_lengths(args, model)
@@ -193,47 +223,51 @@ def adopt_model(args: NerArguments, model: Tagger) -> None:
     compile_model(args, model)
 
 
-def _set_labels(args: NerArguments, model_class: type[Tagger], config: PreTrainedConfig) -> None:
-    """Takes the labels of a trained tagger, or gives those of the corpus to a new one."""
+def _former_tags(
+    args: NerArguments, model_class: type[Tagger], config: PreTrainedConfig, source: str
+) -> list[str] | None:
+    """The tags of the head in ``source`` by id, see `tools.labels.tags_of`; none where it is not such a head.
+
+    Returns:
+        ``None`` where there is no head at all.
+    """
+    if not args.do_train:
+        check_head(Path(source), model_class)
+        name_labels(config, source, args.task_name)
+        return tags_of(config, source)
+    if args.from_scratch or is_encoder(config.architectures, Path(source)):
+        return None
+    with suppress(ValueError):  # another head or labels that are no tags: then both are new
+        if head_of(config.architectures, Path(source)) is model_class and (tags := tags_of(config, source)):
+            return tags
+    held, labels = (config.architectures or ["another head"])[0], shortened(label_names(config)) or "without names"
+    message = "%s holds %s with labels %s: its encoder is taken, and the head %s is new"
+    logger.info(message, source, held, labels, model_class.__name__)
+    return []
+
+
+def _set_labels(args: NerArguments, model_class: type[Tagger], config: PreTrainedConfig, tags: Sequence[str]) -> None:
+    """Gives a new tagger the labels of the corpus, or takes those of a trained one, ``tags``."""
     args.model_type = config.model_type
     if args.do_train:
         _set_words(args, config)
         args.label_list = corpus_of(args).label_list(args.markup)
-        config.id2label = dict(enumerate(args.label_list))
-        config.label2id = {label: index for index, label in config.id2label.items()}
+        set_label_names(config, args.label_list)
         config.tag_markup = args.markup
         if issubclass(model_class, BertCrfForNer):
             config.crf_legal = _followers(args.label_list, args.markup) if args.crf_constraints else None
         else:
             config.tag_loss = args.loss_type
         return
-    args.label_list = _label_names(config)
-    if not args.label_list:
-        count = len(config.id2label or {})
-        raise ValueError(f"the config of {args.output_dir} does not name its {count} labels in id2label; add them")
-    args.markup = config.tag_markup = _markup_of(config, args.markup)
+    set_label_names(config, [tag for tag in tags if tag])
+    args.markup = config.tag_markup = markup_of(config, label_names(config), args.markup)
+    args.label_list = with_missing_tags(label_names(config), args.markup)
     if args.labels and set(corpus_of(args).label_list(args.markup)) != set(args.label_list):
         raise ValueError(
             f"--labels {args.labels} has other labels than the trained model: {', '.join(args.label_list)}"
         )
     if not args.crf_constraints:
         config.crf_legal = None
-
-
-def _label_names(config: PreTrainedConfig) -> list[str]:
-    """The labels that a config names, in order; none where they are only numbered."""
-    names = [str(name) for _, name in sorted((config.id2label or {}).items())]
-    return [] if all(name.startswith(_NO_NAMES) for name in names) else names
-
-
-def _markup_of(config: PreTrainedConfig, default: str) -> str:
-    """The tag scheme of a model's labels: as it was saved, or as their prefixes have it."""
-    saved = getattr(config, "tag_markup", None)
-    if saved:
-        return str(saved)
-    prefixes = {split_tag(name)[0] for name in _label_names(config)} - {OUTSIDE}
-    fitting = [markup for markup, scheme in MARKUPS.items() if prefixes <= set(scheme.prefixes)]
-    return fitting[0] if prefixes and fitting else default
 
 
 def _followers(tags: list[str], markup: str) -> list[list[int]]:
@@ -308,7 +342,42 @@ def positions_of(model: PreTrainedModel) -> int:
     return min(positions, trained) or trained
 
 
-def _load_model(args: NerArguments, model_class: type[AnyTagger], source: str, config: PreTrainedConfig) -> AnyTagger:
+def _load_tagger(
+    args: NerArguments,
+    model_class: type[AnyTagger],
+    source: str,
+    config: PreTrainedConfig,
+    stored: Sequence[str],
+    former: Sequence[str] | None,
+) -> AnyTagger:
+    """The tagger with the labels of ``config``: with the head in ``source`` where it is one for these labels.
+
+    Args:
+        stored: labels of that head, as its config names them.
+        former: the same as tags, see `_former_tags`.
+    """
+    wanted = label_names(config)
+    if list(stored) == wanted and former:
+        return _load_model(args, model_class, source, config, new_head=False)
+    if former and set(former) - {""} == set(wanted):
+        legal = config.__dict__.pop("crf_legal", None)  # of the wanted labels, not of the stored ones
+        set_label_names(config, stored)
+        model = _load_model(args, model_class, source, config, new_head=False)
+        if legal is not None:
+            model.config.crf_legal = legal
+        use_tags(model, former, wanted)
+        return model
+    if former:
+        logger.info("Labels changed: reinitialising the head of %s (%s)", source, difference(former, wanted))
+    model = _load_model(args, model_class, source, config, new_head=True)
+    if former is not None:
+        model.reset_head()
+    return model
+
+
+def _load_model(
+    args: NerArguments, model_class: type[AnyTagger], source: str, config: PreTrainedConfig, new_head: bool
+) -> AnyTagger:
     if args.do_train and args.from_scratch:
         return model_class(config)
     try:
@@ -316,12 +385,12 @@ def _load_model(args: NerArguments, model_class: type[AnyTagger], source: str, c
             source,
             config=config,
             cache_dir=args.cache_dir or None,
-            ignore_mismatched_sizes=args.do_train,  # another head's weights do not fit new labels
+            ignore_mismatched_sizes=new_head,  # another head's weights do not fit new labels
             output_loading_info=True,
         )
     except RuntimeError as error:
         raise ValueError(f"the weights do not fit {source}/config.json: {error}") from error
-    new = {"classifier", "crf"} if args.do_train else set()
+    new = {"classifier", "crf"} if new_head else set()
     random = {name.partition(".")[0] for name in report["missing_keys"]} - new
     if random:
         parts = ", ".join(sorted(random))

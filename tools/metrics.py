@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 from seqeval.metrics import accuracy_score, classification_report
-from seqeval.scheme import IOB2, IOBES, Prefix, Tag, Token
+from seqeval.scheme import IOB1, IOB2, IOBES, Prefix, Tag, Token
 
 from processors.tag_schemes import OUTSIDE, canonical_tag, split_tag
 
@@ -27,7 +27,7 @@ class BIOS(Token):  # type: ignore[misc]
     }
 
 
-_STRICT_SCHEMES = {"bio": IOB2, "bios": BIOS, "bioes": IOBES, "bmes": IOBES, "bilou": IOBES}
+_STRICT_SCHEMES = {"bio": IOB2, "iob1": IOB1, "bios": BIOS, "bioes": IOBES, "bmes": IOBES, "bilou": IOBES}
 _LONG_DOCUMENT = 500
 
 

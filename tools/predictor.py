@@ -1,6 +1,5 @@
 """A trained model applied to raw text: entities with their places, from any number of texts of any length."""
 
-import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import NamedTuple, Self
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from models import BertCrfForNer, BertSoftmaxForNer
 from models.tagger import Tagger
 from processors.examples import Example
 from processors.feature_dataset import FeatureDataset
@@ -20,6 +18,7 @@ from processors.word_cutting import WordCutter
 from tools.arguments import EVAL_WINDOW, NerArguments
 from tools.casing import casing_types
 from tools.encoder_precision import set_encoder_precision
+from tools.heads import head_of_folder, missing_folder
 from tools.inference import TaggedDocument, batches_of_a_size, decoded_documents, stitched_emissions
 from tools.loading import has_weights, load_model_and_tokenizer
 
@@ -102,9 +101,10 @@ class NerPredictor:
         """
         where = _device(device)
         if not has_weights(Path(folder)):
-            raise ValueError(f"{folder} holds no trained model; name the output_dir of a run")
+            what = f"{folder} holds no trained model" if Path(folder).is_dir() else missing_folder(str(folder))
+            raise ValueError(f"{what}; name the output_dir of a run")
         args = NerArguments(output_dir=str(folder), word_unit=word_unit or "")
-        model, tokenizer = load_model_and_tokenizer(args, _tagger_class(Path(folder)))
+        model, tokenizer = load_model_and_tokenizer(args, head_of_folder(Path(folder)))
         set_encoder_precision(model, dtype, where)
         torch.nn.Module.to(model, where)
         if not args.word_unit:
@@ -187,10 +187,3 @@ def _device(name: str | torch.device | None) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {name}: torch sees no GPU here")
     return device
-
-
-def _tagger_class(folder: Path) -> type[Tagger]:
-    """The CRF where the folder says so, else the softmax, as in any other token classifier."""
-    config = folder / "config.json"
-    architectures = json.loads(config.read_text("utf-8")).get("architectures") if config.is_file() else None
-    return BertCrfForNer if BertCrfForNer.__name__ in (architectures or []) else BertSoftmaxForNer

@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,9 @@ from tools.distributed import (
 )
 from tools.durable import tidy
 from tools.evaluate import evaluate
+from tools.heads import check_head
 from tools.interruption import Interrupted
+from tools.loading import check_source, load_model_and_tokenizer
 from tools.log import console, setup_logging
 from tools.precision import set_precision
 from tools.predict import PREDICTIONS_FILE, predict
@@ -88,8 +91,8 @@ def run_script(main: Callable[[], None]) -> None:
     leave_process_group()
 
 
-def start_run(args: NerArguments) -> None:
-    """Checks the arguments, joins the other processes, makes the folder of the run, seeds."""
+def start_run(args: NerArguments, head: type[Tagger]) -> None:
+    """Checks the arguments and what is to be applied, joins the other processes, makes the folder of the run, seeds."""
     require(args, "task_name", "output_dir")
     require(args, *(["model_name_or_path"] if args.do_train else []))
     if not (args.dataset_name or args.data_dir or args.train_file or args.dev_file or args.test_file):
@@ -103,6 +106,10 @@ def start_run(args: NerArguments) -> None:
     check_splits(args)  # before an earlier run is cleared away
     run_on_main(lambda: tidy(Path(args.output_dir)))
     checkpoint = checkpoint_to_resume(args) if args.do_train else None
+    if not args.do_train:
+        check_source(args.output_dir, do_train=False, from_scratch=False)
+    if checkpoint or not args.do_train:
+        check_head(checkpoint or Path(args.output_dir), head)
     folder = prepare_output_dir(args, resumes=is_in_run(checkpoint, args))
     setup_logging(folder, anew=args.do_train and checkpoint is None)
     for idle in idle_in_this_run(args, world_size()) if is_main() else ():
@@ -149,12 +156,17 @@ def predict_run(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenize
 
 def _models(args: NerArguments, model: Tagger, checkpoints: str) -> Iterator[tuple[str, Tagger]]:
     """The model of the run, then those of its checkpoints, each with the folder for its results."""
-    yield "", model
     names = run_on_main(lambda: [folder.name for folder in checkpoint_folders(Path(args.output_dir))])
     wanted = names if checkpoints in ("", "all") else [f"checkpoint-{checkpoints}"]
     if not set(wanted) <= set(names):
         raise ValueError(f"{args.output_dir} has no {wanted[0]}; there are {', '.join(names) or 'no checkpoints'}")
     if checkpoints == "all" and not names and is_main():
         logger.warning("%s has no checkpoints beside its model; --save_steps keeps some", args.output_dir)
-    for name in wanted if checkpoints else []:
-        yield name, type(model).from_pretrained(Path(args.output_dir, name), config=model.config)
+    folders = [Path(args.output_dir, name) for name in wanted if checkpoints]
+    for folder in folders:
+        check_head(folder, type(model))  # before anything is scored
+    yield "", model
+    applying = copy(args)
+    applying.do_train = False
+    for folder in folders:
+        yield folder.name, load_model_and_tokenizer(applying, type(model), source=str(folder))[0]

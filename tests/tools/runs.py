@@ -79,6 +79,12 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text("utf-8"))
 
 
+def edit_json(path: Path, **changes: Any) -> None:
+    """Changes entries; None removes one."""
+    content = {**read_json(path), **changes}
+    path.write_text(json.dumps({name: value for name, value in content.items() if value is not None}))
+
+
 def read_predictions(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "test_predictions.jsonl").read_text("utf-8").splitlines()]
 

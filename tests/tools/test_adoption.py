@@ -1,5 +1,6 @@
 """What a model brings to a run that did not train it: labels, scheme, lengths; and what is refused."""
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,9 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer
 
 from models import BertCrfForNer, BertSoftmaxForNer
 from tests.models.families import tiny_config
-from tools.arguments import CrfArguments, SoftmaxArguments
-from tools.data import load_and_cache_examples
+from tests.tools.runs import TAGGERS
+from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
+from tools.data import corpus_of, load_and_cache_examples
 from tools.evaluate import check_dataset, evaluate
 from tools.loading import adopt_model, load_model_and_tokenizer
 from tools.run_folder import save_model_folder
@@ -80,18 +82,35 @@ def test_a_data_set_without_the_casings_of_the_model_is_refused(crf_args: CrfArg
     check_dataset(load_and_cache_examples(crf_args, "tiny", tokenizer, "train"), model)
 
 
-@pytest.mark.parametrize("same_labels", [True, False])
-def test_a_head_is_kept_for_the_same_labels_only(crf_args: CrfArguments, tmp_path: Path, same_labels: bool) -> None:
-    former = trained(crf_args, tmp_path / "run")
+@pytest.mark.parametrize("kind", ["crf", "softmax"])
+@pytest.mark.parametrize("types", ["LOC ORG PER", "PER LOC ORG", "PER ORG MISC"])
+def test_a_head_is_kept_for_the_same_labels_in_whatever_order(
+    request: pytest.FixtureRequest, tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str, types: str
+) -> None:
+    args: NerArguments = request.getfixturevalue(f"{kind}_args")
+    head = TAGGERS[type(args)]
+    former, tokenizer = load_model_and_tokenizer(args, head)
+    save_model_folder(tmp_path / "run", args, former, tokenizer)
     labels = tmp_path / "labels.txt"
-    labels.write_text("LOC\nORG\nPER\n" if same_labels else "PER\nORG\nLOC\n", "utf-8")
-    further = replace(crf_args, from_scratch=False, model_name_or_path=str(tmp_path / "run"), labels=str(labels))
-    model, _ = load_model_and_tokenizer(further, BertCrfForNer)
+    labels.write_text(types.replace(" ", "\n"), "utf-8")
+    further = replace(args, from_scratch=False, model_name_or_path=str(tmp_path / "run"), labels=str(labels))
+    with caplog.at_level(logging.INFO):
+        model, _ = load_model_and_tokenizer(further, head)
+    assert model.tag_names == further.label_list == corpus_of(further).label_list("bios")
     now, then = model.state_dict(), former.state_dict()
-    kept = [name for name in then if torch.equal(now[name], then[name])]
-    head = {"classifier.weight", "crf.transitions", "crf.start_transitions"}
-    assert head <= set(kept) if same_labels else not head & set(kept)
-    assert "bert.embeddings.word_embeddings.weight" in kept
+    assert torch.equal(now["bert.embeddings.word_embeddings.weight"], then["bert.embeddings.word_embeddings.weight"])
+    if "MISC" in types:
+        assert "(new: B-MISC, I-MISC, S-MISC; gone: B-LOC, I-LOC, S-LOC)" in caplog.text
+        assert not torch.equal(now["classifier.weight"], then["classifier.weight"])
+        return
+    assert "reinitialising" not in caplog.text
+    ids = [former.tag_names.index(tag) for tag in model.tag_names]
+    logits, mask = torch.randn(4, 12, 10), torch.ones(4, 12, dtype=torch.bool)
+    assert torch.equal(now["classifier.weight"], then["classifier.weight"][ids])
+    assert torch.equal(torch.tensor(ids)[model.decode(logits[..., ids], mask)], former.decode(logits, mask))
+    assert model.config.num_labels == 10
+    model.save_pretrained(tmp_path / "again")
+    assert type(model).from_pretrained(tmp_path / "again").tag_names == model.tag_names
 
 
 def test_constraints_can_be_taken_off_a_trained_model(crf_args: CrfArguments, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """What may be loaded, from where, and what is refused."""
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedTokenizerBase, Roberta
 
 from models import BertCrfForNer, BertSoftmaxForNer
 from processors.layout import layout_of_tokenizer
-from tests.tools.runs import Run, read_json
+from tests.tools.runs import Run, edit_json
 from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
 from tools.loading import adopt_model, load_model_and_tokenizer, load_tokenizer
 from tools.run_folder import save_model_folder
@@ -44,12 +43,6 @@ def applying(run: Run, folder: Path | None = None, **changes: Any) -> CrfArgumen
     if folder is not None:
         options["output_dir"] = str(folder)
     return CrfArguments(**options)
-
-
-def edit_json(path: Path, **changes: Any) -> None:
-    """Changes entries; None removes one."""
-    content = {**read_json(path), **changes}
-    path.write_text(json.dumps({name: value for name, value in content.items() if value is not None}))
 
 
 def test_a_folder_without_weights_is_an_error_that_names_the_flag(crf_args: CrfArguments) -> None:
@@ -209,7 +202,7 @@ def test_others_are_counted_from_the_start(crf_args: CrfArguments, family: str) 
 def assert_fills_its_windows(args: CrfArguments, family: str, expected: int, **sizes: Any) -> None:
     """A new encoder's windows are of the expected length, and it takes no longer ones."""
     layers = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    config = AutoConfig.for_model(family, vocab_size=60, **layers, **sizes)
+    config = AutoConfig.for_model(family, vocab_size=60, id2label={0: "O", 1: "S-PER"}, **layers, **sizes)
     model = BertSoftmaxForNer(config).eval()
     args = replace(args, train_max_seq_length=100, eval_max_seq_length=100)
     adopt_model(args, model)
@@ -285,19 +278,8 @@ def test_other_labels_start_the_head_anew_and_keep_the_encoder(crf_run: Run, crf
 
 
 def test_nothing_is_applied_before_it_is_trained(crf_args: CrfArguments) -> None:
-    with pytest.raises(ValueError, match=r"holds no trained model; add --do_train"):
+    with pytest.raises(ValueError, match=r"there is no folder .*run; add --do_train, or name the run in --output_dir"):
         load_crf(replace(crf_args, do_train=False, do_eval=True))
-
-
-def test_a_softmax_checkpoint_is_not_applied_as_a_crf(softmax_run: Run) -> None:
-    with pytest.raises(ValueError, match="has no weights for crf of BertCrfForNer"):
-        load_crf(applying(softmax_run))
-
-
-def test_an_encoder_without_a_head_is_not_applied(pretrained: Path, crf_run: Run) -> None:
-    edit_json(pretrained / "config.json", id2label={"0": "O", "1": "S-PER"})
-    with pytest.raises(ValueError, match="has no weights for classifier, crf"):
-        load_crf(applying(crf_run, pretrained))
 
 
 def test_a_trained_folder_without_label_names_is_refused(crf_run: Run, tmp_path: Path) -> None:
@@ -335,8 +317,23 @@ def test_do_lower_case_that_a_tokenizer_does_not_know_is_said(
 
 @pytest.mark.parametrize("name", ["../nowhere", "./nowhere", "/nowhere", "a/b/c"])
 def test_a_folder_that_is_not_there_is_not_looked_for_on_the_hub(crf_args: CrfArguments, name: str) -> None:
-    with pytest.raises(ValueError, match=rf"{name.removeprefix('./')}: there is no such folder"):
+    with pytest.raises(ValueError, match=rf"^--model_name_or_path {name}: there is no folder \S*$"):
         load_crf(replace(crf_args, model_name_or_path=name))
+
+
+@pytest.mark.parametrize("name", ["models/bert-base-chines", "no-such-encoder"])
+def test_a_name_that_may_be_of_the_hub_is_looked_for_in_both_places(
+    crf_args: CrfArguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "models" / "bert-base-chinese").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=rf"^{name}: there is no folder {tmp_path / name}") as error:
+        load_crf(replace(crf_args, model_name_or_path=name))
+    hint = f"; similar: {tmp_path / 'models' / 'bert-base-chinese'}"
+    assert (hint in str(error.value)) == name.startswith("models")
+    assert "as a model on huggingface.co: not in the local cache, and the hub may not be asked" in str(error.value)
+    assert "name a folder with config.json, weights and tokenizer" in str(error.value)
+    assert len(str(error.value)) < 500
 
 
 def test_a_config_that_is_none_is_named(crf_args: CrfArguments, tmp_path: Path) -> None:

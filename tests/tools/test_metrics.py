@@ -13,7 +13,7 @@ from tools.metrics import EntityScores, Score, score_entities, score_table
 TYPES = ["PER", "LOC", "GEO-POL"]
 Span = tuple[int, int, int, str]  # sentence, start, end, type
 WELL_FORMED = {"bio": "BI*", "bios": "S|BI+", "bioes": "S|BI*E", "bmes": "S|BM*E", "bilou": "U|BI*L"}
-markups = pytest.mark.parametrize("markup", list(MARKUPS))
+markups = pytest.mark.parametrize("markup", list(WELL_FORMED))
 
 
 def lenient_spans(sentences: list[list[str]]) -> set[Span]:

@@ -301,7 +301,7 @@ def test_a_split_that_is_needed_later_is_missed_at_once(
     ],
 )
 def test_what_has_no_effect_in_this_run_is_said(options: dict[str, Any], flags: dict[str, Any], said: str) -> None:
-    start_run(CrfArguments(**options, **flags))
+    start_run(CrfArguments(**options, **flags), BertCrfForNer)
     assert said in Path(options["output_dir"], "run.log").read_text("utf-8")
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from models import BertCrfForNer
 from tests.helpers import write_corpus
 from tests.tools.interrupted import fit_with_interruption, signal_in_step
 from tests.tools.runs import fit, read_json
@@ -36,7 +37,7 @@ def undisturbed(args: NerArguments, tmp_path: Path) -> tuple[int, float, dict[st
 
 def test_it_takes_a_training_to_go_on_with(args: CrfArguments) -> None:
     with pytest.raises(ValueError, match=r"--resume_from_checkpoint .*: add --do_train"):
-        start_run(replace(args, do_train=False, do_eval=True, resume_from_checkpoint="auto"))
+        start_run(replace(args, do_train=False, do_eval=True, resume_from_checkpoint="auto"), BertCrfForNer)
 
 
 def assert_equal(left: tuple[int, float, dict[str, Tensor]], right: tuple[int, float, dict[str, Tensor]]) -> None:

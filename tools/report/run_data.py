@@ -11,11 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
 
+from models import BertCrfForNer, BertSoftmaxForNer
+from models.tagger import Tagger
+from tools.heads import head_of_folder, script_of
 from tools.report.events import read_scalars
 from tools.report.lightning import as_other_runs_name_them, command_of, is_lightning_run, read_flags
 from tools.run_folder import ARGUMENTS_FILE, BEST_FOLDER
 from tools.scores.documents import ScoredDocument, read_documents
 
+_HEAD_NAMES: dict[type[Tagger], str] = {BertCrfForNer: "CRF", BertSoftmaxForNer: "softmax"}
 _SPLITS = {"dev": ("eval", "do_eval"), "test": ("test", "do_predict")}
 _ANALYSED = {"intervals", "schemes", "errors", "confusion", "lengths"}
 
@@ -56,10 +60,12 @@ class RunData:
     """A run, as far as its folder tells.
 
     Args:
+        head: what the head is called.
         missing: for what is not there, the command that makes it.
     """
 
     folder: Path
+    head: str
     arguments: dict[str, Any]
     config: dict[str, Any]
     environment: dict[str, Any]
@@ -68,23 +74,18 @@ class RunData:
     transitions: Transitions | None
     missing: dict[str, str]
 
-    @property
-    def head(self) -> str:
-        return "CRF" if _is_crf(self.config) else "softmax"
-
 
 def read_run(folder: Path) -> RunData:
-    """Raises a ValueError where the folder is not that of a run that tags words."""
+    """Raises a ValueError where the folder is not that of a run that tags words, or its head is not known."""
     under_lightning = is_lightning_run(folder)
     model = folder / BEST_FOLDER if under_lightning else folder
     if not (model / "config.json").is_file():
         raise ValueError(f"{folder} holds no run: there is no config.json; name what --output_dir named")
     config, environment = _json_of(model / "config.json"), _json_of(folder / "environment.json")
-    if any("SequenceClassification" in name for name in config.get("architectures") or ()):
-        raise ValueError(f"{folder} is the run of a classifier of texts, and a report is of entities")
+    head = head_of_folder(model)
 
     def command(action: str) -> str:
-        return command_of(environment, action) if under_lightning else _command(folder, config, action)
+        return command_of(environment, action) if under_lightning else _command(folder, head, action)
 
     splits, missing = [], {}
     for name, (prefix, action) in _SPLITS.items():
@@ -103,12 +104,13 @@ def read_run(folder: Path) -> RunData:
             missing[f"Confidences of {split.name}"] = command(_SPLITS[split.name][1])
     return RunData(
         folder,
+        _HEAD_NAMES.get(head, head.__name__),
         read_flags(folder) if under_lightning else _json_of(folder / ARGUMENTS_FILE),
         config,
         environment,
         splits,
         as_other_runs_name_them(scalars) if under_lightning else scalars,
-        _transitions(model, config),
+        _transitions(model, config) if issubclass(head, BertCrfForNer) else None,
         missing,
     )
 
@@ -118,12 +120,8 @@ def _json_of(path: Path) -> dict[str, Any]:
     return found
 
 
-def _is_crf(config: Mapping[str, Any]) -> bool:
-    return any("Crf" in name for name in config.get("architectures") or ())
-
-
-def _command(folder: Path, config: Mapping[str, Any], action: str) -> str:
-    script = "run_ner_crf.py" if _is_crf(config) else "run_ner_softmax.py"
+def _command(folder: Path, head: type[Tagger], action: str) -> str:
+    script = script_of(head)
     paths = {"config_file": folder / ARGUMENTS_FILE, "output_dir": folder}
     actions = {name: name == action for name in ("do_train", "do_eval", "do_predict")}
     return shlex.join(["python", script, *(f"--{name}={value}" for name, value in (paths | actions).items())])
@@ -131,7 +129,7 @@ def _command(folder: Path, config: Mapping[str, Any], action: str) -> str:
 
 def _transitions(folder: Path, config: Mapping[str, Any]) -> Transitions | None:
     weights = folder / "model.safetensors"
-    if not _is_crf(config) or not weights.is_file():
+    if not weights.is_file():
         return None
     with safe_open(weights, "pt") as file:
         inner, start, end = (
