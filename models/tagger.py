@@ -33,6 +33,7 @@ class Tagger(PreTrainedModel):
     """
 
     config_class = PreTrainedConfig
+    _keys_to_ignore_on_load_missing = _keys_to_ignore_on_load_unexpected = [r"\bpooler\."]  # no tagger uses it
 
     def __init__(self, config: PreTrainedConfig) -> None:
         for name in _ATTENTION_SUPPORT:  # a tagger attends as its encoder can; by itself it would choose the slow way

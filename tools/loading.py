@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from transformers import (
 
 from models import BertCrfForNer
 from models.tagger import Tagger
+from models.weights import read_model
 from processors.alignment import drops_spaces_between_words
 from processors.tag_schemes import MARKUPS, OUTSIDE, legal_transitions, split_tag
 from tools.arguments import ModelArguments, NerArguments
@@ -47,7 +48,6 @@ _TOKENIZER_FILES = (
     "tokenizer.model",
 )
 _NO_NAMES = "LABEL_"
-_SHOWN_MISFITS = 4
 
 
 def load_model_and_tokenizer(
@@ -78,7 +78,10 @@ def load_model_and_tokenizer(
         former_labels = _label_names(config)
         tokenizer = load_tokenizer(args, source, config)
         _set_labels(args, model_class, config)
-        model = _load_model(args, model_class, source, config)
+        if args.do_train and args.from_scratch:
+            model = model_class(config)
+        else:
+            model = read_model(model_class, source, config, new_head=args.do_train, cache_dir=args.cache_dir or None)
         _fit_lengths(args, model)
         if former_labels and former_labels != args.label_list:
             logger.info("%s was trained for other labels: its head starts anew", source)
@@ -257,33 +260,3 @@ def positions_of(model: PreTrainedModel) -> int:
     positions -= max(paddings, default=-1) + 1  # they are counted from behind the padding's
     trained = getattr(model.config, "trained_positions", None) or positions
     return min(positions, trained) or trained
-
-
-def _load_model(args: NerArguments, model_class: type[AnyTagger], source: str, config: PreTrainedConfig) -> AnyTagger:
-    if args.do_train and args.from_scratch:
-        return model_class(config)
-    try:
-        model, report = model_class.from_pretrained(
-            source,
-            config=config,
-            cache_dir=args.cache_dir or None,
-            ignore_mismatched_sizes=args.do_train,  # another head's weights do not fit new labels
-            output_loading_info=True,
-        )
-    except RuntimeError as error:
-        raise ValueError(f"the weights do not fit {source}/config.json: {error}") from error
-    new = {"classifier", "crf"} if args.do_train else set()
-    random = {name.partition(".")[0] for name in report["missing_keys"]} - new
-    if random:
-        parts = ", ".join(sorted(random))
-        raise ValueError(f"{source} has no weights for {parts} of {model_class.__name__}: is it of the same kind?")
-    check_shapes(source, [misfit for misfit in report["mismatched_keys"] if misfit[0].partition(".")[0] not in new])
-    return model
-
-
-def check_shapes(source: str, misfits: Iterable[tuple[str, Sequence[int], Sequence[int]]]) -> None:
-    """Raises a ValueError that names the weights, with their shapes in the file and by the config, if there are any."""
-    parts = [f"{name} is {tuple(found)}, not {tuple(expected)}" for name, found, expected in sorted(misfits)]
-    if parts:
-        more = f" and {len(parts) - _SHOWN_MISFITS} more" * (len(parts) > _SHOWN_MISFITS)
-        raise ValueError(f"the weights of {source} do not fit the config: {'; '.join(parts[:_SHOWN_MISFITS])}{more}")

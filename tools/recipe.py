@@ -14,6 +14,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from transformers import PreTrainedTokenizerBase, set_seed
 
 from models.tagger import Tagger
+from models.weights import read_model
 from tools.argument_checks import idle_in_this_run
 from tools.arguments import NerArguments, require
 from tools.checkpoint import publish_model
@@ -157,4 +158,4 @@ def _models(args: NerArguments, model: Tagger, checkpoints: str) -> Iterator[tup
     if checkpoints == "all" and not names and is_main():
         logger.warning("%s has no checkpoints beside its model; --save_steps keeps some", args.output_dir)
     for name in wanted if checkpoints else []:
-        yield name, type(model).from_pretrained(Path(args.output_dir, name), config=model.config)
+        yield name, read_model(type(model), Path(args.output_dir, name), model.config)
