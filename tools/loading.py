@@ -21,7 +21,7 @@ from transformers import (
 from models import BertCrfForNer
 from models.tagger import Tagger
 from models.weights import read_model
-from processors.alignment import drops_spaces_between_words
+from processors.alignment import drops_spaces_between_words, vocabulary_of
 from processors.tag_schemes import MARKUPS, OUTSIDE, legal_transitions, split_tag
 from tools.arguments import ModelArguments, NerArguments
 from tools.casing import casing_types, tell_casing
@@ -39,15 +39,8 @@ _WEIGHT_FILES = (
     "model.safetensors.index.json",
     "pytorch_model.bin.index.json",
 )
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "vocab.txt",
-    "vocab.json",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "tokenizer.model",
-)
 _NO_NAMES = "LABEL_"
+_GET_TOKENIZER = "copy the tokenizer files of the encoder there, or name another folder with --tokenizer_name"
 
 
 def load_model_and_tokenizer(
@@ -94,15 +87,16 @@ def load_model_and_tokenizer(
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
     """Raises a ValueError where the tokenizer gives ids that the encoder has no embedding for."""
-    if len(tokenizer) > config.vocab_size:
+    entries = getattr(config, "vocab_size", len(tokenizer))  # CANINE hashes characters, so that all have an embedding
+    if len(tokenizer) > entries:
         raise ValueError(
-            f"the tokenizer has {len(tokenizer)} entries, the encoder {config.vocab_size}; they do not belong together"
+            f"the tokenizer has {len(tokenizer)} entries, the encoder {entries}; they do not belong together"
         )
 
 
 def _check_same_vocabulary(args: NerArguments, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
     """The tokenizer of a trained model is the one that it learnt with."""
-    entries = sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
+    entries = sorted(vocabulary_of(tokenizer).items(), key=lambda entry: entry[1])
     digest = hashlib.sha256(json.dumps(entries).encode()).hexdigest()[:16]
     if args.do_train:
         config.vocabulary_digest = digest
@@ -160,14 +154,18 @@ def load_tokenizer(args: ModelArguments, source: str, config: PreTrainedConfig) 
         if config.model_type not in ("bert", "electra", "distilbert"):
             raise ValueError(f"--tokenizer_name {name} is a file; for {config.model_type} name a folder")
         return BertTokenizer(name, do_lower_case=args.do_lower_case)
-    if Path(name).is_dir() and not any(Path(name, file).is_file() for file in _TOKENIZER_FILES):
-        raise ValueError(f"{name} has no tokenizer ({', '.join(_TOKENIZER_FILES)}); put that of the encoder there")
-    options["cache_dir"] = args.cache_dir or None
-    tokenizer = AutoTokenizer.from_pretrained(name, config=config, **options)
-    if drops_spaces_between_words(tokenizer):
-        tokenizer = AutoTokenizer.from_pretrained(name, config=config, add_prefix_space=True, **options)
-    if not isinstance(tokenizer, PreTrainedTokenizerBase):
-        raise ValueError(f"{name} has no tokenizer for {config.model_type}")
+    options |= {"config": config, "cache_dir": args.cache_dir or None}
+    missing = f"{name} has no tokenizer for {config.model_type}"
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, **options)
+        if drops_spaces_between_words(tokenizer):
+            tokenizer = AutoTokenizer.from_pretrained(name, add_prefix_space=True, **options)
+    except Exception as error:  # of any kind: each tokenizer fails in its own way where files are missing
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{missing} that loads ({reason}); {_GET_TOKENIZER}") from error
+    files = type(tokenizer).vocab_files_names
+    if files and not vocabulary_of(tokenizer).keys() - tokenizer.added_tokens_encoder.keys() - {"▁"}:
+        raise ValueError(f"{missing}: {' or '.join(sorted(files.values()))} is not there or empty; {_GET_TOKENIZER}")
     if args.do_lower_case and tokenizer.tokenize("A") != tokenizer.tokenize("a"):
         logger.warning("--do_lower_case has no effect on %s, which keeps case", type(tokenizer).__name__)
     return tokenizer

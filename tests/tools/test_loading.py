@@ -290,7 +290,7 @@ def test_nothing_is_applied_before_it_is_trained(crf_args: CrfArguments) -> None
 
 
 def test_a_softmax_checkpoint_is_not_applied_as_a_crf(softmax_run: Run) -> None:
-    with pytest.raises(ValueError, match="do not fit BertCrfForNer .*missing: crf"):
+    with pytest.raises(ValueError, match=r"do not fit BertCrfForNer .*missing: crf"):
         load_crf(applying(softmax_run))
 
 
