@@ -7,10 +7,20 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
 _ATTENTION_SUPPORT = ("_supports_sdpa", "_supports_flash_attn", "_supports_flex_attn", "_supports_attention_backend")
+_UNUSED = [r"\bpooler\."]  # weights that no tagger needs
+_MIXES_PADDING_IN = ("canine", "convbert", "fnet", "mobilebert", "nystromformer")  # states change with padding
+_MORE_THAN_TEXT = {  # by the parameters that name it
+    "decoder_input_ids": "input for a decoder",
+    "bbox": "places on a page",
+    "pixel_values": "images",
+    "input_features": "audio",
+    "xpath_tags_seq": "HTML",
+}
 
 
 @dataclass
@@ -34,6 +44,7 @@ class Tagger(PreTrainedModel):
     """
 
     config_class = PreTrainedConfig
+    _keys_to_ignore_on_load_missing = _keys_to_ignore_on_load_unexpected = _UNUSED
 
     def __init__(self, config: PreTrainedConfig) -> None:
         for name in _ATTENTION_SUPPORT:  # a tagger attends as its encoder can; by itself it would choose the slow way
@@ -44,7 +55,7 @@ class Tagger(PreTrainedModel):
         setattr(self, self.base_model_prefix, encoder)
         self.dropout = nn.Dropout(_head_dropout(config))
         self.classifier = nn.Linear(_width(config), len(config.id2label or {}))
-        self.takes_token_types = "token_type_ids" in inspect.signature(encoder.forward).parameters
+        self.takes_token_types = "token_type_ids" in inspect.signature(_encoder_class(config).forward).parameters
 
     @classmethod
     def from_pretrained(cls, name_or_path: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
@@ -74,9 +85,8 @@ class Tagger(PreTrainedModel):
             num_items_in_batch: divides the summed loss: the words of the whole optimiser step, over all ranks and
                 accumulation rounds; by default the words of this batch.
         """
-        inputs = {"token_type_ids": token_type_ids} if self.takes_token_types else {}
-        encoder = getattr(self, self.base_model_prefix)
-        states = encoder(input_ids, attention_mask=attention_mask, **inputs)[0]  # (B, T, H)
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        states = self._states({name: value for name, value in inputs.items() if value is not None})  # (B, T, H)
         if word_positions is not None:
             index = word_positions.unsqueeze(-1).expand(-1, -1, states.size(-1))
             states = states.gather(1, index)  # (B, W, H)
@@ -92,6 +102,22 @@ class Tagger(PreTrainedModel):
             loss = self.sequence_losses(logits, labels, word_mask).sum()
             loss = loss / (num_items_in_batch if num_items_in_batch is not None else word_mask.sum().clamp(min=1))
         return TaggerOutput(loss=loss, logits=logits)
+
+    def _states(self, inputs: dict[str, Tensor]) -> Tensor:
+        """The encoder's states ``(B, T, H)``; a row's do not depend on the padding that its batch gives it."""
+        if not self.takes_token_types:
+            inputs.pop("token_type_ids", None)
+        encoder, mask = getattr(self, self.base_model_prefix), inputs.get("attention_mask")
+        if mask is None or self.config.model_type not in _MIXES_PADDING_IN:
+            return cast(Tensor, encoder(**inputs)[0])
+        states = self.classifier.weight.new_zeros(*mask.shape, _width(self.config))
+        lengths = mask.sum(1)
+        for length in lengths.unique().tolist():  # rows of one length together, without padding
+            chosen = (lengths == length)[:, None] & mask.bool()  # (B, T)
+            extra = max(0, getattr(self.config, "downsampling_rate", 1) - length)  # CANINE takes no fewer tokens
+            rows = {name: F.pad(value[chosen].view(-1, length), (0, extra)) for name, value in inputs.items()}
+            states[chosen] = encoder(**rows)[0][:, :length].flatten(0, 1).to(states)
+        return states
 
     def add_token_types(self, count: int) -> list[int]:
         """Gives the encoder more token types, and returns them.
@@ -158,12 +184,25 @@ class Tagger(PreTrainedModel):
 
 
 def _encoder_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
-    found = MODEL_MAPPING[type(config)]
-    return cast(type[PreTrainedModel], found[0] if isinstance(found, tuple) else found)
+    """The class of the bare encoder.
+
+    Raises:
+        ValueError: there is none, or it takes more than text.
+    """
+    found = MODEL_MAPPING.get(type(config), None)
+    encoder_class = found[0] if isinstance(found, tuple) else found
+    if encoder_class is None:
+        raise ValueError(f"transformers has no encoder of the family {config.model_type}")
+    parameters = inspect.signature(encoder_class.forward).parameters
+    if more := [what for name, what in _MORE_THAN_TEXT.items() if name in parameters]:
+        raise ValueError(f"models of the family {config.model_type} need more than text: {', '.join(more)}")
+    return cast(type[PreTrainedModel], encoder_class)
 
 
 def _new_encoder(config: PreTrainedConfig) -> PreTrainedModel:
     """The bare encoder, without the pooler that no tagger uses where the family lets it be left out."""
+    if config.model_type == "big_bird":  # else its first short batch would change to this for good
+        config.attention_type = "original_full"
     try:
         encoder = AutoModel.from_config(config, add_pooling_layer=False)
     except TypeError:

@@ -1,6 +1,5 @@
 """Words to word pieces: every word has at least one token, and labels never shift."""
 
-import json
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -35,9 +34,9 @@ def tokenize_words(
         tokenizer: fast tokenizers do the whole batch at once; others go word by word.
         max_pieces_per_word: the longest run of pieces that is kept of one word.
     """
-    if drops_spaces_between_words(tokenizer):
-        raise ValueError(f"load {type(tokenizer).__name__} with add_prefix_space=True: it is given words one by one")
     clean = [[_LONE_SURROGATES.sub("\ufffd", word[:LONGEST_WORD]) for word in words] for words in texts]
+    if drops_spaces_between_words(tokenizer):
+        clean = [[f" {word}" if word and word[0] != " " else word for word in words] for words in clean]
     unknown = unknown_id(tokenizer)
     reserved = dict.fromkeys(structure_ids(tokenizer), unknown)
     if not tokenizer.is_fast:
@@ -46,16 +45,12 @@ def tokenize_words(
     pieces = [WordPieces(np.empty(0, np.int32), np.empty(0, np.int32))] * len(clean)
     if not filled:
         return pieces
-    encoded = tokenizer(
-        [clean[position] for position in filled],
-        is_split_into_words=True,
-        add_special_tokens=False,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        verbose=False,
-    )
-    assert encoded.encodings is not None
-    for position, encoding in zip(filled, encoded.encodings, strict=True):
+    backend = tokenizer.backend_tokenizer  # the tokenizers of LUKE and others take a list of lists as something else
+    backend.no_truncation()
+    backend.no_padding()
+    word_lists = [clean[position] for position in filled]
+    encodings = backend.encode_batch(word_lists, is_pretokenized=True, add_special_tokens=False)
+    for position, encoding in zip(filled, encodings, strict=True):
         pieces[position] = _pieces_of_words(
             np.array([reserved.get(piece, piece) for piece in encoding.ids], np.int32),
             np.array(encoding.word_ids, np.int64),
@@ -75,14 +70,21 @@ def structure_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return [token_id for name in _STRUCTURE if (token_id := getattr(tokenizer, name)) is not None]
 
 
+def vocabulary_of(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    """The entries that come from files; a class without files, as CANINE's, has a fixed vocabulary besides."""
+    has_files = bool(type(tokenizer).vocab_files_names)
+    entries: dict[str, int] = tokenizer.get_vocab() if has_files else tokenizer.added_tokens_encoder
+    return entries
+
+
 def drops_spaces_between_words(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether a byte-level tokenizer would read words given one by one as if no space stood before them."""
-    pre_tokenizer = tokenizer.backend_tokenizer.pre_tokenizer if tokenizer.is_fast else None
-    if pre_tokenizer is None:
+    """Whether a fast tokenizer reads words given one by one as if there were no spaces between them."""
+    if not tokenizer.is_fast:
         return False
-    described = json.loads(pre_tokenizer.__getstate__())
-    parts = [described, *described.get("pretokenizers", [])]
-    return any(part.get("type") == "ByteLevel" and not part["add_prefix_space"] for part in parts)
+    backend = tokenizer.backend_tokenizer
+    in_text = backend.encode("a a").ids
+    alone, spaced = (backend.encode(["a", word], is_pretokenized=True).ids for word in ("a", " a"))
+    return alone != in_text == spaced
 
 
 def _pieces_of_words(

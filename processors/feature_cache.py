@@ -17,6 +17,7 @@ from pathlib import Path
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from processors.alignment import vocabulary_of
 from processors.corpus import Corpus
 from processors.examples import Example
 from processors.feature_dataset import FeatureArrays, FeatureDataset
@@ -75,7 +76,7 @@ def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     else:
         paths = ("file", "path")
         options = {key: repr(value) for key, value in tokenizer.init_kwargs.items() if not key.endswith(paths)}
-        described = {"vocabulary": tokenizer.get_vocab(), "options": options}
+        described = {"vocabulary": vocabulary_of(tokenizer), "options": options}
     text = type(tokenizer).__name__ + json.dumps(described, sort_keys=True)
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
 

@@ -11,10 +11,10 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_model
 from transformers import PreTrainedTokenizerBase, set_seed
 
 from models.tagger import Tagger
+from models.weights import restore_weights
 from tools.arguments import NerArguments
 from tools.distributed import gather_to_main, rank, run_on_main, world_size
 from tools.durable import publish_files, remove_folder, replaced_folder, unfinished
@@ -92,7 +92,7 @@ def load_training_state(folder: Path, model: Tagger, parts: Mapping[str, Statefu
         ValueError: the checkpoint is damaged, or of another model, other data or another precision.
     """
     try:
-        load_model(model, folder / WEIGHTS_FILE)
+        restore_weights(model, folder)
         # weights_only: tensors and plain values, no code that a pickle could run
         saved = torch.load(folder / STATE_FILE, map_location="cpu", weights_only=True)
         for name, part in parts.items():

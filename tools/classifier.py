@@ -5,7 +5,6 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
 from torch import nn
 from transformers import (
     AutoModelForSequenceClassification,
@@ -14,9 +13,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from models.weights import read_model
 from tools.arguments import ModelArguments
 from tools.heads import is_encoder
-from tools.loading import check_shapes, check_source, check_vocabulary, load_config, load_tokenizer, positions_of
+from tools.loading import check_source, check_vocabulary, load_config, load_tokenizer, positions_of
 
 logger = logging.getLogger(__name__)
 
@@ -81,18 +81,7 @@ def _load(args: ModelArguments, source: str, config: PreTrainedConfig, do_train:
     if do_train and args.from_scratch:
         model: PreTrainedModel = AutoModelForSequenceClassification.from_config(config)
     else:
-        model, report = AutoModelForSequenceClassification.from_pretrained(
-            source,
-            config=config,
-            cache_dir=args.cache_dir or None,
-            dtype=torch.float32,
-            ignore_mismatched_sizes=do_train,
-            output_loading_info=True,
-        )
-        if report["missing_keys"] and not do_train:
-            raise ValueError(f"{source} has no weights for {', '.join(sorted(report['missing_keys']))}: train it first")
-        encoder = f"{model.base_model_prefix}."
-        check_shapes(source, [misfit for misfit in report["mismatched_keys"] if misfit[0].startswith(encoder)])
+        model = read_model(AutoModelForSequenceClassification, source, config, do_train, args.cache_dir or None)
     if config.model_type == "xlnet":
         model.get_parameter("transformer.mask_emb").requires_grad_(
             False

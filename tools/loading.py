@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +22,8 @@ from transformers import (
 
 from models import BertCrfForNer
 from models.tagger import Tagger
-from processors.alignment import drops_spaces_between_words
+from models.weights import read_model
+from processors.alignment import drops_spaces_between_words, vocabulary_of
 from processors.tag_schemes import MARKUPS, legal_transitions
 from tools.arguments import EVAL_WINDOW, ModelArguments, NerArguments
 from tools.casing import casing_types, tell_casing
@@ -52,17 +53,9 @@ _WEIGHT_FILES = (
     "model.safetensors.index.json",
     "pytorch_model.bin.index.json",
 )
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "vocab.txt",
-    "vocab.json",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "tokenizer.model",
-)
 _LEFT_TO_FOLDER = {"eval_max_seq_length": 0, "window_overlap": -1, "word_unit": ""}  # values of flags not given
-_SHOWN_MISFITS = 4
 _ALIKE = 0.9  # share of sentences; below, raw text is predicted badly
+_GET_TOKENIZER = "copy the tokenizer files of the encoder there, or name another folder with --tokenizer_name"
 
 
 def load_model_and_tokenizer(
@@ -111,15 +104,16 @@ def load_model_and_tokenizer(
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
     """Raises a ValueError where the tokenizer gives ids that the encoder has no embedding for."""
-    if len(tokenizer) > config.vocab_size:
+    entries = getattr(config, "vocab_size", len(tokenizer))  # CANINE hashes characters, so that all have an embedding
+    if len(tokenizer) > entries:
         raise ValueError(
-            f"the tokenizer has {len(tokenizer)} entries, the encoder {config.vocab_size}; they do not belong together"
+            f"the tokenizer has {len(tokenizer)} entries, the encoder {entries}; they do not belong together"
         )
 
 
 def _check_same_vocabulary(args: NerArguments, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
     """The tokenizer of a trained model is the one that it learnt with."""
-    entries = sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
+    entries = sorted(vocabulary_of(tokenizer).items(), key=lambda entry: entry[1])
     digest = hashlib.sha256(json.dumps(entries).encode()).hexdigest()[:16]
     lowers_case = tokenizer.tokenize("A") == tokenizer.tokenize("a")
     if args.do_train:
@@ -192,14 +186,18 @@ def load_tokenizer(args: ModelArguments, source: str, config: PreTrainedConfig) 
         if config.model_type not in ("bert", "electra", "distilbert"):
             raise ValueError(f"--tokenizer_name {name} is a file; for {config.model_type} name a folder")
         return BertTokenizer(name, do_lower_case=args.do_lower_case)
-    if Path(name).is_dir() and not any(Path(name, file).is_file() for file in _TOKENIZER_FILES):
-        raise ValueError(f"{name} has no tokenizer ({', '.join(_TOKENIZER_FILES)}); put that of the encoder there")
-    options["cache_dir"] = args.cache_dir or None
-    tokenizer = AutoTokenizer.from_pretrained(name, config=config, **options)
-    if drops_spaces_between_words(tokenizer):
-        tokenizer = AutoTokenizer.from_pretrained(name, config=config, add_prefix_space=True, **options)
-    if not isinstance(tokenizer, PreTrainedTokenizerBase):
-        raise ValueError(f"{name} has no tokenizer for {config.model_type}")
+    options |= {"config": config, "cache_dir": args.cache_dir or None}
+    missing = f"{name} has no tokenizer for {config.model_type}"
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, **options)
+        if drops_spaces_between_words(tokenizer):
+            tokenizer = AutoTokenizer.from_pretrained(name, add_prefix_space=True, **options)
+    except Exception as error:  # of any kind: each tokenizer fails in its own way where files are missing
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{missing} that loads ({reason}); {_GET_TOKENIZER}") from error
+    files = type(tokenizer).vocab_files_names
+    if files and not vocabulary_of(tokenizer).keys() - tokenizer.added_tokens_encoder.keys() - {"▁"}:
+        raise ValueError(f"{missing}: {' or '.join(sorted(files.values()))} is not there or empty; {_GET_TOKENIZER}")
     if args.do_lower_case and tokenizer.tokenize("A") != tokenizer.tokenize("a"):
         logger.warning("--do_lower_case has no effect on %s, which keeps case", type(tokenizer).__name__)
     return tokenizer
@@ -356,52 +354,22 @@ def _load_tagger(
         stored: labels of that head, as its config names them.
         former: the same as tags, see `_former_tags`.
     """
+    if args.do_train and args.from_scratch:
+        return model_class(config)
     wanted = label_names(config)
     if list(stored) == wanted and former:
-        return _load_model(args, model_class, source, config, new_head=False)
+        return read_model(model_class, source, config, new_head=False)
     if former and set(former) - {""} == set(wanted):
         legal = config.__dict__.pop("crf_legal", None)  # of the wanted labels, not of the stored ones
         set_label_names(config, stored)
-        model = _load_model(args, model_class, source, config, new_head=False)
+        model = read_model(model_class, source, config, new_head=False)
         if legal is not None:
             model.config.crf_legal = legal
         use_tags(model, former, wanted)
         return model
     if former:
         logger.info("Labels changed: reinitialising the head of %s (%s)", source, difference(former, wanted))
-    model = _load_model(args, model_class, source, config, new_head=True)
+    model = read_model(model_class, source, config, new_head=True)
     if former is not None:
         model.reset_head()
     return model
-
-
-def _load_model(
-    args: NerArguments, model_class: type[AnyTagger], source: str, config: PreTrainedConfig, new_head: bool
-) -> AnyTagger:
-    if args.do_train and args.from_scratch:
-        return model_class(config)
-    try:
-        model, report = model_class.from_pretrained(
-            source,
-            config=config,
-            cache_dir=args.cache_dir or None,
-            ignore_mismatched_sizes=new_head,  # another head's weights do not fit new labels
-            output_loading_info=True,
-        )
-    except RuntimeError as error:
-        raise ValueError(f"the weights do not fit {source}/config.json: {error}") from error
-    new = {"classifier", "crf"} if new_head else set()
-    random = {name.partition(".")[0] for name in report["missing_keys"]} - new
-    if random:
-        parts = ", ".join(sorted(random))
-        raise ValueError(f"{source} has no weights for {parts} of {model_class.__name__}: is it of the same kind?")
-    check_shapes(source, [misfit for misfit in report["mismatched_keys"] if misfit[0].partition(".")[0] not in new])
-    return model
-
-
-def check_shapes(source: str, misfits: Iterable[tuple[str, Sequence[int], Sequence[int]]]) -> None:
-    """Raises a ValueError that names the weights, with their shapes in the file and by the config, if there are any."""
-    parts = [f"{name} is {tuple(found)}, not {tuple(expected)}" for name, found, expected in sorted(misfits)]
-    if parts:
-        more = f" and {len(parts) - _SHOWN_MISFITS} more" * (len(parts) > _SHOWN_MISFITS)
-        raise ValueError(f"the weights of {source} do not fit the config: {'; '.join(parts[:_SHOWN_MISFITS])}{more}")

@@ -4,14 +4,13 @@ import logging
 from contextlib import closing
 from pathlib import Path
 
-from safetensors.torch import load_model
 from transformers import PreTrainedTokenizerBase
 
 from callbacks import TrainState
 from models.tagger import Tagger
+from models.weights import restore_weights
 from processors.feature_dataset import FeatureDataset
 from tools.arguments import NerArguments
-from tools.checkpoint import WEIGHTS_FILE
 from tools.distributed import run_on_main, send_from_main
 from tools.interruption import Interrupted, watch_for_interruption
 from tools.run_folder import write_json
@@ -79,5 +78,5 @@ def _is_due(every: int, state: TrainState) -> bool:
 
 def _restore_best(folder: Path, model: Tagger) -> None:
     """Rank 0 reads the best weights that it wrote, and sends them to the others."""
-    run_on_main(lambda: load_model(model, folder / WEIGHTS_FILE))
+    run_on_main(lambda: restore_weights(model, folder))
     send_from_main(model.state_dict().values())

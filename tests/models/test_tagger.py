@@ -10,7 +10,17 @@ from transformers import AutoModel, T5GemmaConfig
 
 from models import BertCrfForNer, BertSoftmaxForNer
 from models.tagger import Tagger, _width
-from tests.models.families import FAMILIES, LABELS, PREFIXES, collate, random_rows, scores, tiny_config, tiny_tagger
+from tests.models.families import (
+    EVERY_FAMILY,
+    FAMILIES,
+    LABELS,
+    PREFIXES,
+    collate,
+    random_rows,
+    scores,
+    tiny_config,
+    tiny_tagger,
+)
 
 TAGGERS: list[type[Tagger]] = [BertSoftmaxForNer, BertCrfForNer]
 all_families = pytest.mark.parametrize("family", FAMILIES)
@@ -41,7 +51,7 @@ def test_a_word_is_scored_by_the_state_at_its_position(family: str) -> None:
             torch.testing.assert_close(logits[row, word], model.classifier(state))
 
 
-@all_families
+@pytest.mark.parametrize("family", EVERY_FAMILY)
 @both_heads
 def test_neighbours_and_padding_change_neither_logits_nor_loss(family: str, model_class: type[Tagger]) -> None:
     model = tiny_tagger(model_class, family)

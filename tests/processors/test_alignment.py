@@ -156,9 +156,11 @@ def test_a_tokenizer_without_any_such_token_is_refused() -> None:
         tokenize_words([["a", ""]], tokenizer_without(), 5)
 
 
-def test_a_byte_level_tokenizer_that_forgets_spaces_is_refused(roberta: PreTrainedTokenizerBase) -> None:
+def test_a_byte_level_tokenizer_that_forgets_spaces_gets_them_with_the_words(roberta: PreTrainedTokenizerBase) -> None:
     forgetful = copy.deepcopy(roberta)
     forgetful.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     assert not drops_spaces_between_words(roberta)
-    with pytest.raises(ValueError, match="add_prefix_space=True"):
-        tokenize_words([["in", "London"]], forgetful, 10)
+    assert drops_spaces_between_words(forgetful)
+    words = ["in", "London", "", " ", " big"]
+    (found,), (expected,) = (tokenize_words([words], tokenizer, 10) for tokenizer in (forgetful, roberta))
+    assert split_by_word(found) == split_by_word(expected)

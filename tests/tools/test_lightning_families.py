@@ -1,53 +1,26 @@
 """Encoders of the families that the Lightning scripts name, from a folder to a trained step."""
 
-import json
-import shutil
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig
 
 from run_pl_glue import GLUETransformer
 from run_pl_ner import NERTransformer
 from tests.helpers import write_corpus
-from tests.models.families import tiny_config
+from tests.tools.encoder_folders import write_encoder_folder
 from tests.tools.lightning_runs import call_lightning, command_line, glue_options, ner_options, read_scores, write_pairs
 from tools.lightning_base import BaseTransformer, add_generic_args
 
-NEEDS_VOCABULARY = pytest.mark.corpora
-FAMILIES = [
-    "bert",
-    "distilbert",
-    "roberta",
-    pytest.param("albert", marks=NEEDS_VOCABULARY),
-    pytest.param("xlnet", marks=NEEDS_VOCABULARY),
-]
-_TOKENIZERS = {"distilbert": "bert"}
+FAMILIES = ["bert", "distilbert", "roberta", "albert", "xlnet"]
 
 
 @pytest.fixture
-def albert(vocab_root: Path, tmp_path: Path) -> PreTrainedTokenizerBase:
-    folder = tmp_path / "albert"
-    folder.mkdir()
-    shutil.copy(vocab_root / "albert-v2-spiece.model", folder / "spiece.model")
-    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "AlbertTokenizer"}))
-    return AutoTokenizer.from_pretrained(folder)
-
-
-@pytest.fixture
-def folder(family: str, request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A tiny encoder of the family, without weights, and a tokenizer that fits it."""
-    tokenizer: PreTrainedTokenizerBase = request.getfixturevalue(_TOKENIZERS.get(family, family))
-    sizes = {"max_position_embeddings": 70} if family != "xlnet" else {}
-    config = tiny_config(family, **sizes)
-    config.vocab_size = len(tokenizer)
-    config.pad_token_id = tokenizer.pad_token_id
-    config.save_pretrained(tmp_path / "encoder")
-    tokenizer.save_pretrained(tmp_path / "encoder")
-    return tmp_path / "encoder"
+def folder(family: str, tmp_path: Path) -> Path:
+    return write_encoder_folder(family, tmp_path / "encoder", weights=False)
 
 
 def flags(script: type[BaseTransformer], options: dict[str, Any]) -> Namespace:
@@ -91,7 +64,6 @@ def test_dropouts_reach_the_encoder(family: str, folder: Path, tmp_path: Path) -
     assert default.get("hidden_dropout_prob", default.get("dropout")) == 0.1
 
 
-@NEEDS_VOCABULARY
 @pytest.mark.parametrize("family", ["xlnet"])
 def test_a_dropout_that_the_family_lacks_is_refused(family: str, folder: Path, tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "corpus", {"train": 12, "dev": 5, "test": 5})

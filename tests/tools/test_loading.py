@@ -82,7 +82,7 @@ def test_weights_of_another_shape_than_the_configs_are_refused(
     train_args: CrfArguments, pretrained: Path, changes: dict[str, int], misfit: str
 ) -> None:
     edit_json(pretrained / "config.json", **changes)
-    with pytest.raises(ValueError, match=rf"pretrained do not fit .*config: bert\..*{misfit}"):
+    with pytest.raises(ValueError, match=rf"pretrained do not fit .*of another shape: bert\..*{misfit}"):
         load_crf(train_args)
 
 
@@ -280,6 +280,12 @@ def test_other_labels_start_the_head_anew_and_keep_the_encoder(crf_run: Run, crf
 def test_nothing_is_applied_before_it_is_trained(crf_args: CrfArguments) -> None:
     with pytest.raises(ValueError, match=r"there is no folder .*run; add --do_train, or name the run in --output_dir"):
         load_crf(replace(crf_args, do_train=False, do_eval=True))
+
+
+def test_an_encoder_without_a_head_is_not_applied(pretrained: Path, crf_run: Run) -> None:
+    edit_json(pretrained / "config.json", id2label={"0": "O", "1": "S-PER"})
+    with pytest.raises(ValueError, match=r"do not fit BertCrfForNer .*missing: classifier\.bias, .*crf"):
+        load_crf(applying(crf_run, pretrained))
 
 
 def test_a_trained_folder_without_label_names_is_refused(crf_run: Run, tmp_path: Path) -> None:
