@@ -96,11 +96,6 @@ class BaseTransformer(SplitScoring):
     def traits(self) -> dict[str, str]:
         """The flags without which a checkpoint's weights would mean something else."""
 
-    @property
-    @abstractmethod
-    def metric_names(self) -> list[str]:
-        """The scores that there are of each split."""
-
     @abstractmethod
     def check_split(self, split: str) -> None:
         """Raises a DataError where a split is not there."""
@@ -165,9 +160,6 @@ class BaseTransformer(SplitScoring):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_fit_start(self) -> None:
-        chosen = self.hparams["metric_for_best_model"]
-        if chosen not in self.metric_names:
-            raise ValueError(f"--metric_for_best_model {chosen} is none of {', '.join(self.metric_names)}")
         self.model.train()  # pretrained models come in evaluation mode, and Lightning leaves modes as they are
         self.args.device = self.device
         if is_main():
@@ -216,9 +208,13 @@ class BaseTransformer(SplitScoring):
         self.tokenizer.save_pretrained(folder)
 
 
-def start_lightning_run(args: Namespace) -> None:
-    """Checks the flags, makes the folder of the run, seeds; every process calls it, before they are joined."""
-    check_arguments(args)
+def start_lightning_run(args: Namespace, metrics: Sequence[str]) -> None:
+    """Checks the flags, makes and locks the folder of the run, seeds; every process calls it, before they are joined.
+
+    Args:
+        metrics: the scores that there are of dev.
+    """
+    check_arguments(args, metrics)
     folder = Path(args.output_dir)
     if _is_first_process():
         if _starts_over(args) and not args.overwrite_output_dir:
@@ -271,10 +267,13 @@ def generic_train(model: BaseTransformer, args: Namespace, extra_callbacks: Sequ
     averaging = weight_averaging(model.args)
     means = [AveragedWeights(averaging, lambda: model.total_steps)] if averaging else []
     callbacks = [best, BestFolder(model.save_best), *means, LastCheckpoint(folder, args.save_steps), *extra_callbacks]
-    callbacks.append(LearningRateMonitor(logging_interval="step"))
     if args.early_stopping_patience > 0:
         patience = args.early_stopping_patience
         callbacks.append(EarlyStopping(**_what_is_best(args), patience=patience, check_on_train_epoch_end=False))
+    board: TensorBoardLogger | bool = False
+    if args.report_to == "tensorboard":
+        board = TensorBoardLogger(folder, name="tensorboard", version="", default_hp_metric=False)
+        callbacks.append(LearningRateMonitor(logging_interval="step"))
     machine = trainer_options(args)
     alone = machine["devices"] == 1 and args.num_nodes == 1
     trainer = Trainer(
@@ -287,7 +286,7 @@ def generic_train(model: BaseTransformer, args: Namespace, extra_callbacks: Sequ
         num_sanity_val_steps=0,  # scores are of whole splits
         use_distributed_sampler=False,  # the sampler deals out to ranks by itself
         callbacks=callbacks,
-        logger=TensorBoardLogger(folder, name="tensorboard", version="", default_hp_metric=False),
+        logger=board,
         enable_progress_bar=sys.stderr.isatty(),
         enable_model_summary=False,
     )
