@@ -36,6 +36,7 @@ from tools.precision import set_precision
 from tools.predict import PREDICTIONS_FILE, predict
 from tools.resume import checkpoint_to_resume, is_in_run
 from tools.run_folder import checkpoint_folders, prepare_output_dir, save_environment
+from tools.run_lock import lock_run_folder, unlock_run_folder
 from tools.train import TRAIN_RESULTS_FILE, train
 
 logger = logging.getLogger(__name__)
@@ -85,6 +86,8 @@ def run_script(main: Callable[[], None]) -> None:
     except Interrupted:
         leave_process_group()
         raise
+    finally:
+        unlock_run_folder()
     leave_process_group()
 
 
@@ -101,6 +104,7 @@ def start_run(args: NerArguments) -> None:
     setup_devices(args)
     set_precision(args)
     check_splits(args)  # before an earlier run is cleared away
+    run_on_main(lambda: lock_run_folder(Path(args.output_dir)))
     run_on_main(lambda: tidy(Path(args.output_dir)))
     checkpoint = checkpoint_to_resume(args) if args.do_train else None
     folder = prepare_output_dir(args, resumes=is_in_run(checkpoint, args))
