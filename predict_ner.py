@@ -16,6 +16,7 @@ from processors.brat import check_brat_types
 from processors.tag_schemes import OUTSIDE, split_tag
 from processors.text_files import RawText, check_sources, read_texts
 from processors.word_cutting import WORD_UNITS
+from tools.command_line import Bounds, CommandLine
 from tools.encoder_precision import PRECISIONS
 from tools.log import setup_logging
 from tools.prediction_files import FORMATS, check_output, write_predictions
@@ -42,10 +43,8 @@ def texts(args: argparse.Namespace) -> Iterator[RawText]:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=(__doc__ or "").partition("\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        allow_abbrev=False,
+    parser = CommandLine(
+        description=(__doc__ or "").partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("files", nargs="*", metavar="FILE", help="texts, a line each, or .jsonl, or .gz; - is stdin")
     parser.add_argument("--model", required=True, help="folder of a run")
@@ -55,7 +54,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--output", default="", help="file to write, packed if it ends in .gz; a new folder for brat")
     parser.add_argument("--dtype", choices=PRECISIONS, default="fp32", help="precision of the encoder")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; by default a GPU where there is one")
-    parser.add_argument("--batch_tokens", type=int, help="tokens that the encoder sees at once")
+    parser.add_argument("--batch_tokens", type=Bounds(int, at_least=1), help="tokens that the encoder sees at once")
     parser.add_argument("--word_unit", choices=WORD_UNITS, help="how text is cut, if not as the model has it")
     parser.add_argument("--replace_bad_utf8", action="store_true", help="read bytes that are not UTF-8 as U+FFFD")
     args = parser.parse_args()

@@ -23,6 +23,7 @@ from processors.glue_tasks import GLUE_TASKS, glue_task
 from processors.text_features import TextDataset
 from tools.arguments import SoftmaxArguments
 from tools.classifier import load_classifier_and_tokenizer, takes_token_types
+from tools.command_line import CommandLine
 from tools.glue_data import open_texts, write_submission
 from tools.glue_metrics import glue_scores
 from tools.lightning_arguments import as_arguments, set_dropouts
@@ -65,10 +66,6 @@ class GLUETransformer(BaseTransformer):
     def traits(self) -> dict[str, str]:
         """None for a task without training data: it is given another one's model."""
         return {"task": self.args.task_name} if "train" in self.task.files else {}
-
-    @property
-    def metric_names(self) -> list[str]:
-        return ["loss", *glue_scores(self.args.task_name, np.arange(2.0), np.arange(2.0))]
 
     def check_split(self, split: str) -> None:
         self.corpus.read(split)
@@ -113,14 +110,15 @@ class GLUETransformer(BaseTransformer):
 
 
 def main() -> None:
-    parser = ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    parser = CommandLine(description=__doc__.partition("\n")[0])
     add_generic_args(parser)
     GLUETransformer.add_model_specific_args(parser)
     args = parser.parse_args()
     if not args.output_dir:
         args.output_dir = f"results/{args.task}_{time.strftime('%Y%m%d_%H%M%S')}"
         sys.argv += ["--output_dir", args.output_dir]  # the processes that Lightning starts use the same
-    start_lightning_run(args)
+    glue_task(args.task)  # refuses an unknown one
+    start_lightning_run(args, ["loss", *glue_scores(args.task, np.arange(2.0), np.arange(2.0))])
     model = GLUETransformer(args)
     trainer = generic_train(model, args)
     if args.do_predict:

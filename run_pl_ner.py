@@ -21,6 +21,7 @@ from processors.tag_schemes import OUTSIDE, TRAINED_MARKUPS, split_tag
 from processors.tasks import task_named
 from processors.token_tasks import TASK_TYPES, TokenClassificationTask, token_task
 from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
+from tools.command_line import Bounds, CommandLine
 from tools.data import corpus_of, load_and_cache_examples, open_features
 from tools.distributed import is_main
 from tools.evaluate import analyse_and_report, score_tagged
@@ -36,6 +37,8 @@ from tools.lightning_base import (
 )
 from tools.loading import load_model_and_tokenizer
 from tools.recipe import run_script
+
+METRICS = ("loss", "accuracy", "precision", "recall", "f1")
 
 
 class NERTransformer(BaseTransformer):
@@ -64,10 +67,6 @@ class NERTransformer(BaseTransformer):
         named = {name: str(self.hparams[name]) for name in ("task_type", "head", "markup", "casing", "max_seq_length")}
         return named | {"labels": f"FILE of {' '.join(self.model.tag_names)}"}
 
-    @property
-    def metric_names(self) -> list[str]:
-        return ["loss", "accuracy", "precision", "recall", "f1"]
-
     def check_split(self, split: str) -> None:
         corpus_of(self.args).source_name(split)
 
@@ -89,12 +88,12 @@ class NERTransformer(BaseTransformer):
         documents = list(decoded_documents(self.model, dataset, scores, everything, markup, with_confidence=is_test))
         if not is_test:
             scored = score_tagged(documents, dataset, dataset.label_list, markup).headline()
-            return {name: scored[name] for name in self.metric_names}
+            return {name: scored[name] for name in METRICS}
         self._write_predictions(dataset, [document.tags for document in documents])
         if (dataset.arrays["label_ids"] < 0).any():
             return {}
         scored = analyse_and_report(self.args, self.model, dataset, documents, "test", "")
-        return {name: scored[name] for name in self.metric_names}
+        return {name: scored[name] for name in METRICS}
 
     def write_results(self) -> None:
         """The analysis has written them."""
@@ -117,8 +116,9 @@ class NERTransformer(BaseTransformer):
         flag("--task_type", default="NER", help=f"what the tags are: {', '.join(TASK_TYPES)}")
         flag("--labels", default="", help="file with one tag or type a line; by default those of CoNLL-2003")
         flag("--head", default="softmax", choices=["softmax", "crf"], help="each word by itself, or a CRF")
-        flag("--head_learning_rate", type=float, default=-1.0, help="of the linear layer; -1: the CRF's or encoder's")
-        flag("--crf_learning_rate", type=float, default=1e-3, help="peak learning rate of the CRF's transitions")
+        rate, or_default = Bounds(float, at_least=0), Bounds(float, at_least=0, also=-1)
+        flag("--head_learning_rate", type=or_default, default=-1.0, help="of the linear layer; -1: CRF's or encoder's")
+        flag("--crf_learning_rate", type=rate, default=1e-3, help="peak learning rate of the CRF's transitions")
         flag("--casing", action="store_true", help="let an uncased encoder know which words are written with capitals")
         flag("--markup", default="bio", choices=TRAINED_MARKUPS, help="tag scheme used inside, whatever the files use")
 
@@ -140,11 +140,11 @@ def _ner_arguments(flags: Namespace, task: TokenClassificationTask) -> NerArgume
 
 
 def main() -> None:
-    parser = ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    parser = CommandLine(description=__doc__.partition("\n")[0])
     add_generic_args(parser)
     NERTransformer.add_model_specific_args(parser)
     args = parser.parse_args()
-    start_lightning_run(args)
+    start_lightning_run(args, METRICS)
     model = NERTransformer(args)
     trainer = generic_train(model, args)
     if args.do_predict:

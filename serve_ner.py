@@ -6,20 +6,16 @@ python serve_ner.py --help
 """
 
 import argparse
-import math
-from collections.abc import Callable
 from dataclasses import fields
-from typing import TypeVar
 
 import uvicorn
 
+from tools.command_line import Bounds, CommandLine
 from tools.encoder_precision import PRECISIONS
 from tools.log import setup_logging
 from tools.predictor import NerPredictor
 from tools.recipe import run_script
 from tools.service import ServiceLimits, create_service
-
-Number = TypeVar("Number", int, float)
 
 
 def main() -> None:
@@ -39,45 +35,26 @@ def main() -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=(__doc__ or "").partition("\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        allow_abbrev=False,
+    parser = CommandLine(
+        description=(__doc__ or "").partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    whole, any_number = positive(int), positive(float)
+    count, duration = Bounds(int, at_least=1), Bounds(float, above=0)
     parser.add_argument("--model", required=True, help="folder of a run")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0 is all of this machine's")
-    parser.add_argument("--port", type=port, default=8000, help="port to listen at")
+    parser.add_argument("--port", type=Bounds(int, at_least=0, at_most=65535), default=8000, help="port to listen at")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; by default a GPU where there is one")
     parser.add_argument("--dtype", choices=PRECISIONS, default="fp32", help="precision of the encoder")
     defaults = ServiceLimits()
     for name, kind, what in (
-        ("max_characters", whole, "of a request; more get 413"),
-        ("max_texts", whole, "of a request; more get 413"),
-        ("max_requests", whole, "held at a time; further ones get 503"),
-        ("timeout", any_number, "seconds for a request; then it gets 504"),
-        ("max_batch_size", whole, "texts computed together"),
-        ("batch_timeout", positive(float, or_zero=True), "seconds that a text waits for others"),
+        ("max_characters", count, "of a request; more get 413"),
+        ("max_texts", count, "of a request; more get 413"),
+        ("max_requests", count, "held at a time; further ones get 503"),
+        ("timeout", duration, "seconds for a request; then it gets 504"),
+        ("max_batch_size", count, "texts computed together"),
+        ("batch_timeout", Bounds(float, at_least=0), "seconds that a text waits for others"),
     ):
         parser.add_argument(f"--{name}", type=kind, default=getattr(defaults, name), help=what)
     return parser.parse_args()
-
-
-def positive(kind: type[Number], or_zero: bool = False) -> Callable[[str], Number]:
-    def parse(text: str) -> Number:
-        number = kind(text)
-        if not (0 < number < math.inf or (or_zero and number == 0)):
-            raise argparse.ArgumentTypeError(f"{text} is not positive, or not finite")
-        return number
-
-    parse.__name__ = kind.__name__  # for argparse's message
-    return parse
-
-
-def port(text: str) -> int:
-    if not 0 <= int(text) < 2**16:
-        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 65535")
-    return int(text)
 
 
 if __name__ == "__main__":

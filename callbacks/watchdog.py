@@ -1,10 +1,13 @@
 """Warnings while there is still time to end a training that comes to nothing."""
 
 import logging
+import math
 from collections import deque
 from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
+
+from torch import nn
 
 from callbacks.base import Callback, TrainState
 
@@ -13,8 +16,20 @@ _LOGS_AVERAGED = 5  # a single hard batch is no divergence
 _EVALUATIONS_IN_VAIN = 2  # the first of a new head may find nothing
 
 
+def nonfinite_loss(loss: float, model: nn.Module) -> str:
+    """What a loss of dev that is NaN or infinite comes from, and what to do; empty for any other."""
+    if math.isfinite(loss):
+        return ""
+    broken = [name for name, weight in model.named_parameters() if not weight.isfinite().all()]
+    more = f" and {len(broken) - 1} more parameters" if len(broken) > 1 else ""
+    where = f"NaN or infinity in {broken[0]}{more}" if broken else "the weights are finite"
+    cause = "a learning rate that is too high, or float16 overflow" if broken else "float16 overflow in the emissions"
+    advice = "lower the learning rates, use --bf16 instead of --fp16, and start from the weights before"
+    return f"The loss of dev is {loss} ({where}). The likely cause is {cause}: {advice}"
+
+
 class Watchdog(Callback):
-    """Says that the loss diverges, once, and that nothing is found in dev.
+    """Says that the loss diverges, once, and that dev has a loss that is not finite or that nothing is found in it.
 
     The loss diverges where its mean over the last five logs is twice the least such mean so far, and a quarter of the
     first one above it: near zero a loss may double and mean nothing.
@@ -41,6 +56,9 @@ class Watchdog(Callback):
             _warn(state, message, mean, state.step, self._least, rates)
 
     def on_evaluate(self, state: TrainState) -> None:
+        if nonfinite := nonfinite_loss(state.metrics.get("loss", 0.0), state.model):
+            _warn(state, "%s", nonfinite)
+            return
         self._in_vain = 0 if state.metrics["f1"] else self._in_vain + 1
         if self._in_vain == _EVALUATIONS_IN_VAIN:
             advice = "train longer, raise the learning rates (a new head wants 1e-3 to 1e-2), or look at the labels"

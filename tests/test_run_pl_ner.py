@@ -102,6 +102,15 @@ def test_the_best_may_be_chosen_by_another_score(home: Path) -> None:
         call_lightning("run_pl_ner", **short(home, "by_mcc", metric_for_best_model="mcc"))
 
 
+def test_no_curves_are_written_where_none_are_wanted(home: Path) -> None:
+    call_lightning("run_pl_ner", **short(home, "no_curves", max_epochs=1, report_to="none"))
+    assert (home / "no_curves" / "test_results.json").is_file()
+    assert not [
+        path for path in (home / "no_curves").rglob("*") if "tensorboard" in str(path) or "tfevents" in path.name
+    ]
+    assert not Path("lightning_logs").exists()
+
+
 def test_losses_rates_and_scores_are_logged(run: Path) -> None:
     scalars = read_scalars(run / "tensorboard")
     assert len(scalars["train_loss"]) == 40

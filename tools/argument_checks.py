@@ -24,23 +24,26 @@ _NEEDS = {
     "ema_decay": _Needs("averaging", ("ema",)),
     "swa_start": _Needs("averaging", ("swa",)),
     "adv_type": _Needs("do_adv", (True,)),
+    "adv_epsilon": _Needs("do_adv", (True,)),
+    "adv_name": _Needs("do_adv", (True,)),
     "adv_alpha": _Needs("adv_type", ("pgd",)),
     "adv_steps": _Needs("adv_type", ("pgd",)),
     "fp16_backend": _Needs("fp16", (True,)),
+    "fp16_opt_level": _Needs("fp16", (True,)),
     "metric_for_best_model": _Needs("evaluate_during_training", (True,)),
     "early_stopping_patience": _Needs("evaluate_during_training", (True,)),
     "torch_compile_backend": _Needs("torch_compile", (True,)),
 }
 
 
-def refuse_idle_options(args: Any) -> None:
-    """Raises a ValueError for an option that was changed and has no effect beside the others."""
+def idle_options(args: Any) -> Iterator[str]:
+    """Options that were changed and have no effect with the others as they are."""
     for option in fields(args):
         needs, value = _NEEDS.get(option.name), getattr(args, option.name, option.default)
         if needs and value != option.default and getattr(args, needs.other) not in needs.values:
             values = " or ".join(str(one) for one in needs.values)
             others = f"without --{needs.other} {values}" if values else f"beside --{needs.other}"
-            raise ValueError(f"--{option.name} {value} has no effect {others}")
+            yield f"--{option.name} {value} has no effect {others}"
 
 
 def idle_in_this_run(args: Any, processes: int) -> Iterator[str]:

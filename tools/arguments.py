@@ -3,7 +3,7 @@
 A config file (YAML or JSON, ``--config_file``) holds the same names; flags on the command line win over it.
 """
 
-import json
+import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -11,20 +11,24 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import torch
-import yaml
-from transformers import HfArgumentParser
 
 from processors.spans import OFFSET_UNITS, SPAN_EDGES
 from processors.tag_schemes import TRAINED_MARKUPS
 from processors.word_cutting import WORD_UNITS
-from tools.argument_checks import refuse_idle_options
+from tools.argument_checks import idle_options
+from tools.command_line import Bounds, DataclassCommandLine, StoreNumber
+from tools.config_file import read_config_file
 
 
 def arg(default: Any, help: str, choices: Sequence[str] | None = None, **options: Any) -> Any:
-    """A dataclass field with its line of help, and further options of ``argparse``."""
-    metadata: dict[str, Any] = {"help": help, **options}
+    """A dataclass field with its line of help, and the `Bounds` of a number or further options of ``argparse``."""
+    metadata: dict[str, Any] = {"help": help}
     if choices:
         metadata["choices"] = list(choices)
+    if type(default) in (int, float):
+        metadata |= {"action": StoreNumber, "bounds": Bounds(type(default), **options)}
+    else:
+        metadata |= options
     return field(default=default, metadata=metadata)
 
 
@@ -32,6 +36,8 @@ EVAL_WINDOW = 512  # tokens
 OPTIMIZERS = ("adamw_torch_fused", "adamw_torch", "adafactor", "apex_fused_adam")
 REPORTERS = ("tensorboard", "mlflow", "wandb")
 AVERAGES = ("none", "ema", "swa")
+BEST_MODEL_METRICS = ("f1", "precision", "recall", "accuracy", "loss", "strict_f1", "strict_precision", "strict_recall")
+LARGEST_SEED = 2**32 - 2**16  # numpy takes 32 bits, and each process adds its rank
 SCHEDULES = (
     "linear",
     "cosine",
@@ -100,13 +106,16 @@ class ModelArguments:
     from_scratch: bool = arg(False, "start from random weights: only the config and the tokenizer are read")
     do_lower_case: bool = arg(False, "lower-case the text, as uncased encoders want it")
     casing: bool = arg(False, "let an uncased encoder know which words are written with capitals, by token types")
-    train_max_seq_length: int = arg(128, "tokens of a training window; longer texts become several windows")
+    train_max_seq_length: int = arg(128, "tokens of a training window; longer texts become several windows", at_least=1)
     eval_max_seq_length: int = arg(
         0,
         f"tokens of a window in evaluation and prediction; 0: as the trained folder has it, else {EVAL_WINDOW}",
+        at_least=0,
     )
     window_overlap: int = arg(
-        -1, "word pieces that neighbouring windows share; -1: as the trained folder has it, else a quarter of a window"
+        -1,
+        "word pieces that neighbouring windows share; -1: as the trained folder has it, else a quarter of a window",
+        at_least=-1,
     )
 
 
@@ -116,42 +125,50 @@ class OptimisationArguments:
 
     _argument_group_name = "optimisation"
 
-    per_gpu_train_batch_size: int = arg(8, "windows of a training batch on each GPU or CPU process")
-    per_gpu_eval_batch_size: int = arg(8, "windows of an evaluation batch on each GPU or CPU process")
-    max_batch_tokens: int = arg(0, "bound training batches by padded tokens instead of windows")
-    gradient_accumulation_steps: int = arg(1, "batches whose gradients are summed before a step")
-    learning_rate: float = arg(5e-5, "peak learning rate of the encoder")
+    per_gpu_train_batch_size: int = arg(8, "windows of a training batch on each GPU or CPU process", at_least=1)
+    per_gpu_eval_batch_size: int = arg(8, "windows of an evaluation batch on each GPU or CPU process", at_least=1)
+    max_batch_tokens: int = arg(0, "limit training batches by padded tokens, not windows; 0: by windows", at_least=0)
+    gradient_accumulation_steps: int = arg(1, "batches whose gradients are summed before a step", at_least=1)
+    learning_rate: float = arg(5e-5, "peak learning rate of the encoder", at_least=0)
     head_learning_rate: float = arg(
-        -1.0, "of the linear layer; -1: as the CRF's where there is one, else the encoder's"
+        -1.0, "of the linear layer; -1: as the CRF's where there is one, else the encoder's", at_least=0, also=-1
     )
-    weight_decay: float = arg(0.01, "weight decay, but for biases and norms")
-    adam_epsilon: float = arg(1e-8, "epsilon of AdamW")
-    max_grad_norm: float = arg(1.0, "gradients are clipped to this norm; 0 does not clip")
-    max_nonfinite_steps: int = arg(20, "end after so many steps in a row whose loss or gradients are not finite")
-    num_train_epochs: float = arg(3.0, "passes over the training data; a fraction ends within one")
-    max_steps: int = arg(-1, "optimiser steps, instead of num_train_epochs")
+    weight_decay: float = arg(0.01, "weight decay, except for biases and norms", at_least=0)
+    adam_epsilon: float = arg(1e-8, "epsilon of AdamW", above=0)
+    max_grad_norm: float = arg(1.0, "gradients are clipped to this norm; 0 does not clip", at_least=0)
+    max_nonfinite_steps: int = arg(
+        20, "stop after this many steps in a row whose loss or gradients are not finite", at_least=1
+    )
+    num_train_epochs: float = arg(3.0, "passes over the training data; a fraction ends within one", at_least=0)
+    max_steps: int = arg(-1, "optimiser steps, instead of num_train_epochs", at_least=1, also=-1)
     optim: str = arg(
         "adamw_torch_fused", "optimiser; adafactor needs less memory; apex's where it is installed", OPTIMIZERS
     )
-    layer_decay: float = arg(1.0, "each layer of the encoder learns at this share of the next one's rate; 1: all alike")
-    freeze_layers: int = arg(0, "leave so many of the encoder's lowest layers as they are")
+    layer_decay: float = arg(
+        1.0, "each layer of the encoder learns at this share of the next one's rate; 1: all alike", above=0, at_most=1
+    )
+    freeze_layers: int = arg(0, "leave this many of the encoder's lowest layers as they are", at_least=0)
     freeze_embeddings: bool = arg(False, "leave the encoder's embeddings as they are")
     lr_scheduler_type: str = arg("linear", "course of the learning rates after the warm-up", SCHEDULES)
     lr_scheduler_kwargs: str = arg("", """its options as JSON, such as '{"num_cycles": 3}' of cosine_with_restarts""")
-    warmup_proportion: float = arg(0.1, "share of the steps in which the learning rates rise")
-    warmup_steps: int = arg(0, "steps in which they rise, instead of warmup_proportion")
+    warmup_proportion: float = arg(0.1, "share of the steps in which the learning rates rise", at_least=0, at_most=1)
+    warmup_steps: int = arg(0, "steps in which they rise, instead of warmup_proportion", at_least=0)
     averaging: str = arg("none", "score and keep a mean of the weights: exponential, or of the last part", AVERAGES)
-    ema_decay: float = arg(0.99, "with averaging ema: share of itself that the mean keeps in a step")
-    swa_start: float = arg(0.75, "with averaging swa: share of the run after which steps count")
+    ema_decay: float = arg(
+        0.99, "with averaging ema: share of itself that the mean keeps in a step", at_least=0, at_most=1
+    )
+    swa_start: float = arg(0.75, "with averaging swa: share of the run after which steps count", at_least=0, below=1)
     do_adv: bool = arg(False, "adversarial training on disturbed embeddings")
     adv_type: str = arg("fgm", "one step (Miyato et al. 2017) or several (Madry et al. 2018)", ["fgm", "pgd"])
-    adv_epsilon: float = arg(1.0, "greatest length of the disturbance")
-    adv_alpha: float = arg(0.3, "of pgd: length of a step")
-    adv_steps: int = arg(3, "of pgd: how many steps")
+    adv_epsilon: float = arg(1.0, "greatest length of the disturbance", above=0)
+    adv_alpha: float = arg(0.3, "of pgd: length of a step", above=0)
+    adv_steps: int = arg(3, "of pgd: how many steps", at_least=1)
     adv_name: str = arg("word_embeddings", "part of the name of the parameters that it disturbs")
-    rdrop_alpha: float = arg(0.0, "let two passes with different dropout agree (R-Drop), with this weight; 0: off")
-    seed: int = arg(42, "seed of initial weights, dropout and the order of the data")
-    num_workers: int = arg(0, "processes that prepare batches")
+    rdrop_alpha: float = arg(
+        0.0, "let two passes with different dropout agree (R-Drop), with this weight; 0: off", at_least=0
+    )
+    seed: int = arg(42, "seed of initial weights, dropout and the order of the data", at_least=0, at_most=LARGEST_SEED)
+    num_workers: int = arg(0, "processes that prepare batches", at_least=0)
 
 
 @dataclass
@@ -160,20 +177,26 @@ class LoggingArguments:
 
     _argument_group_name = "logging and checkpoints"
 
-    logging_steps: int = arg(-1, "score dev (see evaluate_during_training) every so many steps; -1: every epoch")
-    save_steps: int = arg(
-        0, "write a checkpoint to resume from every so many steps; -1: every epoch; 0: only when interrupted"
+    logging_steps: int = arg(
+        -1, "score dev (see evaluate_during_training) every so many steps; -1: every epoch", at_least=1, also=-1
     )
-    save_total_limit: int = arg(0, "keep so many of these checkpoints, the latest; 0 keeps all")
+    save_steps: int = arg(
+        0, "steps between checkpoints to resume from; -1: one every epoch; 0: only when interrupted", at_least=-1
+    )
+    save_total_limit: int = arg(0, "keep only this many of the latest checkpoints; 0 keeps all", at_least=0)
     resume_from_checkpoint: str = arg("", "go on from this checkpoint folder, or from the latest of output_dir: auto")
-    log_loss_steps: int = arg(20, "report loss, learning rates and speed every so many steps")
+    log_loss_steps: int = arg(
+        20, "report loss, learning rates and speed every so many steps; -1: every epoch", at_least=1, also=-1
+    )
     report_to: str = arg("tensorboard", "where to: tensorboard, mlflow, wandb, several with commas between, or none")
     callback: str = arg("", "a callback of your own, module:Class; see docs/callbacks.md")
     evaluate_during_training: bool = arg(True, "score dev while training, and end with the best model")
     metric_for_best_model: str = arg(
-        "f1", "score of dev by which the best model is chosen; of loss the smallest is best"
+        "f1", "score of dev by which the best model is chosen; of loss the smallest is best", BEST_MODEL_METRICS
     )
-    early_stopping_patience: int = arg(0, "end after so many looks at dev without a better score; 0: never")
+    early_stopping_patience: int = arg(
+        0, "stop after this many scorings of dev without a better one; 0: never", at_least=0
+    )
     eval_all_checkpoints: bool = arg(False, "with do_eval: score every checkpoint, not only the final model")
     predict_checkpoints: str = arg(
         "", "with do_predict: also predict with the checkpoint of this step, or with all", nargs="?", const="all"
@@ -187,8 +210,10 @@ class MachineArguments:
     _argument_group_name = "machine"
 
     no_cuda: bool = arg(False, "stay on the CPU")
-    local_rank: int = arg(-1, "set by torch.distributed.launch")
-    ddp_timeout: int = arg(3600, "seconds that a process waits for the others, as for a download, before all end")
+    local_rank: int = arg(-1, "set by torch.distributed.launch", at_least=-1)
+    ddp_timeout: int = arg(
+        3600, "seconds that a process waits for the others, as for a download, before all end", at_least=1
+    )
     shard_optimizer: bool = arg(False, "each process keeps only its share of the optimiser state (ZeRO, stage 1)")
     fp16: bool = arg(False, "mixed precision in float16 with loss scaling")
     fp16_backend: str = arg("auto", "apex where it is installed with amp, else torch's own", ["auto", "native", "apex"])
@@ -207,7 +232,7 @@ class HeadArguments:
     _argument_group_name = "heads"
 
     loss_type: str = arg("ce", "of the softmax: cross-entropy, focal loss or label smoothing", ["ce", "focal", "lsr"])
-    crf_learning_rate: float = arg(1e-3, "peak learning rate of the CRF's transitions")
+    crf_learning_rate: float = arg(1e-3, "peak learning rate of the CRF's transitions", at_least=0)
     crf_constraints: bool = arg(True, "let the CRF know which tags may follow which in the scheme")
 
 
@@ -225,55 +250,37 @@ class NerArguments(
     other_heads_arguments: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
+        """Raises a ValueError that names all settings which cannot be, or cannot be together."""
+        faults = []
+        for one in (one for one in fields(self) if one.init):
+            value, choices = getattr(self, one.name), one.metadata.get("choices", ())
+            if value not in one.metadata.get("bounds", (value,)):
+                faults.append(f"--{one.name} {value}: must be {one.metadata['bounds']}")
+            if choices and value not in choices:
+                faults.append(f"--{one.name} {value} is none of {', '.join(choices)}")
         for name in self.other_heads_arguments:
             value, default = getattr(self, name), type(self).__dataclass_fields__[name].default
             if value != default:
-                raise ValueError(f"--{name} {value} has no effect here: it belongs to another head; leave it out")
-        refuse_idle_options(self)
+                faults.append(f"--{name} {value} has no effect here: it belongs to another head; leave it out")
+        faults += idle_options(self)
         if self.fp16 and self.bf16:
-            raise ValueError("--fp16 and --bf16 exclude each other")
+            faults.append("--fp16 and --bf16 exclude each other")
         if self.casing and self.freeze_embeddings:
-            raise ValueError("--casing adds embeddings that must learn, --freeze_embeddings lets none learn: take one")
-        if self.max_steps <= 0 and self.num_train_epochs <= 0:
-            raise ValueError(f"--num_train_epochs {self.num_train_epochs} trains nothing; leave out --do_train instead")
-        for name in ("warmup_proportion", "layer_decay", "ema_decay", "swa_start"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"--{name} {getattr(self, name)} is not between 0 and 1")
+            faults.append("--casing adds embeddings that must learn, --freeze_embeddings lets none learn: take one")
+        if self.max_steps < 0 and self.num_train_epochs == 0:
+            faults.append(f"--num_train_epochs {self.num_train_epochs} trains nothing; leave out --do_train instead")
         if not (self.predict_checkpoints in ("", "all") or self.predict_checkpoints.isdigit()):
-            raise ValueError(f"--predict_checkpoints {self.predict_checkpoints} is neither a step nor all")
-        for name in (
-            "per_gpu_train_batch_size",
-            "per_gpu_eval_batch_size",
-            "gradient_accumulation_steps",
-            "max_nonfinite_steps",
-            "ddp_timeout",
-            "adv_steps",
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} {getattr(self, name)} is not positive")
+            faults.append(f"--predict_checkpoints {self.predict_checkpoints} is neither a step nor all")
         if not set(self.reporters()) <= set(REPORTERS):
-            raise ValueError(f"--report_to {self.report_to} names others than {', '.join(REPORTERS)} or none")
-        for name in ("adv_epsilon", "adv_alpha", "layer_decay"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"--{name} {getattr(self, name)} is not positive")
+            faults.append(f"--report_to {self.report_to}: expected none alone, or some of {', '.join(REPORTERS)}")
         if self.warmup_steps and self.warmup_proportion not in (0, type(self).warmup_proportion):
-            raise ValueError("--warmup_steps and --warmup_proportion exclude each other")
-        for name in (
-            "learning_rate",
-            "crf_learning_rate",
-            "num_workers",
-            "warmup_steps",
-            "freeze_layers",
-            "early_stopping_patience",
-            "save_total_limit",
-            "rdrop_alpha",
-        ):
-            if getattr(self, name) < 0:
-                raise ValueError(f"--{name} {getattr(self, name)} is negative")
+            faults.append("--warmup_steps and --warmup_proportion exclude each other")
+        if faults:
+            raise ValueError("; ".join(faults))
 
     def reporters(self) -> list[str]:
         """What ``report_to`` names."""
-        return [name for name in self.report_to.split(",") if name != "none"]
+        return [] if self.report_to == "none" else self.report_to.split(",")
 
     def as_json(self) -> dict[str, Any]:
         """What a config file of the same run would hold, on whatever process."""
@@ -302,16 +309,21 @@ def parse_arguments(kind: type[Arguments], argv: Sequence[str] | None = None) ->
     """Reads flags, and a config file before them; ends the program with a message where they do not fit."""
     argv = list(sys.argv[1:] if argv is None else argv)
     groups = [base for base in kind.__mro__ if "_argument_group_name" in vars(base)]
-    parser = HfArgumentParser(groups, description=kind.__doc__, allow_abbrev=False)  # type: ignore[arg-type]
-    parser.add_argument("--config_file", help="YAML or JSON file with any of these arguments; flags win over it")
+    parser = DataclassCommandLine(groups, description=kind.__doc__)
     for action in parser._actions:
         if action.option_strings[:1] == [f"--no_{action.dest}"]:
             action.help = f"switch --{action.dest} off"  # the parser has given it the help of what it switches off
-    config_file = _config_file(argv)
+    namespace = argparse.Namespace()
     try:
-        flags = (_flags_of_file(config_file, kind) if config_file else []) + argv
-        *parts, _ = parser.parse_args_into_dataclasses(flags, look_for_args_file=False)
-        return kind(**{name: value for part in parts for name, value in vars(part).items()})
+        config_file = _config_file(argv)
+        if config_file:
+            entries, parser.faults = read_config_file(config_file)
+            places = {f"--{entry.name}": entry.place for entry in entries}
+            parser.collect([f"--{entry.name}={entry.value}" for entry in entries], namespace, places)
+        parser.add_argument("--config_file", help="YAML or JSON file with any of these arguments; flags win over it")
+        parser.parse_args(argv, namespace)
+        del namespace.config_file
+        return kind(**vars(namespace))
     except ValueError as error:
         parser.error(str(error))
 
@@ -330,22 +342,3 @@ def _config_file(argv: Sequence[str]) -> Path | None:
         if token.startswith("--config_file="):
             return Path(token.partition("=")[2])
     return None
-
-
-def _flags_of_file(path: Path, kind: type[NerArguments]) -> list[str]:
-    """The file's entries as flags, so that they are checked as flags are."""
-    if not path.is_file():
-        raise ValueError(f"{path}: there is no such config file")
-    try:
-        text = path.read_text("utf-8")
-        entries = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (yaml.YAMLError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: {error}") from error
-    if not isinstance(entries, dict):
-        raise ValueError(f"{path}: expected names with values, as in 'learning_rate: 3e-5'")
-    known = {one.name for one in fields(kind) if one.init}
-    unknown = sorted(set(entries) - known)
-    if unknown:
-        raise ValueError(f"{path}: unknown: {', '.join(unknown)}; see --help for the names that there are")
-    written = {name: json.dumps(value) if isinstance(value, dict) else value for name, value in entries.items()}
-    return [f"--{name}={value}" for name, value in written.items() if value is not None]

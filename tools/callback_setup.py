@@ -20,8 +20,6 @@ from callbacks import (
 )
 from callbacks.averaging import WeightAveraging
 from tools.arguments import HeadArguments, ModelArguments, NerArguments, OptimisationArguments
-from tools.evaluate import SplitScores
-from tools.metrics import EntityScores
 
 
 def build_callbacks(args: NerArguments, checkpoints: Checkpoints) -> list[Callback]:
@@ -30,19 +28,12 @@ def build_callbacks(args: NerArguments, checkpoints: Checkpoints) -> list[Callba
     Raises:
         ValueError: they ask for what there is not.
     """
-    _check_metric(args.metric_for_best_model)
     averaging = weight_averaging(args)
     first: list[Callback] = [averaging] if averaging else []
     callbacks = [*first, checkpoints, Progress(), Watchdog(), *_reporters(args)]
     if args.early_stopping_patience:
         callbacks.append(EarlyStopping(args.early_stopping_patience, args.metric_for_best_model))
     return [*callbacks, *_adversary(args), *_of_the_user(args)]
-
-
-def _check_metric(name: str) -> None:
-    metrics = SplitScores(EntityScores(), loss=0.0).headline()
-    if name not in metrics:
-        raise ValueError(f"--metric_for_best_model {name} is none of {', '.join(metrics)}")
 
 
 def weight_averaging(args: NerArguments) -> WeightAveraging | None:

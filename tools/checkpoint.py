@@ -2,8 +2,7 @@
 
 import logging
 import random
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Protocol
@@ -17,8 +16,8 @@ from models.tagger import Tagger
 from models.weights import restore_weights
 from tools.arguments import NerArguments
 from tools.distributed import gather_to_main, rank, run_on_main, world_size
-from tools.durable import publish_files, remove_folder, replaced_folder, unfinished
-from tools.run_folder import save_model_folder
+from tools.durable import publish_files, replaced_folder, unfinished_folder
+from tools.run_folder import explained_failure, save_model_folder
 
 logger = logging.getLogger(__name__)
 STATE_FILE = "training_state.pt"
@@ -41,7 +40,7 @@ def write_model(folder: Path, args: NerArguments, model: Tagger, tokenizer: PreT
     """
 
     def write() -> None:
-        with _said_clearly(folder), replaced_folder(folder) as fresh:
+        with explained_failure(folder, folder.parent), replaced_folder(folder) as fresh:
             save_model_folder(fresh, args, model, tokenizer)
 
     run_on_main(write)
@@ -55,9 +54,10 @@ def write_checkpoint(
     saved["random"] = gather_to_main(_random_state())
 
     def write() -> None:
-        with _said_clearly(folder), replaced_folder(folder) as fresh:
+        with explained_failure(folder, folder.parent), replaced_folder(folder) as fresh:
             save_model_folder(fresh, args, model, tokenizer)
-            torch.save(saved, fresh / STATE_FILE)
+            with (fresh / STATE_FILE).open("wb") as file:  # torch itself would hide why it cannot write
+                torch.save(saved, file)
 
     run_on_main(write)
 
@@ -66,23 +66,11 @@ def publish_model(folder: Path, args: NerArguments, model: Tagger, tokenizer: Pr
     """Writes the model into a folder that holds other things too, each file whole and the config last."""
 
     def write() -> None:
-        with _said_clearly(folder):
-            fresh = unfinished(folder / "model")
-            remove_folder(fresh)
+        with explained_failure(folder / "model.safetensors", folder), unfinished_folder(folder / "model") as fresh:
             save_model_folder(fresh, args, model, tokenizer)
             publish_files(fresh, folder, last="config.json")
-            fresh.rmdir()
 
     run_on_main(write)
-
-
-@contextmanager
-def _said_clearly(folder: Path) -> Iterator[None]:
-    """What libraries raise where a disk is full, as an OSError that says where."""
-    try:
-        yield
-    except (SafetensorError, RuntimeError, OSError) as error:
-        raise OSError(f"{folder} cannot be written ({error}); earlier checkpoints are as they were") from error
 
 
 def load_training_state(folder: Path, model: Tagger, parts: Mapping[str, Stateful]) -> None:

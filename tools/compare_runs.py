@@ -7,6 +7,7 @@ python -m tools.compare_runs "outputs/cner_*_seed*" --split test --latex --plot 
 import argparse
 from pathlib import Path
 
+from tools.command_line import Bounds, CommandLine
 from tools.comparison.plot import plot_variants
 from tools.comparison.sheets import as_latex, as_markdown, as_table, difference_sheet, variant_sheet
 from tools.comparison.significance import compare
@@ -22,8 +23,6 @@ def main(argv: list[str] | None = None) -> None:
         names = [variant.name for variant in variants]
         if args.baseline and args.baseline not in names:
             raise ValueError(f"--baseline {args.baseline} is none of {', '.join(names)}")
-        if args.resamples < 1:
-            raise ValueError(f"--resamples {args.resamples} is not positive")
         drawn = (args.score, args.resamples, args.seed)
         sheets = [variant_sheet(variants, *drawn)]
         if len(variants) > 1:
@@ -41,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandLine(
         prog="python -m tools.compare_runs",
         description="Compare scored runs. Folders whose names differ in their seed (_seed3) are runs of one variant.",
     )
@@ -49,8 +48,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", choices=["dev", "test"], default="dev", help="which scores")
     parser.add_argument("--score", choices=SCORES, default="f1", help="which of them")
     parser.add_argument("--baseline", help="compare all variants with this one, and not with each other")
-    parser.add_argument("--resamples", type=int, default=10_000, help="of the bootstrap and the permutation test")
-    parser.add_argument("--seed", type=int, default=0, help="of these")
+    counts = Bounds(int, at_least=1)
+    parser.add_argument("--resamples", type=counts, default=10_000, help="of the bootstrap and the permutation test")
+    parser.add_argument("--seed", type=Bounds(int, at_least=0), default=0, help="of these")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="print Markdown")
     form.add_argument("--latex", action="store_true", help="print LaTeX for the package booktabs")

@@ -3,7 +3,6 @@
 python -m tools.convert_corpus outputs/run/test_predictions.jsonl to_correct.json --to label_studio
 """
 
-import argparse
 import shutil
 import sys
 from collections.abc import Iterator
@@ -16,10 +15,11 @@ from processors.spans import OFFSET_UNITS, SPAN_EDGES
 from processors.tasks import SPLITS, find_split_file
 from processors.word_cutting import WORD_UNITS
 from processors.writers import FORMATS, Format
+from tools.command_line import CommandLine
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Rewrite a corpus, or predictions, in another format.")
+    parser = CommandLine(description="Rewrite a corpus, or predictions, in another format.")
     parser.add_argument("source", help="a file, a folder of splits, a folder of brat's, or hub:NAME of a data set")
     parser.add_argument("target", type=Path, help="file to write; a folder for a folder of splits and for brat")
     parser.add_argument("--to", required=True, choices=list(FORMATS), help="format to write")

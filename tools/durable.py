@@ -1,12 +1,27 @@
-"""Folders that are there whole or not at all, whenever the process or the machine stops."""
+"""Folders and files that are there whole or not at all, whenever the process or the machine stops."""
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 _UNFINISHED, _PUT_ASIDE = ".unfinished", ".put-aside"  # names that nobody else's hidden folders have
+_FULL = (errno.ENOSPC, errno.EDQUOT) if hasattr(errno, "EDQUOT") else (errno.ENOSPC,)
+
+
+@contextmanager
+def unfinished_folder(folder: Path) -> Iterator[Path]:
+    """An empty folder, next to ``folder``, to write to; whatever is left in it in the end is removed."""
+    fresh = folder.with_name(f".{folder.name}{_UNFINISHED}")
+    remove_folder(fresh)
+    fresh.mkdir(parents=True)
+    try:
+        yield fresh
+    finally:
+        remove_folder(fresh)
 
 
 @contextmanager
@@ -15,23 +30,35 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
 
     Whatever fails on the way leaves ``folder`` as it was. What a killed process leaves, ``tidy`` puts right.
     """
-    fresh, old = unfinished(folder), _put_aside(folder)
-    remove_folder(fresh)
-    fresh.mkdir(parents=True)
-    try:
-        yield fresh
-        sync_folder(fresh)
-        remove_folder(old)
-        if folder.exists():
-            folder.rename(old)
-        fresh.rename(folder)
-        _sync(folder.parent)
-    except BaseException:
-        if old.exists() and not folder.exists():
-            old.rename(folder)
-        remove_folder(fresh)
-        raise
+    old = _put_aside(folder)
+    with unfinished_folder(folder) as fresh:
+        try:
+            yield fresh
+            sync_folder(fresh)
+            remove_folder(old)
+            if folder.exists():
+                folder.rename(old)
+            fresh.rename(folder)
+            _sync(folder.parent)
+        except BaseException:
+            if old.exists() and not folder.exists():
+                old.rename(folder)
+            raise
     remove_folder(old)
+
+
+@contextmanager
+def replaced_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which in the end, synced to the disk, takes the place of ``path``; the same for one file."""
+    fresh = path.with_name(f".{path.name}{_UNFINISHED}")
+    try:
+        with fresh.open("wb") as file:
+            yield file
+        _sync(fresh)
+        fresh.replace(path)
+        _sync(path.parent)
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 def publish_files(fresh: Path, folder: Path, last: str) -> None:
@@ -56,23 +83,29 @@ def remove_folder(folder: Path) -> None:
 def tidy(parent: Path) -> None:
     """Finishes what a killed process had begun: a folder put aside whose successor never came is put back."""
     for old in parent.glob(f".*{_PUT_ASIDE}/"):
-        folder = parent / old.name[1:].removesuffix(_PUT_ASIDE)
-        if unfinished(folder).exists() and not folder.exists():
-            old.rename(folder)
+        name = old.name[1:].removesuffix(_PUT_ASIDE)
+        if (parent / f".{name}{_UNFINISHED}").exists() and not (parent / name).exists():
+            old.rename(parent / name)
     for suffix in (_UNFINISHED, _PUT_ASIDE):
         for left in parent.glob(f".*{suffix}/"):
             remove_folder(left)
+    for file in parent.glob(f".*{_UNFINISHED}"):
+        file.unlink()
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether a full disk, or quota, is behind an error: libraries hide its number in a text or in an earlier error."""
+    while error:
+        if getattr(error, "errno", None) in _FULL or any(os.strerror(number) in str(error) for number in _FULL):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def sync_folder(folder: Path) -> None:
     """Waits until the disk has a folder and all that is in it."""
     for path in (*folder.rglob("*"), folder):
         _sync(path)
-
-
-def unfinished(folder: Path) -> Path:
-    """Where a folder is written until it is whole."""
-    return folder.with_name(f".{folder.name}{_UNFINISHED}")
 
 
 def _put_aside(folder: Path) -> Path:

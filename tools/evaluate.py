@@ -100,7 +100,8 @@ def analyse_and_report(
     analysis = scores.analysis = analyse(documents, training_names(corpus_of(args)))
     report_scores(scores, run / prefix, f"{name}_results", f"{split} {prefix}".strip())
     run_on_main(lambda: write_documents(run / prefix / f"{name}_documents.jsonl", documents))
-    run_on_main(lambda: draw_on_board(run, prefix, split, documents, analysis.confusion))
+    if "tensorboard" in args.reporters():
+        run_on_main(lambda: draw_on_board(run, prefix, split, documents, analysis.confusion))
     return scores.as_dict()
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from rich.table import Table
 
+from tools.command_line import CommandLine
 from tools.log import console, setup_logging
 from tools.onnx_check import Comparison, Timing, compare, open_session, time_both
 from tools.onnx_graph import write_onnx
@@ -68,10 +69,9 @@ def timing_table(timings: list[Timing]) -> Table:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = CommandLine(
         prog="python -m tools.export_onnx",
         description="Write a trained model as one ONNX file, check it against the model, and time both.",
-        allow_abbrev=False,
     )
     parser.add_argument("model", type=Path, help="folder of a run")
     parser.add_argument("--output", type=Path, help="file to write; by default model.onnx in that folder")

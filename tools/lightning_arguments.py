@@ -2,12 +2,14 @@
 of them."""
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
 from transformers import PreTrainedConfig
 
-from tools.arguments import AVERAGES, SCHEDULES, NerArguments
+from tools.arguments import AVERAGES, LARGEST_SEED, SCHEDULES, NerArguments
+from tools.command_line import Bounds
 
 _OTHER_NAMES = {"cosine_w_restarts": "cosine_with_restarts"}  # that the examples have for schedules
 AnyArguments = TypeVar("AnyArguments", bound=NerArguments)
@@ -15,12 +17,10 @@ _SHARED = (
     *("data_dir", "output_dir", "feature_cache_dir", "overwrite_cache", "model_name_or_path", "config_name"),
     *("tokenizer_name", "cache_dir", "from_scratch", "do_lower_case", "learning_rate", "weight_decay"),
     *("adam_epsilon", "seed", "num_workers", "warmup_steps", "warmup_proportion"),
-    *("averaging", "ema_decay", "swa_start", "do_adv", "adv_epsilon"),
+    *("averaging", "ema_decay", "swa_start", "do_adv", "adv_epsilon", "report_to"),
 )
-_POSITIVE = (
-    *("train_batch_size", "eval_batch_size", "max_epochs", "accumulate_grad_batches", "num_nodes"),
-    "log_every_n_steps",
-)
+_COUNT, _COUNT_OR_NONE = Bounds(int, at_least=1), Bounds(int, at_least=0)
+_SIZE, _SHARE = Bounds(float, at_least=0), Bounds(float, at_least=0, at_most=1)
 _DROPOUTS = {
     "dropout": ("hidden_dropout_prob", "dropout"),
     "attention_dropout": ("attention_probs_dropout_prob", "attention_dropout"),
@@ -38,26 +38,32 @@ def add_generic_args(parser: ArgumentParser) -> None:
     flag("--resume_from_checkpoint", default="", help="a checkpoint to go on from, or auto: the last of output_dir")
     flag(
         "--save_steps",
-        type=int,
+        type=_COUNT_OR_NONE,
         default=0,
         help="write last.ckpt every so many steps, not only each epoch",
     )
     flag("--metric_for_best_model", default="loss", help="score of dev that chooses the best; of loss the smallest")
     flag(
-        "--early_stopping_patience", type=int, default=0, help="end after so many epochs without a better one; 0: never"
+        "--early_stopping_patience",
+        type=_COUNT_OR_NONE,
+        default=0,
+        help="stop after this many epochs without a better one; 0: never",
     )
-    flag("--log_every_n_steps", type=int, default=20, help="write loss and learning rates every so many steps")
-    flag("--seed", type=int, default=42, help="seed of initial weights, dropout and the order of the data")
+    flag("--log_every_n_steps", type=_COUNT, default=20, help="write loss and learning rates every so many steps")
+    flag("--report_to", default="tensorboard", choices=["tensorboard", "none"], help="where curves are written")
+    seeds = Bounds(int, at_least=0, at_most=LARGEST_SEED)
+    flag("--seed", type=seeds, default=42, help="seed of initial weights, dropout and the order of the data")
     flag("--feature_cache_dir", default="outputs/feature_cache", help="where features are kept from run to run")
     flag("--overwrite_cache", action="store_true", help="build the features anew")
-    flag("--max_seq_length", type=int, default=128, help="tokens of a sequence, special ones included")
+    flag("--max_seq_length", type=_COUNT, default=128, help="tokens of a sequence, special ones included")
     machine = parser.add_argument_group("machine").add_argument
-    machine("--gpus", type=int, help="GPUs on each node; 0 stays on the CPU; by default one where there is one")
-    machine("--devices", type=int, help="processes on each node, each on a GPU, or on the CPU with --gpus 0")
-    machine("--num_nodes", type=int, default=1, help="machines that train together")
+    gpus = Bounds(int, at_least=-1)
+    machine("--gpus", type=gpus, help="GPUs on each node; 0: the CPU; -1: all; by default one where there is one")
+    machine("--devices", type=_COUNT, help="processes on each node, each on a GPU, or on the CPU with --gpus 0")
+    machine("--num_nodes", type=_COUNT, default=1, help="machines that train together")
     machine("--fp16", action="store_true", help="mixed precision in float16 with loss scaling (GPU)")
     machine("--bf16", action="store_true", help="mixed precision in bfloat16")
-    machine("--num_workers", type=int, default=0, help="processes that prepare batches")
+    machine("--num_workers", type=_COUNT_OR_NONE, default=0, help="processes that prepare batches")
 
 
 def add_model_args(parser: ArgumentParser) -> None:
@@ -69,66 +75,72 @@ def add_model_args(parser: ArgumentParser) -> None:
     flag("--cache_dir", default="", help="where downloaded encoders are kept")
     flag("--from_scratch", action="store_true", help="start from random weights: only config and tokenizer are read")
     flag("--do_lower_case", action="store_true", help="lower-case the text, as uncased encoders want it")
-    flag("--dropout", type=float, help="dropout of the hidden states, instead of the config's")
-    flag("--attention_dropout", type=float, help="dropout of the attention, instead of the config's")
+    flag("--dropout", type=_SHARE, help="dropout of the hidden states, instead of the config's")
+    flag("--attention_dropout", type=_SHARE, help="dropout of the attention, instead of the config's")
     training = parser.add_argument_group("optimisation").add_argument
-    training("--train_batch_size", type=int, default=32, help="sequences of a training batch in each process")
-    training("--eval_batch_size", type=int, default=32, help="sequences of an evaluation batch in each process")
+    training("--train_batch_size", type=_COUNT, default=32, help="sequences of a training batch in each process")
+    training("--eval_batch_size", type=_COUNT, default=32, help="sequences of an evaluation batch in each process")
     epochs = ("--num_train_epochs", "--max_epochs")
-    training(*epochs, dest="max_epochs", type=int, default=3, help="passes over the training data")
+    training(*epochs, dest="max_epochs", type=_COUNT, default=3, help="passes over the training data")
     rounds = ("--gradient_accumulation_steps", "--accumulate_grad_batches")
-    training(*rounds, dest="accumulate_grad_batches", type=int, default=1, help="batches of a step")
+    training(*rounds, dest="accumulate_grad_batches", type=_COUNT, default=1, help="batches of a step")
     norm = ("--max_grad_norm", "--gradient_clip_val")
-    training(*norm, dest="gradient_clip_val", type=float, default=1.0, help="gradients are clipped to it; 0: not")
-    training("--learning_rate", type=float, default=5e-5, help="peak learning rate")
+    training(*norm, dest="gradient_clip_val", type=_SIZE, default=1.0, help="gradients are clipped to it; 0: not")
+    training("--learning_rate", type=_SIZE, default=5e-5, help="peak learning rate")
     training(
         "--lr_scheduler",
         default="linear",
         choices=[*SCHEDULES, *_OTHER_NAMES],
         help="how the rate falls after the warm-up",
     )
-    training("--warmup_steps", type=int, default=0, help="steps in which the learning rate rises")
-    training("--warmup_proportion", type=float, default=0.0, help="the same as a share of all steps")
-    training("--weight_decay", type=float, default=0.0, help="weight decay, but for biases and norms")
-    training("--adam_epsilon", type=float, default=1e-8, help="epsilon of AdamW")
+    training("--warmup_steps", type=_COUNT_OR_NONE, default=0, help="steps in which the learning rate rises")
+    training("--warmup_proportion", type=_SHARE, default=0.0, help="the same as a share of all steps")
+    training("--weight_decay", type=_SIZE, default=0.0, help="weight decay, but for biases and norms")
+    training("--adam_epsilon", type=Bounds(float, above=0), default=1e-8, help="epsilon of AdamW")
     training("--adafactor", action="store_true", help="Adafactor instead of AdamW")
     training("--averaging", default="none", choices=AVERAGES, help="score and keep a mean of the weights")
-    training("--ema_decay", type=float, default=0.99, help="with ema: share of itself that the mean keeps in a step")
-    training("--swa_start", type=float, default=0.75, help="with swa: share of the run after which steps count")
+    training("--ema_decay", type=_SHARE, default=0.99, help="with ema: share of itself that the mean keeps in a step")
+    start = Bounds(float, at_least=0, below=1)
+    training("--swa_start", type=start, default=0.75, help="with swa: share of the run after which steps count")
     training("--do_adv", action="store_true", help="adversarial training on disturbed word embeddings (FGM)")
-    training("--adv_epsilon", type=float, default=1.0, help="with do_adv: length of the disturbance")
+    training("--adv_epsilon", type=Bounds(float, above=0), default=1.0, help="with do_adv: length of the disturbance")
 
 
-def check_arguments(args: Namespace) -> None:
-    """Raises a ValueError where flags contradict each other, or ask for what this machine does not have."""
+def check_arguments(args: Namespace, metrics: Sequence[str]) -> None:
+    """Raises a ValueError with all flags that contradict each other, or ask for what this machine does not have.
+
+    Args:
+        metrics: the scores that there are of dev.
+    """
+    faults = list(_faults(args, torch.cuda.device_count()))
+    if args.metric_for_best_model not in metrics:
+        faults.append(f"--metric_for_best_model {args.metric_for_best_model} is none of {', '.join(metrics)}")
+    if faults:
+        raise ValueError("; ".join(faults))
+
+
+def _faults(args: Namespace, gpus_here: int) -> Iterator[str]:
     if not (args.do_train or args.do_predict):
-        raise ValueError("nothing to do: add --do_train or --do_predict")
+        yield "nothing to do: add --do_train or --do_predict"
     if not args.output_dir:
-        raise ValueError("--output_dir must be given")
+        yield "--output_dir must be given"
     if args.resume_from_checkpoint and not args.do_train:
-        raise ValueError("--resume_from_checkpoint goes on with a training: add --do_train")
-    for name in _POSITIVE:
-        if getattr(args, name) < 1:
-            raise ValueError(f"--{name} {getattr(args, name)} is not positive")
-    for name in ("save_steps", "early_stopping_patience", "gradient_clip_val"):
-        if getattr(args, name) < 0:
-            raise ValueError(f"--{name} {getattr(args, name)} is negative")
+        yield "--resume_from_checkpoint goes on with a training: add --do_train"
     if args.adafactor and args.adam_epsilon != NerArguments.adam_epsilon:
-        raise ValueError(f"--adam_epsilon {args.adam_epsilon} has no effect beside --adafactor")
+        yield f"--adam_epsilon {args.adam_epsilon} has no effect beside --adafactor"
     if not args.do_adv and args.adv_epsilon != NerArguments.adv_epsilon:
-        raise ValueError(f"--adv_epsilon {args.adv_epsilon} has no effect without --do_adv")
+        yield f"--adv_epsilon {args.adv_epsilon} has no effect without --do_adv"
     if args.fp16 and args.bf16:
-        raise ValueError("--fp16 and --bf16 exclude each other")
+        yield "--fp16 and --bf16 exclude each other"
     if args.warmup_steps and args.warmup_proportion:
-        raise ValueError("--warmup_steps and --warmup_proportion exclude each other")
-    there = torch.cuda.device_count()
+        yield "--warmup_steps and --warmup_proportion exclude each other"
     wanted = (args.devices or args.gpus) if args.gpus else 0
-    if wanted > there:
-        raise ValueError(f"{wanted} GPUs are asked for, and this machine has {there}; --gpus 0 stays on the CPU")
+    if wanted > gpus_here:
+        yield f"{wanted} GPUs are asked for, and this machine has {gpus_here}; --gpus 0 stays on the CPU"
     if args.gpus and args.devices and args.gpus != args.devices:
-        raise ValueError(f"--gpus {args.gpus} and --devices {args.devices} contradict each other; give one of them")
-    if args.fp16 and (args.gpus == 0 or not there):
-        raise ValueError("--fp16 needs a GPU; on a CPU use --bf16")
+        yield f"--gpus {args.gpus} and --devices {args.devices} contradict each other; give one of them"
+    if args.fp16 and (args.gpus == 0 or not gpus_here):
+        yield "--fp16 needs a GPU; on a CPU use --bf16"
 
 
 def trainer_options(args: Namespace) -> dict[str, Any]:

@@ -6,7 +6,6 @@ texts, whatever the number of processes and accumulation rounds, and scores of a
 
 import logging
 import os
-import shutil
 import sys
 import warnings
 from abc import abstractmethod
@@ -21,6 +20,7 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
@@ -34,12 +34,14 @@ from processors.step_loader import StepLoader
 from tools.arguments import NerArguments
 from tools.callback_setup import weight_averaging
 from tools.distributed import is_main, rank, sum_over_ranks, world_size
+from tools.durable import remove_folder, replaced_file, replaced_folder, tidy
 from tools.lightning_arguments import add_generic_args, add_model_args, check_arguments, trainer_options
 from tools.lightning_checkpoint import check_course, check_model
 from tools.lightning_scoring import SplitScoring
 from tools.log import setup_logging
 from tools.optimizer import build_optimizer, build_schedule
-from tools.run_folder import BEST_FOLDER, remove_results, save_environment
+from tools.run_folder import BEST_FOLDER, explained_failure, remove_results, save_environment
+from tools.run_lock import lock_run_folder
 
 __all__ = [
     "BaseTransformer",
@@ -95,11 +97,6 @@ class BaseTransformer(SplitScoring):
     @abstractmethod
     def traits(self) -> dict[str, str]:
         """The flags without which a checkpoint's weights would mean something else."""
-
-    @property
-    @abstractmethod
-    def metric_names(self) -> list[str]:
-        """The scores that there are of each split."""
 
     @abstractmethod
     def check_split(self, split: str) -> None:
@@ -165,9 +162,6 @@ class BaseTransformer(SplitScoring):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_fit_start(self) -> None:
-        chosen = self.hparams["metric_for_best_model"]
-        if chosen not in self.metric_names:
-            raise ValueError(f"--metric_for_best_model {chosen} is none of {', '.join(self.metric_names)}")
         self.model.train()  # pretrained models come in evaluation mode, and Lightning leaves modes as they are
         self.args.device = self.device
         if is_main():
@@ -212,19 +206,33 @@ class BaseTransformer(SplitScoring):
     def save_best(self) -> None:
         """Writes the present weights as a Hugging Face folder, ``best_tfmr``."""
         folder = self.output_dir / BEST_FOLDER
-        self.model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+        with explained_failure(folder, self.output_dir), replaced_folder(folder) as fresh:
+            self.model.save_pretrained(fresh)
+            self.tokenizer.save_pretrained(fresh)
 
 
-def start_lightning_run(args: Namespace) -> None:
-    """Checks the flags, makes the folder of the run, seeds; every process calls it, before they are joined."""
-    check_arguments(args)
+class _DurableCheckpoints(TorchCheckpointIO):
+    """Keeps a checkpoint until the next one is whole: Lightning's own is not where its folder is on another disk."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        with explained_failure(Path(path), Path(path).parent), replaced_file(Path(path)) as file:
+            torch.save(checkpoint, file)
+
+
+def start_lightning_run(args: Namespace, metrics: Sequence[str]) -> None:
+    """Checks the flags, makes and locks the folder of the run, seeds; every process calls it, before they are joined.
+
+    Args:
+        metrics: the scores that there are of dev.
+    """
+    check_arguments(args, metrics)
     folder = Path(args.output_dir)
     if _is_first_process():
+        lock_run_folder(folder)
         if _starts_over(args) and not args.overwrite_output_dir:
             advice = "name another --output_dir, or add --overwrite_output_dir or --resume_from_checkpoint auto"
             raise ValueError(f"{folder} holds checkpoints of an earlier run; {advice}")
-        folder.mkdir(parents=True, exist_ok=True)
+        tidy(folder)
         setup_logging(folder, anew=args.do_train and not args.resume_from_checkpoint)
     for noise in _NOISE:
         warnings.filterwarnings("ignore", message=noise)
@@ -242,7 +250,7 @@ def _starts_over(args: Namespace) -> bool:
 def _clear_run(folder: Path) -> None:
     """Takes away what an earlier run left and would be taken for the new one's."""
     for name in ("tensorboard", BEST_FOLDER, "submission"):
-        shutil.rmtree(folder / name, ignore_errors=True)
+        remove_folder(folder / name)
     for path in (*folder.glob("*.ckpt"), folder / "test_predictions.txt"):
         path.unlink(missing_ok=True)
     remove_results(folder)
@@ -271,10 +279,13 @@ def generic_train(model: BaseTransformer, args: Namespace, extra_callbacks: Sequ
     averaging = weight_averaging(model.args)
     means = [AveragedWeights(averaging, lambda: model.total_steps)] if averaging else []
     callbacks = [best, BestFolder(model.save_best), *means, LastCheckpoint(folder, args.save_steps), *extra_callbacks]
-    callbacks.append(LearningRateMonitor(logging_interval="step"))
     if args.early_stopping_patience > 0:
         patience = args.early_stopping_patience
         callbacks.append(EarlyStopping(**_what_is_best(args), patience=patience, check_on_train_epoch_end=False))
+    board: TensorBoardLogger | bool = False
+    if args.report_to == "tensorboard":
+        board = TensorBoardLogger(folder, name="tensorboard", version="", default_hp_metric=False)
+        callbacks.append(LearningRateMonitor(logging_interval="step"))
     machine = trainer_options(args)
     alone = machine["devices"] == 1 and args.num_nodes == 1
     trainer = Trainer(
@@ -287,7 +298,8 @@ def generic_train(model: BaseTransformer, args: Namespace, extra_callbacks: Sequ
         num_sanity_val_steps=0,  # scores are of whole splits
         use_distributed_sampler=False,  # the sampler deals out to ranks by itself
         callbacks=callbacks,
-        logger=TensorBoardLogger(folder, name="tensorboard", version="", default_hp_metric=False),
+        logger=board,
+        plugins=[_DurableCheckpoints()],
         enable_progress_bar=sys.stderr.isatty(),
         enable_model_summary=False,
     )

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
+from callbacks.watchdog import nonfinite_loss
 from processors.step_loader import FixedBatches
 from tools.arguments import NerArguments
 from tools.distributed import is_main, world_size
@@ -108,6 +109,8 @@ class SplitScoring(LightningModule):
     def on_validation_epoch_end(self) -> None:
         results = {f"val_{key}": value for key, value in self._end_scoring(self.splits("fit")[1:], "fit").items()}
         self.log_dict(results, prog_bar=True)
+        if (nonfinite := nonfinite_loss(results["val_loss"], self.model)) and is_main():
+            logger.warning(nonfinite)
         logger.info("Epoch %d: %s", self.current_epoch, ", ".join(f"{k} {v:.4f}" for k, v in results.items()))
 
     def on_test_epoch_start(self) -> None:

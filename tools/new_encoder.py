@@ -3,32 +3,30 @@
 python -m tools.new_encoder --vocab vocab.txt --layers 4 --width 256 --output_dir outputs/encoder
 """
 
-import argparse
 from pathlib import Path
 
 from transformers import BertConfig, BertTokenizer
 
 from processors.examples import DataError
 from processors.text_lines import read_lines
+from tools.command_line import Bounds, CommandLine
 from tools.loading import has_weights
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Write config and tokenizer of a new BERT encoder, without weights.")
+    parser = CommandLine(description="Write config and tokenizer of a new BERT encoder, without weights.")
+    count = Bounds(int, at_least=1)
     parser.add_argument("--vocab", required=True, type=Path, help="word pieces, one a line (a BERT vocab.txt)")
     parser.add_argument("--output_dir", required=True, type=Path, help="folder to write")
-    parser.add_argument("--layers", type=int, default=4, help="hidden layers")
-    parser.add_argument("--width", type=int, default=256, help="hidden size; attention heads are 64 wide")
-    parser.add_argument("--max_positions", type=int, default=512, help="longest window in tokens")
+    parser.add_argument("--layers", type=count, default=4, help="hidden layers")
+    parser.add_argument("--width", type=count, default=256, help="hidden size; attention heads are 64 wide")
+    parser.add_argument("--max_positions", type=count, default=512, help="longest window in tokens")
     parser.add_argument("--cased", action="store_true", help="keep upper case")
     args = parser.parse_args()
     try:
         check_vocab(args.vocab)
     except DataError as error:
         parser.error(f"--vocab {error}")
-    for name in ("layers", "width", "max_positions"):
-        if getattr(args, name) < 1:
-            parser.error(f"--{name} {getattr(args, name)} is not positive")
     if args.width % 64:
         parser.error(f"--width {args.width} is not a multiple of 64")
     if args.output_dir.is_file() or has_weights(args.output_dir):

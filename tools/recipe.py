@@ -39,6 +39,7 @@ from tools.precision import set_precision
 from tools.predict import PREDICTIONS_FILE, predict
 from tools.resume import checkpoint_to_resume, is_in_run
 from tools.run_folder import checkpoint_folders, prepare_output_dir, save_environment
+from tools.run_lock import lock_run_folder, unlock_run_folder
 from tools.train import TRAIN_RESULTS_FILE, train
 
 logger = logging.getLogger(__name__)
@@ -88,6 +89,8 @@ def run_script(main: Callable[[], None]) -> None:
     except Interrupted:
         leave_process_group()
         raise
+    finally:
+        unlock_run_folder()
     leave_process_group()
 
 
@@ -104,6 +107,7 @@ def start_run(args: NerArguments, head: type[Tagger]) -> None:
     setup_devices(args)
     set_precision(args)
     check_splits(args)  # before an earlier run is cleared away
+    run_on_main(lambda: lock_run_folder(Path(args.output_dir)))
     run_on_main(lambda: tidy(Path(args.output_dir)))
     checkpoint = checkpoint_to_resume(args) if args.do_train else None
     if not args.do_train:

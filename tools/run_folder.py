@@ -2,19 +2,23 @@
 
 import json
 import platform
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
 
 from models.tagger import Tagger
 from tools.arguments import NerArguments
 from tools.distributed import run_on_main, world_size
-from tools.durable import remove_folder
+from tools.durable import is_full, remove_folder
 
 ARGUMENTS_FILE = "training_args.json"
 BEST_FOLDER = "best_tfmr"  # of a run under Lightning: its best model
@@ -89,6 +93,25 @@ def save_model_folder(folder: Path, args: NerArguments, model: Tagger, tokenizer
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     write_json(folder / ARGUMENTS_FILE, args.as_json())
+
+
+@contextmanager
+def explained_failure(target: Path, run: Path) -> Iterator[None]:
+    """Turns what goes wrong while a model is written into an OSError that says why, and which checkpoints are complete.
+
+    Args:
+        target: what is written.
+        run: the folder of the run.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not (is_full(error) or isinstance(error, SafetensorError | RuntimeError | OSError)):
+            raise
+        free = f"the disk is full ({shutil.disk_usage(run).free / 1e6:.1f} MB free)"
+        there = [path.name for path in (*checkpoint_folders(run), *sorted(run.glob("*.ckpt")))]
+        state = f"complete: {', '.join(there)}" if there else "no checkpoint was written yet"
+        raise OSError(f"{target} cannot be written: {free if is_full(error) else error}; {state}") from error
 
 
 def save_environment(folder: Path, args: NerArguments) -> None:

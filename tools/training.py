@@ -188,7 +188,7 @@ def _rates(score: Score) -> dict[str, float]:
 def _total_steps(args: NerArguments, steps_per_epoch: int) -> int:
     if args.max_steps > 0:
         return args.max_steps
-    return math.ceil(round(args.num_train_epochs * steps_per_epoch, 6))  # 1.1 * 110 is a little more than 121
+    return max(1, math.ceil(round(args.num_train_epochs * steps_per_epoch, 6)))  # 1.1 * 110 is a little more than 121
 
 
 def _parallel(args: NerArguments, model: nn.Module) -> nn.Module:

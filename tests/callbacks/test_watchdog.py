@@ -1,13 +1,15 @@
 """Warnings about trainings that come to nothing."""
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
-from callbacks import Watchdog
+from callbacks import Callback, TrainState, Watchdog
 from tests.callbacks.states import state_of
 from tests.tools.runs import fit
 from tools.arguments import CrfArguments
@@ -72,6 +74,45 @@ def test_two_evaluations_without_a_find_are_said_once(caplog: pytest.LogCaptureF
         counts.append(len(caplog.messages))
     assert counts == [0, 1, 1, 1]
     assert "Not one entity of dev is found" in caplog.messages[0]
+
+
+@pytest.mark.parametrize(
+    ("loss", "weight", "said"),
+    [
+        (
+            math.nan,
+            math.nan,
+            "is nan (NaN or infinity in classifier.bias). The likely cause is a learning rate that is too high",
+        ),
+        (math.inf, -math.inf, "is inf (NaN or infinity in classifier.bias)"),
+        (math.nan, 1.0, "is nan (the weights are finite). The likely cause is float16 overflow in the emissions"),
+    ],
+)
+def test_a_loss_that_is_no_number_is_named_with_its_causes(
+    loss: float, weight: float, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    watchdog, state = Watchdog(), state_of(metrics={"f1": 0.0, "loss": loss})
+    with torch.no_grad():
+        state.model.get_parameter("classifier.bias")[0] = weight
+    for _ in range(3):
+        watchdog.on_evaluate(state)
+    assert len(caplog.messages) == 3
+    assert said in caplog.messages[0]
+    assert "use --bf16 instead of --fp16" in caplog.messages[0]
+
+
+class Poison(Callback):
+    """Breaks a weight before dev is scored."""
+
+    def before_evaluate(self, state: TrainState) -> None:
+        with torch.no_grad():
+            state.model.get_parameter("classifier.weight")[0, 0] = math.nan
+
+
+def test_broken_weights_show_in_a_real_training(crf_args: CrfArguments, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        fit(replace(crf_args, max_steps=2, callback="tests.callbacks.test_watchdog:Poison"))
+    assert [message for message in caplog.messages if "(NaN or infinity in classifier.weight)" in message]
 
 
 def test_other_ranks_say_nothing(caplog: pytest.LogCaptureFixture) -> None:

@@ -243,8 +243,3 @@ def test_every_flag_of_the_documentation_is_one() -> None:
 def test_what_is_no_callback_is_refused(args: CrfArguments, name: str, message: str) -> None:
     with pytest.raises(ValueError, match=f"--callback {name}: .*{message}|--callback {name}: {message}"):
         fit(replace(args, callback=name))
-
-
-def test_an_unknown_metric_is_refused_at_the_start(args: CrfArguments) -> None:
-    with pytest.raises(ValueError, match=r"--metric_for_best_model bleu is none of loss, precision, recall, f1, "):
-        fit(replace(args, metric_for_best_model="bleu"))

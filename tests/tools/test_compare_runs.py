@@ -51,7 +51,7 @@ def test_a_picture_is_drawn(outputs: Path, suffix: str) -> None:
         (["{outputs}/crf_seed1", "--split", "test"], "has no test_documents.jsonl"),
         (["{outputs}/crf_seed1", "--baseline", "span"], "--baseline span is none of crf"),
         (["{outputs}/crf_seed1", "--plot", "{outputs}/plot.doc"], "doc"),
-        (["{outputs}/crf_seed1", "--resamples", "0"], "--resamples 0 is not positive"),
+        (["{outputs}/crf_seed1", "--resamples", "0"], "--resamples 0: must be a whole number, at least 1"),
     ],
 )
 def test_what_is_wrong_is_said(

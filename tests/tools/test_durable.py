@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import tools.durable
-from tools.durable import publish_files, remove_folder, replaced_folder, tidy
+from tools.durable import publish_files, remove_folder, replaced_file, replaced_folder, tidy
 
 
 def write(folder: Path, text: str) -> None:
@@ -59,7 +59,15 @@ def killed_at(call: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return act
 
-    for owner, name in ((Path, "rename"), (Path, "mkdir"), (shutil, "rmtree"), (os, "fsync")):
+    changes = (
+        (Path, "rename"),
+        (Path, "replace"),
+        (Path, "unlink"),
+        (Path, "mkdir"),
+        (shutil, "rmtree"),
+        (os, "fsync"),
+    )
+    for owner, name in changes:
         monkeypatch.setattr(owner, name, dying(name, getattr(owner, name)))
     return done
 
@@ -96,6 +104,24 @@ def test_a_kill_at_any_instant_leaves_the_old_one_or_the_new_one(
     assert len(outcomes) > 8
     assert all(outcome in whole for outcome in outcomes)
     assert [outcomes[0], outcomes[-1]] == whole
+
+
+def write_file(path: Path, text: str) -> None:
+    with replaced_file(path) as file:
+        file.write(text.encode())
+
+
+def test_a_kill_at_any_instant_leaves_the_old_file_or_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run" / "last.ckpt"
+
+    def prepare() -> None:
+        path.parent.mkdir()
+        write_file(path, "old")
+
+    outcomes = outcomes_of_kills(path.parent, prepare, lambda: write_file(path, "new"), monkeypatch)
+    assert outcomes == [{"last.ckpt": text} for text in ("old", "old", "new", "new", "new")]
 
 
 def test_a_kill_while_removing_leaves_no_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from transformers import AutoConfig
 from transformers.optimization import Adafactor
 
 from models import BertCrfForNer
-from run_pl_ner import NERTransformer
+from run_pl_ner import METRICS, NERTransformer
 from tests.models.families import tiny_tagger
 from tests.tools.lightning_runs import command_line
 from tools.arguments import CrfArguments
@@ -52,51 +52,49 @@ def test_flags_of_the_examples_are_understood() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"train_batch_size": 0}, "--train_batch_size 0 is not positive"),
-        ({"max_epochs": 0}, "--max_epochs 0 is not positive"),
-        ({"log_every_n_steps": 0}, "--log_every_n_steps 0 is not positive"),
-        ({"save_steps": -1}, "--save_steps -1 is negative"),
-        ({"early_stopping_patience": -3}, "--early_stopping_patience -3 is negative"),
-        ({"max_grad_norm": -1.0}, "--gradient_clip_val -1.0 is negative"),
         ({"adafactor": True, "adam_epsilon": 1e-6}, "--adam_epsilon 1e-06 has no effect beside --adafactor"),
         ({"adv_epsilon": 2.0}, "--adv_epsilon 2.0 has no effect without --do_adv"),
         ({"fp16": True, "bf16": True}, "--fp16 and --bf16 exclude each other"),
         ({"fp16": True, "gpus": 0}, "--fp16 needs a GPU"),
         ({"warmup_steps": 3, "warmup_proportion": 0.1}, "--warmup_steps and --warmup_proportion exclude each other"),
         ({"gpus": 99}, "99 GPUs are asked for, and this machine has"),
+        (
+            {"metric_for_best_model": "mcc", "fp16": True, "bf16": True},
+            "--fp16 and .*; --metric_for_best_model mcc is",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        check_arguments(parsed(**options))
+        check_arguments(parsed(**options), METRICS)
 
 
 def test_devices_and_gpus_must_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
-    check_arguments(parsed(gpus=4, devices=4))
+    check_arguments(parsed(gpus=4, devices=4), METRICS)
     with pytest.raises(ValueError, match="--gpus 4 and --devices 2 contradict each other"):
-        check_arguments(parsed(gpus=4, devices=2))
+        check_arguments(parsed(gpus=4, devices=2), METRICS)
 
 
 def test_it_takes_a_training_to_go_on_with() -> None:
     flags = parsed(do_predict=True, resume_from_checkpoint="auto")
     flags.do_train = False
     with pytest.raises(ValueError, match=r"--resume_from_checkpoint .*: add --do_train"):
-        check_arguments(flags)
+        check_arguments(flags, METRICS)
 
 
 def test_something_must_be_done() -> None:
     flags = parsed()
     flags.do_train = False
     with pytest.raises(ValueError, match="nothing to do: add --do_train or --do_predict"):
-        check_arguments(flags)
+        check_arguments(flags, METRICS)
 
 
 def test_a_run_needs_a_folder() -> None:
     flags = parsed()
     flags.output_dir = ""
     with pytest.raises(ValueError, match="--output_dir must be given"):
-        check_arguments(flags)
+        check_arguments(flags, METRICS)
 
 
 @pytest.mark.parametrize(

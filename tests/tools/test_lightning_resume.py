@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from transformers import AutoTokenizer
 
 from tests.helpers import ROOT, write_corpus
 from tests.tools.lightning_runs import CrashError, call_lightning, command_line, crash_in, ner_options, read_scores
+from tools.checkpoint import WEIGHTS_FILE
 from tools.new_encoder import write_encoder
 from tools.report.events import read_scalars
 
@@ -109,6 +112,40 @@ def test_a_killed_process_goes_on_where_it_was(encoder: Path, home: Path, undist
     assert process.wait() == -signal.SIGKILL
     call_lightning("run_pl_ner", **chosen, resume_from_checkpoint="auto")
     assert_same_run(home / "killed", undisturbed)
+
+
+# Kills itself while the second best model is half-written.
+KILL = """
+import os, signal
+from transformers import PreTrainedTokenizerBase
+import run_pl_ner
+from tools.recipe import run_script
+write, calls = PreTrainedTokenizerBase.save_pretrained, []
+def killing(*arguments, **options):
+    calls.append(arguments)
+    if len(calls) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return write(*arguments, **options)
+PreTrainedTokenizerBase.save_pretrained = killing
+run_script(run_pl_ner.main)
+"""
+
+
+@pytest.mark.slow
+def test_a_kill_while_the_best_model_is_written_leaves_the_one_before(
+    encoder: Path, home: Path, undisturbed: Path
+) -> None:
+    chosen = options(encoder, home, "killed while writing", do_predict=False)
+    command = [sys.executable, "-c", KILL, *command_line(gpus=0, **chosen)]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+    folder = home / "killed while writing"
+    first, second = (load_file(folder / part / WEIGHTS_FILE) for part in ("best_tfmr", ".best_tfmr.unfinished"))
+    assert not all(torch.equal(first[name], second[name]) for name in first)
+    assert AutoTokenizer.from_pretrained(folder / "best_tfmr").vocab_size
+    call_lightning("run_pl_ner", **options(encoder, home, folder.name, resume_from_checkpoint="auto"))
+    assert_same_run(folder, undisturbed)
+    assert not list(folder.glob(".*unfinished"))
 
 
 def test_auto_starts_anew_where_there_is_no_checkpoint(encoder: Path, home: Path, undisturbed: Path) -> None:

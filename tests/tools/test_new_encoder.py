@@ -48,9 +48,9 @@ def test_its_tokenizer_keeps_case_or_not(vocab: Path, tmp_path: Path, cased: boo
     [
         ("--vocab=none.txt", "none.txt: there is no such file"),
         ("--width=100", "--width 100"),
-        ("--width=0", "--width 0 is not positive"),
-        ("--layers=-1", "--layers -1 is not positive"),
-        ("--max_positions=0", "--max_positions 0 is not positive"),
+        ("--width=0", "--width 0: must be a whole number, at least 1"),
+        ("--layers=-1", "--layers -1: must be a whole number, at least 1"),
+        ("--max_positions=0", "--max_positions 0: must be a whole number, at least 1"),
     ],
 )
 def test_what_does_not_fit_is_refused(

@@ -340,3 +340,12 @@ def test_files_may_be_named_outright(options: dict[str, Any], corpus_dir: Path) 
     actions = {"data_dir": "", "do_train": True, "do_eval": True, "do_predict": True, "max_steps": 1}
     call_script("run_ner_crf", **{**options, **named, **actions})
     assert len(read_predictions(Path(options["output_dir"]))) == 20
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_no_events_are_written_where_none_are_wanted(script: str, options: dict[str, Any]) -> None:
+    actions = {"do_train": True, "do_eval": True, "do_predict": True, "eval_all_checkpoints": True, "save_steps": 1}
+    call_script(script, **options, **actions, report_to="none")
+    folder = Path(options["output_dir"])
+    assert (folder / "test_results.json").is_file()
+    assert not [path for path in folder.rglob("*") if "tensorboard" in path.name or "tfevents" in path.name]

@@ -1,14 +1,14 @@
 """The command line of the report."""
 
-import argparse
 import sys
 from pathlib import Path
 
+from tools.command_line import CommandLine
 from tools.report.page import write_report
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = CommandLine(
         prog="python -m tools.report",
         description="Writes one HTML file that shows what a run has learnt and where it errs.",
     )
