@@ -6,36 +6,110 @@ python serve_ner.py --help
 """
 
 import argparse
-import math
+import logging
+import os
+import signal
+import sys
+import threading
 from collections.abc import Callable
-from dataclasses import fields
-from typing import TypeVar
+from dataclasses import fields, replace
+from functools import partial
+from multiprocessing import parent_process
+from typing import Any, TypeVar
 
+import torch
 import uvicorn
+from fastapi import FastAPI
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
 
+from tools.connections import BoundedProtocol, RateLimit, open_file_limit
 from tools.encoder_precision import PRECISIONS
 from tools.log import setup_logging
 from tools.predictor import NerPredictor
 from tools.recipe import run_script
 from tools.service import ServiceLimits, create_service
 
+logger = logging.getLogger("tools.serve")
 Number = TypeVar("Number", int, float)
+_WORKER_TIMEOUT = 120  # seconds in which a process must answer its parent; it may be importing torch
 
 
 def main() -> None:
     args = parse_arguments()
-    setup_logging()
-    predictor = NerPredictor.load(args.model, args.device, args.dtype)
+    set_up_logging()
     limits = ServiceLimits(**{field.name: getattr(args, field.name) for field in fields(ServiceLimits)})
-    uvicorn.run(
-        create_service(predictor, limits),
-        host=args.host,
-        port=args.port,
-        log_config=None,
-        log_level="info",
-        access_log=False,
-        timeout_graceful_shutdown=round(args.timeout) + 1,
+    # Of the files that a process may open, half are for connections, two a request, and an eighth are connections that
+    # are accepted in one go, of which as many again may be closing and as many new.
+    files = open_file_limit()
+    if limits.max_requests > files // 4:
+        limits = replace(limits, max_requests=max(1, files // 4))
+        logger.warning("--max_requests is lowered to %d: ulimit -n is %d", limits.max_requests, files)
+    protocol = partial(
+        BoundedProtocol,
+        max_connections=2 * limits.max_requests,
+        read_timeout=limits.read_timeout,
+        answer_timeout=limits.timeout + limits.read_timeout,
     )
+    options: dict[str, Any] = {
+        "host": args.host,
+        "port": args.port,
+        "http": protocol,
+        "ws": "none",
+        "backlog": min(2048, max(1, files // 8)),
+        "log_config": None,
+        "log_level": "info",
+        "access_log": False,
+        "timeout_graceful_shutdown": round(limits.timeout) + 1,
+        "workers": args.workers,
+    }
+    if args.workers == 1:
+        uvicorn.run(loaded_service(args, limits), **options)
+        return
+    worker = partial(service_of_worker, args, limits)
+    config = uvicorn.Config(worker, factory=True, timeout_worker_healthcheck=_WORKER_TIMEOUT, **options)
+    supervisor = Multiprocess(config, [config.bind_socket()])
+    supervisor.run()
+    if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
+        sys.exit(STARTUP_FAILURE)
+
+
+def set_up_logging() -> None:
+    setup_logging()
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(RateLimit())
+
+
+def loaded_service(args: argparse.Namespace, limits: ServiceLimits) -> FastAPI:
+    """The service with its model, all of whose kernels are compiled."""
+    predictor = NerPredictor.load(args.model, args.device, args.dtype)
+    predictor.warm_up()
+    logger.info("Model loaded and warmed up")
+    return create_service(predictor, limits)
+
+
+def service_of_worker(args: argparse.Namespace, limits: ServiceLimits) -> FastAPI:
+    """The same in one of several processes, which ends when its parent does."""
+    set_up_logging()
+    threading.Thread(target=_end_after_parent, daemon=True).start()
+    torch.set_num_threads(max(1, torch.get_num_threads() // args.workers))
+    # Until the model is loaded, uvicorn would not look at the signals that it catches.
+    handlers = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        return loaded_service(args, limits)
+    except (ValueError, OSError) as error:
+        logger.error("error: %s", error)
+        sys.exit(STARTUP_FAILURE)  # so that uvicorn does not start it again
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _end_after_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -44,40 +118,50 @@ def parse_arguments() -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
-    whole, any_number = positive(int), positive(float)
+    seconds = within(float, 0.01, 86_400)
     parser.add_argument("--model", required=True, help="folder of a run")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0 is all of this machine's")
-    parser.add_argument("--port", type=port, default=8000, help="port to listen at")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; by default a GPU where there is one")
+    parser.add_argument("--host", type=address, default="127.0.0.1", help="address to listen at; 0.0.0.0 for all")
+    parser.add_argument("--port", type=within(int, 0, 65_535), default=8000, help="port to listen at; 0 for a free one")
+    parser.add_argument("--workers", type=within(int, 1, 128), default=1, help="processes, each with its own model")
+    parser.add_argument("--device", type=device, help="cpu, cuda, cuda:1, ...; by default a GPU if there is one")
     parser.add_argument("--dtype", choices=PRECISIONS, default="fp32", help="precision of the encoder")
     defaults = ServiceLimits()
     for name, kind, what in (
-        ("max_characters", whole, "of a request; more get 413"),
-        ("max_texts", whole, "of a request; more get 413"),
-        ("max_requests", whole, "held at a time; further ones get 503"),
-        ("timeout", any_number, "seconds for a request; then it gets 504"),
-        ("max_batch_size", whole, "texts computed together"),
-        ("batch_timeout", positive(float, or_zero=True), "seconds that a text waits for others"),
+        ("max_characters", within(int, 1, 100_000_000), "in a request; more get 413"),
+        ("max_texts", within(int, 1, 1_000_000), "in a request; more get 413"),
+        ("max_requests", within(int, 1, 100_000), "that a process holds at a time; further ones get 503"),
+        ("read_timeout", seconds, "seconds for the head of a request to arrive, and again for its body (408)"),
+        ("timeout", seconds, "seconds for a request; then it gets 504"),
+        ("max_batch_size", within(int, 1, 100_000), "texts computed together"),
+        ("batch_timeout", within(float, 0, 60), "seconds that a text waits for others"),
     ):
         parser.add_argument(f"--{name}", type=kind, default=getattr(defaults, name), help=what)
     return parser.parse_args()
 
 
-def positive(kind: type[Number], or_zero: bool = False) -> Callable[[str], Number]:
+def within(kind: type[Number], low: float, high: float) -> Callable[[str], Number]:
     def parse(text: str) -> Number:
         number = kind(text)
-        if not (0 < number < math.inf or (or_zero and number == 0)):
-            raise argparse.ArgumentTypeError(f"{text} is not positive, or not finite")
+        if not low <= number <= high:  # nor is NaN
+            raise argparse.ArgumentTypeError(f"{text} is not from {low:,} to {high:,}")
         return number
 
     parse.__name__ = kind.__name__  # for argparse's message
     return parse
 
 
-def port(text: str) -> int:
-    if not 0 <= int(text) < 2**16:
-        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 65535")
-    return int(text)
+def address(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; use 0.0.0.0 for all addresses of this machine")
+    return text
+
+
+def device(text: str) -> str:
+    try:
+        torch.device(text)
+    except RuntimeError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not known to torch; use cpu, cuda or cuda:1") from None
+    return text
 
 
 if __name__ == "__main__":

@@ -110,6 +110,19 @@ class NerPredictor:
         word_unit = word_unit or _trained_word_unit(model, folder)
         return cls(model, tokenizer, args.markup, word_unit, args.eval_max_seq_length, batch_tokens)
 
+    @torch.inference_mode()
+    def warm_up(self) -> None:
+        """Compiles and initialises what any text may need, so that no text waits for it."""
+        self(["a", "a " * self.max_seq_length])
+        C, device = self.model.classifier.out_features, self.model.device
+        for B in (1, 64):  # heads may have other kernels for many rows than for few
+            logits = torch.zeros(B, 2, C, device=device)  # (B, W, C)
+            mask = torch.ones(B, 2, dtype=torch.bool, device=device)  # (B, W)
+            self.model.decode(logits, mask)
+            spans = torch.zeros(1, 3, dtype=torch.long, device=device)  # (N, 3): the first word of the first row
+            every_tag = torch.ones(1, 1, C, dtype=torch.bool, device=device)  # (N, L, C)
+            self.model.span_confidences(logits, mask, spans, every_tag, after=every_tag[0])
+
     def __call__(self, texts: Sequence[str]) -> list[list[FoundEntity]]:
         """The entities of each text."""
         if isinstance(texts, str):
