@@ -12,7 +12,7 @@ from itertools import tee
 
 from tqdm import tqdm
 
-from processors.text_files import RawText, check_sources, read_texts
+from processors.text_files import RawText, check_sources, read_texts, without_surrogates
 from processors.word_cutting import WORD_UNITS
 from tools.encoder_precision import PRECISIONS
 from tools.log import setup_logging
@@ -33,7 +33,8 @@ def main() -> None:
 
 
 def texts(args: argparse.Namespace) -> Iterator[RawText]:
-    yield from (RawText(f"text:{number}", text) for number, text in enumerate(args.text, start=1))
+    named = (RawText(f"text:{number}", text) for number, text in enumerate(args.text, start=1))
+    yield from without_surrogates(named, "--text")
     yield from read_texts(args.files, args.unit == "file", args.replace_bad_utf8)
 
 

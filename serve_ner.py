@@ -7,21 +7,16 @@ python serve_ner.py --help
 
 import argparse
 import logging
-import os
-import signal
+import socket
 import sys
-import threading
 from collections.abc import Callable
 from dataclasses import fields, replace
 from functools import partial
-from multiprocessing import parent_process
 from typing import Any, TypeVar
 
 import torch
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.config import STARTUP_FAILURE
-from uvicorn.supervisors import Multiprocess
 
 from tools.connections import BoundedProtocol, RateLimit, open_file_limit
 from tools.encoder_precision import PRECISIONS
@@ -29,10 +24,10 @@ from tools.log import setup_logging
 from tools.predictor import NerPredictor
 from tools.recipe import run_script
 from tools.service import ServiceLimits, create_service
+from tools.workers import CANNOT_START, run_workers
 
 logger = logging.getLogger("tools.serve")
 Number = TypeVar("Number", int, float)
-_WORKER_TIMEOUT = 120  # seconds in which a process must answer its parent; it may be importing torch
 
 
 def main() -> None:
@@ -61,17 +56,12 @@ def main() -> None:
         "log_level": "info",
         "access_log": False,
         "timeout_graceful_shutdown": round(limits.timeout) + 1,
-        "workers": args.workers,
     }
     if args.workers == 1:
         uvicorn.run(loaded_service(args, limits), **options)
-        return
-    worker = partial(service_of_worker, args, limits)
-    config = uvicorn.Config(worker, factory=True, timeout_worker_healthcheck=_WORKER_TIMEOUT, **options)
-    supervisor = Multiprocess(config, [config.bind_socket()])
-    supervisor.run()
-    if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
-        sys.exit(STARTUP_FAILURE)
+    else:
+        listener = uvicorn.Config("", **options).bind_socket()  # nobody can connect before a process listens
+        run_workers(args.workers, serve_in_worker, args, limits, options, listener)
 
 
 def set_up_logging() -> None:
@@ -88,28 +78,17 @@ def loaded_service(args: argparse.Namespace, limits: ServiceLimits) -> FastAPI:
     return create_service(predictor, limits)
 
 
-def service_of_worker(args: argparse.Namespace, limits: ServiceLimits) -> FastAPI:
-    """The same in one of several processes, which ends when its parent does."""
+def serve_in_worker(
+    args: argparse.Namespace, limits: ServiceLimits, options: dict[str, Any], listener: socket.socket
+) -> None:
     set_up_logging()
-    threading.Thread(target=_end_after_parent, daemon=True).start()
     torch.set_num_threads(max(1, torch.get_num_threads() // args.workers))
-    # Until the model is loaded, uvicorn would not look at the signals that it catches.
-    handlers = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        return loaded_service(args, limits)
+        service = loaded_service(args, limits)
     except (ValueError, OSError) as error:
         logger.error("error: %s", error)
-        sys.exit(STARTUP_FAILURE)  # so that uvicorn does not start it again
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-
-
-def _end_after_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os.kill(os.getpid(), signal.SIGTERM)
+        sys.exit(CANNOT_START)
+    uvicorn.Server(uvicorn.Config(service, **options)).run([listener])
 
 
 def parse_arguments() -> argparse.Namespace:

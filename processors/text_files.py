@@ -6,7 +6,7 @@ import logging
 import re
 import sys
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from processors.examples import DataError
 
 logger = logging.getLogger(__name__)
 STDIN = "-"
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,22 @@ def read_texts(sources: Sequence[str], whole_files: bool = False, replace: bool 
         name = "stdin" if source == STDIN else source
         replaced = 0
         with _opened(source) as file:
-            for item in _texts_of(file, source, name, whole_files, replace):
+            for item in without_surrogates(_texts_of(file, source, name, whole_files, replace), name):
                 replaced += replace and "\ufffd" in item.text
                 yield item
         if replaced:
             logger.warning("%s: %d texts hold U+FFFD, in place of bytes that are not UTF-8", name, replaced)
+
+
+def without_surrogates(items: Iterable[RawText], name: str) -> Iterator[RawText]:
+    """Puts U+FFFD where a text has a lone surrogate, which UTF-8 cannot express, and logs how many ``name`` had."""
+    replaced = 0
+    for item in items:
+        text, count = LONE_SURROGATE.subn("\ufffd", item.text)
+        replaced += count
+        yield RawText(item.id, text)
+    if replaced:
+        logger.warning("%s: %d lone surrogates, such as \\ud83d, were replaced by U+FFFD", name, replaced)
 
 
 def check_sources(sources: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from processors.examples import Example
 from processors.feature_dataset import FeatureDataset
 from processors.features import FeatureSpec, build_feature_arrays, default_overlap
 from processors.layout import layout_of_tokenizer
+from processors.text_files import RawText, without_surrogates
 from processors.text_pieces import TextPiece, cut_into_pieces
 from processors.word_cutting import WORD_UNITS
 from tools.arguments import NerArguments
@@ -134,6 +135,7 @@ class NerPredictor:
 
         Memory holds ``look_ahead`` characters of text with all that is computed of them, and the longest text with its
         entities. A text of up to 32,768 characters is decoded at once, a longer one in overlapping pieces of that size.
+        A lone surrogate is read as U+FFFD, with a warning; offsets stay the same.
 
         Args:
             texts: any number of them.
@@ -142,7 +144,8 @@ class NerPredictor:
         waiting: list[tuple[str, TextPiece]] = []
         found: list[FoundEntity] = []
         held = 0
-        for text in texts:
+        for item in without_surrogates((RawText(None, text) for text in texts), "texts"):
+            text = item.text
             for piece in cut_into_pieces(text, self.word_unit):
                 waiting.append((text, piece))
                 held += _COST_OF_A_TEXT + sum(map(len, piece.words))

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 from starlette.exceptions import HTTPException
 
+from processors.text_files import LONE_SURROGATE
+
 _MOST_DIGITS = 300  # of a whole number; what a double can hold
 _MOST_FAULTS = 10  # that an answer names
 _SHAPE = 'give either "text", a string, or "texts", a list of strings'
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class RequestedTexts(NamedTuple):
@@ -36,7 +37,7 @@ def requested_texts(content_type: str, body: bytes, max_texts: int, max_characte
 
     Raises:
         HTTPException: 415 for another media type, 400 for what is not JSON in UTF-8, 422 for another shape or for
-            half of a surrogate pair, 413 beyond the limits.
+            a lone surrogate, 413 beyond the limits.
     """
     if not re.fullmatch(r'application/json\s*(;\s*charset="?utf-8"?\s*)?', content_type.strip(), re.IGNORECASE):
         given = f"not {_shortened(content_type)}" if content_type else "which is missing"
@@ -55,8 +56,8 @@ def requested_texts(content_type: str, body: bytes, max_texts: int, max_characte
         field = f"texts.{index}" if is_list else "text"
         if not isinstance(text, str):
             faults.append(f"{field}: must be a string")
-        elif half := _SURROGATE.search(text):
-            faults.append(f"{field}: half of a surrogate pair at character {half.start()}, which is no character")
+        elif lone := LONE_SURROGATE.search(text):
+            faults.append(f"{field}: a lone surrogate at character {lone.start()}, which UTF-8 cannot express")
     if faults:
         raise HTTPException(422, _listed(faults))
     if len(texts) > max_texts:

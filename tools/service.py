@@ -77,7 +77,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     408: {"description": "The body did not arrive in time"},
     413: {"description": "More bytes, characters or texts than a request may have"},
     415: {"description": "The content type is not application/json"},
-    422: {"description": "Neither one text nor several, or half of a surrogate pair in a text"},
+    422: {"description": "Neither one text nor several, or a lone surrogate in a text"},
     500: {"description": "The service failed; its log tells why"},
     503: {
         "description": "Too many requests at a time; try again",

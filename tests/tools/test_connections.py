@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.serve import ask, running_service
+from benchmarks.serve import ask, running_service, wait_for_workers
 from tests.tools.runs import Run
 from tools.connections import RateLimit
 
@@ -82,27 +82,23 @@ def test_clients_that_never_finish_a_request_keep_nobody_out(crf_run: Run) -> No
         assert len(log) < 5_000
 
 
-def test_several_processes_answer_and_end_together(crf_run: Run) -> None:
+def test_several_processes_answer_are_replaced_and_end_together(crf_run: Run) -> None:
     with running_service(crf_run.folder, "--workers=2") as service:
-        workers = [pid for pid in children(service.process.pid) if b"spawn_main" in command(pid)]
-        assert len(workers) == 2
+        _, *workers = wait_for_workers(service, 2)
         for stopped in workers:  # so the other one has to answer
             kill(stopped, signal.SIGSTOP)
             assert ask(service.port, {"text": "anna met bob"}).status == 200
             kill(stopped, signal.SIGCONT)
+        kill(workers[0], signal.SIGKILL)
+        assert ask(service.port, {"text": "anna met bob"}).status == 200
+        assert service.process.stderr is not None
+        ended = next(line for line in service.process.stderr if "ended with status" in line)
+        assert f"Process {workers[0]} ended with status -9: starting another" in ended
         service.process.terminate()
         log = service.process.communicate(timeout=60)[1]
         assert service.process.returncode == 0
-        assert log.count("warmed up") == log.count("Finished server process") == 2
+        assert f"Finished server process [{workers[1]}]" in log
         assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
-
-
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()]
-
-
-def command(pid: int) -> bytes:
-    return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def test_a_message_that_repeats_is_left_out_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
