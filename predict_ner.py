@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from processors.brat import check_brat_types
 from processors.tag_schemes import OUTSIDE, split_tag
-from processors.text_files import RawText, check_sources, read_texts
+from processors.text_files import RawText, check_sources, read_texts, without_surrogates
 from processors.word_cutting import WORD_UNITS
 from tools.command_line import Bounds, CommandLine
 from tools.encoder_precision import PRECISIONS
@@ -38,7 +38,8 @@ def main() -> None:
 
 
 def texts(args: argparse.Namespace) -> Iterator[RawText]:
-    yield from (RawText(f"text:{number}", text) for number, text in enumerate(args.text, start=1))
+    named = (RawText(f"text:{number}", text) for number, text in enumerate(args.text, start=1))
+    yield from without_surrogates(named, "--text")
     yield from read_texts(args.files, args.unit == "file", args.replace_bad_utf8)
 
 

@@ -6,55 +6,129 @@ python serve_ner.py --help
 """
 
 import argparse
-from dataclasses import fields
+import logging
+import socket
+import sys
+from dataclasses import fields, replace
+from functools import partial
+from typing import Any
 
+import torch
 import uvicorn
+from fastapi import FastAPI
 
 from tools.command_line import Bounds, CommandLine
+from tools.connections import BoundedProtocol, RateLimit, open_file_limit
 from tools.encoder_precision import PRECISIONS
 from tools.log import setup_logging
 from tools.predictor import NerPredictor
 from tools.recipe import run_script
 from tools.service import ServiceLimits, create_service
+from tools.workers import CANNOT_START, run_workers
+
+logger = logging.getLogger("tools.serve")
 
 
 def main() -> None:
     args = parse_arguments()
-    setup_logging()
-    predictor = NerPredictor.load(args.model, args.device, args.dtype)
+    set_up_logging()
     limits = ServiceLimits(**{field.name: getattr(args, field.name) for field in fields(ServiceLimits)})
-    uvicorn.run(
-        create_service(predictor, limits),
-        host=args.host,
-        port=args.port,
-        log_config=None,
-        log_level="info",
-        access_log=False,
-        timeout_graceful_shutdown=round(args.timeout) + 1,
+    # Of the files that a process may open, half are for connections, two a request, and an eighth are connections that
+    # are accepted in one go, of which as many again may be closing and as many new.
+    files = open_file_limit()
+    if limits.max_requests > files // 4:
+        limits = replace(limits, max_requests=max(1, files // 4))
+        logger.warning("--max_requests is lowered to %d: ulimit -n is %d", limits.max_requests, files)
+    protocol = partial(
+        BoundedProtocol,
+        max_connections=2 * limits.max_requests,
+        read_timeout=limits.read_timeout,
+        answer_timeout=limits.timeout + limits.read_timeout,
     )
+    options: dict[str, Any] = {
+        "host": args.host,
+        "port": args.port,
+        "http": protocol,
+        "ws": "none",
+        "backlog": min(2048, max(1, files // 8)),
+        "log_config": None,
+        "log_level": "info",
+        "access_log": False,
+        "timeout_graceful_shutdown": round(limits.timeout) + 1,
+    }
+    if args.workers == 1:
+        uvicorn.run(loaded_service(args, limits), **options)
+    else:
+        listener = uvicorn.Config("", **options).bind_socket()  # nobody can connect before a process listens
+        run_workers(args.workers, serve_in_worker, args, limits, options, listener)
+
+
+def set_up_logging() -> None:
+    setup_logging()
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(RateLimit())
+
+
+def loaded_service(args: argparse.Namespace, limits: ServiceLimits) -> FastAPI:
+    """The service with its model, all of whose kernels are compiled."""
+    predictor = NerPredictor.load(args.model, args.device, args.dtype)
+    predictor.warm_up()
+    logger.info("Model loaded and warmed up")
+    return create_service(predictor, limits)
+
+
+def serve_in_worker(
+    args: argparse.Namespace, limits: ServiceLimits, options: dict[str, Any], listener: socket.socket
+) -> None:
+    set_up_logging()
+    torch.set_num_threads(max(1, torch.get_num_threads() // args.workers))
+    try:
+        service = loaded_service(args, limits)
+    except (ValueError, OSError) as error:
+        logger.error("error: %s", error)
+        sys.exit(CANNOT_START)
+    uvicorn.Server(uvicorn.Config(service, **options)).run([listener])
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = CommandLine(
         description=(__doc__ or "").partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    count, duration = Bounds(int, at_least=1), Bounds(float, above=0)
+    seconds = Bounds(float, at_least=0.01, at_most=86_400)
     parser.add_argument("--model", required=True, help="folder of a run")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0 is all of this machine's")
-    parser.add_argument("--port", type=Bounds(int, at_least=0, at_most=65535), default=8000, help="port to listen at")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; by default a GPU where there is one")
+    parser.add_argument("--host", type=address, default="127.0.0.1", help="address to listen at; 0.0.0.0 for all")
+    port = Bounds(int, at_least=0, at_most=65_535)
+    parser.add_argument("--port", type=port, default=8000, help="port to listen at; 0 for a free one")
+    workers = Bounds(int, at_least=1, at_most=128)
+    parser.add_argument("--workers", type=workers, default=1, help="processes, each with its own model")
+    parser.add_argument("--device", type=device, help="cpu, cuda, cuda:1, ...; by default a GPU if there is one")
     parser.add_argument("--dtype", choices=PRECISIONS, default="fp32", help="precision of the encoder")
     defaults = ServiceLimits()
     for name, kind, what in (
-        ("max_characters", count, "of a request; more get 413"),
-        ("max_texts", count, "of a request; more get 413"),
-        ("max_requests", count, "held at a time; further ones get 503"),
-        ("timeout", duration, "seconds for a request; then it gets 504"),
-        ("max_batch_size", count, "texts computed together"),
-        ("batch_timeout", Bounds(float, at_least=0), "seconds that a text waits for others"),
+        ("max_characters", Bounds(int, at_least=1, at_most=100_000_000), "in a request; more get 413"),
+        ("max_texts", Bounds(int, at_least=1, at_most=1_000_000), "in a request; more get 413"),
+        ("max_requests", Bounds(int, at_least=1, at_most=100_000), "that a process holds; further ones get 503"),
+        ("read_timeout", seconds, "seconds for the head of a request to arrive, and again for its body (408)"),
+        ("timeout", seconds, "seconds for a request; then it gets 504"),
+        ("max_batch_size", Bounds(int, at_least=1, at_most=100_000), "texts computed together"),
+        ("batch_timeout", Bounds(float, at_least=0, at_most=60), "seconds that a text waits for others"),
     ):
         parser.add_argument(f"--{name}", type=kind, default=getattr(defaults, name), help=what)
     return parser.parse_args()
+
+
+def address(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; use 0.0.0.0 for all addresses of this machine")
+    return text
+
+
+def device(text: str) -> str:
+    try:
+        torch.device(text)
+    except RuntimeError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not known to torch; use cpu, cuda or cuda:1") from None
+    return text
 
 
 if __name__ == "__main__":

@@ -55,16 +55,18 @@ def main() -> None:
     alone = time.perf_counter() - start
     print(f"... and by the service, to {args.clients} clients")
     limits = ("--device=cpu", f"--max_characters={max(20_000, args.longest)}", "--timeout=600")
-    with running_service(args.model, *limits) as service:
-        idle = memory_mib(service.process.pid, "VmRSS")
+    with running_service(args.model, *limits, f"--workers={args.workers}") as service:
+        processes = wait_for_workers(service, args.workers) if args.workers > 1 else [service.process.pid]
+        idle = memory_mib(processes, "VmRSS")
         start = time.perf_counter()
         answers = ask_all(service.port, texts, args.clients)
         seconds = time.perf_counter() - start
-        peak = memory_mib(service.process.pid, "VmHWM")
+        peak = memory_mib(processes, "VmHWM")
     lost = sum(answer.status != 200 for answer in answers)
     wrong = sum(not is_same(answer, found) for answer, found in zip(answers, expected, strict=True)) - lost
     milliseconds = 1000 * np.percentile([answer.seconds for answer in answers], [50, 99])
-    table = Table("", title=f"{args.clients} clients, {os.cpu_count()} cores")
+    title = f"{args.clients} clients, processes with a model: {args.workers}, {os.cpu_count()} cores"
+    table = Table("", title=title)
     table.add_column(justify="right")
     table.add_row("requests", str(len(texts)))
     table.add_row("lost", str(lost))
@@ -156,16 +158,27 @@ def mixed_texts(words: list[str], count: int, shortest: int, longest: int, seed:
     return texts
 
 
-def memory_mib(pid: int, what: str) -> float:
-    """``VmRSS``, what a process holds now, or ``VmHWM``, the most it ever held, as the kernel counts (Linux)."""
-    status = Path(f"/proc/{pid}/status").read_text("ascii")
-    return int(status.partition(f"{what}:")[2].split()[0]) / 1024
+def wait_for_workers(service: Service, count: int) -> list[int]:
+    """Waits until all processes of ``--workers`` have said that they serve: their ids, and that of their parent."""
+    assert service.process.stderr is not None
+    found = [service.process.pid]
+    while len(found) <= count and (line := service.process.stderr.readline()):
+        if "Started server process" in line:
+            found.append(int(line.rpartition("[")[2].rstrip("]\n")))
+    return found
+
+
+def memory_mib(pids: Sequence[int], what: str) -> float:
+    """``VmRSS``, what processes hold now, or ``VmHWM``, the most each ever held, as the kernel counts (Linux)."""
+    states = (Path(f"/proc/{pid}/status").read_text("ascii") for pid in pids)
+    return sum(int(state.partition(f"{what}:")[2].split()[0]) for state in states) / 1024
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--model", type=Path, required=True, help="folder of a run")
     parser.add_argument("--texts", type=Path, required=True, help="any text, of which passages are sent")
+    parser.add_argument("--workers", type=int, default=1, help="processes of the service")
     parser.add_argument("--clients", type=int, default=64, help="requests at a time")
     parser.add_argument("--requests", type=int, default=2000, help="in all")
     parser.add_argument("--shortest", type=int, default=20, help="characters of a text")

@@ -1,6 +1,5 @@
 """Words to word pieces: every word has at least one token, and labels never shift."""
 
-import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -8,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from processors.examples import without_lone_surrogates
+
 _STRUCTURE = ("bos_token_id", "eos_token_id", "sep_token_id", "cls_token_id", "pad_token_id", "mask_token_id")
 LONGEST_WORD = 512  # characters of a word that the tokenizer reads
-_LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 class WordPieces(NamedTuple):
@@ -34,7 +34,7 @@ def tokenize_words(
         tokenizer: fast tokenizers do the whole batch at once; others go word by word.
         max_pieces_per_word: the longest run of pieces that is kept of one word.
     """
-    clean = [[_LONE_SURROGATES.sub("\ufffd", word[:LONGEST_WORD]) for word in words] for words in texts]
+    clean = [[without_lone_surrogates(word[:LONGEST_WORD])[0] for word in words] for words in texts]
     if drops_spaces_between_words(tokenizer):
         clean = [[f" {word}" if word and word[0] != " " else word for word in words] for words in clean]
     unknown = unknown_id(tokenizer)

@@ -11,7 +11,7 @@ WIDE = (
     "\uff00-\uff9f\uffe0-\uffe6\U00020000-\U0003ffff"
 )
 _WIDE = re.compile(f"[{WIDE}]")
-_SURROGATE = re.compile("[\ud800-\udfff]")
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class DataError(ValueError):
@@ -142,4 +142,4 @@ def without_lone_surrogates(text: str) -> tuple[str, int]:
 
     Pairs must have been joined when the text was decoded, as `json.loads` does.
     """
-    return _SURROGATE.subn("\ufffd", text) if _SURROGATE.search(text) else (text, 0)
+    return LONE_SURROGATE.subn("\ufffd", text) if LONE_SURROGATE.search(text) else (text, 0)

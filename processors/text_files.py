@@ -6,13 +6,13 @@ import logging
 import re
 import sys
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from processors.examples import DataError, Findings
+from processors.examples import DataError, Findings, without_lone_surrogates
 from processors.text_lines import decoded_lines
 
 logger = logging.getLogger(__name__)
@@ -46,13 +46,25 @@ def read_texts(sources: Sequence[str], whole_files: bool = False, replace: bool 
         replaced = 0
         findings = Findings()
         with _opened(source) as file:
-            for item in _texts_of(file, source, name, whole_files, replace, findings):
+            items = _texts_of(file, source, name, whole_files, replace, findings)
+            for item in without_surrogates(items, name):
                 replaced += replace and "\ufffd" in item.text
                 yield item
         if replaced:
             logger.warning("%s: %d texts hold U+FFFD, in place of bytes that are not UTF-8", name, replaced)
         for kind, count in findings.counts.items():
             logger.warning("%s: %d %s", name, count, kind)
+
+
+def without_surrogates(items: Iterable[RawText], name: str) -> Iterator[RawText]:
+    """Puts U+FFFD where a text has a lone surrogate, which UTF-8 cannot express, and logs how many ``name`` had."""
+    replaced = 0
+    for item in items:
+        text, count = without_lone_surrogates(item.text)
+        replaced += count
+        yield RawText(item.id, text)
+    if replaced:
+        logger.warning("%s: %d lone surrogates, such as \\ud83d, were replaced by U+FFFD", name, replaced)
 
 
 def check_sources(sources: Sequence[str]) -> None:

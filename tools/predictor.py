@@ -13,6 +13,7 @@ from processors.examples import Example
 from processors.feature_dataset import FeatureDataset
 from processors.features import FeatureSpec, build_feature_arrays, default_overlap
 from processors.layout import layout_of_tokenizer
+from processors.text_files import RawText, without_surrogates
 from processors.text_pieces import TextPiece, cut_into_pieces
 from processors.word_cutting import WordCutter
 from tools.arguments import EVAL_WINDOW, NerArguments
@@ -117,6 +118,19 @@ class NerPredictor:
         windows = args.eval_max_seq_length, args.window_overlap
         return cls(model, tokenizer, args.markup, cutter, *windows, batch_tokens)
 
+    @torch.inference_mode()
+    def warm_up(self) -> None:
+        """Compiles and initialises what any text may need, so that no text waits for it."""
+        self(["a", "a " * self.max_seq_length])
+        C, device = self.model.classifier.out_features, self.model.device
+        for B in (1, 64):  # heads may have other kernels for many rows than for few
+            logits = torch.zeros(B, 2, C, device=device)  # (B, W, C)
+            mask = torch.ones(B, 2, dtype=torch.bool, device=device)  # (B, W)
+            self.model.decode(logits, mask)
+            spans = torch.zeros(1, 3, dtype=torch.long, device=device)  # (N, 3): the first word of the first row
+            every_tag = torch.ones(1, 1, C, dtype=torch.bool, device=device)  # (N, L, C)
+            self.model.span_confidences(logits, mask, spans, every_tag, after=every_tag[0])
+
     def __call__(self, texts: Sequence[str]) -> list[list[FoundEntity]]:
         """The entities of each text."""
         if isinstance(texts, str):
@@ -128,6 +142,7 @@ class NerPredictor:
 
         Memory holds ``look_ahead`` characters of text with all that is computed of them, and the longest text with its
         entities. A text of up to 32,768 characters is decoded at once, a longer one in overlapping pieces of that size.
+        A lone surrogate is read as U+FFFD, with a warning; offsets stay the same.
 
         Args:
             texts: any number of them.
@@ -136,7 +151,8 @@ class NerPredictor:
         waiting: list[tuple[str, TextPiece]] = []
         found: list[FoundEntity] = []
         held = 0
-        for text in texts:
+        for item in without_surrogates((RawText(None, text) for text in texts), "texts"):
+            text = item.text
             for piece in cut_into_pieces(text, self.cutter):
                 waiting.append((text, piece))
                 held += _COST_OF_A_TEXT + sum(map(len, piece.words))

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException as AnyHTTPException
+from starlette.requests import ClientDisconnect
 
 from tools.prediction_formats import json_entities
 from tools.predictor import FoundEntity, NerPredictor
 from tools.request_batcher import RequestBatcher
+from tools.request_body import request_schema, requested_texts
 from tools.request_limits import RequestLimits
 
 _BYTES_A_CHARACTER = 12  # as JSON may escape it: two surrogates of six characters
@@ -22,11 +23,12 @@ _BYTES_A_TEXT = 64  # quotes, comma and white space around it
 
 @dataclass(frozen=True)
 class ServiceLimits:
-    """What the service takes at most.
+    """What each process of the service takes at most.
 
     Args:
         max_characters, max_texts: of a request.
         max_requests: held at a time.
+        read_timeout: seconds for the head of a request to arrive, and again for its body.
         timeout: seconds for a request.
         max_batch_size: texts computed together.
         batch_timeout: seconds that a text waits for others.
@@ -35,6 +37,7 @@ class ServiceLimits:
     max_characters: int = 20_000
     max_texts: int = 128
     max_requests: int = 256
+    read_timeout: float = 10.0
     timeout: float = 30.0
     max_batch_size: int = 64
     batch_timeout: float = 0.005
@@ -45,12 +48,43 @@ class ServiceLimits:
         return _BYTES_A_CHARACTER * self.max_characters + _BYTES_A_TEXT * (1 + self.max_texts)
 
 
-class PredictRequest(BaseModel):
-    """Either one text or several."""
+class Health(BaseModel):
+    status: str
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-    text: str | None = None
-    texts: list[str] | None = None
+
+class Entity(BaseModel):
+    type: str
+    start: int
+    end: int
+    surface: str
+    confidence: float
+
+
+class OneResult(BaseModel):
+    entities: list[Entity]
+
+
+class Results(BaseModel):
+    results: list[OneResult]
+
+
+class Error(BaseModel):
+    error: str
+
+
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"description": "Not a valid HTTP request, or not JSON in UTF-8"},
+    408: {"description": "The body did not arrive in time"},
+    413: {"description": "More bytes, characters or texts than a request may have"},
+    415: {"description": "The content type is not application/json"},
+    422: {"description": "Neither one text nor several, or a lone surrogate in a text"},
+    500: {"description": "The service failed; its log tells why"},
+    503: {
+        "description": "Too many requests at a time; try again",
+        "headers": {"Retry-After": {"schema": {"type": "string"}}},
+    },
+    504: {"description": "Not answered in time"},
+}
 
 
 def create_service(predictor: NerPredictor, limits: ServiceLimits) -> FastAPI:
@@ -62,68 +96,48 @@ def create_service(predictor: NerPredictor, limits: ServiceLimits) -> FastAPI:
         async with batcher.running():
             yield
 
-    app = FastAPI(title="Entities in text", lifespan=lifespan)
+    app = FastAPI(title="Entities in text", lifespan=lifespan, redirect_slashes=False)
     app.add_middleware(
-        RequestLimits, max_requests=limits.max_requests, max_bytes=limits.max_bytes, timeout=limits.timeout
+        RequestLimits,
+        max_requests=limits.max_requests,
+        max_bytes=limits.max_bytes,
+        read_timeout=limits.read_timeout,
+        timeout=limits.timeout,
     )
     app.add_exception_handler(AnyHTTPException, _refused)
-    app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(Exception, _failed)
+    errors = {status: {**error, "model": Error} for status, error in _ERRORS.items()}
 
-    @app.head("/health")
-    @app.get("/health")
-    async def health() -> dict[str, str]:
-        return {"status": "ok"}
+    @app.head("/health", responses={400: errors[400]})
+    @app.get("/health", responses={400: errors[400]})
+    async def health() -> Health:
+        return Health(status="ok")
 
-    @app.post("/predict")
-    async def predict(request: PredictRequest) -> dict[str, Any]:
+    schema = request_schema(limits.max_texts, limits.max_characters)
+
+    @app.post(
+        "/predict",
+        response_model=None,
+        responses={200: {"model": OneResult | Results}, **errors},
+        openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}},
+    )
+    async def predict(request: Request) -> dict[str, Any]:
         """``{"entities": [...]}`` for a text, ``{"results": [{"entities": [...]}, ...]}`` for several."""
-        texts = _checked_texts(request, limits)
+        try:
+            body = await request.body()
+        except ClientDisconnect as error:  # nobody reads the answer
+            raise HTTPException(400, "the body ended too early") from error
+        content_type = request.headers.get("content-type", "")
+        texts, is_list = requested_texts(content_type, body, limits.max_texts, limits.max_characters)
         results = [{"entities": json_entities(entities)} for entities in await batcher.submit(texts)]
-        return {"results": results} if request.text is None else results[0]
+        return {"results": results} if is_list else results[0]
 
     return app
 
 
-def _checked_texts(request: PredictRequest, limits: ServiceLimits) -> list[str]:
-    if (request.text is None) == (request.texts is None):
-        raise HTTPException(422, 'give either "text", a string, or "texts", a list of strings')
-    texts = request.texts if request.text is None else [request.text]
-    assert texts is not None
-    characters = sum(map(len, texts))
-    if len(texts) > limits.max_texts:
-        raise HTTPException(413, f"{len(texts)} texts; a request has at most {limits.max_texts}")
-    if characters > limits.max_characters:
-        raise HTTPException(413, f"{characters} characters; a request has at most {limits.max_characters}")
-    if not all(map(_is_unicode, texts)):
-        raise HTTPException(422, "a text holds half of a surrogate pair, which is no character")
-    return texts
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 async def _refused(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, AnyHTTPException)
-    reason = f": {error.__cause__}" if error.__cause__ else ""  # of a body that FastAPI cannot parse
-    return JSONResponse({"error": f"{error.detail}{reason}"}, error.status_code, error.headers)
-
-
-async def _malformed(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)
-    errors = error.errors()
-    if errors[0]["type"] == "json_invalid":
-        place = errors[0]["loc"][-1]
-        return JSONResponse({"error": f"not JSON: {errors[0]['ctx']['error']} at character {place}"}, 400)
-    message = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in errors)
-    if "json" not in request.headers.get("content-type", ""):
-        message += "; send JSON, with the header Content-Type: application/json"
-    return JSONResponse({"error": message}, 422)
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
 
 async def _failed(_: Request, error: Exception) -> JSONResponse:

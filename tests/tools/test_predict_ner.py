@@ -143,6 +143,28 @@ def test_broken_bytes_are_replaced_when_asked(crf_run: Run, tmp_path: Path, monk
     assert [record["text"] for record in lines_of(tmp_path / "out.jsonl")] == ["anna", "b\ufffdb"]
 
 
+@pytest.mark.parametrize("format", ["jsonl", "conll", "tsv", "html", "brat"])
+def test_lone_surrogates_are_replaced_and_counted(
+    crf_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, format: str
+) -> None:
+    monkeypatch.setattr("predict_ner.setup_logging", lambda: None)  # which would take caplog's handler away
+    source, output = tmp_path / "a.jsonl", tmp_path / "out"
+    source.write_text('{"text": "anna met bob"}\n{"text": "\\ud83d anna \\udfff\\ud83d\\ude00 bob"}\n')
+    call(monkeypatch, crf_run, str(source), "--text", "\udcff bob", "--format", format, "--output", str(output))
+    assert f"{source}: 2 lone surrogates, such as \\ud83d, were replaced by U+FFFD" in caplog.text
+    assert "--text: 1 lone surrogates" in caplog.text
+    if format == "jsonl":
+        records = lines_of(output)
+        assert [record["text"] for record in records] == ["\ufffd bob", "anna met bob", "\ufffd anna \ufffd😀 bob"]
+        places = [[(one["start"], one["surface"]) for one in record["entities"]] for record in records]
+        assert (9, "bob") in places[2]
+        assert all(
+            text["text"][start:].startswith(surface)
+            for text, found in zip(records, places, strict=True)
+            for start, surface in found
+        )
+
+
 def test_nothing_to_read_is_an_error_of_usage(
     crf_run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

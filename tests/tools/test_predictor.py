@@ -15,6 +15,9 @@ import torch
 from transformers import AutoConfig, AutoModelForTokenClassification, PreTrainedTokenizerBase
 
 import tools.predictor
+from models import BertCrfForNer
+from models.crf.backend import use_backend
+from models.crf.cpu import _kernel
 from processors.text_pieces import cut_into_pieces
 from processors.word_cutting import WORD_UNITS, WordCutter
 from tests.helpers import FILLERS, NAMES
@@ -283,3 +286,23 @@ def test_a_head_of_another_size_than_the_labels_is_refused(run: Run, tmp_path: P
     _edit(folder, id2label={"0": "O", "1": "B-PER", "2": "I-PER"}, crf_legal=None)
     with pytest.raises(ValueError, match="weights do not fit"):
         NerPredictor.load(folder, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("backend", "types"),
+    [("numba", 4), ("numba", 12), ("numba", 20), ("torch", 4)],  # tags in groups of rows, in either way, row by row
+)
+def test_nothing_is_compiled_after_warming_up(
+    encoder: Path, bert: PreTrainedTokenizerBase, backend: str, types: int
+) -> None:
+    tags = ["O", *(f"{prefix}-{number}" for number in range(types) for prefix in "BI")]
+    model = BertCrfForNer(AutoConfig.from_pretrained(encoder, id2label=dict(enumerate(tags))))
+    with use_backend(backend):
+        predictor = NerPredictor(model, bert, "bio", "word", max_seq_length=64)
+        _kernel.cache_clear()
+        predictor.warm_up()
+        compiled = _kernel.cache_info().misses
+        assert bool(compiled) == (backend == "numba")
+        for texts in ([""], ["anna"], ["anna met bob"] * 40, [" ".join(sentences(60))], ["", *sentences(10)]):
+            predictor(texts)
+    assert _kernel.cache_info().misses == compiled
