@@ -259,31 +259,20 @@ def test_a_stopped_service_answers_what_it_has_begun(crf_run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "message"),
+    "option",
     [
-        ("max_texts=0", "0 is not from 1 to 1,000,000"),
-        ("max_texts=1.5", "invalid int value: '1.5'"),
-        ("max_characters=-1", "-1 is not from 1 to"),
-        ("timeout=-1", "-1 is not from 0.01 to 86,400"),
-        ("read_timeout=nan", "nan is not from 0.01 to 86,400"),
-        ("timeout=inf", "inf is not from 0.01 to 86,400"),
-        ("batch_timeout=-1", "-1 is not from 0 to 60"),
-        ("max_batch_size=1e3", "invalid int value"),
-        ("max_requests=x", "invalid int value: 'x'"),
-        ("workers=0", "0 is not from 1 to 128"),
-        ("port=99999", "99999 is not from 0 to 65,535"),
-        ("host=", "is empty"),
-        ("device=abacus", "'abacus' is not known to torch"),
-        ("dtype=fp8", "invalid choice: 'fp8'"),
+        *("max_texts=0", "max_texts=1.5", "max_characters=-1", "timeout=-1", "read_timeout=nan", "timeout=inf"),
+        *("batch_timeout=-1", "max_batch_size=1e3", "max_requests=x", "workers=0", "port=99999", "host="),
+        *("device=abacus", "dtype=fp8"),
     ],
 )
 def test_limits_that_make_no_sense_are_refused(
-    option: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["serve_ner.py", "--model=nowhere", f"--{option}"])
     with pytest.raises(SystemExit):
         serve_ner.main()
-    assert f"argument --{option.partition('=')[0]}: {message}" in capsys.readouterr().err
+    assert f"--{option.replace('=', ' ')}: must be a" in capsys.readouterr().err
 
 
 def test_a_folder_without_a_model_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
