@@ -112,7 +112,9 @@ class RecordReader:
             return self._sentences(record, source)
         text_key = next((key for key in TEXT_KEYS if isinstance(record.get(key), str)), "")
         words_key = next((key for key in WORD_KEYS if isinstance(record.get(key), list)), "")
-        text, words, offsets = record.get(text_key), record.get(words_key), None
+        text: Any = record.get(text_key)
+        words: Any = record.get(words_key)
+        offsets = None
         if words_key and not (words and all(isinstance(word, dict) for word in words)):
             words = _strings(words, words_key, source)
             others = (*_WORD_SPAN_KEYS, *_SPAN_KEYS) if self.tag_column == "last" else ()
