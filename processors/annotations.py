@@ -39,7 +39,7 @@ def spans_of(
     Raises:
         DataError: an annotation has another shape.
     """
-    spans = []
+    spans: list[Span] = []
     for value in _values(annotation, source):
         try:
             spans.extend(_spans(value, source, findings, last_included))

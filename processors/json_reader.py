@@ -118,7 +118,7 @@ def _one_object(path: Path, findings: Findings) -> Iterator[tuple[int, Any]]:
     if _has_pairs(value):
         yield from ((1, pair) for pair in value["annotations"] if pair is not None)
         return
-    if value and not _has_sentences(value):
+    if value != {} and not _has_sentences(value):
         yield 1, value
         return
     values = _values_inside(path, findings)
@@ -160,13 +160,21 @@ def _next_value(text: str, position: int) -> int:
 
 def _parsed(text: str, path: Path, first_line: int, findings: Findings) -> Any:
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
         message = f"not JSON: {error.msg} at column {error.colno}"
         raise DataError(message, path, first_line + error.lineno - 1) from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, deep nesting
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, deep nesting, keys that stand twice
         raise DataError(f"not JSON that can be read: {error}", path, first_line) from error
     return _mended(value, text, findings)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice in an object")
+    return found
 
 
 def _mended(value: Any, written: str, findings: Findings) -> Any:

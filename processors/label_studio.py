@@ -99,7 +99,7 @@ def _marked(
 
     A taxonomy marks text where nothing else does; otherwise it describes the regions.
     """
-    found = [(region.get("to_name"), region.get("value")) for region in regions]
+    found = [(str(region.get("to_name")), region.get("value")) for region in regions]
     values = [(name, value) for name, value in found if isinstance(value, dict) and "start" in value and "end" in value]
     kinds = _LABELS if any(value.get(kind) for _, value in values for kind in _LABELS) else ("taxonomy",)
     marking = [(name, value) for name, value in values if any(value.get(kind) for kind in kinds)]
@@ -117,8 +117,10 @@ def _marked(
     for value in values_here:
         labels = next(value[kind] for kind in kinds if value.get(kind))
         labels = [labels] if isinstance(labels, str) else labels
+        if not isinstance(labels, list) or not all(isinstance(one, str | list) for one in labels):
+            raise source.error(f"cannot read the region {value!r}; its labels are not a list of strings")
         _count(findings, "labels beside the first of their region, left out", len(labels) - 1)
-        label = "/".join(map(str, labels[0])) if isinstance(labels[0], list) else str(labels[0])
+        label = "/".join(map(str, labels[0])) if isinstance(labels[0], list) else labels[0]
         surface = value["text"] if isinstance(value.get("text"), str) else None
         spans.append(Span(label, *_place(value, starts, source), surface))
     return text, spans
@@ -138,7 +140,7 @@ def _place(value: dict[str, Any], starts: Sequence[int] | None, source: Source) 
         raise source.error(f"cannot read the region {value!r}; {expected}") from error
 
 
-def _text_key(data: dict[str, Any], marking: list[tuple[Any, dict[str, Any]]], source: Source) -> str:
+def _text_key(data: dict[str, Any], marking: list[tuple[str, dict[str, Any]]], source: Source) -> str:
     """Under which name the data of a task hold the text: that of the regions, or ``text``, or the only one."""
     texts = {
         key: value
@@ -147,7 +149,7 @@ def _text_key(data: dict[str, Any], marking: list[tuple[Any, dict[str, Any]]], s
     }
     for key in (*(name for name, _ in marking), "text"):
         if key in texts:
-            return str(key)
+            return key
     surfaces = [value["text"] for _, value in marking if isinstance(value.get("text"), str)]
     fitting = [key for key, value in texts.items() if not surfaces or all(one in str(value) for one in surfaces)]
     if len(fitting) == 1:

@@ -47,7 +47,7 @@ def detect_format(path: Path) -> str:
     return "msra" if lines and all(map(_MSRA.fullmatch, lines)) else "columns"
 
 
-def read_cmeee(path: Path, split: str, reader: SpanReader | None = None, labelled: bool = True) -> Iterator[Example]:
+def read_cmeee(path: Path, split: str, reader: SpanReader, labelled: bool = True) -> Iterator[Example]:
     """Reads ``text|||16    18    dis|||...``, where positions are characters and the last one is included."""
 
     def parsed(line: str, source: Source) -> Example:
@@ -62,11 +62,10 @@ def read_cmeee(path: Path, split: str, reader: SpanReader | None = None, labelle
             spans.append(Span(found[3], int(found[1]), int(found[2]) + 1))
         return reader.example(text, spans, source)
 
-    reader = reader or SpanReader()
     return _read_lines(path, split, reader, parsed)
 
 
-def read_msra(path: Path, split: str, reader: SpanReader | None = None) -> Iterator[Example]:
+def read_msra(path: Path, split: str, reader: SpanReader) -> Iterator[Example]:
     """Reads ``word/nt word/o``; the sentence is their characters, and each word with another tag an entity."""
 
     def parsed(line: str, source: Source) -> Example:
@@ -80,7 +79,6 @@ def read_msra(path: Path, split: str, reader: SpanReader | None = None) -> Itera
             text += word
         return reader.example(text, spans, source, [(i, i + 1) for i in range(len(text))])
 
-    reader = reader or SpanReader()
     return _read_lines(path, split, reader, parsed)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from processors import label_studio
 from processors.annotations import spans_of
 from processors.column_reader import checked_tag, tag_keys
-from processors.examples import Example
+from processors.examples import Example, Findings
 from processors.spans import Source, Span, SpanReader, place_of
 from processors.tag_schemes import tags_to_entities
 from processors.word_cutting import find_words
@@ -85,7 +85,7 @@ class RecordReader:
                 message = f"no labels under a known key, but {unknown} could be labels; expected {self.expected}"
                 raise source.error(f"{message}, or an unlabelled text without {unknown}")
         for key in unused:
-            if not (key == "entities" and examples[0].confidences):
+            if not (key == "entities" and any(example.confidences for example in examples)):
                 findings.add(f"records with {key!r}, which is not used")
         return examples
 
@@ -112,7 +112,9 @@ class RecordReader:
             return self._sentences(record, source)
         text_key = next((key for key in TEXT_KEYS if isinstance(record.get(key), str)), "")
         words_key = next((key for key in WORD_KEYS if isinstance(record.get(key), list)), "")
-        text, words, offsets = record.get(text_key), record.get(words_key), None
+        text: Any = record.get(text_key)
+        words: Any = record.get(words_key)
+        offsets = None
         if words_key and not (words and all(isinstance(word, dict) for word in words)):
             words = _strings(words, words_key, source)
             others = (*_WORD_SPAN_KEYS, *_SPAN_KEYS) if self.tag_column == "last" else ()
@@ -120,18 +122,16 @@ class RecordReader:
             if text is None or key not in _SPAN_KEYS or not _are_spans(record[key], key):
                 return [self._words(words, text, record, key, source)], key
             offsets = find_words(words, text)
+            if offsets and _may_count_words(spans_of(record[key], text, source, Findings()), offsets):
+                advice = "name them entity_mentions if they count words, or leave the tokens out"
+                raise source.error(f"{key} do not begin and end with tokens in the text; {advice}")
         elif words_key and text is not None:
             offsets = _offsets_of_tokens(words, text, source)
         if text is None:
             wrong = next((f"{key} is not a list of strings" for key in WORD_KEYS[:3] if key in record), "")
             raise source.error(wrong or f"expected a key tokens or text, found {', '.join(record) or 'none'}")
         key = _chosen(record, _SPAN_KEYS)
-        spans = None
-        if key:
-            spans = spans_of(record[key], text, source, self.spans.findings)
-            if isinstance(words, list) and offsets and _may_count_words(spans, offsets):
-                advice = "name them entity_mentions if they count words, or leave the tokens out"
-                raise source.error(f"{key} do not begin and end with tokens in the text; {advice}")
+        spans = spans_of(record[key], text, source, self.spans.findings) if key else None
         return [self.spans.example(text, spans, source, offsets)], key
 
     def _words(self, words: list[str], text: str | None, record: dict[str, Any], key: str, source: Source) -> Example:

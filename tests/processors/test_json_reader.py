@@ -158,6 +158,9 @@ def test_an_empty_file_has_no_examples(read: Read, content: str) -> None:
 
 
 BAD_RECORDS: list[tuple[Any, list[str]]] = [
+    ('{"text": "a", "label": [], "label": []}', ["the key 'label' stands twice"]),
+    ('{"text": "a", "label": [[' + "9" * 5000 + ', 1, "A"]]}', ["not JSON that can be read"]),
+    ("null", ["expected a JSON object, found NoneType"]),
     ('{"text": "a", }', ["not JSON", "column"]),
     ('["a"]', ["expected a JSON object, found list"]),
     ({"sentence": "a"}, ["expected a key tokens or text", "sentence"]),
@@ -195,7 +198,7 @@ BAD_RECORDS: list[tuple[Any, list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("record", "said"), BAD_RECORDS, ids=[str(record) for record, _ in BAD_RECORDS])
+@pytest.mark.parametrize(("record", "said"), BAD_RECORDS, ids=[str(record)[:80] for record, _ in BAD_RECORDS])
 def test_a_bad_record_is_refused_with_its_line(
     read: Read, path: Path, at: Callable[..., str], record: Any, said: list[str]
 ) -> None:

@@ -136,6 +136,10 @@ def test_regions_that_repeat_no_text_are_read_by_their_offsets(read: Read) -> No
     [
         (task(annotation(), data={"image": "a.png"}), "no text among the task's data (image)"),
         (task(annotation(), data={"a": "x y", "b": "y z"}), "several of the task's data could be its text (a, b)"),
+        (
+            task(annotation({**ANNA, "value": {"start": 0, "end": 4, "labels": 5}})),
+            "its labels are not a list of strings",
+        ),
         (task(annotations={"result": []}), "annotations is not a list of objects"),
         (task(annotation(result=["x"])), "result is not a list of objects"),
         (task(annotation(region("x", 3, "PER"))), "cannot read the region"),  # type: ignore[arg-type]

@@ -212,6 +212,13 @@ def test_what_is_left_out_is_counted(record: dict[str, Any], kept: list[Any], co
     assert (entities(example), findings.counts) == (kept, counts)
 
 
+def test_spans_that_cut_prodigy_s_tokens_count_characters_all_the_same() -> None:
+    record = {"text": TEXT, "tokens": tokens_of(TEXT, *WORDS), "spans": [{"start": 0, "end": 3, "label": "PER"}]}
+    (example,), findings = read(record)
+    assert (entities(example), len(findings.remarks)) == ([("PER", "Anna")], 1)
+    assert read({"sentences": [], "clusters": [[0]]})[0] == []
+
+
 @pytest.mark.parametrize("labelled", [True, False])
 @pytest.mark.parametrize("answer", ["reject", "ignore"])
 def test_texts_that_prodigy_s_annotator_did_not_accept_are_left_out(answer: str, labelled: bool) -> None:

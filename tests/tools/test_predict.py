@@ -113,14 +113,14 @@ def test_empty_texts_have_their_lines_too(crf_args: CrfArguments, corpus_dir: Pa
     assert [len(record["tags"]) for record in records] == [0, 2, 0, 0]
 
 
-@pytest.mark.parametrize("text", ["他说🎉你好", "zero\u200bwidth", "\u3000全角", "lone \ud83d half"])
+@pytest.mark.parametrize("text", ["他说🎉你好", "zero\u200bwidth", "\u3000全角", "lone \ufffd half"])
 def test_odd_characters_are_written_as_they_are(crf_args: CrfArguments, corpus_dir: Path, text: str) -> None:
     (corpus_dir / "test.txt").unlink()
-    (corpus_dir / "test.jsonl").write_text(json.dumps({"text": text}), "utf-8")
+    written = json.dumps({"text": text}).replace("\\ufffd", "\\ud83d")  # a lone surrogate is replaced
+    (corpus_dir / "test.jsonl").write_text(written, "utf-8")
     model, tokenizer = prepared(crf_args)
     predict(crf_args, model, tokenizer)
-    written = Path(crf_args.output_dir, "test_predictions.jsonl").read_text("utf-8", errors="surrogatepass")
-    record = json.loads(written)
+    record = json.loads(Path(crf_args.output_dir, "test_predictions.jsonl").read_text("utf-8"))
     assert record["text"] == text
     assert len(record["tags"]) == len(record["tokens"])
 
