@@ -125,14 +125,14 @@ def _encoding_error(lines: Iterable[tuple[int, bytes]], source: str | Path, advi
             bad += 1
             if len(sample) < _LINES_TO_GUESS_FROM:
                 sample.append((number, raw, error))
-    first, raw, error = sample[0]
+    first, raw, place = sample[0]
     for start, kind in _BINARY.items():
         if first == 1 and raw.startswith(start):
             return DataError(f"not text but {kind}; unpack it or export it as text", source)
-    found = raw[error.start : error.start + 8].hex(" ")
+    found = raw[place.start : place.start + 8].hex(" ")
     others = ", ".join(str(number) for number, *_ in islice(sample, 1, 10))
     others += f" and {bad - 10} more" if bad > 10 else ""
-    message = f"not UTF-8 (bytes {found} at column {error.start}" + (f"; also lines {others})" if others else ")")
+    message = f"not UTF-8 (bytes {found} at column {place.start}" + (f"; also lines {others})" if others else ")")
     encoding = _likely_encoding(b"".join(raw for _, raw, _ in sample), is_start=first == 1)
     message += f"; it looks like {encoding}: iconv -f {encoding} -t UTF-8 {quote(str(source))} > converted.txt"
     return DataError(f"{message}; {advice}" if advice else message, source, first)
