@@ -70,7 +70,7 @@ def test_a_model_of_bert_ner_pytorch_predicts(
     assert (f"they are taken for BERT-NER-Pytorch's of {task}: X, B-" in caplog.text) != is_named
     assert "special labels X, [END], [START]" in caplog.text
     assert predictor.model.tag_names == list(names[1:-2])
-    assert predictor.word_unit == "char"
+    assert predictor.cutter.unit == "char"
     assert predictor.model.classifier.out_features == len(names) - 3
     found = [one for entities in predictor(TEXTS) for one in entities]
     assert found

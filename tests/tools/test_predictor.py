@@ -18,7 +18,7 @@ import tools.predictor
 from models import BertCrfForNer
 from models.crf.backend import use_backend
 from models.crf.cpu import _kernel
-from processors.text_files import LONE_SURROGATE
+from processors.examples import LONE_SURROGATE
 from processors.text_pieces import cut_into_pieces
 from processors.word_cutting import WORD_UNITS, WordCutter
 from tests.helpers import FILLERS, NAMES
@@ -300,7 +300,7 @@ def test_nothing_is_compiled_after_warming_up(
     tags = ["O", *(f"{prefix}-{number}" for number in range(types) for prefix in "BI")]
     model = BertCrfForNer(AutoConfig.from_pretrained(encoder, id2label=dict(enumerate(tags))))
     with use_backend(backend):
-        predictor = NerPredictor(model, bert, "bio", "word", max_seq_length=64)
+        predictor = NerPredictor(model, bert, "bio", WordCutter("word"), max_seq_length=64)
         _kernel.cache_clear()
         predictor.warm_up()
         compiled = _kernel.cache_info().misses

@@ -272,7 +272,7 @@ def test_limits_that_make_no_sense_are_refused(
     monkeypatch.setattr(sys, "argv", ["serve_ner.py", "--model=nowhere", f"--{option}"])
     with pytest.raises(SystemExit):
         serve_ner.main()
-    assert f"--{option.replace('=', ' ')}: must be a" in capsys.readouterr().err
+    assert f"serve_ner.py: error: --{option.replace('=', ' ')}: " in capsys.readouterr().err
 
 
 def test_a_folder_without_a_model_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
