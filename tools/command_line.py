@@ -121,7 +121,8 @@ class CommandLine(argparse.ArgumentParser):
         self._places = places or {}
         known = {name for action in self._actions for name in action.option_strings}
         flags = [word.partition("=")[0] for word in takewhile(lambda word: word != "--", words)]
-        unknown = [flag for flag in flags if flag.startswith("--") and flag not in known]
+        named = [flag for flag in flags if flag.startswith("--") and " " not in flag]  # with a space: a value
+        unknown = [flag for flag in named if flag not in known]
         for flag in dict.fromkeys(unknown):
             self._add_fault(flag, f"unrecognized {flag}{_suggestion(flag, known)}")
         _, rest = super().parse_known_args(words, namespace)

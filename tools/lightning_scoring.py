@@ -109,7 +109,7 @@ class SplitScoring(LightningModule):
     def on_validation_epoch_end(self) -> None:
         results = {f"val_{key}": value for key, value in self._end_scoring(self.splits("fit")[1:], "fit").items()}
         self.log_dict(results, prog_bar=True)
-        if (nonfinite := nonfinite_loss(results["val_loss"], self.model)) and is_main():
+        if (nonfinite := nonfinite_loss(results.get("val_loss", 0.0), self.model)) and is_main():
             logger.warning(nonfinite)
         logger.info("Epoch %d: %s", self.current_epoch, ", ".join(f"{k} {v:.4f}" for k, v in results.items()))
 

@@ -120,6 +120,13 @@ def test_all_unknown_flags_are_named_once(capsys: pytest.CaptureFixture[str]) ->
     assert said == "run_ner_crf: error: unrecognized left over\n"
 
 
+def test_a_value_may_begin_with_dashes() -> None:
+    parser = CommandLine()
+    parser.add_argument("--text")
+    for words in (["--text", "-- said Anna"], ["--text=--said"], ["--text", "--said Anna = Bob"]):
+        assert parser.parse_args(words).text == words[-1].removeprefix("--text=")
+
+
 def test_a_plain_parser_of_ones_own_knows_the_bounds_too(capsys: pytest.CaptureFixture[str]) -> None:
     parser = ArgumentParser()
     parser.add_argument("--share", type=Bounds(float, at_least=0, at_most=1))
