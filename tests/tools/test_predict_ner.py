@@ -3,8 +3,10 @@
 import gzip
 import io
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -109,6 +111,18 @@ def test_what_was_there_stays_until_all_is_written(
     call(monkeypatch, crf_run, str(source), "--output", str(output))
     assert len(lines_of(output)) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "out.jsonl"]
+
+
+def test_types_that_brat_cannot_write_are_refused_before_a_text_is_read(
+    crf_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(crf_run.folder, tmp_path / "run")
+    config = folder / "config.json"
+    config.write_text(config.read_text("utf-8").replace('-PER"', '-big PER"'), "utf-8")
+    with pytest.raises(SystemExit) as error:
+        call(monkeypatch, replace(crf_run, folder=folder), "-", "--format", "brat", "--output", str(tmp_path / "out"))
+    assert "brat cannot write types that are empty or hold white space: 'big PER'" in str(error.value)
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_is_read_is_not_written_over(crf_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
