@@ -54,9 +54,10 @@ def read_columns(
         elif plain_tags:
             tags = [join_tag("S", tag) for tag in tags]
         counts["empty words, which keep their places"] += words.count("")
+        if layout.rivals:
+            entities[-1] += len(tags_to_entities(tags))
         for column in layout.rivals:
             entities[column] += len(tags_to_entities([fields[column] for _, fields in rows]))
-            entities[-1] += len(tags_to_entities(tags))
         lines = [number for number, _ in rows]
         labels = None if layout.tag is None else tags
         yield Example(f"{split}-{sentences}", words, labels, line=lines[0], word_lines=lines)

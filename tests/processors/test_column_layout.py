@@ -128,6 +128,8 @@ def test_another_column_of_tags_is_named_with_its_entities(path: Path) -> None:
     content = "Uni\tB-ORG\tO\nKiel\tI-ORG\tB-LOC\nLena\tB-PER\tO\n"
     message = "entities in column 1 are not read: the last column is, which has 1; --tag_column 1 reads the others"
     assert read(path, content) == ([(["Uni", "Kiel", "Lena"], ["O", "B-LOC", "O"])], {message: 2})
+    three = content.replace("Uni\t", "Uni\tB-ORG\t").replace("Kiel\t", "Kiel\tO\t").replace("Lena\t", "Lena\tO\t")
+    assert read(path, three)[1] == {message: 1, message.replace("column 1", "column 2"): 2}
     assert read(path, content, tag_column="1") == ([(["Uni", "Kiel", "Lena"], ["B-ORG", "I-ORG", "B-PER"])], {})
 
 
