@@ -7,7 +7,7 @@ from pathlib import Path
 
 from processors.column_layout import DOCUMENT, ColumnLayout, column_layout, split_fields
 from processors.examples import DataError, Example, Findings
-from processors.tag_schemes import join_tag, split_tag, tags_to_entities
+from processors.tag_schemes import join_tag, tags_to_entities
 from processors.text_lines import read_lines
 
 _LONG_SENTENCE = 2000
@@ -96,20 +96,3 @@ def _sentences(
             findings.add(f"{kind}, left out", "" if known else f"{path}:{number}: {line!r} is the first of the {kind}")
     if rows:
         yield rows
-
-
-def tag_keys(tag_column: str, usual: tuple[str, ...]) -> tuple[str, ...]:
-    """Under which names records hold their tags: ``chunk`` or ``chunk_tags`` where ``tag_column`` is ``chunk``."""
-    return usual if tag_column == "last" else (tag_column, f"{tag_column}_tags")
-
-
-def checked_tag(tag: str, path: Path, line: int, plain_tags: bool = False) -> str:
-    """The tag itself, if it is one, or that of a plain class; else an error with its place."""
-    if plain_tags:
-        return join_tag("S", tag)
-    try:
-        split_tag(tag)
-    except ValueError as error:
-        advice = "--tag_column names the column of the tags; parts of speech are learnt by run_pl_ner.py"
-        raise DataError(f"{error}; {advice}", path, line) from None
-    return tag

@@ -81,13 +81,16 @@ def read_hub_split(
         DataError: there is no column of words or texts, or, after the last row, all rows that cannot be read.
     """
     reader = reader or SpanReader()
-    rows = RecordReader(reader, tag_column, plain_tags, labelled, class_names)
+    named = {column: _naming(feature) for column, feature in dataset.features.items()}
+
+    def records() -> Iterator[dict[str, Any]]:
+        return ({column: named[column](value) for column, value in record.items()} for record in dataset)
+
+    rows = RecordReader(reader, tag_column, plain_tags, labelled, class_names, records)
     if not {*WORD_KEYS, *TEXT_KEYS, "sentences"}.intersection(dataset.column_names):
         raise DataError(f"columns {', '.join(dataset.column_names)} in split {split}; expected {rows.expected}", name)
-    named = {column: _naming(feature) for column, feature in dataset.features.items()}
-    for index, record in enumerate(dataset):
+    for index, row in enumerate(records()):
         try:
-            row = {column: named[column](value) for column, value in record.items()}
             examples = rows.read(row, Source(Path(f"{name} ({split})"), index, f"{split}-{index}"))
         except DataError as error:
             reader.findings.fault(error)

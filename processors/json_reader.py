@@ -38,7 +38,14 @@ def read_json(
     """
     reader = reader or SpanReader()
     findings = reader.findings
-    records = RecordReader(reader, tag_column, plain_tags, labelled, class_names)
+    records = RecordReader(
+        reader,
+        tag_column,
+        plain_tags,
+        labelled,
+        class_names,
+        lambda: (value for _, value in _records(path, Findings())),
+    )
     seen: set[str] = set()
     try:
         for index, (line, value) in enumerate(_records(path, findings)):

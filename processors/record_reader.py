@@ -2,17 +2,19 @@
 
 import ast
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
 from processors import label_studio
 from processors.annotations import spans_of
-from processors.column_reader import checked_tag, tag_keys
+from processors.column_layout import is_tag
 from processors.examples import Example, Findings
 from processors.spans import Source, Span, SpanReader, place_of
-from processors.tag_schemes import tags_to_entities
+from processors.tag_dialects import UnknownTagsError, canonical_tags
+from processors.tag_schemes import join_tag, tags_to_entities
 from processors.word_cutting import find_words
 
 WORD_KEYS = ("tokens", "words", "tokenized_text", "sentence")
@@ -42,6 +44,7 @@ class RecordReader:
         labelled: whether a record without labels is an error. Label Studio's tasks that nobody has annotated are left
             out then.
         class_names: names of tags that are stored as numbers.
+        all_records: reads the records of the file again, to find how all of its tags are written.
     """
 
     spans: SpanReader
@@ -49,11 +52,17 @@ class RecordReader:
     plain_tags: bool = False
     labelled: bool = True
     class_names: Sequence[str] = ()
+    all_records: Callable[[], Iterable[Any]] = tuple
+
+    @property
+    def _tag_keys(self) -> tuple[str, ...]:
+        """``chunk`` or ``chunk_tags`` where ``tag_column`` is ``chunk``."""
+        return TAG_KEYS if self.tag_column == "last" else (self.tag_column, f"{self.tag_column}_tags")
 
     @property
     def expected(self) -> str:
         """What a record needs, for messages."""
-        asked = "/".join(tag_keys(self.tag_column, TAG_KEYS))
+        asked = "/".join(self._tag_keys)
         return f"tokens and {asked} (--tag_column), tokens and entity_mentions, or text and spans"
 
     def read(self, record: dict[str, Any], source: Source) -> list[Example]:
@@ -118,7 +127,7 @@ class RecordReader:
         if words_key and not (words and all(isinstance(word, dict) for word in words)):
             words = _strings(words, words_key, source)
             others = (*_WORD_SPAN_KEYS, *_SPAN_KEYS) if self.tag_column == "last" else ()
-            key = _chosen(record, (*tag_keys(self.tag_column, TAG_KEYS), *others))
+            key = _chosen(record, (*self._tag_keys, *others))
             if text is None or key not in _SPAN_KEYS or not _are_spans(record[key], key):
                 return [self._words(words, text, record, key, source)], key
             offsets = find_words(words, text)
@@ -175,7 +184,30 @@ class RecordReader:
         if len(tags) != words:
             raise source.error(f"{words} tokens but {len(tags)} {key}")
         names = [self._named(tag, key, source) for tag in tags]
-        return [checked_tag(name, source.path, source.line, self.plain_tags) for name in names]
+        if self.plain_tags:
+            return [join_tag("S", name) for name in names]
+        if all(map(is_tag, names)):
+            return names
+        usual, description = self._dialect
+        if not usual:
+            advice = "--tag_column names the key of the tags; parts of speech are learnt by run_pl_ner.py"
+            raise source.error(f"{description}; {advice}")
+        self.spans.findings.add(description, count=sum(usual[name] != name for name in names))
+        return [usual[name] for name in names]
+
+    @cached_property
+    def _dialect(self) -> tuple[dict[str, str], str]:
+        """The usual form of all tags of the file, with a description; none, with the reason, if they are no tags."""
+        silent = replace(self, spans=SpanReader())  # what is parsed is counted when the records are read
+        tags = {*self.class_names}
+        for record in self.all_records():
+            values = silent._unquoted(record.get(_chosen(record, self._tag_keys))) if isinstance(record, dict) else None
+            tags |= {value for value in values if isinstance(value, str)} if isinstance(values, list) else set()
+        try:
+            dialect = canonical_tags(tags)
+        except UnknownTagsError as error:
+            return {}, str(error)
+        return dialect.tags, dialect.description
 
     def _named(self, tag: Any, key: str, source: Source) -> str:
         if isinstance(tag, str):

@@ -172,7 +172,7 @@ BAD_RECORDS: list[tuple[Any, list[str]]] = [
     ({"tokens": "a b", "tags": ["O", "O"]}, ["tokens is not a list of strings"]),
     ({"tokens": ["a"], "tags": [True]}, ["tags is not a list of strings"]),
     ({"tokens": ["a"], "tags": [3]}, ["tags holds numbers of classes without their names", "--labels"]),
-    ({"tokens": ["a"], "tags": ["PER"]}, ["'PER' is not a tag"]),
+    ({"tokens": ["a"], "tags": ["12"]}, ["'12' is not a tag"]),
     ({"text": "Anna left", "spans": [[0, 3, "PER"]]}, ["PER 'Ann' [0, 3) cuts 'Anna'", "--word_unit char"]),
     ({"text": "Anna left", "spans": [[4, 9, "PER"]]}, ["PER ' left' [4, 9) begins or ends in white space"]),
     ({"text": "Anna", "spans": [[0, 5, "PER"]]}, ["PER [0, 5) lies outside the 4 characters"]),
@@ -229,7 +229,7 @@ def test_an_array_of_something_else_is_refused(read: Read, path: Path, at: Calla
     ("entry", "said"),
     [
         ({"sents": "a b", "ner_labels": "O"}, "2 tokens but 1 tags"),
-        ({"sents": "a", "ner_labels": "PER"}, "'PER' is not a tag"),
+        ({"sents": "a", "ner_labels": "12"}, "'12' is not a tag"),
         ({"sents": ["a"], "ner_labels": ["O"]}, "'17'"),
         ({"sentence": "a"}, "'17'"),
         ("a", "'17'"),
@@ -286,3 +286,20 @@ def test_a_corpus_of_plain_classes_may_be_json(path: Path) -> None:
 def test_null_tags_are_none(path: Path) -> None:
     path.write_text(json.dumps({**THREE_TAGS, "ner_tags": None}))
     assert [one.labels for one in read_json(path, "test", labelled=False)] == [None]
+
+
+@pytest.mark.parametrize(
+    ("written", "usual"),
+    [
+        ("O B_PER I_PER", "O B-PER I-PER"),
+        ("O PER-B PER-I", "O B-PER I-PER"),
+        ("0 b-PER i-PER", "O B-PER I-PER"),
+        ("O PER LOC", "O I-PER I-LOC"),
+    ],
+)
+def test_tags_of_a_dialect_are_read_with_all_tags_of_the_file_in_view(path: Path, written: str, usual: str) -> None:
+    path.write_text("".join(json.dumps({"tokens": ["a"], "tags": [tag]}) + "\n" for tag in written.split()))
+    reader = SpanReader()
+    assert [example.labels for example in read_json(path, "train", reader)] == [[tag] for tag in usual.split()]
+    changed = sum(left != right for left, right in zip(written.split(), usual.split(), strict=True))
+    assert list(reader.findings.counts.values()) == [changed]
