@@ -63,5 +63,5 @@ def test_flags_of_the_training_are_left_out_with_their_values() -> None:
 def test_a_classifier_of_texts_is_refused(encoder: Path, tmp_path: Path) -> None:
     pairs = write_pairs(tmp_path / "MRPC", {"train": 16, "dev": 8, "test": 4})
     call_lightning("run_pl_glue", **glue_options(encoder, pairs, tmp_path, max_epochs=1, do_predict=False))
-    with pytest.raises(ValueError, match=r"is the run of a classifier of texts, and a report is of entities"):
+    with pytest.raises(ValueError, match=r"holds a classifier of texts"):
         read_run(tmp_path / "run")
