@@ -162,6 +162,9 @@ def test_evaluation_alone_gives_the_same_scores(run: Run, tmp_path: Path) -> Non
     scores, records = read_json(folder / "eval_results.json"), read_predictions(folder)
     assert scores.pop("loss") == pytest.approx(before[0].pop("loss"), rel=1e-4)
     assert scores == before[0]
+    for record in before[1]:  # batches of another size round the last digit of confidences differently
+        for entity in record["entities"]:
+            entity["confidence"] = pytest.approx(entity["confidence"], abs=2e-6)
     assert records == before[1]
 
 
