@@ -11,9 +11,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from models.weights import read_model
 from tools.arguments import ModelArguments
 from tools.loading import check_source, check_vocabulary, load_config, load_tokenizer, positions_of
+from tools.weights import read_model
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,6 @@ from transformers import (
 
 from models import BertCrfForNer
 from models.tagger import Tagger
-from models.weights import read_model
 from processors.alignment import drops_spaces_between_words, vocabulary_of
 from processors.tag_schemes import MARKUPS, OUTSIDE, legal_transitions, split_tag
 from tools.arguments import ModelArguments, NerArguments
@@ -28,6 +27,7 @@ from tools.casing import casing_types, tell_casing
 from tools.data import corpus_of
 from tools.distributed import main_process_first
 from tools.preparation import compile_model
+from tools.weights import read_model
 
 logger = logging.getLogger(__name__)
 AnyTagger = TypeVar("AnyTagger", bound=Tagger)
@@ -160,6 +160,8 @@ def load_tokenizer(args: ModelArguments, source: str, config: PreTrainedConfig) 
         tokenizer = AutoTokenizer.from_pretrained(name, **options)
         if drops_spaces_between_words(tokenizer):
             tokenizer = AutoTokenizer.from_pretrained(name, add_prefix_space=True, **options)
+    except ImportError as error:
+        raise ValueError(f"the tokenizer of {name} does not load: {error}") from error  # it says what to install
     except Exception as error:  # of any kind: each tokenizer fails in its own way where files are missing
         reason = " ".join(str(error).split())
         raise ValueError(f"{missing} that loads ({reason}); {_GET_TOKENIZER}") from error

@@ -14,7 +14,6 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from transformers import PreTrainedTokenizerBase, set_seed
 
 from models.tagger import Tagger
-from models.weights import read_model
 from tools.argument_checks import idle_in_this_run
 from tools.arguments import NerArguments, require
 from tools.checkpoint import publish_model
@@ -38,6 +37,7 @@ from tools.predict import PREDICTIONS_FILE, predict
 from tools.resume import checkpoint_to_resume, is_in_run
 from tools.run_folder import checkpoint_folders, prepare_output_dir, save_environment
 from tools.train import TRAIN_RESULTS_FILE, train
+from tools.weights import read_model
 
 logger = logging.getLogger(__name__)
 _LAUNCHER_LOOKS = 2.0  # seconds in which a launcher looks at its processes for certain

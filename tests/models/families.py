@@ -24,29 +24,29 @@ _SIZES: dict[str, dict[str, Any]] = {
     "xlnet": {"d_model": 32, "n_layer": 2, "n_head": 2, "d_inner": 64},
 }
 FAMILIES = sorted(_SIZES)  # those that every test of a mechanism tries
-_SIZES |= {
-    family: {"hidden_size": 32, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0, **_COMMON, **special}
-    for family, special in {
-        "big_bird": {"block_size": 4},
-        "canine": {"num_hash_buckets": 64, "local_transformer_stride": 16},
-        "convbert": {"embedding_size": 16},
-        "ernie": {},
-        "esm": {"mask_token_id": 4, "position_embedding_type": "rotary"},
-        "eurobert": {"num_key_value_heads": 2},
-        "fnet": {},
-        "gte": {},
-        "jina_embeddings_v3": {},
-        "longformer": {"attention_window": 8},
-        "luke": {"entity_vocab_size": 10, "entity_emb_size": 16},
-        "mobilebert": {"embedding_size": 32, "intra_bottleneck_size": 16, "true_hidden_size": 16},
-        "modernbert": {"cls_token_id": 0, "sep_token_id": 0, "local_attention": 8},
-        "mpnet": {},
-        "nomic_bert": {},
-        "nystromformer": {},
-        "rembert": {"input_embedding_size": 16, "output_embedding_size": 16},
-        "xlm-roberta": {},
-    }.items()
+_SPECIAL: dict[str, dict[str, Any]] = {
+    "big_bird": {"block_size": 4},
+    "canine": {"num_hash_buckets": 64, "local_transformer_stride": 16},
+    "convbert": {"embedding_size": 16},
+    "ernie": {},
+    "esm": {"mask_token_id": 4, "position_embedding_type": "rotary"},
+    "eurobert": {"num_key_value_heads": 2},
+    "fnet": {},
+    "gte": {},
+    "jina_embeddings_v3": {},
+    "longformer": {"attention_window": 8},
+    "luke": {"entity_vocab_size": 10, "entity_emb_size": 16},
+    "mobilebert": {"embedding_size": 32, "intra_bottleneck_size": 16, "true_hidden_size": 16},
+    "modernbert": {"cls_token_id": 0, "sep_token_id": 0, "local_attention": 8},
+    "mpnet": {},
+    "nomic_bert": {},
+    "nystromformer": {},
+    "rembert": {"input_embedding_size": 16, "output_embedding_size": 16},
+    "xlm-roberta": {},
+    "yoso": {},
 }
+_BESIDES = {"hidden_size": 32, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0, **_COMMON}
+_SIZES |= {family: {**_BESIDES, **special} for family, special in _SPECIAL.items()}
 EVERY_FAMILY = sorted(_SIZES)
 PREFIXES = {
     "bert": "bert",
