@@ -8,12 +8,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import MODEL_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
 _ATTENTION_SUPPORT = ("_supports_sdpa", "_supports_flash_attn", "_supports_flex_attn", "_supports_attention_backend")
 _UNUSED = [r"\bpooler\."]  # weights that no tagger needs
-_MIXES_PADDING_IN = ("canine", "convbert", "fnet", "mobilebert", "nystromformer")  # states change with padding
+_MIXES_PADDING_IN = ("canine", "convbert", "fnet", "funnel", "mobilebert", "nystromformer", "yoso")  # into states
 _MORE_THAN_TEXT = {  # by the parameters that name it
     "decoder_input_ids": "input for a decoder",
     "bbox": "places on a page",
@@ -203,13 +203,12 @@ def _new_encoder(config: PreTrainedConfig) -> PreTrainedModel:
     """The bare encoder, without the pooler that no tagger uses where the family lets it be left out."""
     if config.model_type == "big_bird":  # else its first short batch would change to this for good
         config.attention_type = "original_full"
-    try:
-        encoder = AutoModel.from_config(config, add_pooling_layer=False)
-    except TypeError:
-        encoder = AutoModel.from_config(config)
+    encoder_class = _encoder_class(config)
+    has_pooler = "add_pooling_layer" in inspect.signature(encoder_class.__init__).parameters
+    encoder = encoder_class(config, **({"add_pooling_layer": False} if has_pooler else {}))
     if config.model_type == "xlnet":
         encoder.mask_emb.requires_grad_(False)  # serves pretraining only; DDP would wait for its gradient
-    return cast(PreTrainedModel, encoder)
+    return encoder
 
 
 def _head_dropout(config: PreTrainedConfig) -> float:

@@ -13,11 +13,11 @@ from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase, set_seed
 
 from models.tagger import Tagger
-from models.weights import restore_weights
 from tools.arguments import NerArguments
 from tools.distributed import gather_to_main, rank, run_on_main, world_size
 from tools.durable import publish_files, replaced_folder, unfinished_folder
 from tools.run_folder import explained_failure, save_model_folder
+from tools.weights import restore_weights
 
 logger = logging.getLogger(__name__)
 STATE_FILE = "training_state.pt"

@@ -13,10 +13,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from models.weights import read_model
 from tools.arguments import ModelArguments
 from tools.heads import is_encoder
 from tools.loading import check_source, check_vocabulary, load_config, load_tokenizer, positions_of
+from tools.weights import read_model
 
 logger = logging.getLogger(__name__)
 

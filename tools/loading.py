@@ -22,7 +22,6 @@ from transformers import (
 
 from models import BertCrfForNer
 from models.tagger import Tagger
-from models.weights import read_model
 from processors.alignment import drops_spaces_between_words, vocabulary_of
 from processors.tag_schemes import MARKUPS, legal_transitions
 from tools.arguments import EVAL_WINDOW, ModelArguments, NerArguments
@@ -42,6 +41,7 @@ from tools.labels import (
     with_missing_tags,
 )
 from tools.preparation import compile_model
+from tools.weights import read_model
 
 logger = logging.getLogger(__name__)
 AnyTagger = TypeVar("AnyTagger", bound=Tagger)
@@ -192,6 +192,8 @@ def load_tokenizer(args: ModelArguments, source: str, config: PreTrainedConfig) 
         tokenizer = AutoTokenizer.from_pretrained(name, **options)
         if drops_spaces_between_words(tokenizer):
             tokenizer = AutoTokenizer.from_pretrained(name, add_prefix_space=True, **options)
+    except ImportError as error:
+        raise ValueError(f"the tokenizer of {name} does not load: {error}") from error  # it says what to install
     except Exception as error:  # of any kind: each tokenizer fails in its own way where files are missing
         reason = " ".join(str(error).split())
         raise ValueError(f"{missing} that loads ({reason}); {_GET_TOKENIZER}") from error

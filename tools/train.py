@@ -8,13 +8,13 @@ from transformers import PreTrainedTokenizerBase
 
 from callbacks import TrainState
 from models.tagger import Tagger
-from models.weights import restore_weights
 from processors.feature_dataset import FeatureDataset
 from tools.arguments import NerArguments
 from tools.distributed import run_on_main, send_from_main
 from tools.interruption import Interrupted, watch_for_interruption
 from tools.run_folder import write_json
 from tools.training import Training
+from tools.weights import restore_weights
 
 logger = logging.getLogger(__name__)
 TRAIN_RESULTS_FILE = "train_results.json"

@@ -24,7 +24,7 @@ _SIZES: dict[str, dict[str, Any]] = {
     "xlnet": {"d_model": 32, "n_layer": 2, "n_head": 2, "d_inner": 64},
 }
 FAMILIES = sorted(_SIZES)  # those that every test of a mechanism tries
-_OTHER_SIZES: dict[str, dict[str, Any]] = {
+_SPECIAL: dict[str, dict[str, Any]] = {
     "big_bird": {"block_size": 4},
     "canine": {"num_hash_buckets": 64, "local_transformer_stride": 16},
     "convbert": {"embedding_size": 16},
@@ -43,9 +43,10 @@ _OTHER_SIZES: dict[str, dict[str, Any]] = {
     "nystromformer": {},
     "rembert": {"input_embedding_size": 16, "output_embedding_size": 16},
     "xlm-roberta": {},
+    "yoso": {},
 }
-_ALIKE = {"hidden_size": 32, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0, **_COMMON}
-_SIZES |= {family: {**_ALIKE, **special} for family, special in _OTHER_SIZES.items()}
+_BESIDES = {"hidden_size": 32, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0, **_COMMON}
+_SIZES |= {family: {**_BESIDES, **special} for family, special in _SPECIAL.items()}
 EVERY_FAMILY = sorted(_SIZES)
 PREFIXES = {
     "bert": "bert",

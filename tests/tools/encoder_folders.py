@@ -32,6 +32,7 @@ _SENTENCE_PIECES = {
     "rembert": "sentencepiece.model",
     "xlm-roberta": "sentencepiece.bpe.model",
     "xlnet": "spiece.model",
+    "yoso": "spiece.model",
 }
 _BYTE_PAIRS = ("longformer", "luke", "roberta")
 _PROTEINS = ["<cls>", "<pad>", "<eos>", "<unk>", *"LAGVSERTIDPKQNFYMHWCXBUZO.-", "<null_1>", "<mask>"]
