@@ -25,6 +25,7 @@ SCRIPTS = {
 }
 every_script = pytest.mark.parametrize("script", SCRIPTS)
 MAY_BE_ZERO = {
+    "eval_max_seq_length",
     *("window_overlap", "max_batch_tokens", "freeze_layers", "warmup_proportion", "warmup_steps", "num_train_epochs"),
     *("learning_rate", "head_learning_rate", "crf_learning_rate", "weight_decay", "max_grad_norm", "gradient_clip_val"),
     *("ema_decay", "swa_start", "rdrop_alpha", "dropout", "attention_dropout", "early_stopping_patience"),

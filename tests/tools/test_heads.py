@@ -36,7 +36,9 @@ def copied(run: Run, folder: Path, checkpoints: bool = False) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """All files but those of the lock."""
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".run.lock")]
+    return {str(path): path.read_bytes() for path in files}
 
 
 def refusal(script: str, **options: Any) -> str:

