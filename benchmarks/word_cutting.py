@@ -32,7 +32,7 @@ Rock-n-Roll  AT&T  U.S.  St. Louis  Jan. 3  New York  Dr. Lee  J. Lee  vs.  p.m.
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0], allow_abbrev=False)
     parser.add_argument("folders", nargs="*", type=Path, help="corpora: folders with a train and a test file")
-    parser.add_argument("--tweets", type=int, default=0, help="also cut so many made-up tweets")
+    parser.add_argument("--tweets", type=int, default=0, help="also cut this many made-up tweets")
     args = parser.parse_args()
     table = Table("corpus", "unit", "kept words", "test sentences", "cut alike", "punctuation attached")
     for folder in args.folders:

@@ -47,14 +47,16 @@ def read_brat(folder: Path, reader: SpanReader | None = None, labelled: bool = T
     findings = reader.findings
     texts = brat_texts(folder)
     for path in sorted({path.with_suffix(".txt") for path in brat_files(folder)} - set(texts)):
-        findings.fault(DataError(f"its text {path.name} is not beside it", path.with_suffix(".ann")))
+        findings.fault(DataError(f"there is no text {path.name} next to it", path.with_suffix(".ann")))
     for number, path in enumerate(texts, start=1):
         annotations = path.with_suffix(".ann")
         source = Source(annotations, 1, path.relative_to(folder).with_suffix("").as_posix())
         try:
             text = decoded_text(path.read_bytes(), path, findings)
             if not annotations.is_file() and labelled:
-                raise DataError(f"no {annotations.name} beside it; an empty one says that the text has no entity", path)
+                raise DataError(
+                    f"there is no {annotations.name} next to it; an empty file means that the text has no entity", path
+                )
             spans = list(_read_spans(text, source, reader)) if annotations.is_file() else None
         except DataError as error:
             findings.fault(error)

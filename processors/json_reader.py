@@ -54,7 +54,7 @@ def read_json(
                 source = Source(path, line, label_studio.guid_of(record, str(record.get("guid", f"{split}-{index}"))))
                 if source.guid in seen:
                     if label_studio.is_min_record(record):
-                        findings.add("annotations beside the first of their text, left out")
+                        findings.add("annotations after the first of their text, left out")
                         continue
                     findings.add("records with the id of an earlier one")
                 seen.add(source.guid)

@@ -33,7 +33,7 @@ def read_task(record: dict[str, Any], source: Source, findings: Findings) -> tup
     annotations = _objects(record.get("annotations") or record.get("completions"), "annotations", source)
     finished = [annotation for annotation in annotations if not annotation.get("was_cancelled")]
     _count(findings, "cancelled annotations, left out", len(annotations) - len(finished))
-    _count(findings, "annotations beside the first of their text, left out", len(finished) - 1)
+    _count(findings, "annotations after the first of their text, left out", len(finished) - 1)
     for key in ("predictions", "drafts"):
         if isinstance(values := record.get(key), list):
             _count(findings, f"{key}, not used", len(values))
@@ -119,7 +119,7 @@ def _marked(
         labels = [labels] if isinstance(labels, str) else labels
         if not isinstance(labels, list) or not all(isinstance(one, str | list) for one in labels):
             raise source.error(f"cannot read the region {value!r}; its labels are not a list of strings")
-        _count(findings, "labels beside the first of their region, left out", len(labels) - 1)
+        _count(findings, "labels after the first of their region, left out", len(labels) - 1)
         label = "/".join(map(str, labels[0])) if isinstance(labels[0], list) else labels[0]
         surface = value["text"] if isinstance(value.get("text"), str) else None
         spans.append(Span(label, *_place(value, starts, source), surface))

@@ -57,39 +57,41 @@ class TaskArguments:
 
     _argument_group_name = "task"
 
-    task_name: str = arg("", "cner, cluener, conll2003, or any name for a corpus of your own")
-    data_dir: str = arg("", "folder with the train, dev and test files, and perhaps labels.txt")
+    task_name: str = arg("", "name of the corpus: cner, cluener, conll2003, or any name for your own")
+    data_dir: str = arg("", "folder with the train, dev and test files, and optionally labels.txt")
     output_dir: str = arg("", "folder of the run: model, scores, predictions, log, TensorBoard events")
     do_train: bool = arg(False, "train on the train split")
     do_eval: bool = arg(False, "score the dev split")
-    do_predict: bool = arg(False, "predict the test split, and score it where it is labelled")
-    train_file: str = arg("", "the train split, if not to be found in data_dir by its name")
-    dev_file: str = arg("", "the dev split, likewise")
-    test_file: str = arg("", "the test split, likewise")
-    dataset_name: str = arg("", "a Hugging Face data set (name, name:configuration or folder) instead of data_dir")
-    labels: str = arg("", "file with one tag or entity type a line; by default labels.txt of data_dir, else the data")
+    do_predict: bool = arg(False, "predict the test split, and score it if it is labelled")
+    train_file: str = arg("", "file of the train split, if data_dir does not have it under a usual name")
+    dev_file: str = arg("", "file of the dev split, likewise")
+    test_file: str = arg("", "file of the test split, likewise")
+    dataset_name: str = arg("", "a Hugging Face dataset (name, name:configuration or folder) instead of data_dir")
+    labels: str = arg(
+        "", "file with one tag or entity type per line; default: labels.txt in data_dir, or the labels in the data"
+    )
     tag_column: str = arg(
         "last",
         "column of the tags: last, a number from 0, or a name (header, pos/chunk/ner); in JSON their key",
     )
     word_column: str = arg(
-        "", "column of the words, likewise; by default the first one, or the second behind an index of the words"
+        "", "column of the words, likewise; default: the first, or the second if the first numbers the words"
     )
     word_unit: str = arg(
-        "", "how raw text is cut; by default as the trained folder or the task has it", ["", *WORD_UNITS]
+        "", "how raw text is split into words; default: that of the trained model, or of the task", ["", *WORD_UNITS]
     )
     span_edges: str = arg(
         "snap",
-        "entities whose edges cut words: widen them to whole words, drop them, or stop with an error",
+        "entities that start or end inside a word: widen them, drop them, or stop with an error",
         SPAN_EDGES,
     )
     offset_unit: str = arg(
-        "auto", "how files of annotations count: emoji are one, or two as in JavaScript", OFFSET_UNITS
+        "auto", "how annotation files count characters; utf16: emoji count as two, as in JavaScript", OFFSET_UNITS
     )
-    markup: str = arg("bios", "tag scheme used inside, whatever the files use", choices=TRAINED_MARKUPS)
-    feature_cache_dir: str = arg("outputs/feature_cache", "where features are kept from run to run")
-    overwrite_cache: bool = arg(False, "build the features anew")
-    overwrite_output_dir: bool = arg(False, "allow output_dir to hold an earlier run")
+    markup: str = arg("bios", "tag scheme used for training, whatever the files use", choices=TRAINED_MARKUPS)
+    feature_cache_dir: str = arg("outputs/feature_cache", "folder in which features are cached between runs")
+    overwrite_cache: bool = arg(False, "rebuild the cached features")
+    overwrite_output_dir: bool = arg(False, "allow output_dir to contain an earlier run, which is deleted")
 
 
 @dataclass
@@ -98,23 +100,25 @@ class ModelArguments:
 
     _argument_group_name = "model"
 
-    model_type: str = arg("", "family of the encoder (bert, roberta, xlnet, ...) where its config.json does not say")
+    model_type: str = arg("", "family of the encoder (bert, roberta, xlnet, ...), if its config.json does not name it")
     model_name_or_path: str = arg("", "encoder: a name on the Hugging Face hub, or a folder")
-    config_name: str = arg("", "config of the encoder, if elsewhere: name, folder or file")
-    tokenizer_name: str = arg("", "tokenizer, if elsewhere: name, folder or vocab file")
-    cache_dir: str = arg("", "where downloaded encoders are kept")
+    config_name: str = arg("", "config of the encoder, if it is elsewhere: name, folder or file")
+    tokenizer_name: str = arg("", "tokenizer, if it is elsewhere: name, folder or vocabulary file")
+    cache_dir: str = arg("", "folder for downloaded encoders")
     from_scratch: bool = arg(False, "start from random weights: only the config and the tokenizer are read")
-    do_lower_case: bool = arg(False, "lower-case the text, as uncased encoders want it")
-    casing: bool = arg(False, "let an uncased encoder know which words are written with capitals, by token types")
-    train_max_seq_length: int = arg(128, "tokens of a training window; longer texts become several windows", at_least=1)
+    do_lower_case: bool = arg(False, "lower-case the text, for uncased encoders")
+    casing: bool = arg(False, "tell an uncased encoder by token types which words are capitalised")
+    train_max_seq_length: int = arg(
+        128, "tokens per training window; longer texts are split into several windows", at_least=1
+    )
     eval_max_seq_length: int = arg(
         0,
-        f"tokens of a window in evaluation and prediction; 0: as the trained folder has it, else {EVAL_WINDOW}",
+        f"tokens per window in evaluation and prediction; 0: that of the trained model, or {EVAL_WINDOW}",
         at_least=0,
     )
     window_overlap: int = arg(
         -1,
-        "word pieces that neighbouring windows share; -1: as the trained folder has it, else a quarter of a window",
+        "word pieces shared by neighbouring windows; -1: that of the trained model, or a quarter of a window",
         at_least=-1,
     )
 
@@ -125,50 +129,66 @@ class OptimisationArguments:
 
     _argument_group_name = "optimisation"
 
-    per_gpu_train_batch_size: int = arg(8, "windows of a training batch on each GPU or CPU process", at_least=1)
-    per_gpu_eval_batch_size: int = arg(8, "windows of an evaluation batch on each GPU or CPU process", at_least=1)
-    max_batch_tokens: int = arg(0, "limit training batches by padded tokens, not windows; 0: by windows", at_least=0)
-    gradient_accumulation_steps: int = arg(1, "batches whose gradients are summed before a step", at_least=1)
+    per_gpu_train_batch_size: int = arg(8, "windows per training batch on each GPU or CPU process", at_least=1)
+    per_gpu_eval_batch_size: int = arg(8, "windows per evaluation batch on each GPU or CPU process", at_least=1)
+    max_batch_tokens: int = arg(
+        0, "maximum number of padded tokens per training batch, instead of windows; 0: off", at_least=0
+    )
+    gradient_accumulation_steps: int = arg(1, "batches whose gradients are accumulated before a step", at_least=1)
     learning_rate: float = arg(5e-5, "peak learning rate of the encoder", at_least=0)
     head_learning_rate: float = arg(
-        -1.0, "of the linear layer; -1: as the CRF's where there is one, else the encoder's", at_least=0, also=-1
+        -1.0,
+        "peak learning rate of the linear layer; -1: that of the CRF, or of the encoder without a CRF",
+        at_least=0,
+        also=-1,
     )
-    weight_decay: float = arg(0.01, "weight decay, except for biases and norms", at_least=0)
+    weight_decay: float = arg(0.01, "weight decay, except for biases and normalisation weights", at_least=0)
     adam_epsilon: float = arg(1e-8, "epsilon of AdamW", above=0)
-    max_grad_norm: float = arg(1.0, "gradients are clipped to this norm; 0 does not clip", at_least=0)
+    max_grad_norm: float = arg(1.0, "maximum gradient norm; 0: no clipping", at_least=0)
     max_nonfinite_steps: int = arg(
-        20, "stop after this many steps in a row whose loss or gradients are not finite", at_least=1
+        20, "stop after this many consecutive steps with a loss or gradients that are not finite", at_least=1
     )
-    num_train_epochs: float = arg(3.0, "passes over the training data; a fraction ends within one", at_least=0)
+    num_train_epochs: float = arg(3.0, "passes over the training data; may be a fraction", at_least=0)
     max_steps: int = arg(-1, "optimiser steps, instead of num_train_epochs", at_least=1, also=-1)
     optim: str = arg(
-        "adamw_torch_fused", "optimiser; adafactor needs less memory; apex's where it is installed", OPTIMIZERS
+        "adamw_torch_fused", "optimiser; adafactor needs less memory; apex_fused_adam needs apex", OPTIMIZERS
     )
     layer_decay: float = arg(
-        1.0, "each layer of the encoder learns at this share of the next one's rate; 1: all alike", above=0, at_most=1
+        1.0,
+        "layer-wise learning rate decay: ratio between the rates of a layer and the layer above; 1: off",
+        above=0,
+        at_most=1,
     )
-    freeze_layers: int = arg(0, "leave this many of the encoder's lowest layers as they are", at_least=0)
-    freeze_embeddings: bool = arg(False, "leave the encoder's embeddings as they are")
-    lr_scheduler_type: str = arg("linear", "course of the learning rates after the warm-up", SCHEDULES)
-    lr_scheduler_kwargs: str = arg("", """its options as JSON, such as '{"num_cycles": 3}' of cosine_with_restarts""")
-    warmup_proportion: float = arg(0.1, "share of the steps in which the learning rates rise", at_least=0, at_most=1)
-    warmup_steps: int = arg(0, "steps in which they rise, instead of warmup_proportion", at_least=0)
-    averaging: str = arg("none", "score and keep a mean of the weights: exponential, or of the last part", AVERAGES)
-    ema_decay: float = arg(
-        0.99, "with averaging ema: share of itself that the mean keeps in a step", at_least=0, at_most=1
+    freeze_layers: int = arg(0, "freeze the lowest N encoder layers", at_least=0)
+    freeze_embeddings: bool = arg(False, "freeze the encoder's embeddings")
+    lr_scheduler_type: str = arg("linear", "learning rate schedule after the warm-up", SCHEDULES)
+    lr_scheduler_kwargs: str = arg(
+        "", """options of the schedule as JSON, such as '{"num_cycles": 3}' for cosine_with_restarts"""
     )
-    swa_start: float = arg(0.75, "with averaging swa: share of the run after which steps count", at_least=0, below=1)
-    do_adv: bool = arg(False, "adversarial training on disturbed embeddings")
-    adv_type: str = arg("fgm", "one step (Miyato et al. 2017) or several (Madry et al. 2018)", ["fgm", "pgd"])
-    adv_epsilon: float = arg(1.0, "greatest length of the disturbance", above=0)
-    adv_alpha: float = arg(0.3, "of pgd: length of a step", above=0)
-    adv_steps: int = arg(3, "of pgd: how many steps", at_least=1)
-    adv_name: str = arg("word_embeddings", "part of the name of the parameters that it disturbs")
+    warmup_proportion: float = arg(0.1, "fraction of the steps used for linear warm-up", at_least=0, at_most=1)
+    warmup_steps: int = arg(0, "warm-up steps, instead of warmup_proportion", at_least=0)
+    averaging: str = arg(
+        "none",
+        "evaluate and save averaged weights: exponential moving average, or stochastic weight averaging",
+        AVERAGES,
+    )
+    ema_decay: float = arg(0.99, "with averaging ema: decay per step", at_least=0, at_most=1)
+    swa_start: float = arg(
+        0.75, "with averaging swa: fraction of the run after which averaging starts", at_least=0, below=1
+    )
+    do_adv: bool = arg(False, "adversarial training on perturbed embeddings")
+    adv_type: str = arg("fgm", "fgm: one step (Miyato et al. 2017); pgd: several (Madry et al. 2018)", ["fgm", "pgd"])
+    adv_epsilon: float = arg(1.0, "maximum norm of the perturbation", above=0)
+    adv_alpha: float = arg(0.3, "with adv_type pgd: step size", above=0)
+    adv_steps: int = arg(3, "with adv_type pgd: number of steps", at_least=1)
+    adv_name: str = arg("word_embeddings", "perturb the parameters whose name contains this")
     rdrop_alpha: float = arg(
-        0.0, "let two passes with different dropout agree (R-Drop), with this weight; 0: off", at_least=0
+        0.0, "weight of the R-Drop loss between two passes with different dropout; 0: off", at_least=0
     )
-    seed: int = arg(42, "seed of initial weights, dropout and the order of the data", at_least=0, at_most=LARGEST_SEED)
-    num_workers: int = arg(0, "processes that prepare batches", at_least=0)
+    seed: int = arg(
+        42, "random seed of initial weights, dropout and the order of the data", at_least=0, at_most=LARGEST_SEED
+    )
+    num_workers: int = arg(0, "worker processes that prepare batches", at_least=0)
 
 
 @dataclass
@@ -178,28 +198,29 @@ class LoggingArguments:
     _argument_group_name = "logging and checkpoints"
 
     logging_steps: int = arg(
-        -1, "score dev (see evaluate_during_training) every so many steps; -1: every epoch", at_least=1, also=-1
+        -1, "evaluate on dev every N steps (see evaluate_during_training); -1: every epoch", at_least=1, also=-1
     )
     save_steps: int = arg(
-        0, "steps between checkpoints to resume from; -1: one every epoch; 0: only when interrupted", at_least=-1
+        0, "save a checkpoint to resume from every N steps; -1: every epoch; 0: only when interrupted", at_least=-1
     )
-    save_total_limit: int = arg(0, "keep only this many of the latest checkpoints; 0 keeps all", at_least=0)
-    resume_from_checkpoint: str = arg("", "go on from this checkpoint folder, or from the latest of output_dir: auto")
+    save_total_limit: int = arg(0, "keep only the latest N checkpoints; 0: keep all", at_least=0)
+    resume_from_checkpoint: str = arg("", "resume from this checkpoint folder; auto: from the latest one in output_dir")
     log_loss_steps: int = arg(
-        20, "report loss, learning rates and speed every so many steps; -1: every epoch", at_least=1, also=-1
+        20, "log loss, learning rates and speed every N steps; -1: every epoch", at_least=1, also=-1
     )
-    report_to: str = arg("tensorboard", "where to: tensorboard, mlflow, wandb, several with commas between, or none")
-    callback: str = arg("", "a callback of your own, module:Class; see docs/callbacks.md")
-    evaluate_during_training: bool = arg(True, "score dev while training, and end with the best model")
+    report_to: str = arg("tensorboard", "trackers, separated by commas: tensorboard, mlflow, wandb; or none")
+    callback: str = arg("", "your own callback as module:Class; see docs/callbacks.md")
+    evaluate_during_training: bool = arg(True, "evaluate on dev during training, and restore the best model at the end")
     metric_for_best_model: str = arg(
-        "f1", "score of dev by which the best model is chosen; of loss the smallest is best", BEST_MODEL_METRICS
+        "f1", "dev score that selects the best model; for loss, lower is better", BEST_MODEL_METRICS
     )
-    early_stopping_patience: int = arg(
-        0, "stop after this many scorings of dev without a better one; 0: never", at_least=0
-    )
-    eval_all_checkpoints: bool = arg(False, "with do_eval: score every checkpoint, not only the final model")
+    early_stopping_patience: int = arg(0, "stop after this many evaluations without improvement; 0: never", at_least=0)
+    eval_all_checkpoints: bool = arg(False, "with do_eval: evaluate every checkpoint, not only the final model")
     predict_checkpoints: str = arg(
-        "", "with do_predict: also predict with the checkpoint of this step, or with all", nargs="?", const="all"
+        "",
+        "with do_predict: also predict with the checkpoint of this step, or with all checkpoints",
+        nargs="?",
+        const="all",
     )
 
 
@@ -209,19 +230,25 @@ class MachineArguments:
 
     _argument_group_name = "machine"
 
-    no_cuda: bool = arg(False, "stay on the CPU")
+    no_cuda: bool = arg(False, "use the CPU even if there is a GPU")
     local_rank: int = arg(-1, "set by torch.distributed.launch", at_least=-1)
     ddp_timeout: int = arg(
-        3600, "seconds that a process waits for the others, as for a download, before all end", at_least=1
+        3600,
+        "seconds that a process waits for the others, for example during a download, before the run fails",
+        at_least=1,
     )
-    shard_optimizer: bool = arg(False, "each process keeps only its share of the optimiser state (ZeRO, stage 1)")
+    shard_optimizer: bool = arg(False, "shard the optimiser state over the processes (ZeRO stage 1)")
     fp16: bool = arg(False, "mixed precision in float16 with loss scaling")
-    fp16_backend: str = arg("auto", "apex where it is installed with amp, else torch's own", ["auto", "native", "apex"])
+    fp16_backend: str = arg(
+        "auto",
+        "auto: apex if it is installed with amp, otherwise PyTorch's native mixed precision",
+        ["auto", "native", "apex"],
+    )
     fp16_opt_level: str = arg("O1", "optimisation level of apex.amp", ["O0", "O1", "O2", "O3"])
     bf16: bool = arg(False, "mixed precision in bfloat16")
-    tf32: bool = arg(False, "float32 products of matrices in TensorFloat-32, on a GPU that has it")
-    gradient_checkpointing: bool = arg(False, "save memory: compute each layer again in the backward pass")
-    torch_compile: bool = arg(False, "compile the model, for training and evaluation")
+    tf32: bool = arg(False, "use TensorFloat-32 for float32 matrix products, on GPUs that support it")
+    gradient_checkpointing: bool = arg(False, "save memory by recomputing each layer in the backward pass")
+    torch_compile: bool = arg(False, "compile the model for training and evaluation")
     torch_compile_backend: str = arg("inductor", "with torch_compile: eager and aot_eager need no C++ compiler")
 
 
@@ -231,9 +258,11 @@ class HeadArguments:
 
     _argument_group_name = "heads"
 
-    loss_type: str = arg("ce", "of the softmax: cross-entropy, focal loss or label smoothing", ["ce", "focal", "lsr"])
+    loss_type: str = arg(
+        "ce", "loss of the softmax head: cross-entropy, focal loss or label smoothing", ["ce", "focal", "lsr"]
+    )
     crf_learning_rate: float = arg(1e-3, "peak learning rate of the CRF's transitions", at_least=0)
-    crf_constraints: bool = arg(True, "let the CRF know which tags may follow which in the scheme")
+    crf_constraints: bool = arg(True, "allow only transitions that are legal in the tag scheme")
 
 
 @dataclass

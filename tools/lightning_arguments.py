@@ -40,7 +40,7 @@ def add_generic_args(parser: ArgumentParser) -> None:
         "--save_steps",
         type=_COUNT_OR_NONE,
         default=0,
-        help="write last.ckpt every so many steps, not only each epoch",
+        help="write last.ckpt every N steps, not only after each epoch",
     )
     flag("--metric_for_best_model", default="loss", help="score of dev that chooses the best; of loss the smallest")
     flag(
@@ -49,7 +49,7 @@ def add_generic_args(parser: ArgumentParser) -> None:
         default=0,
         help="stop after this many epochs without a better one; 0: never",
     )
-    flag("--log_every_n_steps", type=_COUNT, default=20, help="write loss and learning rates every so many steps")
+    flag("--log_every_n_steps", type=_COUNT, default=20, help="log loss and learning rates every N steps")
     flag("--report_to", default="tensorboard", choices=["tensorboard", "none"], help="where curves are written")
     seeds = Bounds(int, at_least=0, at_most=LARGEST_SEED)
     flag("--seed", type=seeds, default=42, help="seed of initial weights, dropout and the order of the data")
@@ -125,9 +125,9 @@ def _faults(args: Namespace, gpus_here: int) -> Iterator[str]:
     if not args.output_dir:
         yield "--output_dir must be given"
     if args.resume_from_checkpoint and not args.do_train:
-        yield "--resume_from_checkpoint goes on with a training: add --do_train"
+        yield "--resume_from_checkpoint resumes a training: add --do_train"
     if args.adafactor and args.adam_epsilon != NerArguments.adam_epsilon:
-        yield f"--adam_epsilon {args.adam_epsilon} has no effect beside --adafactor"
+        yield f"--adam_epsilon {args.adam_epsilon} has no effect with --adafactor"
     if not args.do_adv and args.adv_epsilon != NerArguments.adv_epsilon:
         yield f"--adv_epsilon {args.adv_epsilon} has no effect without --do_adv"
     if args.fp16 and args.bf16:

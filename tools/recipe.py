@@ -103,7 +103,7 @@ def start_run(args: NerArguments, head: type[Tagger]) -> None:
     if not (args.do_train or args.do_eval or args.do_predict):
         raise ValueError("nothing to do: add --do_train, --do_eval or --do_predict")
     if args.resume_from_checkpoint and not args.do_train:
-        raise ValueError("--resume_from_checkpoint goes on with a training: add --do_train")
+        raise ValueError("--resume_from_checkpoint resumes a training: add --do_train")
     setup_devices(args)
     set_precision(args)
     check_splits(args)  # before an earlier run is cleared away

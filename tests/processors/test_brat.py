@@ -90,8 +90,8 @@ def test_an_annotation_of_another_text_is_listed_with_its_line(read: Read, tmp_p
 @pytest.mark.parametrize(
     ("files", "name", "line", "said"),
     [
-        ({"d.txt": "Anna"}, "d.txt", None, "no d.ann beside it"),
-        ({"d.ann": ""}, "d.ann", None, "its text d.txt is not beside it"),
+        ({"d.txt": "Anna"}, "d.txt", None, "there is no d.ann next to it"),
+        ({"d.ann": ""}, "d.ann", None, "there is no text d.txt next to it"),
         ({"d.txt": "Anna", "d.ann": "\nT1 PER 0 4 Anna\n"}, "d.ann", 2, "cannot read 'T1 PER 0 4 Anna'"),
         ({"d.txt": "Anna", "d.ann": "T1\tPER 0 x\tAnna\n"}, "d.ann", 1, "expected T1<tab>TYPE START END<tab>TEXT"),
         ({"d.txt": "Anna", "d.ann": "PER\t0\t4\n"}, "d.ann", 1, "is it a line of brat's?"),

@@ -73,7 +73,7 @@ def test_a_record_of_json_min(read: Read) -> None:
     second = {**record, "label": [], "annotator": 2, "annotation_id": 10}
     (example,), findings = read(record, second)
     assert (example.guid, tags_to_entities(example.labels or [])) == ("41", FOUND)
-    assert findings.counts == {"annotations beside the first of their text, left out": 1}
+    assert findings.counts == {"annotations after the first of their text, left out": 1}
 
 
 def test_the_first_annotation_that_is_not_cancelled_counts(read: Read) -> None:
@@ -82,7 +82,7 @@ def test_the_first_annotation_that_is_not_cancelled_counts(read: Read) -> None:
     assert [tags_to_entities(example.labels or []) for example in examples] == [[("PER", 3, 4)], []]
     assert findings.counts == {
         "cancelled annotations, left out": 1,
-        "annotations beside the first of their text, left out": 2,
+        "annotations after the first of their text, left out": 2,
     }
 
 
@@ -105,7 +105,7 @@ def test_what_marks_no_text_is_counted(read: Read) -> None:
     (example,), findings = read(task(annotation(both, relation, choice)))
     assert tags_to_entities(example.labels or []) == [("PER", 0, 1)]
     assert findings.counts == {
-        "labels beside the first of their region, left out": 1,
+        "labels after the first of their region, left out": 1,
         "Label Studio results that mark no text with a label, not used": 2,
     }
 

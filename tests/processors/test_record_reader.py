@@ -193,7 +193,7 @@ def test_tokens_may_hold_spaces() -> None:
         (
             {"text": TEXT, "spans": [{"start": 0, "end": 4, "labels": ["x"], "label": ["A", "B"]}]},
             [("A", "Anna")],
-            {"types beside the first of their annotation, left out": 1},
+            {"types after the first of their annotation, left out": 1},
         ),
         (
             {"text": TEXT, "label": [[0, 4, "A"]], "relations": [1], "Comments": ["?"], "meta": {}, "spans2": [[0, 1]]},

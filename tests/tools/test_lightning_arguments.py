@@ -52,7 +52,7 @@ def test_flags_of_the_examples_are_understood() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"adafactor": True, "adam_epsilon": 1e-6}, "--adam_epsilon 1e-06 has no effect beside --adafactor"),
+        ({"adafactor": True, "adam_epsilon": 1e-6}, "--adam_epsilon 1e-06 has no effect with --adafactor"),
         ({"adv_epsilon": 2.0}, "--adv_epsilon 2.0 has no effect without --do_adv"),
         ({"fp16": True, "bf16": True}, "--fp16 and --bf16 exclude each other"),
         ({"fp16": True, "gpus": 0}, "--fp16 needs a GPU"),
