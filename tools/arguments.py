@@ -286,7 +286,7 @@ class NerArguments(
             if value not in one.metadata.get("bounds", (value,)):
                 faults.append(f"--{one.name} {value}: must be {one.metadata['bounds']}")
             if choices and value not in choices:
-                faults.append(f"--{one.name} {value!r} is none of {', '.join(filter(None, choices))}")
+                faults.append(f"--{one.name} {value} is none of {', '.join(filter(None, choices))}")
         for name in self.other_heads_arguments:
             value, default = getattr(self, name), type(self).__dataclass_fields__[name].default
             if value != default:

@@ -256,4 +256,4 @@ def test_the_help_of_a_switch_says_that_it_switches_off(capsys: pytest.CaptureFi
         parse_arguments(CrfArguments, ["--help"])
     text = " ".join(capsys.readouterr().out.split())
     assert "switch --crf_constraints off" in text
-    assert text.count("let the CRF know which tags may follow") == 1
+    assert text.count("allow only transitions that are legal") == 1
