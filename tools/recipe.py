@@ -107,14 +107,12 @@ def start_run(args: NerArguments, head: type[Tagger]) -> None:
     setup_devices(args)
     set_precision(args)
     check_splits(args)  # before an earlier run is cleared away
-    if not args.do_train:  # before anything is written into the folder
-        check_source(args.output_dir, do_train=False, from_scratch=False)
-        check_head(Path(args.output_dir), head)
-    run_on_main(lambda: lock_run_folder(Path(args.output_dir)))
-    run_on_main(lambda: tidy(Path(args.output_dir)))
+    run_on_main(lambda: _lock_and_tidy(Path(args.output_dir), may_be_new=args.do_train))
     checkpoint = checkpoint_to_resume(args) if args.do_train else None
-    if checkpoint:
-        check_head(checkpoint, head)
+    if not args.do_train:
+        check_source(args.output_dir, do_train=False, from_scratch=False)
+    if checkpoint or not args.do_train:
+        check_head(checkpoint or Path(args.output_dir), head)
     folder = prepare_output_dir(args, resumes=is_in_run(checkpoint, args))
     setup_logging(folder, anew=args.do_train and checkpoint is None)
     for idle in idle_in_this_run(args, world_size()) if is_main() else ():
@@ -123,6 +121,12 @@ def start_run(args: NerArguments, head: type[Tagger]) -> None:
         run_on_main(lambda: save_environment(folder, args))
     set_seed(args.seed)  # the same on all ranks, so that new weights are
     logger.info("Device %s, %d GPUs in this process", args.device, args.n_gpu)
+
+
+def _lock_and_tidy(folder: Path, may_be_new: bool) -> None:
+    if may_be_new or folder.is_dir():  # a mistyped folder is not created
+        lock_run_folder(folder)
+        tidy(folder)
 
 
 def train_and_save(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBase) -> None:
