@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all."""
+"""Atomic writing of files and folders."""
 
 import tempfile
 from collections.abc import Iterator
@@ -23,6 +23,6 @@ def whole_or_absent(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Writes a small text file so that no reader ever sees half of it, whoever else writes it."""
+    """Writes a small text file so that readers never see a partial file, even with concurrent writers."""
     with whole_or_absent(path) as complete:
         complete.write_text(text, "utf-8")
