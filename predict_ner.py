@@ -12,15 +12,14 @@ from itertools import tee
 
 from tqdm import tqdm
 
-from processors.brat import check_brat_types
-from processors.tag_schemes import OUTSIDE, split_tag
-from processors.text_files import RawText, check_sources, read_texts, without_surrogates
-from processors.word_cutting import WORD_UNITS
-from tools.command_line import Bounds, CommandLine
-from tools.encoder_precision import PRECISIONS
-from tools.log import setup_logging
-from tools.prediction_files import FORMATS, check_output, write_predictions
-from tools.predictor import NerPredictor
+from common.command_line import Bounds, CommandLine
+from common.log import setup_logging
+from common.tag_schemes import OUTSIDE, split_tag
+from inference.formats import FORMATS, check_output, write_predictions
+from inference.predictor import PRECISIONS, NerPredictor
+from processors.formats.brat import check_brat_types
+from processors.text.text_files import RawText, check_sources, read_texts, without_surrogates
+from processors.text.word_cutting import WORD_UNITS
 from tools.recipe import run_script
 
 

@@ -18,16 +18,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from processors.glue_reader import GlueCorpus
-from processors.glue_tasks import GLUE_TASKS, glue_task
-from processors.text_features import TextDataset
-from tools.arguments import SoftmaxArguments
-from tools.classifier import load_classifier_and_tokenizer, takes_token_types
-from tools.command_line import CommandLine
-from tools.glue_data import open_texts, write_submission
-from tools.glue_metrics import glue_scores
-from tools.lightning_arguments import as_arguments, set_dropouts
-from tools.lightning_base import (
+from common.command_line import CommandLine
+from lightning_runs.flags import as_arguments, set_dropouts
+from lightning_runs.glue_classifier import load_classifier_and_tokenizer, takes_token_types
+from lightning_runs.glue_features import TextDataset
+from lightning_runs.glue_reader import GlueCorpus
+from lightning_runs.glue_scoring import glue_scores, open_texts, write_submission
+from lightning_runs.glue_tasks import GLUE_TASKS, glue_task
+from lightning_runs.module import (
     BaseTransformer,
     add_generic_args,
     best_checkpoint,
@@ -36,6 +34,7 @@ from tools.lightning_base import (
     start_lightning_run,
     test_best,
 )
+from tools.arguments import SoftmaxArguments
 from tools.recipe import run_script
 
 

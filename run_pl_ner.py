@@ -14,20 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models import BertCrfForNer, BertSoftmaxForNer
-from models.tagger import Tagger
-from processors.feature_dataset import FeatureDataset
-from processors.tag_schemes import OUTSIDE, TRAINED_MARKUPS, split_tag
-from processors.tasks import task_named
-from processors.token_tasks import TASK_TYPES, TokenClassificationTask, token_task
-from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
-from tools.command_line import Bounds, CommandLine
-from tools.data import corpus_of, load_and_cache_examples, open_features
-from tools.distributed import is_main
-from tools.evaluate import analyse_and_report, score_tagged
-from tools.inference import decoded_documents
-from tools.lightning_arguments import as_arguments, set_dropouts
-from tools.lightning_base import (
+from common.command_line import Bounds, CommandLine
+from common.tag_schemes import OUTSIDE, TRAINED_MARKUPS, split_tag
+from lightning_runs.flags import as_arguments, set_dropouts
+from lightning_runs.module import (
     BaseTransformer,
     add_generic_args,
     best_checkpoint,
@@ -35,6 +25,16 @@ from tools.lightning_base import (
     start_lightning_run,
     test_best,
 )
+from lightning_runs.token_tasks import TASK_TYPES, TokenClassificationTask, token_task
+from models import BertCrfForNer, BertSoftmaxForNer
+from models.tagger import Tagger
+from processors.features.dataset import FeatureDataset
+from processors.tasks import task_named
+from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
+from tools.data import corpus_of, load_and_cache_examples, open_features
+from tools.decoding import decoded_documents
+from tools.distributed import is_main
+from tools.evaluate import analyse_and_report, score_tagged
 from tools.loading import load_model_and_tokenizer
 from tools.recipe import run_script
 

@@ -17,16 +17,15 @@ import torch
 import uvicorn
 from fastapi import FastAPI
 
-from tools.command_line import Bounds, CommandLine
-from tools.connections import BoundedProtocol, RateLimit, open_file_limit
-from tools.encoder_precision import PRECISIONS
-from tools.log import setup_logging
-from tools.predictor import NerPredictor
+from common.command_line import Bounds, CommandLine
+from common.log import setup_logging
+from inference.limits import BoundedProtocol, RateLimit, open_file_limit
+from inference.predictor import PRECISIONS, NerPredictor
+from inference.service import ServiceLimits, create_service
+from inference.workers import CANNOT_START, run_workers
 from tools.recipe import run_script
-from tools.service import ServiceLimits, create_service
-from tools.workers import CANNOT_START, run_workers
 
-logger = logging.getLogger("tools.serve")
+logger = logging.getLogger("inference.serve")
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 import torch
 from rich.table import Table
 
-from tools.log import console
+from common.log import console
 
 ROUNDS = 3  # so that what else the machine does falls on all alike
 

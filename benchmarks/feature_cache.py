@@ -15,10 +15,10 @@ from tempfile import TemporaryDirectory
 from transformers import AutoTokenizer
 
 from processors.corpus import Corpus
-from processors.feature_cache import open_or_build_features
-from processors.feature_dataset import FeatureDataset
-from processors.features import FeatureSpec
-from processors.layout import layout_of_tokenizer
+from processors.features.build import FeatureSpec
+from processors.features.cache import open_or_build_features
+from processors.features.dataset import FeatureDataset
+from processors.features.windows import layout_of_tokenizer
 
 _SAMPLE = Path(__file__).parent.parent / "datasets" / "sample"
 

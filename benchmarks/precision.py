@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import torch
 from rich.table import Table
 
-from tools.log import console
+from common.log import console
 
 _CPU_MODES = {"float32": [], "bfloat16": ["--bf16"]}
 _GPU_MODES = {

@@ -15,8 +15,8 @@ import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, pipeline
 from transformers.utils import logging
 
-from processors.column_reader import read_columns
-from tools.predictor import NerPredictor
+from inference.predictor import NerPredictor
+from processors.formats.columns import read_columns
 
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
 _PIPELINE_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -23,7 +23,7 @@ import torch
 from safetensors.torch import load_file
 from tqdm import tqdm
 
-from tools.report.events import read_scalars
+from analysis.report.run_data import read_scalars
 
 ROOT = Path(__file__).resolve().parent.parent
 # What depends on the clock, the machine or the folder, by the last part of its name.

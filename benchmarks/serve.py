@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.table import Table
 
-from tools.log import console
-from tools.prediction_formats import json_entities
-from tools.predictor import NerPredictor
+from common.log import console
+from inference.formats import json_entities
+from inference.predictor import NerPredictor
 
 _ROOT = Path(__file__).parent.parent
 _PATIENCE = 120  # seconds for a service to start

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from rich.table import Table
 
+from common.log import console
 from processors.corpus import Corpus
 from processors.examples import Example
-from processors.word_cutting import WordCutter, find_words
-from processors.word_learning import LearnedCutter, learn_cutter, shares_cut_alike
-from tools.log import console
+from processors.text.word_cutting import WordCutter, find_words
+from processors.text.word_learning import LearnedCutter, learn_cutter, shares_cut_alike
 from tools.recipe import run_script
 
 # Parts of tweets, two spaces apart. A bar separates words where WNUT-17 separates them and the text has no space.

@@ -4,12 +4,9 @@ from callbacks.adversarial import FastGradientMethod, ProjectedGradientDescent
 from callbacks.averaging import ExponentialAverage, StochasticWeightAverage
 from callbacks.base import Backward, Callback, Callbacks, ScoredText, TrainState
 from callbacks.checkpoints import BEST_FOLDER, Checkpoints
-from callbacks.early_stopping import EarlyStopping
-from callbacks.mlflow import MLflow
+from callbacks.monitors import EarlyStopping, Watchdog
 from callbacks.progress import Progress
-from callbacks.tensorboard import TensorBoard
-from callbacks.wandb import WandB
-from callbacks.watchdog import Watchdog
+from callbacks.trackers import MLflow, TensorBoard, WandB
 
 __all__ = [
     "BEST_FOLDER",

@@ -199,3 +199,11 @@ def _backward_around(callback: Callback, state: TrainState, backward: Backward, 
         return backward(outer_last and last)
 
     return callback.around_backward(state, inner)
+
+
+_SMALLER_IS_BETTER = ("loss",)
+
+
+def comparable(metrics: Mapping[str, float], metric: str) -> float:
+    """One of the scores, larger where the model is better."""
+    return -metrics[metric] if metric in _SMALLER_IS_BETTER else metrics[metric]

@@ -4,8 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from callbacks.base import Callback, TrainState
-from callbacks.best import comparable
+from callbacks.base import Callback, TrainState, comparable
 
 BEST_FOLDER = "checkpoint-best"
 

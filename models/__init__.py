@@ -1,7 +1,7 @@
 """Tensors to scores: encoders with softmax and CRF heads."""
 
-from models.crf_tagger import BertCrfForNer
-from models.softmax_tagger import BertSoftmaxForNer
+from models.heads.crf import BertCrfForNer
+from models.heads.softmax import BertSoftmaxForNer
 from models.tagger import Tagger
 
 __all__ = ["HEADS", "BertCrfForNer", "BertSoftmaxForNer"]

@@ -1,6 +1,6 @@
 """Text to tensors: readers, tag schemes, tasks, alignment, windows, the feature cache and batching."""
 
 from processors.examples import DataError, Example
-from processors.features import convert_examples_to_features
+from processors.features.build import convert_examples_to_features
 
 __all__ = ["DataError", "Example", "convert_examples_to_features"]

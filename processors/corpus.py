@@ -10,16 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from processors.atomic import write_atomically
-from processors.brat import brat_files, brat_texts, read_brat
-from processors.column_reader import read_columns
-from processors.examples import DataError, Example, Findings
-from processors.hub_reader import open_hub_split, read_hub_split
-from processors.json_reader import read_json
-from processors.line_formats import detect_format, read_cmeee, read_msra
-from processors.spans import SpanReader
-from processors.tag_dialects import UnknownTagsError, canonical_tags
-from processors.tag_schemes import (
+from common.durable import write_atomically
+from common.tag_dialects import UnknownTagsError, canonical_tags
+from common.tag_schemes import (
     MARKUPS,
     OUTSIDE,
     SCHEMES,
@@ -32,10 +25,17 @@ from processors.tag_schemes import (
     tag_pairs,
     tag_set,
 )
+from processors.examples import DataError, Example, Findings
+from processors.formats.brat import brat_files, brat_texts, read_brat
+from processors.formats.columns import read_columns
+from processors.formats.hub import open_hub_split, read_hub_split
+from processors.formats.json_files import read_json
+from processors.formats.line_formats import detect_format, read_cmeee, read_msra
+from processors.formats.text_lines import read_lines
+from processors.spans import SpanReader
 from processors.tasks import SPLITS, find_split_file, missing_split_error, task_named
-from processors.text_lines import read_lines
-from processors.word_cutting import WORD_UNITS, WordCutter
-from processors.word_learning import LearnedCutter, learn_cutter
+from processors.text.word_cutting import WORD_UNITS, WordCutter
+from processors.text.word_learning import LearnedCutter, learn_cutter
 
 _INVENTORY_VERSION = 5
 _LEARNED_FROM = 20_000  # sentences
@@ -83,11 +83,11 @@ class Corpus:
         task_name: a name of `processors.tasks.TASKS`, or any other for the generic task.
         data_dir: folder with a file a split, and perhaps ``labels.txt``.
         split_files: named files, by split; a relative name may also be one in ``data_dir``.
-        dataset_name: a Hugging Face data set used instead of files; see `processors.hub_reader`.
+        dataset_name: a Hugging Face data set used instead of files; see `processors.formats.hub`.
         tag_column: column of the tags, or their name in JSON and Hugging Face data sets.
-        word_column: column of the words, in files of columns; see `processors.column_reader.read_columns`.
+        word_column: column of the words, in files of columns; see `processors.formats.columns.read_columns`.
         word_unit: how raw text is cut; the empty string leaves it to the task.
-        kept_words: words of raw text that are kept whole; see `processors.word_cutting.WordCutter`.
+        kept_words: words of raw text that are kept whole; see `processors.text.word_cutting.WordCutter`.
         span_edges: what becomes of entities that are none of whole words; see `processors.spans.SpanReader`.
         offset_unit: how files of annotations count; likewise.
         labels_file: a file of tags or types, a line each, that fixes the labels.
@@ -359,3 +359,30 @@ def _types_of_file(path: Path) -> list[str]:
             findings.fault(DataError(message, path, min(seen[tag] for tag in error.tags)))
     findings.raise_faults()
     return types
+
+
+def repeated_sentences(corpus: Corpus, split: str) -> int:
+    """How many sentences of a split stand earlier in it."""
+    hashes = _sentence_hashes(corpus, split)
+    return len(hashes) - len(set(hashes))
+
+
+def sentences_of_train(corpus: Corpus, split: str) -> int:
+    """How many sentences of another split stand in train too."""
+    known = set(_sentence_hashes(corpus, "train"))
+    return sum(sentence in known for sentence in _sentence_hashes(corpus, split))
+
+
+def _sentence_hashes(corpus: Corpus, split: str) -> list[str]:
+    """A hash of the words of each sentence that has any, kept beside the counts of the corpus."""
+    path = corpus.cache_dir and corpus.cache_dir / f"sentences-{corpus.digest(split)}.txt"
+    if path and path.is_file():
+        return path.read_text("utf-8").split()
+    hashes = [_hash(example.words) for example in corpus.examples(split) if example.words]
+    if path:
+        write_atomically(path, "\n".join(hashes))
+    return hashes
+
+
+def _hash(words: list[str]) -> str:
+    return hashlib.blake2b("\n".join(words).encode(), digest_size=8).hexdigest()

@@ -1,15 +1,14 @@
 """Annotations over characters or words become entities over words; what does not fit is counted and listed."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from common.tag_schemes import SCHEMES, Entity, entities_to_tags
 from processors.examples import DataError, Example, Findings
-from processors.offsets import TABLES
-from processors.tag_schemes import SCHEMES, Entity, entities_to_tags
-from processors.word_cutting import WordCutter, find_words
+from processors.text.word_cutting import WordCutter, find_words
 
 SPAN_EDGES = ("snap", "drop", "error")
 OFFSET_UNITS = ("auto", "code_point", "utf16")
@@ -63,7 +62,7 @@ class SpanReader:
     a fault: then the file counts differently, or holds another text, and its other positions are wrong too.
 
     Args:
-        word_unit, kept_words: how text is cut; see `processors.word_cutting.WordCutter`.
+        word_unit, kept_words: how text is cut; see `processors.text.word_cutting.WordCutter`.
         edges: what becomes of a span whose edge cuts a word: ``snap`` widens it to the word, ``drop`` leaves it out.
             Both trim white space at its edges. ``error`` makes every mistake a fault.
         offset_unit: how the file counts: ``code_point``, ``utf16``, or ``auto``: code points, and a warning where that
@@ -261,3 +260,33 @@ def without_nested(entities: Sequence[Entity]) -> tuple[list[Entity], int]:
         if all(entity.end <= other.start or other.end <= entity.start for other in kept):
             kept.append(entity)
     return kept, len(set(entities)) - len(kept)
+
+
+def code_points(text: str) -> Sequence[int]:
+    """Python's own count."""
+    return range(len(text) + 1)
+
+
+def utf16_units(text: str) -> Sequence[int]:
+    """JavaScript's count: characters beyond U+FFFF, such as most emoji, are two."""
+    table: list[int] = []
+    for position, character in enumerate(text):
+        table += [position, -1] if character > "\uffff" else [position]
+    return [*table, len(text)]
+
+
+def single_line_feeds(text: str) -> Sequence[int]:
+    """The count before line ends were made those of Windows: ``\\r\\n`` is one."""
+    return [i for i in range(len(text) + 1) if i == 0 or text[i - 1 : i + 1] != "\r\n"]
+
+
+TABLES: dict[str, Callable[[str], Sequence[int]]] = {
+    "code_point": code_points,
+    "utf16": utf16_units,
+    "line_feed": single_line_feeds,
+}
+
+
+def in_utf16(text: str, position: int) -> int:
+    """How many UTF-16 units stand before a character."""
+    return position + sum(character > "\uffff" for character in text[:position])

@@ -4,10 +4,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from processors.brat import brat_files
-from processors.column_layout import CHUNK_TYPES
+from common.tag_schemes import OUTSIDE
 from processors.examples import DataError
-from processors.tag_schemes import OUTSIDE
+from processors.formats.brat import brat_files
+from processors.formats.columns import CHUNK_TYPES
 
 SPLITS = ("train", "dev", "test")
 _SPLIT_ALIASES = {
@@ -32,7 +32,7 @@ class Task:
 
     Args:
         types: entity types, in the order of the labels; empty: read from ``labels.txt`` or the data.
-        word_unit: how raw text is cut into words; see `processors.word_cutting.split_text`.
+        word_unit: how raw text is cut into words; see `processors.text.word_cutting.split_text`.
         plain_tags: whether the tags are classes of single words, such as parts of speech, and have no prefix.
         submission: writes the test predictions in the form that a benchmark's server takes.
     """

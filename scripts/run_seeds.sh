@@ -6,7 +6,7 @@
 #       bash scripts/run_seeds.sh crf 1 2 3 --do_adv
 #
 # The first argument names the script, run_ner_VARIANT.sh; the flags after the seeds are passed on. The folders are
-# OUTPUT_DIR_seed1 and so on; compare variants with: python -m tools.compare_runs "outputs/cner_*_seed*"
+# OUTPUT_DIR_seed1 and so on; compare variants with: python -m analysis.compare_runs "outputs/cner_*_seed*"
 set -euo pipefail
 HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 
@@ -34,4 +34,4 @@ for seed in "${SEEDS[@]}"; do
     RUNS+=("$(realpath "${STEM}_seed$seed")")
 done
 cd "$ROOT"
-python -m tools.compare_runs "${RUNS[@]}"
+python -m analysis.compare_runs "${RUNS[@]}"

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, RobertaConfig, RobertaTokenizer, set_seed
 
 import bert_ner
+from analysis.metrics import score_entities
 from bert_ner import (
     IGNORED,
     BertNERModel,
@@ -31,7 +32,6 @@ from bert_ner import (
 )
 from tests.helpers import ROOT, write_corpus
 from tests.tools.runs import start_script
-from tools.metrics import score_entities
 
 SCRIPT = ROOT / "bert_ner.py"
 SAMPLE = ROOT / "datasets" / "sample"

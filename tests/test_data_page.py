@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from common.tag_schemes import tags_to_entities
 from processors.corpus import Corpus
-from processors.tag_schemes import tags_to_entities
-from processors.writers import FORMATS
+from processors.formats.writers import FORMATS
 from tests.helpers import ROOT
 
 PAGE = (ROOT / "docs" / "data.md").read_text("utf-8")

@@ -14,8 +14,9 @@ import torch
 from sklearn.metrics import f1_score
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from analysis.report.run_data import read_scalars
 from run_pl_glue import GLUETransformer, main
-from tests.tools.lightning_runs import (
+from tests.lightning_runs.lightning_runs import (
     call_lightning,
     command_line,
     glue_options,
@@ -24,7 +25,6 @@ from tests.tools.lightning_runs import (
     write_pairs,
 )
 from tests.tools.runs import encoder_without_dropout
-from tools.report.events import read_scalars
 
 SIZES = {"train": 64, "dev": 23, "test": 11}
 

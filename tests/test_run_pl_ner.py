@@ -10,15 +10,15 @@ import pytest
 import torch
 from transformers import AutoModelForTokenClassification
 
+from analysis.compare_runs import main as compare_runs
+from analysis.documents import read_documents
+from analysis.report.run_data import read_scalars
+from common.tag_schemes import split_tag
 from models import BertCrfForNer
-from processors.tag_schemes import split_tag
 from run_pl_ner import NERTransformer
 from tests.helpers import write_corpus
-from tests.tools.lightning_runs import call_lightning, ner_options, read_scores, start_lightning
+from tests.lightning_runs.lightning_runs import call_lightning, ner_options, read_scores, start_lightning
 from tests.tools.runs import encoder_without_dropout, read_json
-from tools.compare_runs import main as compare_runs
-from tools.report.events import read_scalars
-from tools.scores.documents import read_documents
 
 SIZES = {"train": 60, "dev": 21, "test": 21}  # not divisible by two
 

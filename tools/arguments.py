@@ -12,12 +12,11 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 
+from common.command_line import Bounds, DataclassCommandLine, StoreNumber, read_config_file
+from common.tag_schemes import TRAINED_MARKUPS
 from processors.spans import OFFSET_UNITS, SPAN_EDGES
-from processors.tag_schemes import TRAINED_MARKUPS
-from processors.word_cutting import WORD_UNITS
+from processors.text.word_cutting import WORD_UNITS
 from tools.argument_checks import idle_options
-from tools.command_line import Bounds, DataclassCommandLine, StoreNumber
-from tools.config_file import read_config_file
 
 
 def arg(default: Any, help: str, choices: Sequence[str] | None = None, **options: Any) -> Any:

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from common.command_line import CommandLine
 from processors.corpus import Corpus
 from processors.examples import DataError
+from processors.formats.writers import FORMATS, Format
 from processors.spans import OFFSET_UNITS, SPAN_EDGES
 from processors.tasks import SPLITS, find_split_file
-from processors.word_cutting import WORD_UNITS
-from processors.writers import FORMATS, Format
-from tools.command_line import CommandLine
+from processors.text.word_cutting import WORD_UNITS
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def convert_corpus(source: str, target: Path, to: Format, **reading: Any) -> lis
     Args:
         source: a file or folder, or ``hub:NAME``.
         target: a file or folder that is not there yet.
-        to: one of `processors.writers.FORMATS`.
+        to: one of `processors.formats.writers.FORMATS`.
         reading: options of `processors.corpus.Corpus`.
 
     Returns:

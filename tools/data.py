@@ -6,14 +6,13 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from processors.corpus import Corpus
-from processors.duplicates import repeated_sentences, sentences_of_train
+from common.tag_schemes import OUTSIDE, split_tag
+from processors.corpus import Corpus, repeated_sentences, sentences_of_train
 from processors.examples import DataError, Findings
-from processors.feature_cache import open_or_build_features
-from processors.feature_dataset import FeatureDataset
-from processors.features import FeatureSpec, default_overlap
-from processors.layout import layout_of_tokenizer
-from processors.tag_schemes import OUTSIDE, split_tag
+from processors.features.build import FeatureSpec, default_overlap
+from processors.features.cache import open_or_build_features
+from processors.features.dataset import FeatureDataset
+from processors.features.windows import layout_of_tokenizer
 from tools.arguments import EVAL_WINDOW, NerArguments
 from tools.distributed import is_main, main_process_first
 

@@ -9,24 +9,22 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from analysis.analysis import Analysis, analyse, suspicions
+from analysis.documents import ScoredDocument, training_names, write_documents
+from analysis.metrics import EntityScores, score_entities, score_table
+from analysis.report.board import draw_on_board
+from analysis.tables import analysis_tables
 from callbacks import ScoredText
+from common.log import console
+from common.tag_schemes import tags_to_entities
 from models.tagger import Tagger
-from processors.feature_dataset import FeatureDataset
-from processors.tag_schemes import tags_to_entities
+from processors.features.dataset import FeatureDataset
 from tools.arguments import NerArguments
-from tools.casing import casing_types
 from tools.data import corpus_of, load_and_cache_examples
+from tools.decoding import TaggedDocument, tag_documents
 from tools.distributed import run_on_main
-from tools.inference import TaggedDocument, tag_documents
 from tools.loading import adopt_model
-from tools.log import console
-from tools.metrics import EntityScores, score_entities, score_table
-from tools.report.board import draw_on_board
-from tools.scores.analysis import Analysis, analyse
-from tools.scores.documents import ScoredDocument, write_documents
-from tools.scores.suspicions import suspicions
-from tools.scores.tables import analysis_tables
-from tools.scores.training_names import training_names
+from tools.preparation import casing_types
 
 logger = logging.getLogger(__name__)
 _FILE_NAMES = {"dev": "eval", "test": "test"}
@@ -66,7 +64,7 @@ def evaluate(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBa
     Returns:
         ``loss`` (mean a word), ``precision``, ``recall``, ``f1`` in conlleval's reading, the same strictly by scheme
         as ``strict_precision`` and so on, ``support``, the scores by type under ``types``, and the fields of
-        `tools.scores.analysis.Analysis`.
+        `analysis.analysis.Analysis`.
     """
     adopt_model(args, model)
     dataset = load_and_cache_examples(args, args.task_name, tokenizer, "dev")

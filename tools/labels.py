@@ -6,10 +6,10 @@ from pathlib import Path
 
 from transformers import PreTrainedConfig
 
+from common.tag_dialects import UnknownTagsError, canonical_tags
+from common.tag_schemes import MARKUPS, OUTSIDE, split_tag, tag_set
 from models import HEADS, BertCrfForNer
 from models.tagger import Tagger
-from processors.tag_dialects import UnknownTagsError, canonical_tags
-from processors.tag_schemes import MARKUPS, OUTSIDE, split_tag, tag_set
 from processors.tasks import NUMBERED_TAGS
 from tools.heads import weight_shapes
 

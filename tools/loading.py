@@ -20,12 +20,11 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from common.tag_schemes import MARKUPS, legal_transitions
 from models import BertCrfForNer
 from models.tagger import Tagger
-from processors.alignment import drops_spaces_between_words, vocabulary_of
-from processors.tag_schemes import MARKUPS, legal_transitions
+from processors.features.alignment import drops_spaces_between_words, vocabulary_of
 from tools.arguments import EVAL_WINDOW, ModelArguments, NerArguments
-from tools.casing import casing_types, tell_casing
 from tools.data import corpus_of
 from tools.distributed import is_main, main_process_first
 from tools.heads import check_head, head_of, is_encoder, missing_folder
@@ -40,7 +39,7 @@ from tools.labels import (
     use_tags,
     with_missing_tags,
 )
-from tools.preparation import compile_model
+from tools.preparation import casing_types, compile_model, tell_casing
 from tools.weights import read_model
 
 logger = logging.getLogger(__name__)

@@ -3,18 +3,28 @@
 Speed is that of the steps after a process's first one, in which kernels and models are compiled.
 """
 
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import PreTrainedTokenizerBase
 
 from callbacks import TrainState
-from tools.distributed import is_main, sum_over_ranks
-from tools.feed import Step
+from models.tagger import Tagger
+from processors.features.dataset import FeatureDataset
+from tools.arguments import NerArguments
+from tools.distributed import is_main, sum_over_ranks, world_size
+from tools.run_folder import write_json
 
 
 @dataclass
@@ -58,7 +68,7 @@ class Meter:
         """Adds this rank's share of a step's mean loss; one that is not finite belongs to a step that is left out."""
         self._loss += torch.where(loss.isfinite(), loss, 0.0)
 
-    def add_step(self, step: Step, words: int, tokens: int, flops: float) -> None:
+    def add_step(self, words: int, tokens: int, computed_tokens: int, flops: float) -> None:
         """Counts a step of so many words, tokens and floating-point operations on all ranks."""
         counted = _Sums(steps=1, words=words, tokens=tokens, flops=flops)
         if not self._is_warm:
@@ -66,7 +76,7 @@ class Meter:
             seconds = time.perf_counter() - self._clock - self._recent.seconds
             self._recent_first += replace(counted, seconds=seconds)
         self._recent += counted
-        self._recent.computed_tokens += sum(batch["input_ids"].numel() for batch in step.batches)
+        self._recent.computed_tokens += computed_tokens
 
     @property
     def has_news(self) -> bool:
@@ -125,3 +135,161 @@ class Meter:
 def _without_first_steps(sums: _Sums, first: _Sums) -> _Sums:
     """What there is beside first steps; where there is nothing else, they themselves."""
     return sums - first if sums.steps > first.steps else sums
+
+
+_SIDE = {"cuda": 8192}  # of the matrices whose product shows what a device can do
+_SIDE_ELSEWHERE = 512
+_PRODUCTS = 5
+_WINDOWS = (8, 16, 32)
+
+
+class EncoderCost(NamedTuple):
+    """Floating-point operations of the encoder's matrix products, forward, for a window of T tokens.
+
+    Args:
+        token: times T; twice the weights that a token meets.
+        pair: times T squared; the attention.
+    """
+
+    token: float
+    pair: float
+
+    def of_training(self, lengths: NDArray[np.int32]) -> float:
+        """Forward and backward over windows of these lengths; padding and what is computed twice do not count."""
+        tokens = lengths.astype(np.float64)
+        return 3 * float(self.token * tokens.sum() + self.pair * (tokens**2).sum())
+
+
+def encoder_cost(model: Tagger) -> EncoderCost:
+    """Counted in three small windows, so that it holds for any family."""
+    was_training = model.training
+    model.eval()  # dropout would draw random numbers
+    counts = [_forward_flops(model, tokens) for tokens in _WINDOWS]
+    model.train(was_training)
+    pair, token, _ = np.polyfit(_WINDOWS, counts, deg=2)
+    return EncoderCost(float(token), float(pair))
+
+
+def _forward_flops(model: Tagger, tokens: int) -> int:
+    ids = torch.ones(1, tokens, dtype=torch.long, device=model.device)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model.base_model(ids, attention_mask=torch.ones_like(ids))
+    return counter.get_total_flops()
+
+
+def peak_flops(args: NerArguments) -> float:
+    """Operations a second that all devices together reach in a product of large matrices, in the run's precision."""
+    device, dtype = args.device, torch.float32
+    if args.bf16 or args.fp16:
+        dtype = torch.bfloat16 if args.bf16 else torch.float16
+    side = _SIDE.get(device.type, _SIDE_ELSEWHERE)
+    factor = torch.ones(side, side, dtype=dtype, device=device)  # not random: the run's random numbers stay its own
+    seconds = min(_seconds_of_product(factor) for _ in range(_PRODUCTS))
+    return 2 * side**3 / seconds * world_size() * max(1, args.n_gpu)
+
+
+def _seconds_of_product(factor: torch.Tensor) -> float:
+    _synchronize(factor.device)
+    start = time.perf_counter()
+    factor @ factor
+    _synchronize(factor.device)
+    return time.perf_counter() - start
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def peak_memory(device: torch.device) -> float:
+    """GiB: of tensors on this process's GPU at most, or of the whole process at most; 0 where nobody can tell."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+
+
+SUSPECTS_FILE = "nonfinite_steps.json"
+
+
+class NonFiniteSteps:
+    """Counts them, and ends the training after too many in a row, with their batches written down for a look.
+
+    Args:
+        dataset, tokenizer: what the batches are made of.
+        output_dir: folder of the run.
+        patience: so many in a row are too many.
+    """
+
+    def __init__(
+        self, dataset: FeatureDataset, tokenizer: PreTrainedTokenizerBase, output_dir: Path, patience: int
+    ) -> None:
+        self._dataset, self._tokenizer = dataset, tokenizer
+        self._file = output_dir / SUSPECTS_FILE
+        self._patience = patience
+        self._pending: list[tuple[int, NDArray[np.int64], Tensor]] = []
+        self._finite: list[float] = []
+        self._in_a_row: list[tuple[int, list[int], float]] = []
+        self.total = 0
+
+    def add(self, step: int, windows: NDArray[np.int64], norm: Tensor) -> None:
+        """Remembers the gradient norm of a step, on its device."""
+        self._pending.append((step, windows, norm))
+
+    def look(self) -> float:
+        """The mean of the finite norms since the last look.
+
+        Raises:
+            FloatingPointError: too many steps in a row were left out.
+        """
+        self._read()
+        finite, self._finite = self._finite, []
+        return float(np.mean(finite)) if finite else float("nan")
+
+    def _read(self) -> None:
+        norms = [(step, windows.tolist(), float(norm)) for step, windows, norm in self._pending]
+        self._pending.clear()
+        for step, windows, norm in norms:
+            if np.isfinite(norm):
+                self._finite.append(norm)
+                self._in_a_row.clear()
+                continue
+            self.total += 1
+            self._in_a_row.append((step, windows, norm))
+            if len(self._in_a_row) == self._patience:
+                self._give_up()
+
+    def state_dict(self) -> dict[str, Any]:
+        self._read()
+        return {"total": self.total, "finite": self._finite, "in_a_row": self._in_a_row}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        self.total = saved["total"]
+        self._finite, self._in_a_row = list(saved["finite"]), list(saved["in_a_row"])
+
+    def _give_up(self) -> None:
+        first, last = self._in_a_row[0][0], self._in_a_row[-1][0]
+        if is_main():
+            write_json(self._file, [self._described(*step) for step in self._in_a_row])
+        raise FloatingPointError(
+            f"loss or gradients of {self._patience} steps in a row ({first} to {last}) were not finite; lower "
+            f"--learning_rate, take --bf16 instead of --fp16, or look at their texts in {self._file}"
+        )
+
+    def _described(self, step: int, windows: list[int], norm: float) -> dict[str, Any]:
+        return {"step": step, "gradient_norm": str(norm), "windows": [self._window(one) for one in windows]}
+
+    def _window(self, index: int) -> dict[str, Any]:
+        window, names = self._dataset[index], self._dataset.label_list
+        document = self._dataset.document(window.document)
+        words = document.words[window.first_word : window.first_word + len(window.word_positions)]
+        return {
+            "guid": document.guid,
+            "words": words,
+            "tags": [names[label] for label in window.label_ids],
+            "tokens": self._tokenizer.convert_ids_to_tokens(window.input_ids.tolist()),
+        }

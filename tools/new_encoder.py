@@ -7,9 +7,9 @@ from pathlib import Path
 
 from transformers import BertConfig, BertTokenizer
 
+from common.command_line import Bounds, CommandLine
 from processors.examples import DataError
-from processors.text_lines import read_lines
-from tools.command_line import Bounds, CommandLine
+from processors.formats.text_lines import read_lines
 from tools.loading import has_weights
 
 

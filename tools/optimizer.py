@@ -1,6 +1,7 @@
 """The optimiser with a rate for each part of the model, and the schedule of the rates."""
 
 import json
+import re
 from typing import Any
 
 from torch import nn
@@ -10,11 +11,10 @@ from transformers import get_scheduler
 from transformers.optimization import Adafactor
 
 from tools.arguments import OptimisationArguments
-from tools.parameter_groups import parameter_groups
 
 
 def build_optimizer(args: OptimisationArguments, model: nn.Module) -> Optimizer:
-    """The optimiser that ``args.optim`` names, over the groups of `tools.parameter_groups`.
+    """The optimiser that ``args.optim`` names, over the groups of `tools.optimizer`.
 
     Raises:
         ValueError: apex is asked for and not installed.
@@ -57,3 +57,84 @@ def build_schedule(args: OptimisationArguments, optimizer: Optimizer, total_step
     except (TypeError, ValueError) as error:
         schedule = f"--lr_scheduler_type {args.lr_scheduler_type} --lr_scheduler_kwargs '{args.lr_scheduler_kwargs}'"
         raise ValueError(f"{schedule}: {error}") from error
+
+
+_LAYER_NUMBER = re.compile(r"\.(\d+)\.")
+
+
+def part_of(parameter_name: str) -> str:
+    """Which part of a tagger a parameter belongs to: ``encoder``, ``head`` or ``crf``."""
+    return {"classifier": "head", "crf": "crf"}.get(parameter_name.partition(".")[0], "encoder")
+
+
+def layer_of(parameter_name: str) -> int | None:
+    """The layer of the encoder: its number from 0, -1 for the embeddings, None above all layers and outside."""
+    if part_of(parameter_name) != "encoder":
+        return None
+    number = _LAYER_NUMBER.search(parameter_name)
+    if number:
+        return int(number[1])
+    return -1 if "embed" in parameter_name else None
+
+
+def freeze(args: OptimisationArguments, model: nn.Module) -> None:
+    """Takes the embeddings and the lowest layers out of the training, as ``args`` has it.
+
+    Raises:
+        ValueError: the encoder has not so many layers.
+    """
+    if args.freeze_layers > (layers := count_layers(model)):
+        raise ValueError(
+            f"--freeze_layers {args.freeze_layers}, but the encoder has {layers} layers of its own weights"
+        )
+    frozen = {*range(args.freeze_layers), *([-1] if args.freeze_embeddings else [])}
+    for name, parameter in model.named_parameters():
+        if layer_of(name) in frozen:
+            parameter.requires_grad_(False)
+
+
+def parameter_groups(args: OptimisationArguments, model: nn.Module) -> list[dict[str, Any]]:
+    """Groups for an optimiser; biases, norms and other vectors are not decayed (Loshchilov and Hutter 2019).
+
+    They are named ``encoder``, ``head`` and ``crf``, each with ``/decayed`` or ``/not decayed``. With ``layer_decay``
+    the encoder is ``encoder.embeddings``, ``encoder.0`` and so on: the last layer learns at the full rate, every other
+    one at ``layer_decay`` times that of the next (Howard and Ruder 2018, sec. 3.2). Heads start from nothing, so they
+    learn 10 to 100 times faster than the encoder unless told otherwise.
+
+    Args:
+        args: of which ``learning_rate``, ``head_learning_rate``, ``layer_decay`` and ``weight_decay`` are read, and
+            ``crf_learning_rate`` where the model has a CRF.
+        model: its frozen weights are left out.
+    """
+    rates, layers = _rates_of_parts(args, model), count_layers(model)
+    groups: dict[str, dict[str, Any]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        learner, layer = part_of(name), layer_of(name)
+        rate, decays = rates[learner], _decays(name, parameter)
+        if args.layer_decay != 1 and layer is not None:
+            learner = f"encoder.{layer if layer >= 0 else 'embeddings'}"
+            rate *= args.layer_decay ** (layers - 1 - layer)
+        group = f"{learner}/{'decayed' if decays else 'not decayed'}"
+        decay = args.weight_decay if decays else 0.0
+        empty: dict[str, Any] = {"name": group, "params": [], "lr": rate, "weight_decay": decay}
+        groups.setdefault(group, empty)["params"].append(parameter)
+    return list(groups.values())
+
+
+def count_layers(model: nn.Module) -> int:
+    """Layers of the encoder that have weights of their own; of an ALBERT, whose layers share theirs, 1."""
+    numbers = [layer for name, _ in model.named_parameters() if (layer := layer_of(name)) is not None]
+    return max(numbers, default=-1) + 1
+
+
+def _rates_of_parts(args: OptimisationArguments, model: nn.Module) -> dict[str, float]:
+    has_crf = any(part_of(name) == "crf" for name, _ in model.named_parameters())
+    crf_rate = float(vars(args)["crf_learning_rate"]) if has_crf else args.learning_rate
+    head_rate = args.head_learning_rate if args.head_learning_rate >= 0 else crf_rate
+    return {"encoder": args.learning_rate, "head": head_rate, "crf": crf_rate}
+
+
+def _decays(name: str, parameter: nn.Parameter) -> bool:
+    return parameter.ndim > 1 and not name.endswith("bias")  # XLNet has biases of two dimensions

@@ -8,15 +8,15 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from models.tagger import Tagger
-from processors.feature_dataset import Document
+from processors.features.dataset import Document
+from processors.formats.writers import SUBMISSIONS, json_line
 from processors.spans import Span
-from processors.submissions import SUBMISSIONS, json_line
 from processors.tasks import task_named
 from tools.arguments import NerArguments
 from tools.data import load_and_cache_examples
+from tools.decoding import TaggedDocument, tag_documents
 from tools.distributed import is_main, run_on_main
 from tools.evaluate import analyse_and_report
-from tools.inference import TaggedDocument, tag_documents
 from tools.loading import adopt_model
 
 logger = logging.getLogger(__name__)

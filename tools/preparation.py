@@ -1,8 +1,11 @@
 """What is done to a model before it learns or is asked: frozen weights, recomputed layers, compilation."""
 
-from transformers import PreTrainedModel
+import logging
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from models.tagger import Tagger
+from processors.features.alignment import CASINGS
 from tools.arguments import NerArguments
 
 
@@ -34,3 +37,31 @@ def compile_model(args: NerArguments, model: Tagger) -> None:
     if args.n_gpu > 1:
         raise ValueError(f"--torch_compile needs one process a GPU: torchrun --nproc_per_node={args.n_gpu} ...")
     model.compile(dynamic=True, backend=args.torch_compile_backend)
+
+
+logger = logging.getLogger(__name__)
+
+
+def casing_types(model: Tagger) -> list[int]:
+    """The token types that mark the casing of words; empty where the model has none."""
+    return list(getattr(model.config, "casing_types", []))
+
+
+def tell_casing(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Gives a model that is to be trained types for the casings, where asked to, and tells ``args`` what it has.
+
+    Words without capitals keep type 0, with which the encoder was pretrained; the other types begin as its copies.
+
+    Raises:
+        ValueError: the family has no embeddings of token types, or the trained model has no types for casings.
+    """
+    if args.casing and not casing_types(model):
+        if not args.do_train:
+            raise ValueError(f"--casing: the model in {args.output_dir} was trained without it")
+        if tokenizer.tokenize("Rome") != tokenizer.tokenize("rome"):
+            logger.warning("--casing: the tokenizer tells capital letters apart by itself, so little is to be gained")
+        try:
+            model.config.casing_types = [0, *model.add_token_types(CASINGS - 1)]
+        except ValueError as error:
+            raise ValueError(f"--casing: {error}") from None
+    args.casing_types = casing_types(model)

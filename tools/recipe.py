@@ -14,10 +14,12 @@ from rich.table import Table
 from torch.distributed.elastic.multiprocessing.errors import record
 from transformers import PreTrainedTokenizerBase, set_seed
 
+from common.durable import tidy
+from common.log import console, setup_logging
 from models.tagger import Tagger
 from tools.argument_checks import idle_in_this_run
 from tools.arguments import NerArguments, require
-from tools.checkpoint import publish_model
+from tools.checkpoint import checkpoint_to_resume, is_in_run, publish_model
 from tools.data import check_splits, load_and_cache_examples
 from tools.distributed import (
     MainProcessError,
@@ -29,17 +31,19 @@ from tools.distributed import (
     wait_for_the_end_of_main,
     world_size,
 )
-from tools.durable import tidy
 from tools.evaluate import evaluate
 from tools.heads import check_head
 from tools.interruption import Interrupted
 from tools.loading import check_source, load_model_and_tokenizer
-from tools.log import console, setup_logging
 from tools.precision import set_precision
 from tools.predict import PREDICTIONS_FILE, predict
-from tools.resume import checkpoint_to_resume, is_in_run
-from tools.run_folder import checkpoint_folders, prepare_output_dir, save_environment
-from tools.run_lock import lock_run_folder, unlock_run_folder
+from tools.run_folder import (
+    checkpoint_folders,
+    lock_run_folder,
+    prepare_output_dir,
+    save_environment,
+    unlock_run_folder,
+)
 from tools.train import TRAIN_RESULTS_FILE, train
 
 logger = logging.getLogger(__name__)
@@ -114,7 +118,7 @@ def start_run(args: NerArguments, head: type[Tagger]) -> None:
     if checkpoint or not args.do_train:
         check_head(checkpoint or Path(args.output_dir), head)
     folder = prepare_output_dir(args, resumes=is_in_run(checkpoint, args))
-    setup_logging(folder, anew=args.do_train and checkpoint is None)
+    setup_logging(folder, anew=args.do_train and checkpoint is None, is_main=is_main())
     for idle in idle_in_this_run(args, world_size()) if is_main() else ():
         logger.warning(idle)
     if args.do_train:

@@ -1,24 +1,29 @@
 """The folder of a run: everything to use, inspect and cite it."""
 
 import json
+import logging
+import os
 import platform
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
 
+from common.durable import is_full, remove_folder
 from models.tagger import Tagger
 from tools.arguments import NerArguments
 from tools.distributed import run_on_main, world_size
-from tools.durable import is_full, remove_folder
 
 ARGUMENTS_FILE = "training_args.json"
 BEST_FOLDER = "best_tfmr"  # of a run under Lightning: its best model
@@ -155,3 +160,39 @@ def _commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return found.stdout.strip()
+
+
+logger = logging.getLogger(__name__)
+_LOCK_FILE, _HOLDER_FILE = ".run.lock", ".run.lock.holder"
+_held: list[FileLock] = []  # by this process: at most one
+
+
+def lock_run_folder(folder: Path) -> None:
+    """Makes the folder, and keeps other processes from writing into it until `unlock_run_folder` or the process ends.
+
+    Rank 0 holds the lock for all processes of its run. A process that locks another folder lets go of the first.
+
+    Raises:
+        ValueError: another run writes into the folder.
+    """
+    unlock_run_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    lock, holder = FileLock(folder / _LOCK_FILE), folder / _HOLDER_FILE
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        advice = "wait until it has ended, or name another --output_dir"
+        known = holder.read_text("utf-8") if holder.is_file() else "another run"
+        raise ValueError(f"{folder} is in use by {known}; {advice}") from None
+    except OSError as error:
+        logger.warning("%s cannot be locked (%s): do not start a second run with the same --output_dir", folder, error)
+        return
+    _held.append(lock)
+    process, since = f"process {os.getpid()} on {socket.gethostname()}", datetime.now().isoformat(" ", "seconds")
+    holder.write_text(f"{Path(sys.argv[0]).name}, {process} since {since}", "utf-8")
+
+
+def unlock_run_folder() -> None:
+    """Lets others write into the folder that this process has locked, if any."""
+    while _held:
+        _held.pop().release()

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from pathlib import Path
 
-from tools.report.events import event_values
+from analysis.report.run_data import event_values
 
 
 def read_texts(folder: Path) -> dict[str, dict[int, str]]:

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from analysis.report.run_data import read_scalars
 from callbacks import ScoredText, TensorBoard
 from models.crf import CRF
 from tests.callbacks.events import read_images, read_texts
 from tests.callbacks.states import TinyModel, state_of
-from tools.report.events import read_scalars
 
 
 def test_loss_rates_speed_and_scores_are_written_at_their_steps(tmp_path: Path) -> None:

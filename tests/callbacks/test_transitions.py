@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from callbacks.transitions import transition_picture, transition_scores
+from callbacks.trackers import transition_picture, transition_scores
 from models.crf import CRF
 
 

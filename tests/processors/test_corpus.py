@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from processors.atomic import write_atomically
+from common.durable import write_atomically
+from common.tag_schemes import OUTSIDE, tags_to_entities
 from processors.corpus import Corpus, Inventory
 from processors.examples import DataError
-from processors.tag_schemes import OUTSIDE, tags_to_entities
 
 GOOD = "Anna B-PER\nleft O\n\nbig B-ORG\nco I-ORG\n"
 

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from processors.corpus import Corpus
-from processors.duplicates import repeated_sentences, sentences_of_train
+from processors.corpus import Corpus, repeated_sentences, sentences_of_train
 
 
 def corpus_of(folder: Path, **sentences: list[str]) -> Corpus:

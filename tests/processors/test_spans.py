@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.tag_schemes import Entity, tags_to_entities
 from processors.examples import DataError
 from processors.spans import SPAN_EDGES, Source, Span, SpanReader
-from processors.tag_schemes import Entity, tags_to_entities
 
 TEXT = "Anna Smith met  Bob."
 SOURCE = Source(Path("train.jsonl"), 7, "text-3")

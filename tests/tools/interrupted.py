@@ -14,7 +14,7 @@ from torch import Tensor
 from tests.tools.runs import fit
 from tools.arguments import NerArguments
 from tools.interruption import Interrupted
-from tools.training import Training
+from tools.train import Training
 
 Arguments = TypeVar("Arguments", bound=NerArguments)
 

@@ -18,8 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tools.arguments import CrfArguments
+from tools.checkpoint import checkpoint_to_resume
 from tools.recipe import run_script
-from tools.resume import checkpoint_to_resume
 
 ENDED = 0
 

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase, set_seed
 
 from models import BertCrfForNer, BertSoftmaxForNer
 from models.tagger import Tagger
-from processors.feature_dataset import FeatureDataset
+from processors.features.dataset import FeatureDataset
 from tests.helpers import ROOT
 from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
 from tools.data import load_and_cache_examples

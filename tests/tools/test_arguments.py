@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from analysis.metrics import EntityScores
 from tools.arguments import (
     BEST_MODEL_METRICS,
     CrfArguments,
@@ -15,7 +16,6 @@ from tools.arguments import (
     require,
 )
 from tools.evaluate import SplitScores
-from tools.metrics import EntityScores
 
 KINDS: list[type[NerArguments]] = [CrfArguments, SoftmaxArguments]
 both_kinds = pytest.mark.parametrize("kind", KINDS)

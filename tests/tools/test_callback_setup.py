@@ -11,17 +11,16 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-import tools.training
+import tools.train
+from analysis.metrics import EntityScores, Score
+from analysis.report.run_data import read_scalars
 from tests.callbacks.events import read_images, read_texts
 from tests.helpers import ROOT
 from tests.tools.interrupted import fit_with_interruption
 from tests.tools.runs import encoder_without_dropout, fit, largest_difference
 from tools.arguments import CrfArguments, NerArguments
 from tools.evaluate import SplitScores
-from tools.feed import Step
 from tools.meter import Meter
-from tools.metrics import EntityScores, Score
-from tools.report.events import read_scalars
 
 STEPS_PER_EPOCH = 8
 
@@ -87,7 +86,7 @@ def test_the_best_model_is_chosen_by_the_metric(args: CrfArguments, monkeypatch:
         loss, f1 = next(scripted)
         return SplitScores(EntityScores(Score(f1=f1)), loss)
 
-    monkeypatch.setattr(tools.training, "score_dataset", scores)
+    monkeypatch.setattr(tools.train, "score_dataset", scores)
     _, _, weights = fit(replace(args, metric_for_best_model="loss", save_steps=2, max_steps=8))
     assert_equal(weights, load_file(Path(args.output_dir, "checkpoint-4", "model.safetensors")))
 
@@ -187,9 +186,9 @@ def test_what_is_computed_more_often_counts_more_often(steady_args: CrfArguments
     counted: list[float] = []
 
     class Count(Meter):
-        def add_step(self, step: Step, words: int, tokens: int, flops: float) -> None:
+        def add_step(self, words: int, tokens: int, computed_tokens: int, flops: float) -> None:
             counted.append(flops)
-            super().add_step(step, words, tokens, flops)
+            super().add_step(words, tokens, computed_tokens, flops)
 
     changes: list[dict[str, Any]] = [
         {},
@@ -197,7 +196,7 @@ def test_what_is_computed_more_often_counts_more_often(steady_args: CrfArguments
         {"do_adv": True},
         {"do_adv": True, "adv_type": "pgd", "gradient_accumulation_steps": 2, "per_gpu_train_batch_size": 4},
     ]
-    with patch.object(tools.training, "Meter", Count):
+    with patch.object(tools.train, "Meter", Count):
         for one in changes:
             fit(replace(steady_args, max_steps=1, **one))
     assert [flops / counted[0] for flops in counted] == pytest.approx([1, 2, 2, 4])

@@ -11,14 +11,14 @@ import onnx
 import pytest
 from transformers import AutoConfig, AutoModel
 
+from inference.onnx_graph import write_onnx
+from inference.predictor import NerPredictor
 from models import BertCrfForNer
 from tests.helpers import FILLERS
-from tests.tools.lightning_runs import call_lightning, ner_options, read_scores
+from tests.lightning_runs.lightning_runs import call_lightning, ner_options, read_scores
 from tests.tools.runs import call_script, options_of_run, prepared, read_json, split_of
 from tools.arguments import CrfArguments
 from tools.evaluate import evaluate
-from tools.onnx_graph import write_onnx
-from tools.predictor import NerPredictor
 
 NAMES = ["rome", "paris", "acme"]
 

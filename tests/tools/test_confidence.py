@@ -7,9 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models import BertCrfForNer, BertSoftmaxForNer
-from models.tagger import Tagger
-from processors.tag_schemes import (
+from common.tag_schemes import (
     MARKUPS,
     SCHEMES,
     Entity,
@@ -18,8 +16,10 @@ from processors.tag_schemes import (
     tag_set,
     tags_to_entities,
 )
+from models import BertCrfForNer, BertSoftmaxForNer
+from models.tagger import Tagger
 from tests.models.families import tiny_config
-from tools.confidence import entity_confidences
+from tools.decoding import entity_confidences
 
 WORDS = 4
 
@@ -136,7 +136,7 @@ def test_rows_and_batches_are_kept_apart(markup: str, monkeypatch: pytest.Monkey
     entities = [[Entity("A", 0, 2), Entity("B", 3, 4)], [Entity("A", 1, 2)]]
     with torch.no_grad():
         together = entity_confidences(model, logits, mask, entities, markup)
-        monkeypatch.setattr("tools.confidence._SPANS_AT_ONCE", 1)
+        monkeypatch.setattr("tools.decoding._SPANS_AT_ONCE", 1)
         apart = entity_confidences(model, logits, mask, entities, markup)
         alone = entity_confidences(model, logits[1:, :2], mask[1:, :2], entities[1:], markup)
     assert [len(row) for row in together] == [2, 1]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from common.tag_schemes import tags_to_entities
 from processors.corpus import Corpus
 from processors.examples import DataError
-from processors.tag_schemes import tags_to_entities
-from processors.writers import FORMATS
+from processors.formats.writers import FORMATS
 from tests.tools.runs import Run, call_script, options_of_run, read_json, read_predictions
 from tools.convert_corpus import convert_corpus, main
 

@@ -9,11 +9,11 @@ import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 import processors.corpus
-import processors.feature_cache
+import processors.features.cache
 import tools.data
 from processors.examples import DataError, Example
-from processors.feature_dataset import FeatureArrays, FeatureDataset
-from processors.features import FeatureSpec, build_feature_arrays
+from processors.features.build import FeatureSpec, build_feature_arrays
+from processors.features.dataset import FeatureArrays, FeatureDataset
 from tools.arguments import CrfArguments
 from tools.data import check_splits, corpus_of, load_and_cache_examples
 
@@ -86,7 +86,7 @@ def test_features_are_built_once(load: Load, monkeypatch: pytest.MonkeyPatch) ->
         built.append(len(examples))
         return build_feature_arrays(examples, spec, tokenizer)
 
-    monkeypatch.setattr(processors.feature_cache, "build_feature_arrays", counted)
+    monkeypatch.setattr(processors.features.cache, "build_feature_arrays", counted)
     second = load()
     assert not built
     assert (first.arrays["input_ids"] == second.arrays["input_ids"]).all()

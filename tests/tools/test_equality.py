@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 
+from analysis.report.run_data import read_scalars
 from tests.helpers import write_corpus
 from tests.tools.ranks import on_ranks
 from tests.tools.runs import Run, call_script, encoder_without_dropout, fit
 from tools.arguments import CrfArguments
-from tools.report.events import read_scalars
-from tools.training import Training
+from tools.train import Training
 
 GLOBAL_BATCH = 8
 STEPS = 3

@@ -10,16 +10,16 @@ import pytest
 import torch
 
 import tools.evaluate
+from analysis.documents import count_entities, digest_of, read_documents
+from analysis.metrics import EntityScores, score_entities
 from callbacks import ScoredText
-from processors.tag_schemes import tags_to_entities
+from common.tag_schemes import tags_to_entities
 from tests.tools.ranks import on_ranks
 from tests.tools.runs import prepared, read_json, split_of
 from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
 from tools.data import load_and_cache_examples
+from tools.decoding import TaggedDocument
 from tools.evaluate import SplitScores, evaluate, report_scores, score_dataset
-from tools.inference import TaggedDocument
-from tools.metrics import EntityScores, score_entities
-from tools.scores.documents import count_entities, digest_of, read_documents
 
 
 @pytest.mark.parametrize("head", ["crf", "softmax"])

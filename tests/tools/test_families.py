@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, BertForPreTraining
 
+from inference.predictor import NerPredictor
 from models import BertCrfForNer, BertSoftmaxForNer
 from tests.helpers import write_corpus
 from tests.models.families import EVERY_FAMILY, tiny_config
@@ -18,7 +19,6 @@ from tests.tools.runs import call_script, options_of_run, read_json, read_predic
 from tools.arguments import CrfArguments
 from tools.data import load_and_cache_examples
 from tools.loading import load_tokenizer
-from tools.predictor import NerPredictor
 from tools.weights import restore_weights
 
 FORMER_NAMES = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}

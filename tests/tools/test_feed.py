@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from processors.feature_dataset import FeatureDataset
+from processors.features.dataset import FeatureDataset
 from tests.tools.runs import split_of
 from tools.arguments import CrfArguments
-from tools.feed import Step, StepFeed
+from tools.train import Step, StepFeed
 
 
 @pytest.fixture

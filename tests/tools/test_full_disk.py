@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.tools.lightning_runs import call_lightning, ner_options
+from tests.lightning_runs.lightning_runs import call_lightning, ner_options
 from tests.tools.runs import call_script
 from tools.arguments import CrfArguments
 from tools.run_folder import explained_failure

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-import tools.gathering
-from tools.gathering import GatheredScores, shared_batches
+import tools.decoding
+from tools.decoding import GatheredScores, shared_batches
 
 LENGTHS = np.array([5, 1, 4, 2, 3, 9, 8], np.int32)
 
@@ -14,10 +14,10 @@ LENGTHS = np.array([5, 1, 4, 2, 3, 9, 8], np.int32)
 def test_the_ranks_share_out_the_same_batches_however_many_they_are(
     ranks: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tools.gathering, "world_size", lambda: ranks)
+    monkeypatch.setattr(tools.decoding, "world_size", lambda: ranks)
     shares = []
     for rank in range(ranks):
-        monkeypatch.setattr(tools.gathering, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(tools.decoding, "rank", lambda rank=rank: rank)
         shares += shared_batches(LENGTHS, 3)
     assert sorted(batch.tolist() for batch in shares) == [[1, 3, 4], [2, 0, 6], [5]]
 

@@ -13,15 +13,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
+from analysis.report.run_data import read_run
+from inference.export_onnx import export
+from inference.predictor import NerPredictor
+from lightning_runs.glue_classifier import load_classifier_and_tokenizer
 from models import BertCrfForNer, BertSoftmaxForNer
-from tests.tools.lightning_runs import call_lightning
+from tests.lightning_runs.lightning_runs import call_lightning
 from tests.tools.runs import Run, call_script, edit_json, read_predictions
 from tools.arguments import CrfArguments
-from tools.classifier import load_classifier_and_tokenizer
-from tools.export_onnx import export
 from tools.loading import load_model_and_tokenizer
-from tools.predictor import NerPredictor
-from tools.report.run_data import read_run
 
 
 class ReversedHead(BertSoftmaxForNer):

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-import tools.inference
+import tools.decoding
+from common.tag_schemes import tags_to_entities
 from models.tagger import Tagger
-from processors.feature_dataset import FeatureDataset
-from processors.tag_schemes import tags_to_entities
+from processors.features.dataset import FeatureDataset
 from tests.tools.runs import split_of
 from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
-from tools.inference import TaggedDocument, tag_documents
+from tools.decoding import TaggedDocument, tag_documents
 
 
 @pytest.fixture(params=["crf", "softmax"])
@@ -91,7 +91,7 @@ def test_tags_do_not_depend_on_how_much_is_held_at_once(
     model, dataset = split_of(args)
     disturbed(model)
     expected = tagged(args, model, dataset)
-    monkeypatch.setattr(tools.inference, name, 3)
+    monkeypatch.setattr(tools.decoding, name, 3)
     assert_same(tagged(args, model, dataset), expected)
 
 

@@ -10,6 +10,7 @@ import torchcrf
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForTokenClassification, PreTrainedTokenizerBase
 
+from inference.predictor import NerPredictor
 from models import BertCrfForNer, BertSoftmaxForNer
 from models.tagger import Tagger
 from processors.tasks import NUMBERED_TAGS
@@ -18,7 +19,6 @@ from tools.arguments import CrfArguments, SoftmaxArguments
 from tools.evaluate import evaluate
 from tools.heads import head_of_folder
 from tools.loading import load_model_and_tokenizer
-from tools.predictor import NerPredictor
 
 TEXTS = ["anna met bob", "the man saw new york and big co near paris"] * 10
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from analysis.report.run_data import read_scalars
 from tests.helpers import write_corpus
 from tests.tools.launched import TORCHRUN, Launched
 from tests.tools.runs import call_script, encoder_without_dropout, options_of_run, read_json, read_predictions
 from tools.arguments import CrfArguments, parse_arguments
 from tools.distributed import setup_devices
-from tools.report.events import read_scalars
 
 pytestmark = pytest.mark.slow
 STEPS = 48

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerBase, RobertaConfig
 
 from models import BertCrfForNer, BertSoftmaxForNer
-from processors.layout import layout_of_tokenizer
+from processors.features.windows import layout_of_tokenizer
 from tests.tools.runs import Run, edit_json
 from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
 from tools.loading import adopt_model, load_model_and_tokenizer, load_tokenizer

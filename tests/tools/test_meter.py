@@ -2,18 +2,11 @@
 
 import time
 
-import numpy as np
 import pytest
 import torch
 
 from tests.callbacks.states import state_of
-from tools.feed import Step
 from tools.meter import Meter
-
-
-def step_of(rows: int, columns: int) -> Step:
-    """One batch of so many tokens, padding included."""
-    return Step(np.arange(rows), [{"input_ids": torch.zeros(rows, columns)}])
 
 
 def counted(*losses: float) -> Meter:
@@ -21,7 +14,7 @@ def counted(*losses: float) -> Meter:
     meter = Meter(torch.device("cpu"), peak_flops=1e9)
     for loss in losses:
         meter.add_loss(torch.tensor(loss))
-        meter.add_step(step_of(2, 8), words=10, tokens=12, flops=1e6)
+        meter.add_step(words=10, tokens=12, computed_tokens=16, flops=1e6)
     return meter
 
 
@@ -33,7 +26,7 @@ def test_means_are_those_since_the_last_report() -> None:
     assert state.tokens_per_second == pytest.approx(1.2 * state.words_per_second)
     assert state.utilisation == pytest.approx(state.words_per_second * 1e5 / 1e9)
     meter.add_loss(torch.tensor(7.0))
-    meter.add_step(step_of(1, 8), words=10, tokens=8, flops=1e6)
+    meter.add_step(words=10, tokens=8, computed_tokens=8, flops=1e6)
     meter.report(state)
     assert (state.loss, state.padding_share) == (7, 0)
     assert (meter.total.loss, meter.total.steps, meter.total.words) == (13, 3, 30)
@@ -58,7 +51,7 @@ def test_the_first_step_of_a_process_does_not_count_as_speed() -> None:
     for pause in (0.3, 0.01):
         time.sleep(pause)
         meter.add_loss(torch.tensor(1.0))
-        meter.add_step(step_of(2, 8), words=10, tokens=12, flops=1e6)
+        meter.add_step(words=10, tokens=12, computed_tokens=16, flops=1e6)
     meter.report(state)
     assert 10 / 0.2 < state.words_per_second < 10 / 0.01
     assert state.tokens_per_second == pytest.approx(1.2 * state.words_per_second)
@@ -70,7 +63,7 @@ def test_the_first_step_of_a_process_does_not_count_as_speed() -> None:
 def test_a_first_step_alone_is_all_that_can_be_said() -> None:
     state, meter = state_of(), Meter(torch.device("cpu"), peak_flops=1e9)
     time.sleep(0.1)
-    meter.add_step(step_of(2, 8), words=10, tokens=12, flops=1e6)
+    meter.add_step(words=10, tokens=12, computed_tokens=16, flops=1e6)
     meter.report(state)
     assert 0 < state.words_per_second < 10 / 0.1
 
@@ -82,7 +75,7 @@ def test_each_process_of_a_resumed_run_has_a_first_step() -> None:
         resumed.load_state_dict(meter.state_dict())
         time.sleep(0.2)
         for _ in range(2):
-            resumed.add_step(step_of(2, 8), words=10, tokens=12, flops=1e6)
+            resumed.add_step(words=10, tokens=12, computed_tokens=16, flops=1e6)
         meter = resumed
     meter.report(state)
     assert state.words_per_second > 10 / 0.2
@@ -96,7 +89,7 @@ def test_it_goes_on_with_what_another_one_counted(reported: bool) -> None:
         before.report(state)
     after.load_state_dict(before.state_dict())
     after.add_loss(torch.tensor(6.0))
-    after.add_step(step_of(2, 8), words=10, tokens=12, flops=1e6)
+    after.add_step(words=10, tokens=12, computed_tokens=16, flops=1e6)
     after.report(state)
     assert state.loss == (6 if reported else 4)
     assert (after.total.loss, after.total.steps, after.total.computed_tokens) == (12, 3, 48)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from analysis.report.run_data import read_scalars
 from models import BertCrfForNer
 from tests.helpers import write_corpus
 from tests.tools.interrupted import fit_with_interruption, signal_in_step
@@ -23,10 +24,9 @@ from tests.tools.runs import call_script, fit, read_json
 from tools.arguments import CrfArguments
 from tools.distributed import rank
 from tools.interruption import Interrupted
-from tools.nonfinite import SUSPECTS_FILE
+from tools.meter import SUSPECTS_FILE
 from tools.precision import GradientStep
-from tools.report.events import read_scalars
-from tools.training import Training
+from tools.train import Training
 
 
 @pytest.fixture

@@ -16,8 +16,7 @@ from models.tagger import Tagger
 from tests.models.families import FAMILIES, tiny_tagger
 from tests.tools.runs import fit, largest_difference
 from tools.arguments import SCHEDULES, CrfArguments, NerArguments, SoftmaxArguments
-from tools.optimizer import build_optimizer, build_schedule
-from tools.parameter_groups import part_of
+from tools.optimizer import build_optimizer, build_schedule, part_of
 
 
 def rates(args: NerArguments, model: nn.Module) -> dict[str, float]:

@@ -7,7 +7,7 @@ from models import BertCrfForNer, BertSoftmaxForNer
 from models.tagger import Tagger
 from tests.models.families import FAMILIES, tiny_tagger
 from tools.arguments import CrfArguments, OptimisationArguments, SoftmaxArguments
-from tools.parameter_groups import count_layers, freeze, layer_of, parameter_groups
+from tools.optimizer import count_layers, freeze, layer_of, parameter_groups
 
 all_families = pytest.mark.parametrize("family", FAMILIES)
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from processors.feature_dataset import Document
-from processors.tag_schemes import tags_to_entities
+from common.tag_schemes import tags_to_entities
+from processors.features.dataset import Document
 from tests.tools.ranks import on_ranks
 from tests.tools.runs import Run, prepared, read_json, read_predictions
 from tools.arguments import CrfArguments
-from tools.inference import TaggedDocument
+from tools.decoding import TaggedDocument
 from tools.predict import predict, prediction_record
 
 

@@ -10,12 +10,12 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from analysis.report.run_data import read_scalars
 from models import BertCrfForNer, BertSoftmaxForNer
 from models.tagger import Tagger
 from tests.tools.runs import SCRIPTS, Run, call_script, options_of_run, read_json, read_predictions, start_script
 from tools.arguments import CrfArguments
 from tools.recipe import start_run
-from tools.report.events import read_scalars
 
 all_runs = pytest.mark.parametrize("run_name", ["crf_run", "softmax_run"])
 TAGGERS: dict[str, type[Tagger]] = {"run_ner_crf": BertCrfForNer, "run_ner_softmax": BertSoftmaxForNer}

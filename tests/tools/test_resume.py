@@ -11,16 +11,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from analysis.report.run_data import read_scalars
 from models import BertCrfForNer
 from tests.helpers import write_corpus
 from tests.tools.interrupted import fit_with_interruption, signal_in_step
 from tests.tools.runs import fit, read_json
 from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
-from tools.checkpoint import STATE_FILE
+from tools.checkpoint import STATE_FILE, checkpoint_to_resume
 from tools.interruption import EXIT_CODE, Interrupted
 from tools.recipe import start_run
-from tools.report.events import read_scalars
-from tools.resume import checkpoint_to_resume
 
 STEPS_PER_EPOCH = 8
 

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 
 from tests.helpers import ROOT
-from tests.tools.lightning_runs import call_lightning, ner_options
+from tests.lightning_runs.lightning_runs import call_lightning, ner_options
 from tests.tools.runs import call_script, options_of_run
-from tools.run_lock import lock_run_folder, unlock_run_folder
+from tools.run_folder import lock_run_folder, unlock_run_folder
 
 # Forks a child that outlives it, as a worker of a DataLoader may.
 HOLD = """
 import os, sys, time
 from pathlib import Path
-from tools.run_lock import lock_run_folder
+from tools.run_folder import lock_run_folder
 lock_run_folder(Path(sys.argv[1]))
 child = os.fork() if hasattr(os, "fork") else 0
 if child or not hasattr(os, "fork"):

@@ -10,15 +10,15 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-import tools.training
+import tools.train
+from analysis.metrics import EntityScores, Score
+from analysis.report.run_data import read_scalars
 from models.losses import LOSS_TYPES
 from tests.helpers import write_corpus
 from tests.tools.runs import encoder_without_dropout, fit, largest_difference, prepared, read_json
 from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
 from tools.data import load_and_cache_examples
 from tools.evaluate import SplitScores, evaluate
-from tools.metrics import EntityScores, Score
-from tools.report.events import read_scalars
 from tools.train import TRAIN_RESULTS_FILE, train
 
 STEPS_PER_EPOCH = 8  # 60 sentences in batches of 8
@@ -145,7 +145,7 @@ def test_it_takes_as_many_steps_as_asked(args: CrfArguments, changes: dict[str, 
 @pytest.mark.parametrize(("epochs", "steps_per_epoch", "steps"), [(1.1, 110, 121), (0.07, 100, 7), (2.5, 3, 8)])
 def test_rounding_adds_no_step(args: CrfArguments, epochs: float, steps_per_epoch: int, steps: int) -> None:
     """1.1 * 110 is a little more than 121 in floating point."""
-    assert tools.training._total_steps(replace(args, max_steps=-1, num_train_epochs=epochs), steps_per_epoch) == steps
+    assert tools.train._total_steps(replace(args, max_steps=-1, num_train_epochs=epochs), steps_per_epoch) == steps
 
 
 def test_batches_may_be_bounded_by_tokens(args: CrfArguments) -> None:
@@ -198,7 +198,7 @@ def test_without_looks_at_dev_no_best_is_kept(args: CrfArguments) -> None:
 def test_the_best_model_is_the_one_that_stays(crf_args: CrfArguments, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted = iter([0.3, 0.9, 0.5, 0.9])
     monkeypatch.setattr(
-        tools.training, "score_dataset", lambda *_: SplitScores(EntityScores(Score(f1=next(scripted))), loss=1.0)
+        tools.train, "score_dataset", lambda *_: SplitScores(EntityScores(Score(f1=next(scripted))), loss=1.0)
     )
     _, _, weights = fit(replace(crf_args, save_steps=4, logging_steps=4, max_steps=16))
     saved = {name: load_file(Path(crf_args.output_dir, name, "model.safetensors")) for name in checkpoints_of(crf_args)}

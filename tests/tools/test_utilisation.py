@@ -7,7 +7,7 @@ import torch
 from models import BertCrfForNer
 from tests.models.families import FAMILIES, tiny_tagger
 from tools.arguments import CrfArguments
-from tools.utilisation import _forward_flops, encoder_cost, peak_flops, peak_memory
+from tools.meter import _forward_flops, encoder_cost, peak_flops, peak_memory
 
 
 def test_the_cost_of_bert_is_that_of_its_formula() -> None:

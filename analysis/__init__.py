@@ -1,0 +1,1 @@
+"""Scores to insight: metrics, intervals, errors, comparison of runs, the report page."""

@@ -1,0 +1,87 @@
+"""What was to be found and what was found in each document: the material of all further scores, and its file."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.tag_schemes import Entity, tags_to_entities
+from processors.corpus import Corpus
+from processors.examples import Example
+from processors.formats.writers import json_line
+
+
+class ScoredDocument(NamedTuple):
+    """One text with its gold and predicted entities, in words, and how sure the model is of each predicted one."""
+
+    guid: str
+    words: list[str]
+    gold: list[Entity]
+    predicted: list[Entity]
+    confidences: tuple[float, ...] = ()
+
+    def surface(self, entity: Entity) -> str:
+        """The entity as it is written, with a space between words."""
+        return " ".join(self.words[entity.start : entity.end])
+
+
+def count_entities(documents: Sequence[ScoredDocument]) -> NDArray[np.int64]:
+    """``(D, 3)``: the entities of each document that are right, that are predicted, and that are gold."""
+    counts = [
+        (len(set(document.gold) & set(document.predicted)), len(document.predicted), len(document.gold))
+        for document in documents
+    ]
+    return np.array(counts, np.int64).reshape(-1, 3)
+
+
+def digest_of(documents: Iterable[ScoredDocument]) -> str:
+    """A hash of the words and gold entities: equal where two models were given the same task."""
+    found = hashlib.blake2b(digest_size=12)
+    for document in documents:
+        found.update(json.dumps([document.words, document.gold]).encode())
+    return found.hexdigest()
+
+
+def write_documents(path: Path, documents: Iterable[ScoredDocument]) -> None:
+    """A line a document: ``id``, ``words``, ``gold`` and ``predicted`` as ``[type, start, end]``, ``confidences``."""
+    with path.open("w", encoding="utf-8") as file:
+        for document in documents:
+            record = {"id": document.guid, **document._asdict()}
+            del record["guid"]
+            file.write(json_line(record) + "\n")
+
+
+def read_documents(path: Path) -> list[ScoredDocument]:
+    """The inverse of `write_documents`."""
+    documents = []
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            record = json.loads(line)
+            gold, predicted = ([Entity(*entity) for entity in record[key]] for key in ("gold", "predicted"))
+            confidences = tuple(record.get("confidences", ()))
+            documents.append(ScoredDocument(record["id"], record["words"], gold, predicted, confidences))
+    return documents
+
+
+_read: dict[str, frozenset[str]] = {}
+
+
+def training_names(corpus: Corpus) -> frozenset[str] | None:
+    """Surfaces of the entities of train, read once a process; ``None`` where the corpus has no train split."""
+    if not corpus.has("train"):
+        return None
+    digest = corpus.digest("train")
+    if digest not in _read:
+        _read[digest] = frozenset(entity_surfaces(corpus.examples("train")))
+    return _read[digest]
+
+
+def entity_surfaces(examples: Iterable[Example]) -> Iterable[str]:
+    """As `analysis.documents.ScoredDocument.surface` writes them."""
+    for example in examples:
+        for entity in tags_to_entities(example.labels or []):
+            yield " ".join(example.words[entity.start : entity.end])

@@ -1,0 +1,222 @@
+"""What a run's folder holds for its report."""
+
+import json
+import shlex
+import struct
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from safetensors import safe_open
+from tensorboardX.proto.event_pb2 import Event
+
+from analysis.documents import ScoredDocument, read_documents
+from models import BertCrfForNer, BertSoftmaxForNer
+from models.tagger import Tagger
+from tools.heads import head_of_folder, script_of
+from tools.run_folder import ARGUMENTS_FILE, BEST_FOLDER
+
+_HEAD_NAMES: dict[type[Tagger], str] = {BertCrfForNer: "CRF", BertSoftmaxForNer: "softmax"}
+_SPLITS = {"dev": ("eval", "do_eval"), "test": ("test", "do_predict")}
+_ANALYSED = {"intervals", "schemes", "errors", "confusion", "lengths"}
+
+
+@dataclass
+class Split:
+    """Scores as ``eval_results.json`` has them, and the documents that they are of."""
+
+    name: str
+    results: dict[str, Any]
+    documents: list[ScoredDocument]
+
+    @property
+    def has_confidences(self) -> bool:
+        return all(len(one.predicted) == len(one.confidences) for one in self.documents)
+
+
+@dataclass
+class Transitions:
+    """What a CRF has learnt of neighbouring tags.
+
+    Args:
+        tags: of the C tags.
+        scores: from each tag and the start to each tag and the end, ``(C + 1, C + 1)``; NaN where illegal.
+    """
+
+    tags: list[str]
+    scores: NDArray[np.float64]
+
+    @property
+    def largest(self) -> float:
+        """The score that is farthest from 0, for the scale."""
+        return float(np.nanmax(np.abs(self.scores))) or 1.0
+
+
+@dataclass
+class RunData:
+    """A run, as far as its folder tells.
+
+    Args:
+        head: what the head is called.
+        missing: for what is not there, the command that makes it.
+    """
+
+    folder: Path
+    head: str
+    arguments: dict[str, Any]
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    splits: list[Split]
+    scalars: dict[str, dict[int, float]]
+    transitions: Transitions | None
+    missing: dict[str, str]
+
+
+def read_run(folder: Path) -> RunData:
+    """Raises a ValueError where the folder is not that of a run that tags words, or its head is not known."""
+    under_lightning = is_lightning_run(folder)
+    model = folder / BEST_FOLDER if under_lightning else folder
+    if not (model / "config.json").is_file():
+        raise ValueError(f"{folder} holds no run: there is no config.json; name what --output_dir named")
+    config, environment = _json_of(model / "config.json"), _json_of(folder / "environment.json")
+    head = head_of_folder(model)
+
+    def command(action: str) -> str:
+        return command_of(environment, action) if under_lightning else _command(folder, head, action)
+
+    splits, missing = [], {}
+    for name, (prefix, action) in _SPLITS.items():
+        results, documents = folder / f"{prefix}_results.json", folder / f"{prefix}_documents.jsonl"
+        if documents.is_file() and set(found := _json_of(results)) >= _ANALYSED:
+            splits.append(Split(name, found, read_documents(documents)))
+        elif under_lightning and (name == "dev" or (folder / "test_predictions.txt").is_file()):
+            continue  # dev is scored while training only, and test has no labels
+        elif results.is_file() or not (folder / f"{name}_predictions.jsonl").is_file():  # else it is not labelled
+            missing[f"Scores and sentences of {name}"] = command(action)
+    scalars = read_scalars(folder / "tensorboard")
+    if not scalars:
+        missing["Training curves"] = command("do_train")
+    for split in splits:
+        if not split.has_confidences:
+            missing[f"Confidences of {split.name}"] = command(_SPLITS[split.name][1])
+    return RunData(
+        folder,
+        _HEAD_NAMES.get(head, head.__name__),
+        read_flags(folder) if under_lightning else _json_of(folder / ARGUMENTS_FILE),
+        config,
+        environment,
+        splits,
+        as_other_runs_name_them(scalars) if under_lightning else scalars,
+        _transitions(model, config) if issubclass(head, BertCrfForNer) else None,
+        missing,
+    )
+
+
+def _json_of(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    return found
+
+
+def _command(folder: Path, head: type[Tagger], action: str) -> str:
+    script = script_of(head)
+    paths = {"config_file": folder / ARGUMENTS_FILE, "output_dir": folder}
+    actions = {name: name == action for name in ("do_train", "do_eval", "do_predict")}
+    return shlex.join(["python", script, *(f"--{name}={value}" for name, value in (paths | actions).items())])
+
+
+def _transitions(folder: Path, config: Mapping[str, Any]) -> Transitions | None:
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        return None
+    with safe_open(weights, "pt") as file:
+        inner, start, end = (
+            file.get_tensor(f"crf.{name}").double().numpy()
+            for name in ("transitions", "start_transitions", "end_transitions")
+        )
+    C = len(start)
+    scores = np.full((C + 1, C + 1), np.nan)
+    scores[:C, :C], scores[C, :C], scores[:C, C] = inner, start, end
+    for row, following in enumerate(config.get("crf_legal") or ()):
+        legal = {tag if tag < C else C for tag in following}  # the end is C + 1
+        scores[row, [column for column in range(C + 1) if column not in legal]] = np.nan
+    return Transitions([config["id2label"][str(tag)] for tag in range(C)], scores)
+
+
+_LENGTH, _CHECKSUM = struct.Struct("<Q"), 4
+
+
+def read_scalars(folder: Path) -> dict[str, dict[int, float]]:
+    """The value of each tag at each step, of all event files of a folder."""
+    scalars: dict[str, dict[int, float]] = defaultdict(dict)
+    for step, value in event_values(folder):
+        if value.HasField("simple_value"):
+            scalars[value.tag][step] = value.simple_value
+    return dict(scalars)
+
+
+def event_values(folder: Path) -> Iterator[tuple[int, Any]]:
+    """Steps and ``Summary.Value``s of all event files; what a killed run left half written ends its file."""
+    for path in sorted(folder.glob("events.*")):
+        for event in _events(path.read_bytes()):
+            for value in event.summary.value:
+                yield event.step, value
+
+
+def _events(content: bytes) -> Iterator[Any]:
+    position = 0
+    while position + _LENGTH.size <= len(content):  # a record: length, its checksum, event, its checksum
+        (length,) = _LENGTH.unpack_from(content, position)
+        start = position + _LENGTH.size + _CHECKSUM
+        position = start + length + _CHECKSUM
+        if position <= len(content):
+            yield Event.FromString(content[start : start + length])
+
+
+_DEV, _RATE = "val_", "lr-"
+_OF_A_TRAINING = {"--do_train": 0, "--overwrite_output_dir": 0, "--resume_from_checkpoint": 1}  # flags, their values
+
+
+def is_lightning_run(folder: Path) -> bool:
+    return (folder / BEST_FOLDER / "config.json").is_file()
+
+
+def read_flags(folder: Path) -> dict[str, Any]:
+    """What the run was told, as its logger has it."""
+    path = folder / "tensorboard" / "hparams.yaml"
+    return dict(yaml.safe_load(path.read_text("utf-8"))) if path.is_file() else {}
+
+
+def as_other_runs_name_them(scalars: Mapping[str, dict[int, float]]) -> dict[str, dict[int, float]]:
+    """Curves under the names of `callbacks.trackers`: ``dev/f1`` for ``val_f1``."""
+    return {_name(tag): curve for tag, curve in scalars.items()}
+
+
+def _name(tag: str) -> str:
+    if tag.startswith(_DEV):
+        return f"dev/{tag.removeprefix(_DEV)}"
+    if tag.startswith(_RATE):  # lr-AdamW/encoder/not decayed: a part's rate is the same with decay and without
+        return f"learning_rate/{tag.split('/')[1]}"
+    return "train/loss" if tag == "train_loss" else tag
+
+
+def command_of(environment: Mapping[str, Any], action: str) -> str:
+    """The command line of a training, to be given again; or one that predicts with what it left."""
+    script, *flags = environment.get("command", ["run_pl_ner.py"])
+    wanted = flags if action == "do_train" else [*_without_training(flags), "--do_predict"]
+    return shlex.join(["python", script, *wanted])
+
+
+def _without_training(flags: Sequence[str]) -> Iterator[str]:
+    left = iter(flags)
+    for flag in left:
+        name, equals, _ = flag.partition("=")
+        if name not in _OF_A_TRAINING:
+            if name != "--do_predict":
+                yield flag
+        elif _OF_A_TRAINING[name] and not equals:
+            next(left, None)

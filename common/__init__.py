@@ -1,0 +1,1 @@
+"""What every room may use: tag schemes, command lines, durable files, logging."""

@@ -1,0 +1,275 @@
+"""Command lines that report everything wrong with them at once, a line each, and bounds of their numbers."""
+
+import argparse
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import takewhile
+from math import inf, nan
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import yaml
+from transformers import HfArgumentParser
+
+# What other programs call a setting, in one line; an unknown name is answered with the one that the script has.
+_SYNONYMS = (
+    "train_max_seq_length max_seq_length max_length max_seq_len max_len model_max_length block_size",
+    "eval_max_seq_length max_seq_length",
+    "per_gpu_train_batch_size train_batch_size per_device_train_batch_size batch_size mini_batch_size",
+    "per_gpu_eval_batch_size eval_batch_size per_device_eval_batch_size test_batch_size dev_batch_size",
+    "num_train_epochs epochs num_epochs max_epochs n_epochs",
+    "learning_rate lr encoder_learning_rate bert_learning_rate encoder_lr",
+    "crf_learning_rate crf_lr",
+    "head_learning_rate classifier_learning_rate decoder_lr head_lr linear_learning_rate",
+    "warmup_proportion warmup_ratio",
+    "gradient_accumulation_steps accumulate_grad_batches",
+    "max_grad_norm gradient_clip_val clip_grad gradient_clip",
+    "lr_scheduler_type lr_scheduler scheduler schedule",
+    "optim optimizer",
+    "num_workers dataloader_num_workers",
+    "dev_file validation_file eval_file valid_file",
+    "test_file predict_file",
+    "model_name_or_path model model_name bert_model pretrained_model encoder",
+    "data_dir data dataset_dir corpus_dir",
+    "output_dir output save_dir out_dir",
+    "dataset_name dataset dataset_config_name",
+    "tag_column label_column_name label_column",
+    "labels label_file labels_file",
+    "task_name task",
+    "do_predict do_test",
+    "logging_steps eval_steps eval_strategy evaluation_strategy evaluate_every",
+    "log_loss_steps log_every_n_steps",
+    "save_steps save_strategy checkpoint_every",
+    "evaluate_during_training load_best_model_at_end",
+    "metric_for_best_model monitor",
+    "early_stopping_patience patience",
+    "resume_from_checkpoint resume",
+    "report_to logger",
+    "no_cuda use_cpu cpu",
+    "torch_compile compile",
+    "loss_type label_smoothing_factor",
+    "batch_tokens batch_size",
+)
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The numbers that a setting may be. As ``type`` of an argparse option it reads a text and checks it.
+
+    Neither NaN nor infinity is within any bounds, nor, unless ``at_most`` says so, what 32 bits do not hold.
+
+    Args:
+        kind: int or float.
+        also: a number outside of the bounds that stands for something else.
+    """
+
+    kind: type[int] | type[float]
+    at_least: float = -inf
+    above: float = -inf
+    at_most: float = 2**31 - 1
+    below: float = inf
+    also: float | None = None
+
+    def __contains__(self, value: float) -> bool:
+        inside = self.at_least <= value <= self.at_most and self.above < value < self.below
+        return inside or value == self.also
+
+    def __call__(self, text: str) -> float:
+        try:
+            value = self.kind(text)
+        except ValueError:
+            value = nan
+        if value not in self:
+            raise argparse.ArgumentTypeError(f"must be {self}")
+        return value
+
+    def __str__(self) -> str:
+        number = "a whole number" if self.kind is int else "a number"
+        lower = f"at least {self.at_least}" if self.above == -inf else f"greater than {self.above}"
+        upper = f"at most {self.at_most}" if self.below == inf else f"less than {self.below}"
+        return f"{number}, {lower} and {upper}" + ("" if self.also is None else f", or {self.also}")
+
+
+class StoreNumber(argparse.Action):
+    """Stores the number of a dataclass field whose metadata holds its bounds: HfArgumentParser passes them on."""
+
+    def __init__(self, *names: Any, bounds: Bounds, **options: Any) -> None:
+        super().__init__(*names, **options | {"type": bounds})
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
+    ) -> None:
+        setattr(namespace, self.dest, values)
+
+
+class CommandLine(argparse.ArgumentParser):
+    """A parser that ends the program with all faults at once, each with flag, value and remedy, without the usage."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False} | options)
+        self.faults: list[str] = []
+        self._places: Mapping[str, str] = {}
+
+    def collect(
+        self, words: Sequence[str], namespace: argparse.Namespace, places: Mapping[str, str] | None = None
+    ) -> argparse.Namespace:
+        """Reads words into the namespace, and adds what is wrong with them to ``faults``.
+
+        Args:
+            places: where a flag was written, as the start of a message; none for the command line itself.
+        """
+        self._places = places or {}
+        known = {name for action in self._actions for name in action.option_strings}
+        flags = [word.partition("=")[0] for word in takewhile(lambda word: word != "--", words)]
+        named = [flag for flag in flags if flag.startswith("--") and " " not in flag]  # with a space: a value
+        unknown = [flag for flag in named if flag not in known]
+        for flag in dict.fromkeys(unknown):
+            self._add_fault(flag, f"unrecognized {flag}{_suggestion(flag, known)}")
+        _, rest = super().parse_known_args(words, namespace)
+        if rest and not unknown:  # else it may be their values
+            self.faults.append(f"unrecognized {' '.join(rest)}")
+        return namespace
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        found = self.collect(sys.argv[1:] if args is None else args, namespace or argparse.Namespace())
+        if self.faults:
+            self.error()
+        return found, []
+
+    def error(self, message: str = "") -> NoReturn:
+        faults = [*self.faults, *filter(None, [message])]
+        text = faults[0] if len(faults) == 1 else "\n  ".join([f"{len(faults)} faults", *faults])
+        self.exit(2, f"{self.prog}: error: {text}\n")
+
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        try:
+            return super()._get_values(action, arg_strings)
+        except argparse.ArgumentError as error:
+            name = action.option_strings[0] if action.option_strings else action.dest
+            self._add_fault(name, f"{name} {' '.join(arg_strings)}: {error.message}")
+            return action.default
+
+    def _add_fault(self, flag: str, fault: str) -> None:
+        self.faults.append(self._places.get(flag, "") + fault)
+
+
+class DataclassCommandLine(CommandLine, HfArgumentParser):
+    """The same with options made from the fields of dataclasses."""
+
+
+def _suggestion(flag: str, known: Iterable[str]) -> str:
+    name, names = flag.removeprefix("--").replace("-", "_"), [flag.removeprefix("--") for flag in known]
+    groups = [group.split() for group in _SYNONYMS if name in group.split()]
+    alike = [one for group in groups for one in group if one in names] or get_close_matches(name, names, 1, 0.7)
+    return f": did you mean --{alike[0]}?" if alike else "; see --help"
+
+
+_ADVICE = "expected names with values, as in 'learning_rate: 3e-5'"
+
+
+class Entry(NamedTuple):
+    """A setting as a config file has it; a value of YAML is the text that is written there."""
+
+    place: str
+    name: Any
+    value: Any
+
+
+def read_config_file(path: Path) -> tuple[list[Entry], list[str]]:
+    """The entries that have a value, as texts, and what is wrong with the others.
+
+    Raises:
+        ValueError: the file cannot be read as names with values.
+    """
+    entries, faults = list[Entry](), list[str]()
+    for place, name, value in _all_entries(path):
+        if isinstance(value, dict) and str(name).endswith("_kwargs"):
+            value = json.dumps(value)
+        if not isinstance(name, str):
+            faults.append(f"{place}the name {name!r} is not text; {_ADVICE}")
+        elif isinstance(value, dict | list):
+            kind = "mapping" if isinstance(value, dict) else "list"
+            faults.append(f"{place}--{name}: the value is a {kind}; {_ADVICE}")
+        elif value is not None:
+            entries.append(Entry(place, name, str(value)))
+    return entries, faults
+
+
+def _all_entries(path: Path) -> list[Entry]:
+    if not path.is_file():
+        raise ValueError(f"{path}: there is no such config file")
+    content = path.read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+        if not text.strip():
+            raise ValueError(f"the file is empty; {_ADVICE}")
+        return list((_of_json if path.suffix == ".json" else _of_yaml)(path, text))
+    except UnicodeDecodeError as error:
+        line, byte = content.count(b"\n", 0, error.start) + 1, content[error.start]
+        raise ValueError(f"{path}:{line}: byte {byte:#x} is not UTF-8; save the file as UTF-8") from error
+    except RecursionError:
+        raise ValueError(f"{path}: nested too deeply; {_ADVICE}") from None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ValueError(f"{path}:{line}: not YAML: {error.problem}") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}:{error.lineno}: not JSON: {error.msg}, column {error.colno}") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses names that stand twice in a mapping; YAML itself would keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        _refuse_duplicates_of_yaml(node)
+        return super().construct_mapping(node, deep)
+
+
+def _of_yaml(path: Path, text: str) -> Iterator[Entry]:
+    """A name is what YAML takes for text: ``1``, ``no`` and ``null`` are something else. Values stay as written."""
+    loader = _Loader(text)
+    node = loader.get_single_node()
+    if not isinstance(node, yaml.MappingNode):
+        raise ValueError(_ADVICE)
+    _refuse_duplicates_of_yaml(node)
+    for key, value in node.value:
+        as_written = isinstance(value, yaml.ScalarNode) and not value.tag.endswith(":null")
+        content = value.value if as_written else loader.construct_object(value, deep=True)
+        name = key.value if key.tag.endswith(":str") else loader.construct_object(key, deep=True)
+        yield Entry(f"{path}:{key.start_mark.line + 1}: ", name, content)
+
+
+def _of_json(path: Path, text: str) -> Iterator[Entry]:
+    def lines(name: str) -> list[int]:
+        found = re.finditer(re.escape(json.dumps(name, ensure_ascii=False)) + r"\s*:", text)
+        return [text.count("\n", 0, match.start()) + 1 for match in found]
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        _refuse_duplicates([name for name, _ in pairs], lines)
+        return dict(pairs)
+
+    entries = json.loads(text, object_pairs_hook=unique)
+    if not isinstance(entries, dict):
+        raise ValueError(_ADVICE)
+    for name, value in entries.items():
+        yield Entry(f"{path}:{next(iter(lines(name)), 1)}: ", name, value)
+
+
+def _refuse_duplicates_of_yaml(node: yaml.MappingNode) -> None:
+    places = [(str(key.value), key.start_mark.line + 1) for key, _ in node.value]
+    _refuse_duplicates([name for name, _ in places], lambda name: [line for other, line in places if other == name])
+
+
+def _refuse_duplicates(names: Sequence[str], lines: Callable[[str], list[int]]) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        places = (f"{name} (lines {', '.join(map(str, lines(name)))})" for name in twice)
+        raise ValueError(f"given more than once: {', '.join(places)}")

@@ -1,0 +1,1 @@
+"""A trained folder on raw text: predictor, output formats, service, ONNX export."""

@@ -1,0 +1,239 @@
+"""A trained model applied to raw text: entities with their places, from any number of texts of any length."""
+
+import logging
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from models.tagger import Tagger
+from processors.examples import Example
+from processors.features.build import FeatureSpec, build_feature_arrays, default_overlap
+from processors.features.dataset import FeatureDataset
+from processors.features.windows import layout_of_tokenizer
+from processors.text.text_files import RawText, without_surrogates
+from processors.text.word_cutting import TextPiece, WordCutter, cut_into_pieces
+from tools.arguments import EVAL_WINDOW, NerArguments
+from tools.decoding import TaggedDocument, batches_of_a_size, decoded_documents, stitched_emissions
+from tools.heads import head_of_folder, missing_folder
+from tools.loading import has_weights, load_model_and_tokenizer
+from tools.preparation import casing_types
+
+logger = logging.getLogger(__name__)
+LOOK_AHEAD = 262_144  # characters of the texts that are held and sorted by length
+_BATCH_TOKENS = {"cpu": 2048, "cuda": 32_768}
+_COST_OF_A_TEXT = 64  # as many characters, so that empty texts count as well
+
+
+class FoundEntity(NamedTuple):
+    """A name in a text.
+
+    Args:
+        type: its type.
+        start, end: its characters in the text as it was given, the end exclusive.
+        surface: these characters.
+        confidence: the probability of exactly this entity, from the CRF's lattice or the softmax.
+    """
+
+    type: str
+    start: int
+    end: int
+    surface: str
+    confidence: float
+
+
+class NerPredictor:
+    """Finds entities in raw text.
+
+    ``NerPredictor.load("outputs/run")(["Anna went to Rome."])``
+
+    Args:
+        model, tokenizer: a trained tagger; see `load`.
+        markup: tag scheme of its tags.
+        cutter: how text is cut into words.
+        max_seq_length: tokens of a window; longer texts become several.
+        window_overlap: word pieces that neighbouring windows share; -1: a quarter of a window.
+        batch_tokens: tokens that the encoder sees at once; by default what suits the device.
+    """
+
+    def __init__(
+        self,
+        model: Tagger,
+        tokenizer: PreTrainedTokenizerBase,
+        markup: str,
+        cutter: WordCutter,
+        max_seq_length: int = EVAL_WINDOW,
+        window_overlap: int = -1,
+        batch_tokens: int | None = None,
+    ) -> None:
+        if batch_tokens is not None and batch_tokens < 1:
+            raise ValueError(f"batch_tokens {batch_tokens} is not positive")
+        self.model, self.tokenizer, self.cutter = model.eval(), tokenizer, cutter
+        self.max_seq_length = max_seq_length
+        layout = layout_of_tokenizer(tokenizer, model.config.model_type, casing_types(model))
+        overlap = default_overlap(layout.capacity(max_seq_length)) if window_overlap < 0 else window_overlap
+        self._spec = FeatureSpec(tuple(model.tag_names), markup, max_seq_length, overlap, layout)
+        self._batch_tokens = batch_tokens or _BATCH_TOKENS.get(model.device.type, _BATCH_TOKENS["cpu"])
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        device: str | torch.device | None = None,
+        dtype: str = "fp32",
+        batch_tokens: int | None = None,
+        word_unit: str | None = None,
+    ) -> Self:
+        """Loads the folder of a run, or a checkpoint in it.
+
+        Args:
+            folder: what the scripts wrote into ``output_dir``, or a token classifier whose config names its labels.
+            device: a GPU where there is one.
+            dtype: ``fp32``, ``bf16`` or ``int8``; see `inference.predictor`.
+            batch_tokens: tokens that the encoder sees at once; by default what suits the device.
+            word_unit: cuts text instead of the unit that was learned in training; one that differs has no kept words.
+
+        Raises:
+            ValueError: parts of the folder are missing or do not belong together.
+        """
+        where = _device(device)
+        if not has_weights(Path(folder)):
+            what = f"{folder} holds no trained model" if Path(folder).is_dir() else missing_folder(str(folder))
+            raise ValueError(f"{what}; name the output_dir of a run")
+        args = NerArguments(output_dir=str(folder), word_unit=word_unit or "")
+        model, tokenizer = load_model_and_tokenizer(args, head_of_folder(Path(folder)))
+        set_encoder_precision(model, dtype, where)
+        torch.nn.Module.to(model, where)
+        if not args.word_unit:
+            logger.warning(
+                "%s does not say how text was cut into words in training: characters are assumed where a text is "
+                "Chinese or Japanese, otherwise words; name the unit with word_unit if that is wrong",
+                folder,
+            )
+        cutter = WordCutter(args.word_unit or "auto", args.kept_words)
+        windows = args.eval_max_seq_length, args.window_overlap
+        return cls(model, tokenizer, args.markup, cutter, *windows, batch_tokens)
+
+    @torch.inference_mode()
+    def warm_up(self) -> None:
+        """Compiles and initialises what any text may need, so that no text waits for it."""
+        self(["a", "a " * self.max_seq_length])
+        C, device = self.model.classifier.out_features, self.model.device
+        for B in (1, 64):  # heads may have other kernels for many rows than for few
+            logits = torch.zeros(B, 2, C, device=device)  # (B, W, C)
+            mask = torch.ones(B, 2, dtype=torch.bool, device=device)  # (B, W)
+            self.model.decode(logits, mask)
+            spans = torch.zeros(1, 3, dtype=torch.long, device=device)  # (N, 3): the first word of the first row
+            every_tag = torch.ones(1, 1, C, dtype=torch.bool, device=device)  # (N, L, C)
+            self.model.span_confidences(logits, mask, spans, every_tag, after=every_tag[0])
+
+    def __call__(self, texts: Sequence[str]) -> list[list[FoundEntity]]:
+        """The entities of each text."""
+        if isinstance(texts, str):
+            raise TypeError("expected a list of texts, got one; put it into a list")
+        return list(self.stream(texts))
+
+    def stream(self, texts: Iterable[str], look_ahead: int = LOOK_AHEAD) -> Iterator[list[FoundEntity]]:
+        """The entities of each text, in order, as the texts come.
+
+        Memory holds ``look_ahead`` characters of text with all that is computed of them, and the longest text with its
+        entities. A text of up to 32,768 characters is decoded at once, a longer one in overlapping pieces of that size.
+        A lone surrogate is read as U+FFFD, with a warning; offsets stay the same.
+
+        Args:
+            texts: any number of them.
+            look_ahead: characters read before the first result, to be batched by length.
+        """
+        waiting: list[tuple[str, TextPiece]] = []
+        found: list[FoundEntity] = []
+        held = 0
+        for item in without_surrogates((RawText(None, text) for text in texts), "texts"):
+            text = item.text
+            for piece in cut_into_pieces(text, self.cutter):
+                waiting.append((text, piece))
+                held += _COST_OF_A_TEXT + sum(map(len, piece.words))
+                if held >= look_ahead:
+                    yield from self._finished_texts(waiting, found)
+                    waiting, held = [], 0
+        yield from self._finished_texts(waiting, found)
+
+    def tag_words(self, texts: Sequence[Sequence[str]]) -> list[list[str]]:
+        """The tag of each word of texts that are already cut into words, as ``--do_predict`` tags a file of them.
+
+        All texts are held in memory, and each is decoded at once, whatever its length.
+        """
+        if any(isinstance(words, str) for words in texts):
+            raise TypeError("expected a list of words for each text, got a string")
+        return [tagged.tags for tagged in self._tag(texts)]
+
+    def _finished_texts(
+        self, waiting: list[tuple[str, TextPiece]], found: list[FoundEntity]
+    ) -> Iterator[list[FoundEntity]]:
+        """Entities of the texts that end here; ``found`` holds those of the text that is still open."""
+        for (text, piece), tagged in zip(waiting, self._tag([piece.words for _, piece in waiting]), strict=True):
+            for entity, confidence in zip(tagged.entities, tagged.confidences, strict=True):
+                start, end = piece.offsets[entity.start][0], piece.offsets[entity.end - 1][1]
+                is_own = piece.own_start <= entity.start < piece.own_end
+                if is_own and (not found or found[-1].end <= start):  # one from the piece before may reach over here
+                    found.append(FoundEntity(entity.type, start, end, text[start:end], confidence))
+            if piece.is_last:
+                yield found.copy()
+                found.clear()
+
+    @torch.inference_mode()
+    def _tag(self, texts: Sequence[Sequence[str]]) -> list[TaggedDocument]:
+        examples = [Example("", list(words), text="", offsets=[]) for words in texts]
+        dataset = FeatureDataset(build_feature_arrays(examples, self._spec, self.tokenizer), self._spec.layout)
+        windows, documents = range(len(dataset)), range(dataset.num_documents)
+        batches = batches_of_a_size(dataset.lengths, self._batch_tokens)
+        emissions = stitched_emissions(self.model, dataset, windows, batches, self.model.device).of_this_rank
+        markup = self._spec.markup
+        return list(decoded_documents(self.model, dataset, emissions, documents, markup, with_confidence=True))
+
+
+def _device(name: str | torch.device | None) -> torch.device:
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        raise ValueError(f"device {name!r} is not known to torch; use cpu, cuda or cuda:1") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {name}: torch sees no GPU here")
+    return device
+
+
+PRECISIONS = ("fp32", "bf16", "int8")
+
+
+def set_encoder_precision(model: Tagger, precision: str, device: torch.device) -> None:
+    """Changes the encoder in place; it can then no longer be trained.
+
+    Args:
+        precision: ``fp32``; ``bf16``; or ``int8``: weights of linear layers by channel, activations as they come.
+        device: where the model will run.
+
+    Raises:
+        ValueError: the precision is unknown, or int8 is asked for elsewhere than on a CPU.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}")
+    encoder: nn.Module = getattr(model, model.base_model_prefix)
+    if precision == "bf16":
+        if device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            logger.warning("this CPU does not compute in bfloat16 itself: bf16 will be slower than fp32")
+        encoder.to(torch.bfloat16)
+    if precision == "int8":
+        if device.type != "cpu":
+            raise ValueError(f"int8 runs on a CPU, not on {device}; use bf16")
+        _quantize(encoder)
+
+
+def _quantize(encoder: nn.Module) -> None:
+    with warnings.catch_warnings():  # deprecated in favour of torchao, whose int8 needs a compiler to be fast on a CPU
+        warnings.simplefilter("ignore")
+        from torch.ao.quantization import quantize_dynamic
+
+        quantize_dynamic(encoder, {nn.Linear}, dtype=torch.qint8, inplace=True)

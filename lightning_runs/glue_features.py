@@ -1,0 +1,148 @@
+"""Texts and pairs of texts as features: flat arrays that are built once and opened by mapping."""
+
+import hashlib
+import json
+import math
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from lightning_runs.glue_reader import GlueSplit, LabelledTexts
+from processors.features.alignment import structure_ids, unknown_id
+from processors.features.cache import publish, tokenizer_digest
+
+_FORMAT_VERSION = 2
+_CHUNK = 10_000
+
+
+@dataclass
+class TextFeatures:
+    """One text or pair, without padding: ``(T,)`` tokens and their types, and the label, NaN where there is none."""
+
+    input_ids: NDArray[np.int32]
+    token_type_ids: NDArray[np.uint8]
+    label: float
+
+
+class TextDataset(Dataset[TextFeatures]):
+    """Texts with labels, by index.
+
+    Args:
+        arrays: ``input_ids`` and ``token_type_ids`` of all texts on end, ``lengths`` and ``labels`` of each, and
+            ``truncated``: how many were longer than a sequence may be.
+        tokenizer: knows how batches are padded.
+    """
+
+    def __init__(self, arrays: dict[str, NDArray[Any]], tokenizer: PreTrainedTokenizerBase) -> None:
+        self._arrays = arrays
+        self._tokenizer = tokenizer
+        self._starts = np.concatenate(([0], np.cumsum(self.lengths, dtype=np.int64)))
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, index: int) -> TextFeatures:
+        own = slice(self._starts[index], self._starts[index + 1])
+        return TextFeatures(
+            self._arrays["input_ids"][own], self._arrays["token_type_ids"][own], float(self.labels[index])
+        )
+
+    @property
+    def lengths(self) -> NDArray[np.int32]:
+        return self._arrays["lengths"]
+
+    @property
+    def labels(self) -> NDArray[np.float32]:
+        return self._arrays["labels"]
+
+    @cached_property
+    def truncated(self) -> int:
+        return int(self._arrays["truncated"][0])
+
+    def collate(self, features: Sequence[TextFeatures]) -> dict[str, torch.Tensor]:
+        """Pads to the longest of the batch, as the tokenizer does: ``(B, T)`` each, and ``labels (B,)``.
+
+        No text at all, the share that a small step leaves for a rank or round, becomes one without a label.
+        """
+        features = features or [replace(self[0], label=math.nan)]
+        rows = {
+            "input_ids": [feature.input_ids.tolist() for feature in features],
+            "token_type_ids": [feature.token_type_ids.tolist() for feature in features],
+        }
+        padded = self._tokenizer.pad(rows, padding=True, return_attention_mask=True, return_tensors="pt")
+        return {**padded, "labels": torch.tensor([feature.label for feature in features])}
+
+
+def open_or_build_texts(
+    split: GlueSplit,
+    tokenizer: PreTrainedTokenizerBase,
+    max_seq_length: int,
+    cache_dir: Path,
+    overwrite: bool = False,
+) -> TextDataset:
+    """The features of a split, from the cache where they are there already.
+
+    Safe beside other processes and crashes, as `processors.features.cache` is.
+    """
+    key = [_FORMAT_VERSION, split.digest, max_seq_length, tokenizer_digest(tokenizer)]
+    digest = hashlib.blake2b(json.dumps(key).encode(), digest_size=12).hexdigest()
+    folder = cache_dir / f"texts-{digest}"
+    if overwrite or not folder.is_dir():
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=cache_dir))
+        try:
+            for name, array in text_arrays(split.examples, tokenizer, max_seq_length).items():
+                np.save(aside / f"{name}.npy", array)
+            publish(aside, folder, overwrite)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    arrays = {path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))}
+    return TextDataset(arrays, tokenizer)
+
+
+def text_arrays(
+    examples: Sequence[LabelledTexts], tokenizer: PreTrainedTokenizerBase, max_seq_length: int
+) -> dict[str, NDArray[Any]]:
+    """The arrays of `TextDataset`; where texts are too long, the longer one of a pair loses its last word pieces.
+
+    What spells a separator or another token of the structure gets the unknown token: a text cannot set one.
+    """
+    added = tokenizer.num_special_tokens_to_add(pair=len(examples[0].texts) == 2)
+    if max_seq_length <= added:
+        raise ValueError(f"max_seq_length {max_seq_length} leaves no room beside the {added} special tokens")
+    structure, unknown = structure_ids(tokenizer), unknown_id(tokenizer)
+    ids: list[NDArray[np.int32]] = []
+    types: list[NDArray[np.uint8]] = []
+    truncated = 0
+    for start in range(0, len(examples), _CHUNK):
+        some = [example.texts for example in examples[start : start + _CHUNK]]
+        columns = [list(column) for column in zip(*some, strict=True)]
+        options: dict[str, Any] = {"return_token_type_ids": True, "return_attention_mask": False, "verbose": False}
+        encoded = tokenizer(
+            *columns, truncation="longest_first", max_length=max_seq_length, return_special_tokens_mask=True, **options
+        )
+        for row, special in zip(encoded["input_ids"], encoded["special_tokens_mask"], strict=True):
+            spelt = np.isin(row, structure) & (np.array(special) == 0)
+            ids.append(np.where(spelt, unknown, row).astype(np.int32))
+        types += [np.array(row, np.uint8) for row in encoded["token_type_ids"]]
+        full = [index for index, row in enumerate(encoded["input_ids"]) if len(row) == max_seq_length]
+        if full:  # as long as a sequence may be, or longer
+            whole = tokenizer(*([column[index] for index in full] for column in columns), **options)
+            truncated += sum(len(row) > max_seq_length for row in whole["input_ids"])
+    return {
+        "input_ids": np.concatenate(ids),
+        "token_type_ids": np.concatenate(types),
+        "lengths": np.array([len(row) for row in ids], np.int32),
+        "labels": np.array([math.nan if one.label is None else one.label for one in examples], np.float32),
+        "truncated": np.array([truncated], np.int32),
+    }

@@ -1,0 +1,182 @@
+"""The files of GLUE's tasks, in their original layout or as a Hugging Face data set.
+
+The layout is its own: cells are split at tabs alone, for a quotation mark is a character like others and with the usual
+reading of CSV it swallows rows; a file may begin with a byte order mark; CoLA's have no header; texts end in spaces.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lightning_runs.glue_tasks import GlueTask
+from processors.examples import DataError
+from processors.formats.hub import open_hub_split
+from processors.formats.text_lines import read_lines
+
+
+@dataclass(frozen=True)
+class LabelledTexts:
+    """One text or a pair of them.
+
+    Args:
+        guid: its number in the file, as a submission names it.
+        texts: one or two.
+        label: the id of the class, or the score; ``None`` where it is not told.
+    """
+
+    guid: str
+    texts: tuple[str, ...]
+    label: float | None = None
+
+
+@dataclass
+class GlueSplit:
+    """A split of a task, where it comes from and what could not be read of it.
+
+    Args:
+        source: the file or data set.
+        digest: a hash of its content.
+        examples: what it holds.
+        broken_lines: numbers of training lines with too few cells (QQP has some), which were left out.
+    """
+
+    source: str
+    digest: str
+    examples: list[LabelledTexts]
+    broken_lines: list[int] = field(default_factory=list)
+
+
+class GlueCorpus:
+    """The splits of a task, in files or in a Hugging Face data set; each is read once.
+
+    Args:
+        data_dir: the task's folder, or GLUE's, which has one for each task.
+        dataset_name: a data set used instead: ``NAME``, ``NAME:CONFIGURATION`` or a folder.
+        cache_dir: where downloads are kept.
+    """
+
+    def __init__(self, task: GlueTask, data_dir: str, dataset_name: str = "", cache_dir: str | None = None) -> None:
+        if not (data_dir or dataset_name):
+            raise ValueError("--data_dir or --dataset_name must be given")
+        self._task = task
+        self._data_dir = Path(data_dir)
+        self._dataset_name = dataset_name
+        self._cache_dir = cache_dir
+        self._read: dict[str, GlueSplit | None] = {}
+
+    def has(self, split: str) -> bool:
+        return self._find(split) is not None
+
+    def read(self, split: str) -> GlueSplit:
+        """A split.
+
+        Raises:
+            DataError: it is missing or malformed.
+        """
+        found = self._find(split)
+        if found is None:
+            if split not in self._task.files:
+                advice = "apply a trained model by --do_predict --model_name_or_path RUN/best_tfmr"
+                raise DataError(f"{self._task.folder} has no {split} split; {advice}")
+            name = f"{self._task.files[split]}.tsv"
+            raise DataError(f"no {name}, nor {self._task.folder}/{name}", self._dataset_name or self._data_dir)
+        return found
+
+    def _find(self, split: str) -> GlueSplit | None:
+        if split not in self._read and split in self._task.files:
+            if self._dataset_name:
+                self._read[split] = read_glue_hub(self._task, self._dataset_name, split, self._cache_dir)
+            else:
+                path = self._file(self._task.files[split])
+                self._read[split] = read_glue_file(self._task, path, split) if path else None
+        return self._read.get(split)
+
+    def _file(self, name: str) -> Path | None:
+        folders = (self._data_dir, self._data_dir / self._task.folder, self._data_dir / name)
+        return next((path for folder in folders if (path := folder / f"{name}.tsv").is_file()), None)
+
+
+def read_glue_file(task: GlueTask, path: Path, split: str) -> GlueSplit:
+    """Reads a file of the original layout.
+
+    Raises:
+        DataError: a column is missing, a label is none of the classes, or a line of dev or test is broken.
+    """
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "blake2b").hexdigest()[:32]
+    found = GlueSplit(str(path), digest, [])
+    lines = read_lines(path)
+    columns = task.columns_without_header.get(split) or _header(lines, path)
+    texts = [_column(columns, name, path) for name in task.texts]
+    label = columns.index(task.label) if task.label in columns else None
+    if label is None and split.startswith(("train", "dev")):
+        _column(columns, task.label, path)
+    for number, line in lines:
+        cells = line.split("\t")
+        if len(cells) != len(columns):
+            if split != "train":
+                message = f"{len(cells)} cells where the file has {len(columns)} columns"
+                raise DataError(message, path, number)
+            found.broken_lines.append(number)
+            continue
+        value = None if label is None else _label(task, cells[label], path, number)
+        given = tuple(cells[index].strip() for index in texts)
+        found.examples.append(LabelledTexts(str(len(found.examples)), given, value))
+    if not found.examples:
+        raise DataError("no example in this file; is it the right one, and complete?", path)
+    return found
+
+
+def read_glue_hub(task: GlueTask, name: str, split: str, cache_dir: str | None = None) -> GlueSplit | None:
+    """Reads a split of a Hugging Face data set, by name or from a folder; ``None`` where it has no such split."""
+    if ":" not in name and not Path(name).exists():
+        name = f"{name}:{task.configuration}"
+    dataset = open_hub_split(name, split, cache_dir)
+    if dataset is None:
+        return None
+    place = f"{name} ({split})"
+    columns = task.hub_texts or task.texts
+    missing = {*columns} - {*dataset.column_names}
+    if missing:
+        raise DataError(f"no column {', '.join(sorted(missing))}; there are {', '.join(dataset.column_names)}", place)
+    examples = [
+        LabelledTexts(str(index), tuple(row[column].strip() for column in columns), _hub_label(task, row, place, index))
+        for index, row in enumerate(dataset)
+    ]
+    return GlueSplit(place, dataset._fingerprint, examples)
+
+
+def _header(lines: Iterator[tuple[int, str]], path: Path) -> tuple[str, ...]:
+    _, first = next(lines, (1, ""))
+    if not first:
+        raise DataError("this file is empty", path)
+    return tuple(first.split("\t"))
+
+
+def _column(columns: tuple[str, ...], name: str, path: Path) -> int:
+    if name not in columns:
+        raise DataError(f"no column {name!r}; there are {', '.join(columns)}: is it the file of another task?", path)
+    return columns.index(name)
+
+
+def _label(task: GlueTask, cell: str, path: Path, line: int) -> float:
+    if task.is_regression:
+        try:
+            return float(cell)
+        except ValueError:
+            raise DataError(f"{cell!r} is not a score", path, line) from None
+    if cell not in task.classes:
+        raise DataError(f"label {cell!r} is none of {', '.join(task.classes)}", path, line)
+    return float(task.classes.index(cell))
+
+
+def _hub_label(task: GlueTask, row: dict[str, Any], place: str, index: int) -> float | None:
+    """The class is stored by its number, in the order of ours; -1 means that it is not told."""
+    value = row.get("label")
+    if value is None or value == -1:
+        return None
+    if not task.is_regression and value not in range(task.num_labels):
+        raise DataError(f"class {value} is none of the {task.num_labels}", place, index)
+    return float(value)

@@ -1,0 +1,143 @@
+"""Words to word pieces: every word has at least one token, and labels never shift."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from processors.examples import without_lone_surrogates
+
+_STRUCTURE = ("bos_token_id", "eos_token_id", "sep_token_id", "cls_token_id", "pad_token_id", "mask_token_id")
+LONGEST_WORD = 512  # characters of a word that the tokenizer reads
+
+
+class WordPieces(NamedTuple):
+    """The tokens of one text: all ids in order, and how many belong to each word (at least one)."""
+
+    ids: NDArray[np.int32]
+    counts: NDArray[np.int32]
+
+
+def tokenize_words(
+    texts: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBase, max_pieces_per_word: int
+) -> list[WordPieces]:
+    """Splits words into word pieces, a batch at a time, without special tokens.
+
+    A word that the tokenizer turns into nothing (a space, a control or zero-width character) gets the unknown token,
+    and so does what spells a separator or another token of the input's structure: a text cannot set one. Of a word of
+    more than ``LONGEST_WORD`` characters, or of more pieces than fit into a window, the first ones are kept.
+
+    Args:
+        texts: one list of words a text.
+        tokenizer: fast tokenizers do the whole batch at once; others go word by word.
+        max_pieces_per_word: the longest run of pieces that is kept of one word.
+    """
+    clean = [[without_lone_surrogates(word[:LONGEST_WORD])[0] for word in words] for words in texts]
+    if drops_spaces_between_words(tokenizer):
+        clean = [[f" {word}" if word and word[0] != " " else word for word in words] for words in clean]
+    unknown = unknown_id(tokenizer)
+    reserved = dict.fromkeys(structure_ids(tokenizer), unknown)
+    if not tokenizer.is_fast:
+        return [_pieces_word_by_word(words, tokenizer, unknown, reserved, max_pieces_per_word) for words in clean]
+    filled = [position for position, words in enumerate(clean) if words]
+    pieces = [WordPieces(np.empty(0, np.int32), np.empty(0, np.int32))] * len(clean)
+    if not filled:
+        return pieces
+    backend = tokenizer.backend_tokenizer  # the tokenizers of LUKE and others take a list of lists as something else
+    backend.no_truncation()
+    backend.no_padding()
+    word_lists = [clean[position] for position in filled]
+    encodings = backend.encode_batch(word_lists, is_pretokenized=True, add_special_tokens=False)
+    for position, encoding in zip(filled, encodings, strict=True):
+        pieces[position] = _pieces_of_words(
+            np.array([reserved.get(piece, piece) for piece in encoding.ids], np.int32),
+            np.array(encoding.word_ids, np.int64),
+            len(clean[position]),
+            unknown,
+            max_pieces_per_word,
+        )
+    return pieces
+
+
+def structure_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The separator and the other tokens of an input's structure, which no text may set by spelling them.
+
+    The tokenizer's ``split_special_tokens`` would not do: Unigram finds </s> among its pieces, and WordPiece [SEP] in
+    its vocabulary.
+    """
+    return [token_id for name in _STRUCTURE if (token_id := getattr(tokenizer, name)) is not None]
+
+
+def vocabulary_of(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    """The entries that come from files; a class without files, as CANINE's, has a fixed vocabulary besides."""
+    has_files = bool(type(tokenizer).vocab_files_names)
+    entries: dict[str, int] = tokenizer.get_vocab() if has_files else tokenizer.added_tokens_encoder
+    return entries
+
+
+def drops_spaces_between_words(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a fast tokenizer reads words given one by one as if there were no spaces between them."""
+    if not tokenizer.is_fast:
+        return False
+    backend = tokenizer.backend_tokenizer
+    in_text = backend.encode("a a").ids
+    alone, spaced = (backend.encode(["a", word], is_pretokenized=True).ids for word in ("a", " a"))
+    return alone != in_text == spaced
+
+
+def _pieces_of_words(
+    ids: NDArray[np.int32], word_of_piece: NDArray[np.int64], words: int, unknown: int, limit: int
+) -> WordPieces:
+    counts = np.bincount(word_of_piece, minlength=words).astype(np.int32)
+    if counts.max() > limit:
+        rank_in_word = np.arange(len(ids)) - (np.cumsum(counts) - counts)[word_of_piece]
+        kept = rank_in_word < limit
+        ids, word_of_piece = ids[kept], word_of_piece[kept]
+        counts = np.minimum(counts, limit)
+    lost = np.flatnonzero(counts == 0)
+    if len(lost):
+        ids = np.insert(ids, np.searchsorted(word_of_piece, lost), unknown)
+        counts[lost] = 1
+    return WordPieces(ids, counts)
+
+
+def _pieces_word_by_word(
+    words: Sequence[str], tokenizer: PreTrainedTokenizerBase, unknown: int, reserved: dict[int, int], limit: int
+) -> WordPieces:
+    pieces = [
+        [int(piece) for piece in tokenizer.convert_tokens_to_ids(tokenizer.tokenize(word))[:limit]] or [unknown]  # type: ignore[index]
+        for word in words
+    ]
+    ids = [reserved.get(piece, piece) for word in pieces for piece in word]
+    return WordPieces(np.array(ids, np.int32), np.array([len(word) for word in pieces], np.int32))
+
+
+def unknown_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """What stands for a text that has no token of its own."""
+    for token_id in (tokenizer.unk_token_id, tokenizer.mask_token_id, tokenizer.eos_token_id):
+        if isinstance(token_id, int):
+            return token_id
+    raise ValueError(
+        f"{type(tokenizer).__name__} has no unknown, mask or end token for words that it turns into nothing"
+    )
+
+
+CASINGS = 4
+LOWER, TITLE, UPPER, MIXED = range(CASINGS)
+
+
+def casing_of(word: str) -> int:
+    """The casing of a word's letters; what is no letter, or has no capitals, as in Chinese, does not count.
+
+    ``LOWER`` without capitals, ``TITLE`` where only the first letter is one, ``UPPER`` where all of several are, else
+    ``MIXED``.
+    """
+    letters = "".join(filter(str.isalpha, word))
+    rest = letters[1:]
+    if letters == letters.lower():
+        return LOWER
+    if rest == rest.lower():
+        return TITLE
+    return UPPER if letters == letters.upper() else MIXED

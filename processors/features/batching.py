@@ -1,0 +1,181 @@
+"""Batches of windows of like length: shuffled, seeded, the same on every rank, resumable in mid-epoch."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+_STEPS_PER_CHUNK = 100
+
+
+class BucketBatchSampler(Sampler[list[int]]):
+    """Deals an epoch out as optimiser steps, and each step as one batch for every rank and accumulation round.
+
+    Windows are shuffled, sorted by length within chunks of a hundred steps, and cut into steps, whose order is shuffled
+    again. A step's windows depend only on the seed, the epoch and the global batch size, not on how many ranks or
+    rounds share it, so the same data in the same order gives the same training on any number of processes.
+
+    Args:
+        lengths: tokens of each window, ``(N,)``.
+        batch_size: windows a rank and round; where it is one, a batch of a small last step may be empty.
+        rounds: gradient accumulation rounds a step.
+        rank, world_size: this process among those that train together.
+        seed: of the shuffling.
+        max_tokens: where positive, a batch's padded tokens, instead of ``batch_size``, bound its windows; the last
+            steps of very small data may hold up to twice as many.
+
+    Raises:
+        ValueError: fewer windows than ranks and rounds, or a window longer than ``max_tokens``.
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int] | NDArray[np.int32],
+        batch_size: int,
+        rounds: int = 1,
+        rank: int = 0,
+        world_size: int = 1,
+        seed: int = 0,
+        max_tokens: int = 0,
+    ) -> None:
+        self._lengths = np.asarray(lengths)
+        self._shares = world_size * rounds
+        if len(self._lengths) < self._shares:
+            counts = f"{len(self._lengths)} windows cannot fill {world_size} processes x {rounds} accumulation rounds"
+            raise ValueError(f"{counts}; use fewer, or more data")
+        if max_tokens and self._lengths.max() > max_tokens:
+            longest = f"a window of {self._lengths.max()} tokens"
+            raise ValueError(f"{longest} does not fit max_tokens {max_tokens}; raise it or lower max_seq_length")
+        self._batch_size = batch_size
+        self.rounds = rounds
+        self._rank = rank
+        self._seed = seed
+        self._max_tokens = max_tokens
+        self._epoch = 0
+        self._first_step = 0
+        self._steps = self._dealt_steps()
+
+    def set_epoch(self, epoch: int, first_step: int = 0) -> None:
+        """Chooses the epoch's order, and the step to begin with where an interrupted epoch goes on."""
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._steps = self._dealt_steps()
+        self._first_step = first_step
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole epoch."""
+        return len(self._steps)
+
+    @property
+    def order_digest(self) -> str:
+        """A digest of which windows make up each step of the epoch: equal where the training is the same."""
+        digest = hashlib.sha256()
+        for windows in self._steps:
+            digest.update(windows.astype("<i8").tobytes() + b"|")
+        return digest.hexdigest()
+
+    def step_windows(self, step: int) -> NDArray[np.int64]:
+        """All windows of one step, of all ranks and rounds."""
+        return self._steps[step]
+
+    def __len__(self) -> int:
+        return (self.steps - self._first_step) * self.rounds
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for windows in self._steps[self._first_step :]:
+            shares = np.array_split(windows, self._shares)
+            for share in shares[self._rank :: self._shares // self.rounds]:
+                yield share.tolist()
+
+    def _dealt_steps(self) -> list[NDArray[np.int64]]:
+        generator = np.random.default_rng((self._seed, self._epoch))
+        order = generator.permutation(len(self._lengths))
+        chunk_size = self._batch_size * self._shares * _STEPS_PER_CHUNK
+        steps: list[NDArray[np.int64]] = []
+        for start in range(0, len(order), chunk_size):
+            chunk = order[start : start + chunk_size]
+            chunk = chunk[np.argsort(self._lengths[chunk], kind="stable")]
+            steps += self._cut(chunk)
+            self._settle_rest(steps)
+        generator.shuffle(steps)
+        return steps
+
+    def _cut(self, chunk: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Cuts windows sorted by length into steps, by count or by padded tokens."""
+        if not self._max_tokens:
+            size = self._batch_size * self._shares
+            return [chunk[start : start + size] for start in range(0, len(chunk), size)]
+        steps, start = [], 0
+        for end in range(1, len(chunk) + 1):
+            full = end == len(chunk)
+            if not full:
+                share = -(-(end + 1 - start) // self._shares)
+                full = share * self._lengths[chunk[end]] > self._max_tokens and end - start >= self._shares
+            if full:
+                steps.append(chunk[start:end])
+                start = end
+        return steps
+
+    def _settle_rest(self, steps: list[NDArray[np.int64]]) -> None:
+        """Shares a last step that is too small with the one before, however the steps are divided."""
+        rest = len(steps[-1])
+        if len(steps) < 2 or rest >= (self._shares if self._max_tokens else self._batch_size * self._shares / 2):
+            return
+        both = np.concatenate(steps[-2:])
+        both = both[np.argsort(self._lengths[both], kind="stable")]
+        border = len(both) - self._shares if self._max_tokens else (len(both) + 1) // 2
+        feasible = border >= self._shares or not self._max_tokens
+        steps[-2:] = [both[:border], both[border:]] if feasible else [both]
+
+
+class FixedBatches(Sampler[list[int]]):
+    """Batches that are known beforehand, in their order."""
+
+    def __init__(self, batches: Sequence[NDArray[np.int64]]) -> None:
+        self._batches = [batch.tolist() for batch in batches]
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self._batches)
+
+
+class StepLoader(DataLoader[Any]):
+    """Batches of a `BucketBatchSampler`, each with ``num_items_in_batch``: what the loss of its step is divided by.
+
+    Args:
+        dataset: what the sampler's indices stand for.
+        sampler: deals out the steps; its epoch is set here.
+        counts: items of each member of the data set that the loss is a mean over: words of windows, or ones.
+        place: the epoch, and the batches of it that are done; asked when the first batch is fetched.
+        options: of `DataLoader`.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        sampler: BucketBatchSampler,
+        counts: Sequence[int] | NDArray[np.int32],
+        place: Callable[[], tuple[int, int]],
+        **options: Any,
+    ) -> None:
+        super().__init__(dataset, batch_sampler=sampler, **options)
+        self._steps = sampler
+        self._counts = np.asarray(counts)
+        self._place = place
+
+    def __len__(self) -> int:
+        """Batches of the whole epoch, also where it goes on in the middle."""
+        return self._steps.steps * self._steps.rounds
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        epoch, done = self._place()
+        self._steps.set_epoch(epoch, done // self._steps.rounds)
+        for number, batch in enumerate(super().__iter__(), start=done):
+            windows = self._steps.step_windows(number // self._steps.rounds)
+            yield {**batch, "num_items_in_batch": int(self._counts[windows].sum())}

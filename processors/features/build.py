@@ -1,0 +1,172 @@
+"""Examples to features: windows of token ids with the positions and labels of the words that they own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from common.tag_schemes import MARKUPS, TagScheme, convert_tags, entities_to_tags, tags_to_entities
+from processors.examples import Example
+from processors.features.alignment import LOWER, WordPieces, casing_of, tokenize_words
+from processors.features.dataset import FeatureArrays, FeatureDataset
+from processors.features.windows import SequenceLayout, plan_windows
+
+IGNORED_LABEL = -100
+_NO_CASINGS = np.empty(0, np.uint8)
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """All that decides how an example becomes features, so also part of the cache's key.
+
+    Args:
+        label_list: the tags, in the order of their ids.
+        markup: the internal scheme that the tags are of.
+        max_seq_length: tokens of a window, special tokens included.
+        window_overlap: word pieces that neighbouring windows of a long text share.
+        layout: special tokens and padding.
+    """
+
+    label_list: tuple[str, ...]
+    markup: str
+    max_seq_length: int
+    window_overlap: int
+    layout: SequenceLayout
+
+
+def convert_examples_to_features(
+    examples: Sequence[Example],
+    label_list: Sequence[str],
+    max_seq_length: int,
+    tokenizer: PreTrainedTokenizerBase,
+    cls_token_at_end: bool = False,
+    cls_token: str | None = "[CLS]",
+    cls_token_segment_id: int = 0,
+    sep_token: str | None = "[SEP]",
+    pad_on_left: bool = False,
+    pad_token: int = 0,
+    pad_token_segment_id: int = 0,
+    sequence_a_segment_id: int = 0,
+    casing_segment_ids: Sequence[int] = (),
+    markup: str = "bio",
+    window_overlap: int | None = None,
+) -> FeatureDataset:
+    """Turns examples into a data set of `InputFeatures` whose ``collate`` pads as told here.
+
+    Args:
+        examples: texts in words; their labels may be of any scheme.
+        label_list: tags of the scheme ``markup``; a word's label id is its tag's place in the list.
+        max_seq_length: tokens of a window, special tokens included; longer texts become several windows.
+        tokenizer: of the encoder.
+        cls_token_at_end: ``False`` is the pattern of BERT and XLM, ``[CLS] A [SEP]``; ``True`` that of XLNet and GPT,
+            ``A [SEP] [CLS]``.
+        cls_token_segment_id: 0 for BERT, 2 for XLNet.
+        cls_token, sep_token: ``None`` leaves the token out.
+        pad_on_left: whether batches are padded on the left (XLNet).
+        pad_token, pad_token_segment_id: padding; 0 and 0 for BERT, 5 and 4 for XLNet.
+        sequence_a_segment_id: segment id of the text.
+        casing_segment_ids: instead, one for each casing of a word, see `processors.features.alignment`.
+        markup: internal tag scheme, one of `common.tag_schemes.MARKUPS`.
+        window_overlap: word pieces shared by neighbouring windows; a quarter of a window by default.
+
+    Raises:
+        ValueError: a label is not in ``label_list``, or ``max_seq_length`` leaves no room.
+    """
+
+    def special(token: str | None) -> tuple[int, ...]:
+        if token is None:
+            return ()
+        (token_id,) = tokenizer.convert_tokens_to_ids([token])  # type: ignore[misc]
+        if token_id is None or (token_id == tokenizer.unk_token_id and token != tokenizer.unk_token):
+            raise ValueError(f"the tokenizer has no token {token!r}; name its own, such as {tokenizer.cls_token!r}")
+        return (token_id,)
+
+    cls, sep = special(cls_token), special(sep_token)
+    cls_segment, sep_segment = (cls_token_segment_id,) * len(cls), (sequence_a_segment_id,) * len(sep)
+    layout = SequenceLayout(
+        before=() if cls_token_at_end else cls,
+        after=sep + cls if cls_token_at_end else sep,
+        before_segments=() if cls_token_at_end else cls_segment,
+        after_segments=sep_segment + cls_segment if cls_token_at_end else sep_segment,
+        segment=sequence_a_segment_id,
+        pad_on_left=pad_on_left,
+        pad_token=pad_token,
+        pad_token_segment_id=pad_token_segment_id,
+        casing_segments=tuple(casing_segment_ids),
+    )
+    if window_overlap is None:
+        window_overlap = default_overlap(layout.capacity(max_seq_length))
+    spec = FeatureSpec(tuple(label_list), markup, max_seq_length, window_overlap, layout)
+    return FeatureDataset(build_feature_arrays(examples, spec, tokenizer), layout, label_list)
+
+
+def default_overlap(capacity: int) -> int:
+    """A quarter of a window: an eighth of context on each side of a border costs a third more tokens of long texts."""
+    return capacity // 4
+
+
+def build_feature_arrays(
+    examples: Sequence[Example], spec: FeatureSpec, tokenizer: PreTrainedTokenizerBase
+) -> FeatureArrays:
+    """The features of some examples as flat arrays; a pure function, run in many processes by the cache."""
+    capacity = spec.layout.capacity(spec.max_seq_length)
+    label_ids = {label: index for index, label in enumerate(spec.label_list)}
+    scheme = MARKUPS[spec.markup]
+    arrays = FeatureArrays.collector()
+    pieces = tokenize_words([example.words for example in examples], tokenizer, capacity)
+    for example, word_pieces in zip(examples, pieces, strict=True):
+        tags = None if example.labels is None else convert_tags(example.labels, scheme)
+        windows = plan_windows(word_pieces.counts, capacity, spec.window_overlap)
+        first_piece = np.concatenate(([0], np.cumsum(word_pieces.counts)))
+        casings = _piece_casings(example.words, word_pieces) if spec.layout.casing_segments else None
+        for window in windows:
+            shown = slice(first_piece[window.start], first_piece[window.end])
+            arrays.add_window(
+                input_ids=_framed_ids(word_pieces.ids[shown], spec.layout),
+                casings=_NO_CASINGS if casings is None else _framed_casings(casings[shown], spec.layout),
+                word_positions=first_piece[window.own_start : window.own_end]
+                - first_piece[window.start]
+                + len(spec.layout.before),
+                label_ids=_window_label_ids(tags, window.own_start, window.own_end, scheme, label_ids, example.guid),
+            )
+        arrays.add_document(
+            guid=example.guid,
+            text=example.text or "",
+            offsets=example.offsets or [],
+            label_ids=_label_ids(tags, len(example.words), label_ids, example.guid),
+            windows=len(windows),
+        )
+    return arrays.concatenated()
+
+
+def _framed_ids(ids: NDArray[np.int32], layout: SequenceLayout) -> NDArray[np.int32]:
+    return np.concatenate((np.array(layout.before, np.int32), ids, np.array(layout.after, np.int32)))
+
+
+def _piece_casings(words: Sequence[str], pieces: WordPieces) -> NDArray[np.uint8]:
+    return np.repeat(np.array([casing_of(word) for word in words], np.uint8), pieces.counts)
+
+
+def _framed_casings(casings: NDArray[np.uint8], layout: SequenceLayout) -> NDArray[np.uint8]:
+    return np.pad(casings, (len(layout.before), len(layout.after)), constant_values=LOWER)
+
+
+def _window_label_ids(
+    tags: list[str] | None, start: int, end: int, scheme: TagScheme, label_ids: dict[str, int], guid: str
+) -> NDArray[np.int16]:
+    """Labels of the owned words; the part of an entity that a window cuts off is an entity, so tags stay legal."""
+    own = None if tags is None else tags[start:end]
+    if own is not None and tags is not None and (end - start) < len(tags):
+        own = entities_to_tags(tags_to_entities(own), len(own), scheme)
+    return _label_ids(own, end - start, label_ids, guid)
+
+
+def _label_ids(tags: list[str] | None, words: int, label_ids: dict[str, int], guid: str) -> NDArray[np.int16]:
+    if tags is None:
+        return np.full(words, IGNORED_LABEL, np.int16)
+    try:
+        return np.array([label_ids[tag] for tag in tags], np.int16)
+    except KeyError as error:
+        raise ValueError(f"{guid}: label {error} is not among the labels {', '.join(label_ids)}") from None

@@ -1,0 +1,169 @@
+"""Features on disk: built once with all cores, found by the hash of what they depend on, opened by mapping."""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from processors.corpus import Corpus
+from processors.examples import Example
+from processors.features.alignment import vocabulary_of
+from processors.features.build import FeatureSpec, build_feature_arrays
+from processors.features.dataset import FeatureArrays, FeatureDataset
+
+_FORMAT_VERSION = 3
+_CHUNK = 2000
+_SENTENCES_WORTH_A_POOL = 30_000  # starting processes that import torch and transformers takes seconds
+
+
+def open_or_build_features(
+    corpus: Corpus,
+    split: str,
+    spec: FeatureSpec,
+    tokenizer: PreTrainedTokenizerBase,
+    cache_dir: Path,
+    overwrite: bool = False,
+    show_progress: bool = True,
+) -> FeatureDataset:
+    """The features of one split, from the cache where they are there already.
+
+    Safe beside other processes and crashes: a cache entry is a folder that is built aside and renamed when complete.
+
+    Raises:
+        DataError: the split is missing or malformed.
+        RuntimeError: the features hold other words than the split.
+    """
+    folder = cache_dir / f"{split}-{_cache_key(corpus.digest(split), spec, tokenizer)}"
+    if overwrite or not folder.is_dir():
+        _build(corpus, split, spec, tokenizer, folder, overwrite, show_progress)
+    dataset = FeatureDataset(FeatureArrays.mapped(folder), spec.layout, spec.label_list)
+    inventory = corpus.inventory(split)
+    owned = int(dataset.word_counts.sum())
+    if (dataset.num_documents, dataset.num_words, owned) != (inventory.sentences, inventory.words, inventory.words):
+        raise RuntimeError(
+            f"{inventory.source} has {inventory.words} words in {inventory.sentences} sentences, its features in "
+            f"{folder} {owned} in {dataset.num_documents}; run again with --overwrite_cache, and report it"
+        )
+    return dataset
+
+
+def _cache_key(content_digest: str, spec: FeatureSpec, tokenizer: PreTrainedTokenizerBase) -> str:
+    parts = {
+        "format": _FORMAT_VERSION,
+        "content": content_digest,
+        "spec": asdict(spec),
+        "tokenizer": tokenizer_digest(tokenizer),
+    }
+    return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=12).hexdigest()
+
+
+def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A hash of how the tokenizer splits words, whatever it was last used for and wherever it was loaded from."""
+    if tokenizer.is_fast:
+        described = json.loads(tokenizer.backend_tokenizer.to_str()) | {"truncation": None, "padding": None}
+    else:
+        paths = ("file", "path")
+        options = {key: repr(value) for key, value in tokenizer.init_kwargs.items() if not key.endswith(paths)}
+        described = {"vocabulary": vocabulary_of(tokenizer), "options": options}
+    text = type(tokenizer).__name__ + json.dumps(described, sort_keys=True)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+
+
+def _build(
+    corpus: Corpus,
+    split: str,
+    spec: FeatureSpec,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    overwrite: bool,
+    show_progress: bool,
+) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        FeatureArrays.collector().concatenated().append_to(aside)  # an empty split still has all files
+        total = corpus.inventory(split).sentences
+        hidden = None if show_progress else True  # None hides the bar where there is no terminal
+        with tqdm(total=total, desc=f"Features of {split}", unit=" sentences", disable=hidden) as bar:
+            chunks = _chunks(corpus.examples(split))
+            for size, arrays in _features_of_chunks(chunks, spec, tokenizer, total):
+                arrays.append_to(aside)
+                bar.update(size)
+        publish(aside, folder, overwrite)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def publish(aside: Path, folder: Path, overwrite: bool) -> None:
+    """Renames the complete folder into place; where another process was faster, its equal one stays."""
+    for path in aside.iterdir():
+        with path.open("rb+") as file:  # Windows syncs only what it may write
+            os.fsync(file.fileno())
+    aside.chmod(0o755)
+    replaced = aside.with_name(f"{aside.name}-old")
+    if overwrite:
+        with suppress(FileNotFoundError):
+            folder.rename(replaced)
+    try:
+        aside.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+    finally:
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _chunks(examples: Iterator[Example]) -> Iterator[list[Example]]:
+    while chunk := list(islice(examples, _CHUNK)):
+        yield chunk
+
+
+def _features_of_chunks(
+    chunks: Iterator[list[Example]], spec: FeatureSpec, tokenizer: PreTrainedTokenizerBase, sentences: int
+) -> Iterator[tuple[int, FeatureArrays]]:
+    """Each chunk's size and features, in order; large corpora are spread over all cores."""
+    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if sentences < _SENTENCES_WORTH_A_POOL or workers == 1:
+        for chunk in chunks:
+            yield len(chunk), build_feature_arrays(chunk, spec, tokenizer)
+        return
+    context = multiprocessing.get_context("spawn")  # forking beside torch's and the tokenizer's threads can hang
+    try:
+        with ProcessPoolExecutor(workers, context, _prepare_worker, (spec, tokenizer)) as pool:
+            pending: list[tuple[int, Future[FeatureArrays]]] = []
+            for chunk in chunks:
+                pending.append((len(chunk), pool.submit(_worker_features, chunk)))
+                if len(pending) > 2 * workers:  # bounds what is read ahead
+                    size, future = pending.pop(0)
+                    yield size, future.result()
+            for size, future in pending:
+                yield size, future.result()
+    except BrokenProcessPool as error:
+        advice = "a script of your own must do its work under `if __name__ == '__main__':`, since processes import it"
+        raise RuntimeError(f"a process that builds features died; {advice}") from error
+
+
+_worker_state: tuple[FeatureSpec, PreTrainedTokenizerBase] | None = None
+
+
+def _prepare_worker(spec: FeatureSpec, tokenizer: PreTrainedTokenizerBase) -> None:
+    global _worker_state
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    _worker_state = spec, tokenizer
+
+
+def _worker_features(chunk: list[Example]) -> FeatureArrays:
+    assert _worker_state is not None
+    return build_feature_arrays(chunk, *_worker_state)

@@ -1,0 +1,149 @@
+"""brat: a folder of texts (``.txt``), each with its annotations beside it (``.ann``)."""
+
+import re
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+from common.durable import whole_or_absent
+from common.tag_schemes import tags_to_entities
+from processors.examples import DataError, Example, Findings, without_lone_surrogates
+from processors.formats.text_lines import decoded_text, read_lines
+from processors.spans import Source, Span, SpanReader
+
+_KINDS = {
+    "R": "relations",
+    "*": "equivalences",
+    "E": "events",
+    "A": "attributes",
+    "M": "attributes",
+    "N": "normalisations",
+    "#": "notes",
+}
+_FRAGMENTS = re.compile(r"(\S+) (\d+ \d+(?:;\d+ \d+)*)")
+_NOT_IN_A_FILE_NAME = re.compile(r"[^\w.-]+")
+
+
+def brat_files(folder: Path) -> list[Path]:
+    """All texts and annotations, those of sub-folders too, in the order of their names."""
+    return sorted(path for path in folder.rglob("*") if path.suffix in (".txt", ".ann") and path.is_file())
+
+
+def brat_texts(folder: Path) -> list[Path]:
+    """The texts among them; the ``line`` of an example is the number of its text here."""
+    return [path for path in brat_files(folder) if path.suffix == ".txt"]
+
+
+def read_brat(folder: Path, reader: SpanReader | None = None, labelled: bool = True) -> Iterator[Example]:
+    """Reads each text as one example, named by its path in the folder.
+
+    Line ends are characters as brat counts them: those of Windows are two, unless the annotations show otherwise.
+
+    Raises:
+        DataError: after the last text, with all texts without annotations where they are needed, annotations without
+            their text, and bad lines.
+    """
+    reader = reader or SpanReader()
+    findings = reader.findings
+    texts = brat_texts(folder)
+    for path in sorted({path.with_suffix(".txt") for path in brat_files(folder)} - set(texts)):
+        findings.fault(DataError(f"there is no text {path.name} next to it", path.with_suffix(".ann")))
+    for number, path in enumerate(texts, start=1):
+        annotations = path.with_suffix(".ann")
+        source = Source(annotations, 1, path.relative_to(folder).with_suffix("").as_posix())
+        try:
+            text = decoded_text(path.read_bytes(), path, findings)
+            if not annotations.is_file() and labelled:
+                raise DataError(
+                    f"there is no {annotations.name} next to it; an empty file means that the text has no entity", path
+                )
+            spans = list(_read_spans(text, source, reader)) if annotations.is_file() else None
+        except DataError as error:
+            findings.fault(error)
+            continue
+        example = reader.example(text, spans, source)
+        example.line = number
+        yield example
+    findings.raise_faults()
+
+
+def _read_spans(text: str, source: Source, reader: SpanReader) -> Iterator[Span]:
+    for number, line in read_lines(source.path):
+        if not line.strip():
+            continue
+        try:
+            if line.startswith("T"):
+                yield from _span(line, number, text, source, reader.findings)
+            else:
+                reader.findings.add(f"{_kind(line, source, number)}, not used")
+        except DataError as error:
+            reader.findings.fault(error)
+
+
+def _span(line: str, number: int, text: str, source: Source, findings: Findings) -> Iterator[Span]:
+    """The span of a text-bound annotation; none where it is discontinuous."""
+    name, _, rest = line.partition("\t")
+    place, _, surface = rest.partition("\t")
+    found = _FRAGMENTS.fullmatch(place.rstrip())
+    if not found:
+        raise DataError(f"cannot read {line!r}; expected T1<tab>TYPE START END<tab>TEXT", source.path, number)
+    fragments = sorted((int(start), int(end)) for start, end in map(str.split, found[2].split(";")))
+    gaps = [text[end:start] for (_, end), (start, _) in pairwise(fragments)]
+    if any(gap.strip() for gap in gaps):
+        place = f"{source.path}:{number}: {source.guid}"
+        findings.add("discontinuous entities, left out", f"{place}: {name} {found[1]} {surface!r}")
+    else:
+        yield Span(found[1], fragments[0][0], fragments[-1][1], surface or None, number)
+
+
+def _kind(line: str, source: Source, number: int) -> str:
+    if line[0] not in _KINDS or "\t" not in line:
+        raise DataError(f"cannot read {line!r}; is it a line of brat's?", source.path, number)
+    return _KINDS[line[0]]
+
+
+def write_brat(examples: Iterable[Example], folder: Path) -> Findings:
+    """Writes texts, annotations, and an ``annotation.conf`` with the types, into a new folder.
+
+    A file is named by its number, which keeps the order, and the example's name.
+
+    Raises:
+        DataError: some types are empty or hold white space, which brat cannot write; then nothing is written.
+    """
+    findings = Findings()
+    types: set[str] = set()
+    with whole_or_absent(folder) as aside:
+        aside.mkdir()
+        for number, example in enumerate(examples):
+            stem = aside / f"{number:06d}-{_NOT_IN_A_FILE_NAME.sub('_', example.guid)[:100]}"
+            stem.with_name(f"{stem.name}.txt").write_bytes(findings.mended(example.text or "").encode())
+            if example.labels is not None:
+                lines = list(_lines(example, findings))
+                types |= {entity.type for entity in tags_to_entities(example.labels)}
+                content = "".join(f"{line}\n" for line in lines)
+                stem.with_name(f"{stem.name}.ann").write_bytes(without_lone_surrogates(content)[0].encode())
+        check_brat_types(types)
+        sections = ["[entities]", *sorted(types), "[relations]", "[events]", "[attributes]"]
+        (aside / "annotation.conf").write_text("\n".join(sections) + "\n", "utf-8")
+    return findings
+
+
+def check_brat_types(types: Iterable[str]) -> None:
+    """Raises a DataError that names all types that brat cannot write."""
+    wrong = sorted({kind for kind in types if not kind or any(map(str.isspace, kind))})
+    if wrong:
+        names = ", ".join(map(repr, wrong))
+        raise DataError(f"brat cannot write types that are empty or hold white space: {names}; rename them")
+
+
+def _lines(example: Example, findings: Findings) -> Iterator[str]:
+    text, offsets = example.text or "", example.offsets or []
+    for number, (kind, first, after) in enumerate(tags_to_entities(example.labels or []), start=1):
+        start, end = offsets[first][0], offsets[after - 1][1]
+        # An annotation is one line, so what spans several lines of the text is written as a fragment for each.
+        fragments = [(start + m.start(), start + m.end()) for m in re.finditer(r"[^\n]+", text[start:end])]
+        if not fragments or (fragments[0][0], fragments[-1][1]) != (start, end):
+            findings.add("line breaks at the edge of an entity, which brat cannot mark")
+        if fragments:
+            places = ";".join(f"{left} {right}" for left, right in fragments)
+            yield f"T{number}\t{kind} {places}\t{' '.join(text[left:right] for left, right in fragments)}"

@@ -1,0 +1,384 @@
+"""What the columns of a file hold, found by reading the whole file before its sentences are read."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from operator import ne
+from pathlib import Path
+
+from common.tag_dialects import Dialect, UnknownTagsError, canonical_tags
+from common.tag_schemes import join_tag, split_tag, tags_to_entities
+from processors.examples import DataError, Example, Findings
+from processors.formats.text_lines import read_lines
+
+CHUNK_TYPES = ("ADJP", "ADVP", "CONJP", "INTJ", "LST", "NP", "PP", "PRT", "SBAR", "UCP", "VP")
+DOCUMENT, COMMENT, HEADER = "document marks", "comment lines", "header rows"
+_DEFAULT_NAMES = {
+    10: ["id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc"],
+    4: ["word", "pos", "chunk", "ner"],
+    3: ["word", "pos", "ner"],
+    2: ["word", "ner"],
+}
+_WORD_NAMES = frozenset({"word", "words", "token", "tokens", "form", "text"})
+_TAG_NAMES = frozenset({"tag", "tags", "label", "labels", "ner", "ner_tag", "ner_tags", "entity", "iob", "bio"})
+_MARK = re.compile(r"--?DOCSTART--?", re.IGNORECASE)
+_MARK_FIELDS = frozenset({"O", "0", "-X-", "-1-", "-", "_", "DOCSTART"})
+_ENTITY_TAG = re.compile(r"[BIMELSU]-.+")
+_CONLLU_NUMBERS = re.compile(r"\d+(?:(-)|\.)\d+")
+_NO_LABEL = frozenset({"_", "-", "?", "*"})
+_TRAILING_COLUMNS = re.compile(r"\t[ \t]*\Z")
+_MOST_BARE_TYPES = 200
+_OTHER_FORMATS = {
+    r".*\|\|\|": "CMeEE's text|||start end type|||",
+    r"\S*/[A-Za-z]{1,4}(\s+\S*/[A-Za-z]{1,4})*\s*\Z": "words with tags behind a slash, as in word/nt word/o",
+    r"\s*<[?!/\w]": "XML or HTML",
+    r'\s*[\[{]\s*"': "JSON",
+    r"[^\t,]+(,[^\t]*)+\Z": "CSV; separate the columns by tabs instead, and the sentences by blank lines",
+    r"\S+(\s+\S+){9}|\S{30}": "running text",
+}
+
+
+@dataclass(frozen=True)
+class ColumnLayout:
+    """Where words and tags are, and which lines hold neither.
+
+    Args:
+        columns: of each line with a word; 0 in a file without words.
+        word: position of the word, from 0.
+        tag: position of the tag; ``None`` in an unlabelled file.
+        has_index: whether the first column counts the words of each sentence.
+        dialect: the usual form of each tag; ``None`` where there are no tags or they are classes of single words.
+        other_lines: the kinds of the lines that hold no word, by their numbers.
+        rivals: other columns that hold tags of entities.
+    """
+
+    columns: int
+    word: int = 0
+    tag: int | None = None
+    has_index: bool = False
+    dialect: Dialect | None = None
+    other_lines: dict[int, str] = field(default_factory=dict)
+    rivals: tuple[int, ...] = ()
+
+
+@dataclass
+class _Scan:
+    """What one pass over the lines finds.
+
+    Args:
+        first: number of the first line with a word.
+        columns: of this line.
+        values: the different values of each column, with the first line of each.
+        ragged: lines with another number of columns.
+        hashes: lines that begin with ``#``: number, fields, whether at the start of a sentence.
+        other_lines: kinds of the lines that hold no word, by their numbers.
+        names: of the columns, from a header row.
+        counts_words: whether the first column counts 1, 2, ... (or from 0) in every sentence.
+    """
+
+    first: int = 0
+    columns: int = 0
+    values: list[dict[str, int]] = field(default_factory=list)
+    ragged: int = 0
+    hashes: list[tuple[int, list[str], bool]] = field(default_factory=list)
+    other_lines: dict[int, str] = field(default_factory=dict)
+    names: list[str] = field(default_factory=list)
+    counts_words: bool = False
+
+
+def column_layout(
+    path: Path, tag_column: str = "last", word_column: str = "", labelled: bool = True, plain_tags: bool = False
+) -> ColumnLayout:
+    """Reads a file once to find what its columns hold; the arguments are those of `column_reader.read_columns`.
+
+    Raises:
+        DataError: the file is not in columns, has no column of tags, or has tags that cannot be understood.
+    """
+    scan = _scan(path, labelled)
+    columns, values, names = scan.columns, scan.values, scan.names
+    if not columns:
+        return ColumnLayout(0, other_lines=scan.other_lines)
+    if scan.ragged > max(map(len, values)):
+        _refuse_other_formats(path, scan.first)
+    has_index = scan.counts_words and (columns > 2 or not (labelled or all(map(is_tag, values[1]))))
+    if not names:
+        names = _DEFAULT_NAMES.get(columns - (has_index and columns != 10), [])
+        names = ["index", *names] if has_index and len(names) < columns else names
+    shape = (columns, names, path, scan.first)
+    word = next((i for i, name in enumerate(scan.names) if name in _WORD_NAMES), int(has_index))
+    if word_column:
+        word = _position("--word_column", word_column, [f"0 to {columns - 1}", *names], *shape)
+    tag = None
+    if columns - has_index > 1:
+        known = ["last", f"1 to {columns - 1}", *names[1:]]
+        tag = columns - 1 if tag_column == "last" else _position("--tag_column", tag_column, known, *shape)
+        if tag == word or (has_index and tag == 0):
+            what = "words" if tag == word else "numbers of the words"
+            raise DataError(f"--tag_column {tag_column} is the column of the {what}; name another", path, scan.first)
+        if not labelled and len(values[tag]) == 1 and _NO_LABEL.issuperset(values[tag]):
+            tag = None
+    elif labelled:
+        _refuse_other_formats(path, scan.first)
+        line = next(line for number, line in read_lines(path) if number == scan.first)
+        message = f"{line!r} has one column; expected a word and its tag, with a space or tab between them"
+        raise DataError(message, path, scan.first)
+    comments = _comments(scan, tag, has_index, plain_tags)
+    for number, fields, _ in scan.hashes:
+        if number not in comments and len(fields) == columns:
+            _collect(values, fields, number)
+    rivals = [c for c in range(has_index, columns) if c not in (word, tag) and _holds_entities(values[c])]
+    dialect = None if tag is None or plain_tags else _dialect(values[tag], rivals, path)
+    return ColumnLayout(
+        columns,
+        word,
+        tag,
+        has_index,
+        dialect,
+        scan.other_lines | dict.fromkeys(comments, COMMENT),
+        tuple(rivals) if tag_column == "last" and dialect else (),
+    )
+
+
+def split_fields(line: str, columns: int, labelled: bool) -> list[str]:
+    """Splits at tabs, else at runs of ASCII spaces; a full-width space is a word, and a lone space may be one."""
+    if not line.strip(" \t"):
+        return []
+    if "\t" in line:
+        word, *others = _TRAILING_COLUMNS.sub("", line).split("\t")
+        return [word, *(field.strip(" ") for field in others)]
+    fields = [field for field in line.split(" ") if field]
+    alone = len(fields) == columns - 1 if columns else len(fields) == 1 and (labelled or is_tag(fields[0]))
+    return [" ", *fields] if alone and line.startswith(" ") else fields
+
+
+def is_tag(text: str) -> bool:
+    try:
+        split_tag(text)
+    except ValueError:
+        return False
+    return True
+
+
+def is_document_mark(fields: Sequence[str]) -> bool:
+    """Whether a line marks the border of a document.
+
+    This is ``-DOCSTART- -X- O O``, behind an index or not, ``DOCSTART``, or ``#begin document (...)``.
+    """
+    name, *others = fields[1:] if len(fields) > 1 and fields[0] in ("0", "1") else fields
+    if name[:1] not in ("-", "D", "#"):
+        return False
+    if name == "DOCSTART":
+        return _MARK_FIELDS.issuperset(others)
+    if name in ("#begin", "#end"):
+        return others[:1] == ["document"]
+    return _MARK.fullmatch(name) is not None and not any(map(_ENTITY_TAG.fullmatch, others))
+
+
+def _scan(path: Path, labelled: bool) -> _Scan:
+    scan = _Scan()
+    at_start, position, longest, counts = True, 0, 0, True
+    numbered: list[tuple[int, list[str]]] = []
+    for number, line in read_lines(path):
+        fields = split_fields(line, scan.columns, labelled)
+        if not fields:
+            at_start = True
+            continue
+        if is_document_mark(fields):
+            scan.other_lines[number] = DOCUMENT
+            at_start = True
+            continue
+        if line.startswith("#"):
+            scan.hashes.append((number, fields, at_start))
+            continue
+        if not scan.columns:
+            if any("\r" in field for field in fields[1:]):
+                message = "lines end in a carriage return alone; convert them, e.g. with tr '\\r' '\\n'"
+                raise DataError(message, path, number)
+            scan.first, scan.columns, scan.values = number, len(fields), [{} for _ in fields]
+            lowered = [name.lower() for name in fields]
+            if not _WORD_NAMES.isdisjoint(lowered) and not _TAG_NAMES.isdisjoint(lowered):
+                scan.names = lowered
+                scan.other_lines[number] = HEADER
+                continue
+        if len(fields) != scan.columns:
+            scan.ragged += 1
+        elif numbers := _CONLLU_NUMBERS.fullmatch(fields[0]):
+            numbered.append((number, fields))
+            scan.other_lines[number] = "ranges of words such as 1-2" if numbers[1] else "empty nodes such as 8.1"
+            continue
+        else:
+            if counts:
+                position = int(fields[0] != "0") if at_start else position + 1
+                counts = fields[0] == str(position)
+                longest = max(longest, position)
+            _collect(scan.values, fields, number)
+        at_start = False
+    scan.counts_words = counts and longest > 1
+    if not scan.counts_words:  # then 1-2 and 8.1 are words
+        for number, fields in numbered:
+            del scan.other_lines[number]
+            _collect(scan.values, fields, number)
+    if not scan.columns and scan.hashes:
+        scan.first, fields, _ = scan.hashes[0]
+        scan.columns, scan.values = len(fields), [{} for _ in fields]
+    return scan
+
+
+def _collect(values: list[dict[str, int]], fields: list[str], number: int) -> None:
+    for seen, value in zip(values, fields, strict=True):
+        seen.setdefault(value, number)
+
+
+def _position(flag: str, value: str, known: list[str], columns: int, names: list[str], path: Path, line: int) -> int:
+    """The column that a flag names or numbers; negative numbers count from the end."""
+    if value.lower() in names:
+        return names.index(value.lower())
+    if value.removeprefix("-").isdecimal() and -columns < int(value) < columns:
+        return int(value) % columns
+    raise DataError(
+        f"{flag} {value} does not fit lines of {columns} columns; use one of {', '.join(known)}", path, line
+    )
+
+
+def _comments(scan: _Scan, tag: int | None, has_index: bool, plain_tags: bool) -> set[int]:
+    """Numbers of the comment lines: those at the start of a sentence that do not fit as a word with its tag.
+
+    Where a file has such lines, ``# key = value`` is one too, although it may fit by chance.
+    """
+
+    def fits(fields: list[str]) -> bool:
+        if has_index or len(fields) != scan.columns:
+            return False
+        return tag is None or plain_tags or fields[tag] in scan.values[tag] or is_tag(fields[tag])
+
+    candidates = [(number, fields) for number, fields, at_start in scan.hashes if at_start or has_index]
+    comments = {number for number, fields in candidates if not fits(fields)}
+    if comments:
+        comments |= {number for number, fields in candidates if "=" in fields[1:3]}
+    return comments
+
+
+def _holds_entities(values: dict[str, int]) -> bool:
+    """Whether a column holds tags of entities, and not of chunks."""
+    if not all(map(is_tag, values)):
+        return False
+    types = {split_tag(tag)[1] for tag in values} - {""}
+    return bool(types) and not types.issubset(CHUNK_TYPES)
+
+
+def _dialect(tags: dict[str, int], rivals: list[int], path: Path) -> Dialect:
+    """The usual form of each tag, given with its first line."""
+    try:
+        dialect = canonical_tags(tags)
+        bare = [tag for tag, usual in dialect.tags.items() if usual == f"I-{tag}"]
+        if len(bare) > _MOST_BARE_TYPES:
+            raise UnknownTagsError(bare, f"are not tags: {len(bare)} values are too many for types of entities")
+    except UnknownTagsError as error:
+        lines = sorted(tags[tag] for tag in error.tags)
+        _refuse_other_formats(path, lines[0])
+        message = str(error)
+        if len(lines) > 1:
+            message += f"; first on lines {', '.join(map(str, lines[:10]))}"
+        advice = "--tag_column names the column of the tags; parts of speech are learnt by run_pl_ner.py"
+        if rivals:
+            advice = f"tags are in column {rivals[0]}: --tag_column {rivals[0]} reads them"
+        raise DataError(f"{message}; {advice}", path, lines[0]) from None
+    return dialect
+
+
+def _refuse_other_formats(path: Path, first: int) -> None:
+    """Raises a DataError where the lines of a file that cannot be read look like another format."""
+    lines = list(islice((line for _, line in read_lines(path) if line.strip() and not line.startswith("#")), 20))
+    for pattern, name in _OTHER_FORMATS.items():
+        if 2 * sum(re.match(pattern, line) is not None for line in lines) > len(lines):
+            raise DataError(f"this file is not in columns, it looks like {name}", path, first)
+
+
+_LONG_SENTENCE = 2000
+
+
+def read_columns(
+    path: Path,
+    split: str,
+    tag_column: str = "last",
+    labelled: bool = True,
+    plain_tags: bool = False,
+    findings: Findings | None = None,
+    word_column: str = "",
+) -> Iterator[Example]:
+    """Reads a file of tab- or space-separated columns.
+
+    Args:
+        path: the file.
+        split: names the examples.
+        tag_column: ``last``, a number (0 is the first column, -1 the last), or a name: of a header row, one of
+            word/pos/chunk/ner, or a column of CoNLL-U.
+        labelled: whether a file without a tag column is an error; an unlabelled test file has words only.
+        plain_tags: the tags are classes of single words: ``NN`` is read as the entity of one word ``S-NN``.
+        findings: collects what is odd in the file.
+        word_column: likewise a number or name; by default the first column, or the second behind one that counts the
+            words of each sentence.
+
+    Raises:
+        DataError: the file is not in columns or its tags cannot be understood; after the last line, all lines that have
+            a different number of columns than the first.
+    """
+    findings = Findings() if findings is None else findings
+    layout = column_layout(path, tag_column, word_column, labelled, plain_tags)
+    counts: Counter[str] = Counter()
+    entities: Counter[int] = Counter()  # of each column of tags
+    sentences = words_read = 0
+    for rows in _sentences(path, layout, labelled, findings):
+        words = [fields[layout.word] for _, fields in rows]
+        tags = [] if layout.tag is None else [fields[layout.tag] for _, fields in rows]
+        if layout.dialect:
+            usual = [layout.dialect.tags[tag] for tag in tags]
+            counts[layout.dialect.description] += sum(map(ne, tags, usual))
+            tags = usual
+        elif plain_tags:
+            tags = [join_tag("S", tag) for tag in tags]
+        counts["empty words, which keep their places"] += words.count("")
+        if layout.rivals:
+            entities[-1] += len(tags_to_entities(tags))
+        for column in layout.rivals:
+            entities[column] += len(tags_to_entities([fields[column] for _, fields in rows]))
+        lines = [number for number, _ in rows]
+        labels = None if layout.tag is None else tags
+        yield Example(f"{split}-{sentences}", words, labels, line=lines[0], word_lines=lines)
+        sentences, words_read = sentences + 1, words_read + len(words)
+    findings.raise_faults()
+    if layout.has_index and not word_column:
+        counts["words read from column 1: column 0 numbers them (--word_column takes another)"] = words_read
+    if sentences == 1 and words_read > _LONG_SENTENCE:
+        counts["words in a single sentence: are the blank lines between sentences missing?"] = words_read
+    for column in layout.rivals:
+        kind = f"entities in column {column} are not read: the last column is, which has {entities[-1]}"
+        counts[f"{kind}; --tag_column {column} reads the others"] = entities[column]
+    for kind, count in counts.items():
+        if count:
+            findings.add(kind, count=count)
+
+
+def _sentences(
+    path: Path, layout: ColumnLayout, labelled: bool, findings: Findings
+) -> Iterator[list[tuple[int, list[str]]]]:
+    """The fields of each sentence's words, with the numbers of their lines."""
+    rows: list[tuple[int, list[str]]] = []
+    for number, line in read_lines(path, findings):
+        kind = layout.other_lines.get(number, "")
+        fields = [] if kind else split_fields(line, layout.columns, labelled)
+        if fields and len(fields) != layout.columns:
+            message = f"{len(fields)} columns in {line!r}, but the lines before have {layout.columns}"
+            findings.fault(DataError(f"{message}; separate word and tag by one space or tab", path, number))
+        elif fields:
+            rows.append((number, fields))
+        elif rows and kind in ("", DOCUMENT):
+            yield rows
+            rows = []
+        if kind and kind != DOCUMENT:
+            known = f"{kind}, left out" in findings.counts
+            findings.add(f"{kind}, left out", "" if known else f"{path}:{number}: {line!r} is the first of the {kind}")
+    if rows:
+        yield rows

@@ -1,0 +1,112 @@
+"""Hugging Face datasets, by name on the hub or from a local folder or file."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from processors.examples import DataError, Example
+from processors.formats.records import TEXT_KEYS, WORD_KEYS, RecordReader
+from processors.spans import Source, SpanReader
+
+_SPLIT_ALIASES = {
+    "train": ("train", "training"),
+    "dev": ("validation", "dev", "valid", "val", "validation_matched"),
+    "test": ("test", "test_matched"),
+    "dev_mismatched": ("validation_mismatched",),
+    "test_mismatched": ("test_mismatched",),
+}
+_BUILDERS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+
+
+def open_hub_split(name: str, split: str, cache_dir: str | None = None) -> Any | None:
+    """One split of a dataset, or ``None`` where the dataset has no such split.
+
+    A folder written by ``save_to_disk`` is opened as it is, and a CSV, JSON or Parquet file is a train split; anything
+    else is a name (or folder of data files) for ``datasets.load_dataset``. A configuration follows a colon, as in
+    ``wikiann:de``.
+
+    Raises:
+        DataError: the dataset cannot be opened, with the reason that ``datasets`` gives.
+    """
+    import datasets
+
+    path = Path(name)
+    try:
+        if (path / "dataset_dict.json").exists():
+            loaded = datasets.load_from_disk(name)
+        elif (path / "state.json").exists():
+            single = datasets.load_from_disk(name)
+            loaded = {str(single.split or "train"): single}
+        elif path.is_file() and path.suffix in _BUILDERS:
+            loaded = datasets.load_dataset(_BUILDERS[path.suffix], data_files=name, cache_dir=cache_dir)
+        else:
+            source, _, configuration = (name, "", "") if path.exists() else name.partition(":")
+            loaded = datasets.load_dataset(source, configuration or None, cache_dir=cache_dir)
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        raise DataError(f"cannot be opened: {error}{_advice(str(error), name)}", name) from error
+    key = next((alias for alias in _SPLIT_ALIASES[split] if alias in loaded), None)
+    return loaded[key] if key else None
+
+
+def _advice(error: str, name: str) -> str:
+    if "scripts are no longer supported" in error:
+        return (
+            "; a dataset script is code that this version of `datasets` does not run: name a copy of the data in "
+            "Parquet, or load it with datasets<4, write it with save_to_disk, and name that folder"
+        )
+    return f"\nName one after a colon: --dataset_name {name}:CONFIG" if "onfig name is missing" in error else ""
+
+
+def read_hub_split(
+    dataset: Any,
+    name: str,
+    split: str,
+    reader: SpanReader | None = None,
+    labelled: bool = True,
+    tag_column: str = "last",
+    plain_tags: bool = False,
+    class_names: tuple[str, ...] = (),
+) -> Iterator[Example]:
+    """Reads rows as the records of a JSON file are read; class numbers become their names.
+
+    Args:
+        dataset: the split.
+        name: of the data set, in messages.
+        split: names the examples.
+        reader: cuts texts into words and lays spans over them.
+        labelled, tag_column, plain_tags: see `processors.formats.records.RecordReader`.
+        class_names: names of tags that are numbers, where the data set has no names for them.
+
+    Raises:
+        DataError: there is no column of words or texts, or, after the last row, all rows that cannot be read.
+    """
+    reader = reader or SpanReader()
+    named = {column: _naming(feature) for column, feature in dataset.features.items()}
+
+    def records() -> Iterator[dict[str, Any]]:
+        return ({column: named[column](value) for column, value in record.items()} for record in dataset)
+
+    rows = RecordReader(reader, tag_column, plain_tags, labelled, class_names, records)
+    if not {*WORD_KEYS, *TEXT_KEYS, "sentences"}.intersection(dataset.column_names):
+        raise DataError(f"columns {', '.join(dataset.column_names)} in split {split}; expected {rows.expected}", name)
+    for index, row in enumerate(records()):
+        try:
+            examples = rows.read(row, Source(Path(f"{name} ({split})"), index, f"{split}-{index}"))
+        except DataError as error:
+            reader.findings.fault(error)
+            continue
+        yield from examples
+    reader.findings.raise_faults()
+
+
+def _naming(feature: Any) -> Callable[[Any], Any]:
+    """What turns class numbers within a column into their names; the class -1 means that there is none."""
+    if hasattr(feature, "int2str"):
+        return lambda value: None if value in (None, -1) else feature.int2str(value)
+    if isinstance(feature, dict):
+        inner = {key: _naming(one) for key, one in feature.items()}
+        return lambda value: value and {key: inner[key](one) for key, one in value.items()}
+    if hasattr(feature, "feature"):
+        one = _naming(feature.feature)
+        return lambda value: value and [one(item) for item in value]
+    return lambda value: value

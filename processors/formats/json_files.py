@@ -1,0 +1,191 @@
+"""JSON files: lines, arrays, and objects of records, of any shape that `processors.formats.records` knows."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from processors.examples import DataError, Example, Findings
+from processors.formats import label_studio
+from processors.formats.records import RecordReader
+from processors.formats.text_lines import read_lines
+from processors.spans import Source, SpanReader
+
+_BETWEEN = re.compile(r"[\s,:]*")
+_ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def read_json(
+    path: Path,
+    split: str,
+    reader: SpanReader | None = None,
+    labelled: bool = True,
+    tag_column: str = "last",
+    plain_tags: bool = False,
+    class_names: tuple[str, ...] = (),
+) -> Iterator[Example]:
+    """Reads JSON lines, an array of records, one record, or one JSON object of sentences, whichever the file holds.
+
+    Args:
+        path: the file.
+        split: names the examples that have no ``id``.
+        reader: cuts texts into words and lays spans over them.
+        labelled, tag_column, plain_tags, class_names: see `processors.formats.records.RecordReader`.
+
+    Raises:
+        DataError: after the last record, with all that are broken, lack keys, or have spans outside their text.
+    """
+    reader = reader or SpanReader()
+    findings = reader.findings
+    records = RecordReader(
+        reader,
+        tag_column,
+        plain_tags,
+        labelled,
+        class_names,
+        lambda: (value for _, value in _records(path, Findings())),
+    )
+    seen: set[str] = set()
+    try:
+        for index, (line, value) in enumerate(_records(path, findings)):
+            try:
+                record = _as_record(value, path, line)
+                source = Source(path, line, label_studio.guid_of(record, str(record.get("guid", f"{split}-{index}"))))
+                if source.guid in seen:
+                    if label_studio.is_min_record(record):
+                        findings.add("annotations after the first of their text, left out")
+                        continue
+                    findings.add("records with the id of an earlier one")
+                seen.add(source.guid)
+                examples = records.read(record, source)
+            except DataError as error:
+                findings.fault(error)
+                continue
+            yield from examples
+    except DataError as error:  # what follows cannot be read either
+        findings.fault(error)
+    findings.raise_faults()
+
+
+def _as_record(value: Any, path: Path, line: int) -> dict[str, Any]:
+    """The record itself, or that of a pair of spaCy's: ``["text", {"entities": [[0, 4, "PER"]]}]``."""
+    if _is_pair(value):
+        return {"text": value[0], **value[1]}
+    if not isinstance(value, dict):
+        raise DataError(f"expected a JSON object, found {type(value).__name__}", path, line)
+    return value
+
+
+def _records(path: Path, findings: Findings) -> Iterator[tuple[int, Any]]:
+    """Each record with the line on which it begins."""
+    first = next((line.strip() for _, line in read_lines(path) if line.strip()), "")
+    try:
+        value = json.loads(first)
+    except (ValueError, RecursionError):
+        value = None
+    if first.startswith("[") and not _is_pair(value):
+        return _values_inside(path, findings)
+    is_spread = value is None and not first.endswith("}")
+    if is_spread or value == {} or _has_sentences(value) or _has_pairs(value):
+        return _one_object(path, findings)
+    return _json_lines(path, findings)
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], dict)
+
+
+def _has_sentences(value: Any) -> bool:
+    entries = value.values() if isinstance(value, dict) else []
+    return any(isinstance(entry, dict) and "sents" in entry for entry in entries)
+
+
+def _has_pairs(value: Any) -> bool:
+    """Whether this is what annotation tools for spaCy write: ``{"classes": [...], "annotations": [pair, ...]}``."""
+    pairs = value.get("annotations") if isinstance(value, dict) else None
+    return isinstance(pairs, list) and any(isinstance(pair, list) for pair in pairs)
+
+
+def _json_lines(path: Path, findings: Findings) -> Iterator[tuple[int, Any]]:
+    for number, line in read_lines(path):
+        if line.strip():
+            try:
+                yield number, _parsed(line, path, number, findings)
+            except DataError as error:
+                findings.fault(error)
+
+
+def _one_object(path: Path, findings: Findings) -> Iterator[tuple[int, Any]]:
+    """The sentences of an object of them, the pairs of an annotation tool for spaCy, or the object itself."""
+    text = _text_of(path)
+    if not text.strip():
+        return
+    value = _parsed(text, path, 1, findings)
+    if _has_pairs(value):
+        yield from ((1, pair) for pair in value["annotations"] if pair is not None)
+        return
+    if value != {} and not _has_sentences(value):
+        yield 1, value
+        return
+    values = _values_inside(path, findings)
+    for (line, key), (_, entry) in zip(values, values, strict=True):
+        strings = isinstance(entry, dict) and all(isinstance(value, str) for value in entry.values())
+        if not strings or "sents" not in entry:
+            message = f'entry {key!r} is not of the form {{"sents": "w w w", "ner_labels": "O B-LOC O"}}'
+            findings.fault(DataError(message, path, line))
+            continue
+        record = {"id": key, "tokens": entry["sents"].split()}
+        if "ner_labels" in entry:
+            record["tags"] = entry["ner_labels"].split()
+        yield line, record
+
+
+def _values_inside(path: Path, findings: Findings) -> Iterator[tuple[int, Any]]:
+    """The values of the array or object that a file is, keys among them, each with the line on which it begins."""
+    text = _text_of(path)
+    _parsed(text, path, 1, Findings())  # the whole is well-formed, or says where it is not
+    decoder = json.JSONDecoder()
+    line, counted = 1, 0
+    position = _next_value(text, _next_value(text, 0) + 1)
+    while text[position] not in "]}":
+        line, counted = line + text.count("\n", counted, position), position
+        value, end = decoder.raw_decode(text, position)
+        yield line, _mended(value, text[position:end], findings)
+        position = _next_value(text, end)
+
+
+def _text_of(path: Path) -> str:
+    return "\n".join(line for _, line in read_lines(path))
+
+
+def _next_value(text: str, position: int) -> int:
+    """The position of the next key or value, behind white space, commas and colons."""
+    found = _BETWEEN.match(text, position)
+    return found.end() if found else position
+
+
+def _parsed(text: str, path: Path, first_line: int, findings: Findings) -> Any:
+    try:
+        value = json.loads(text, object_pairs_hook=_object)
+    except json.JSONDecodeError as error:
+        message = f"not JSON: {error.msg} at column {error.colno}"
+        raise DataError(message, path, first_line + error.lineno - 1) from error
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, deep nesting, keys that stand twice
+        raise DataError(f"not JSON that can be read: {error}", path, first_line) from error
+    return _mended(value, text, findings)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice in an object")
+    return found
+
+
+def _mended(value: Any, written: str, findings: Findings) -> Any:
+    """The value without lone surrogates, which JSON can only hold as escapes."""
+    if not _ESCAPED_SURROGATE.search(written):
+        return value
+    return json.loads(findings.mended(json.dumps(value, ensure_ascii=False)))

@@ -1,0 +1,96 @@
+"""Formats are told apart by content; those with a sentence a line, CMeEE's first and MSRA's, are read here."""
+
+import re
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+
+from processors.examples import DataError, Example
+from processors.formats.text_lines import read_lines
+from processors.spans import Source, Span, SpanReader
+
+_JSON_SUFFIXES = (".json", ".jsonl", ".jsonlines", ".ndjson")
+_JSON = re.compile(r'\s*(\{\s*("|\}|$)|\[\s*(\{|\[\s*"|$)|\["[^"]+",\s*\{)')
+_CMEEE = re.compile(r"[^|]+(\|\|\|\s*\d+\s+\d+\s+[^\s|]+\s*)+(\|\|\|)?\s*")
+_CMEEE_ENTITY = re.compile(r"\s*(\d+)\s+(\d+)\s+(\S+)\s*")
+_MSRA = re.compile(r"\s*(\S+/(nr|ns|nt|o)\s+)*\S+/(nr|ns|nt|o)\s*")
+_BINARY = {
+    b"\x1f\x8b": "is packed with gzip; unpack it",
+    b"PK\x03\x04": "is a zip archive, as doccano exports; unpack it",
+    b"PAR1": "is a Parquet file; name it, or its folder, with --dataset_name",
+}
+_LINES_LOOKED_AT = 20
+
+
+def detect_format(path: Path) -> str:
+    """One of ``brat`` (a folder), ``json``, ``cmeee``, ``msra`` and ``columns``.
+
+    Raises:
+        DataError: the file is packed, binary, or CSV.
+    """
+    if path.is_dir():
+        return "brat"
+    with path.open("rb") as file:
+        start = file.read(4)
+    for magic, found in _BINARY.items():
+        if start.startswith(magic):
+            raise DataError(found, path)
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        advice = "export JSON or JSONL instead, or name it with --dataset_name if its columns are tokens and tags"
+        raise DataError(f"CSV is not read as a split; {advice}", path)
+    lines = list(islice((line for _, line in read_lines(path) if line.strip()), _LINES_LOOKED_AT))
+    if suffix in _JSON_SUFFIXES or _JSON.match("\n".join(lines[:3])):
+        return "json"
+    if any(map(_CMEEE.fullmatch, lines)):
+        return "cmeee"
+    return "msra" if lines and all(map(_MSRA.fullmatch, lines)) else "columns"
+
+
+def read_cmeee(path: Path, split: str, reader: SpanReader, labelled: bool = True) -> Iterator[Example]:
+    """Reads ``text|||16    18    dis|||...``, where positions are characters and the last one is included."""
+
+    def parsed(line: str, source: Source) -> Example:
+        text, *fields = line.split("|||")
+        if not fields and not labelled:
+            return reader.example(text, None, source)
+        spans = []
+        for field in filter(str.strip, fields):
+            found = _CMEEE_ENTITY.fullmatch(field)
+            if not found:
+                raise source.error(f"cannot read the entity {field!r}; expected START LAST TYPE between |||")
+            spans.append(Span(found[3], int(found[1]), int(found[2]) + 1))
+        return reader.example(text, spans, source)
+
+    return _read_lines(path, split, reader, parsed)
+
+
+def read_msra(path: Path, split: str, reader: SpanReader) -> Iterator[Example]:
+    """Reads ``word/nt word/o``; the sentence is their characters, and each word with another tag an entity."""
+
+    def parsed(line: str, source: Source) -> Example:
+        text, spans = "", []
+        for item in line.split():
+            word, _, tag = item.rpartition("/")
+            if not word or tag not in ("nr", "ns", "nt", "o"):
+                raise source.error(f"cannot read {item!r}; expected a word and one of /nr, /ns, /nt, /o")
+            if tag != "o":
+                spans.append(Span(tag, len(text), len(text) + len(word)))
+            text += word
+        return reader.example(text, spans, source, [(i, i + 1) for i in range(len(text))])
+
+    return _read_lines(path, split, reader, parsed)
+
+
+def _read_lines(
+    path: Path, split: str, reader: SpanReader, parsed: Callable[[str, Source], Example]
+) -> Iterator[Example]:
+    for number, line in read_lines(path):
+        if line.strip():
+            try:
+                example = parsed(line, Source(path, number, f"{split}-{number}"))
+            except DataError as error:
+                reader.findings.fault(error)
+                continue
+            yield example
+    reader.findings.raise_faults()

@@ -1,0 +1,274 @@
+"""A JSON record, or a row of a table, becomes examples, whatever shape its words and annotations have."""
+
+import ast
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain
+from typing import Any
+
+from common.tag_dialects import UnknownTagsError, canonical_tags
+from common.tag_schemes import join_tag, tags_to_entities
+from processors.examples import Example, Findings
+from processors.formats import label_studio
+from processors.formats.annotations import spans_of
+from processors.formats.columns import is_tag
+from processors.spans import Source, Span, SpanReader, place_of
+from processors.text.word_cutting import find_words
+
+WORD_KEYS = ("tokens", "words", "tokenized_text", "sentence")
+TEXT_KEYS = ("text", "data")
+TAG_KEYS = ("tags", "ner_tags", "labels")
+# Spans over words; [start, end, type] includes its end there. DyGIE's ``ner`` counts through the whole document.
+_WORD_SPAN_KEYS = ("entity_mentions", "ner", "ners")
+# Spans over the text where the record has one, else over its words.
+_SPAN_KEYS = ("entities", "spans", "label", "labels", "ents", "annotations")
+# What often stands beside labels; any other list or object could be labels under a name that is not known.
+_OTHER_KEYS = {
+    *("meta", "metadata", "info", "comments", "Comments", "cats", "options", "word", "ner_negatives"),
+    *("relations", "relation_mentions", "events", "event_mentions", "clusters"),
+    *("pos", "pos_tags", "upos", "xpos", "lemma", "lemmas", "head", "heads", "deps", "deprel"),
+    *("chunk", "chunks", "chunk_tags"),
+}
+
+
+@dataclass(frozen=True)
+class RecordReader:
+    """Reads records.
+
+    Args:
+        spans: cuts texts into words, lays spans over them, and holds the findings.
+        tag_column: key of the tags of words, with or without ``_tags``; ``last`` takes the usual ones.
+        plain_tags: these tags are classes of single words, as in `processors.formats.columns.read_columns`.
+        labelled: whether a record without labels is an error. Label Studio's tasks that nobody has annotated are left
+            out then.
+        class_names: names of tags that are stored as numbers.
+        all_records: reads the records of the file again, to find how all of its tags are written.
+    """
+
+    spans: SpanReader
+    tag_column: str = "last"
+    plain_tags: bool = False
+    labelled: bool = True
+    class_names: Sequence[str] = ()
+    all_records: Callable[[], Iterable[Any]] = tuple
+
+    @property
+    def _tag_keys(self) -> tuple[str, ...]:
+        """``chunk`` or ``chunk_tags`` where ``tag_column`` is ``chunk``."""
+        return TAG_KEYS if self.tag_column == "last" else (self.tag_column, f"{self.tag_column}_tags")
+
+    @property
+    def expected(self) -> str:
+        """What a record needs, for messages."""
+        asked = "/".join(self._tag_keys)
+        return f"tokens and {asked} (--tag_column), tokens and entity_mentions, or text and spans"
+
+    def read(self, record: dict[str, Any], source: Source) -> list[Example]:
+        """The examples of a record: one, one for each sentence of a document, or none of a rejected text.
+
+        Raises:
+            DataError: the record cannot be read. Faults of single annotations are added to the findings.
+        """
+        findings = self.spans.findings
+        if record.get("answer") in ("reject", "ignore"):
+            findings.add(f"texts with the answer {record['answer']!r}, left out")
+            return []
+        if label_studio.is_task(record):
+            example = self.spans.example(*label_studio.read_task(record, source, findings), source)
+            if example.labels is None and self.labelled:
+                findings.add("tasks without an annotation, left out")
+                return []
+            return [example]
+        if label_studio.is_min_record(record):
+            return [self.spans.example(*label_studio.read_min_record(record, source, findings), source)]
+        record = {key: value if key in TEXT_KEYS else self._unquoted(value) for key, value in record.items()}
+        examples, label_key = self._examples(record, source)
+        used = {label_key, "sentences", *WORD_KEYS, *TEXT_KEYS}
+        unused = [key for key, value in record.items() if key not in used and isinstance(value, list | dict) and value]
+        if any(example.labels is None for example in examples):
+            if self.labelled:
+                raise source.error(f"no labels (keys: {', '.join(record)}); expected {self.expected}")
+            if unknown := ", ".join(key for key in unused if key not in _OTHER_KEYS):
+                message = f"no labels under a known key, but {unknown} could be labels; expected {self.expected}"
+                raise source.error(f"{message}, or an unlabelled text without {unknown}")
+        for key in unused:
+            if not (key == "entities" and any(example.confidences for example in examples)):
+                findings.add(f"records with {key!r}, which is not used")
+        return examples
+
+    def _unquoted(self, value: Any) -> Any:
+        """A list or object that stands in a string, as CSV files have it, written as JSON or exactly as by Python."""
+        if not isinstance(value, str) or not value.startswith(("[", "{")):
+            return value
+        try:
+            found = json.loads(value)
+        except ValueError:
+            try:
+                found = ast.literal_eval(value)
+                if repr(found) != value:  # "['a' 'b']", as NumPy prints it, would be read as one string
+                    return value
+                found = json.loads(json.dumps(found))  # tuples become lists
+            except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+                return value
+        self.spans.findings.add("lists and objects written as strings, parsed")
+        return found
+
+    def _examples(self, record: dict[str, Any], source: Source) -> tuple[list[Example], str]:
+        """The examples, and the key of their labels, empty where they have none."""
+        if isinstance(record.get("sentences"), list):
+            return self._sentences(record, source)
+        text_key = next((key for key in TEXT_KEYS if isinstance(record.get(key), str)), "")
+        words_key = next((key for key in WORD_KEYS if isinstance(record.get(key), list)), "")
+        text: Any = record.get(text_key)
+        words: Any = record.get(words_key)
+        offsets = None
+        if words_key and not (words and all(isinstance(word, dict) for word in words)):
+            words = _strings(words, words_key, source)
+            others = (*_WORD_SPAN_KEYS, *_SPAN_KEYS) if self.tag_column == "last" else ()
+            key = _chosen(record, (*self._tag_keys, *others))
+            if text is None or key not in _SPAN_KEYS or not _are_spans(record[key], key):
+                return [self._words(words, text, record, key, source)], key
+            offsets = find_words(words, text)
+            if offsets and _may_count_words(spans_of(record[key], text, source, Findings()), offsets):
+                advice = "name them entity_mentions if they count words, or leave the tokens out"
+                raise source.error(f"{key} do not begin and end with tokens in the text; {advice}")
+        elif words_key and text is not None:
+            offsets = _offsets_of_tokens(words, text, source)
+        if text is None:
+            wrong = next((f"{key} is not a list of strings" for key in WORD_KEYS[:3] if key in record), "")
+            raise source.error(wrong or f"expected a key tokens or text, found {', '.join(record) or 'none'}")
+        key = _chosen(record, _SPAN_KEYS)
+        spans = spans_of(record[key], text, source, self.spans.findings) if key else None
+        return [self.spans.example(text, spans, source, offsets)], key
+
+    def _words(self, words: list[str], text: str | None, record: dict[str, Any], key: str, source: Source) -> Example:
+        """Words with a tag each, with spans over them, or without labels."""
+        if key and _are_spans(record[key], key):
+            spans = spans_of(record[key], words, source, self.spans.findings, last_included=key in _WORD_SPAN_KEYS)
+            return self.spans.example_of_words(words, spans, source, text)
+        example = self.spans.example_of_words(words, None, source, text)
+        if key:
+            example.labels = self._tags(record[key], len(words), key, source)
+            example.confidences = _confidences(record, example.labels)
+        return example
+
+    def _sentences(self, record: dict[str, Any], source: Source) -> tuple[list[Example], str]:
+        """An example for each sentence of a document, as DyGIE has them."""
+        sentences = record["sentences"]
+        key = _chosen(record, _WORD_SPAN_KEYS[1:])
+        annotations = record[key] if key else [None] * len(sentences)
+        if not isinstance(annotations, list) or len(annotations) != len(sentences):
+            raise source.error(f"{key} is not a list with an entry for each of the {len(sentences)} sentences")
+        words = [_strings(sentence, "a sentence", source) for sentence in sentences]
+        in_document = list(chain.from_iterable(words))
+        examples, first = [], 0
+        for number, (sentence, annotation) in enumerate(zip(words, annotations, strict=True)):
+            place = replace(source, guid=f"{record.get('doc_key', source.guid)}-{number}")
+            spans = None
+            if annotation is not None:
+                units = in_document if key == "ner" else sentence
+                found = spans_of(annotation, units, place, self.spans.findings, last_included=True)
+                spans = [span._replace(start=span.start - first, end=span.end - first) for span in found]
+            examples.append(self.spans.example_of_words(sentence, spans, place))
+            first += len(sentence) if key == "ner" else 0
+        return examples, key
+
+    def _tags(self, tags: Any, words: int, key: str, source: Source) -> list[str] | None:
+        """A tag a word; ``None`` where all are marked as missing, by null or the class -1."""
+        if not isinstance(tags, list):
+            raise source.error(f"{key} is not a list of strings")
+        if tags and all(tag is None or tag == -1 for tag in tags):
+            return None
+        if len(tags) != words:
+            raise source.error(f"{words} tokens but {len(tags)} {key}")
+        names = [self._named(tag, key, source) for tag in tags]
+        if self.plain_tags:
+            return [join_tag("S", name) for name in names]
+        if all(map(is_tag, names)):
+            return names
+        usual, description = self._dialect
+        if not usual:
+            advice = "--tag_column names the key of the tags; parts of speech are learnt by run_pl_ner.py"
+            raise source.error(f"{description}; {advice}")
+        self.spans.findings.add(description, count=sum(usual[name] != name for name in names))
+        return [usual[name] for name in names]
+
+    @cached_property
+    def _dialect(self) -> tuple[dict[str, str], str]:
+        """The usual form of all tags of the file, with a description; none, with the reason, if they are no tags."""
+        silent = replace(self, spans=SpanReader())  # what is parsed is counted when the records are read
+        tags = {*self.class_names}
+        for record in self.all_records():
+            values = silent._unquoted(record.get(_chosen(record, self._tag_keys))) if isinstance(record, dict) else None
+            tags |= {value for value in values if isinstance(value, str)} if isinstance(values, list) else set()
+        try:
+            dialect = canonical_tags(tags)
+        except UnknownTagsError as error:
+            return {}, str(error)
+        return dialect.tags, dialect.description
+
+    def _named(self, tag: Any, key: str, source: Source) -> str:
+        if isinstance(tag, str):
+            return tag
+        if isinstance(tag, bool) or not isinstance(tag, int):
+            raise source.error(f"{key} is not a list of strings: {tag!r} is among them")
+        if not self.class_names:
+            advice = "name them in their order with --labels FILE, one tag a line, or write names into the data"
+            raise source.error(f"{key} holds numbers of classes without their names; {advice}")
+        if not 0 <= tag < len(self.class_names):
+            raise source.error(f"class {tag} of {key} is none of the {len(self.class_names)} that --labels names")
+        return self.class_names[tag]
+
+
+def _chosen(record: dict[str, Any], keys: Sequence[str]) -> str:
+    """The first of these keys that holds something, else the first that is there, else the empty string."""
+    there = [key for key in keys if record.get(key) is not None]
+    return next((key for key in there if record[key]), there[0] if there else "")
+
+
+def _are_spans(value: Any, key: str) -> bool:
+    """Whether labels of words are annotations of several words; otherwise they are tags."""
+    if isinstance(value, list):
+        return any(isinstance(one, list | dict) for one in value) or (not value and key not in TAG_KEYS)
+    return isinstance(value, dict)
+
+
+def _strings(words: list[Any], key: str, source: Source) -> list[str]:
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise source.error(f"{key} is not a list of strings")
+    return words
+
+
+def _offsets_of_tokens(tokens: list[dict[str, Any]], text: str, source: Source) -> list[tuple[int, int]]:
+    """The words that Prodigy and spaCy give as objects with their characters."""
+    offsets: list[tuple[int, int]] = []
+    for token in tokens:
+        try:
+            start, end = place_of(token["start"]), place_of(token["end"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise source.error(f"cannot read the token {token!r}; expected start and end in characters") from error
+        if not (offsets[-1][1] if offsets else 0) <= start < end <= len(text):
+            raise source.error(f"the token {token!r} is empty, overlaps another, or lies outside the text")
+        if token.get("text", text[start:end]) != text[start:end]:
+            raise source.error(f"the token {token!r} is not what the text reads there")
+        offsets.append((start, end))
+    return offsets
+
+
+def _may_count_words(spans: Sequence[Span], offsets: Sequence[tuple[int, int]]) -> bool:
+    """Whether spans do not fit the words if they count characters, but would if they counted words."""
+    starts, ends = {start for start, _ in offsets}, {end for _, end in offsets}
+    fits = all(span.start in starts and span.end in ends for span in spans)
+    return not fits and all(span.end <= len(offsets) for span in spans)
+
+
+def _confidences(record: dict[str, Any], labels: list[str] | None) -> list[float] | None:
+    """Those of the entities of a predictions file."""
+    found = record.get("entities")
+    if labels is None or not isinstance(found, list) or len(found) != len(tags_to_entities(labels)):
+        return None
+    if not all(isinstance(entity, dict) and "confidence" in entity for entity in found):
+        return None
+    return [float(entity["confidence"]) for entity in found]

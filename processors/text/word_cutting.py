@@ -1,0 +1,163 @@
+"""Raw text into words: cut by script and by the words of a corpus, or found again where the words are known."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import regex
+
+from processors.examples import WIDE, has_wide
+from processors.features.alignment import LONGEST_WORD
+
+WORD_UNITS = ("char", "word", "token", "auto", "auto_token", "mixed")
+_LETTERS = r"[\w\p{M}]+"
+_SIGN = r"[^\w\s\p{M}]\p{M}*"  # a mark stays with the letter or sign that it changes
+_CLITIC = r"['’](?i:s|re|ve|d|m|ll)\b"
+_NOT = r"(?i:n['’]t)\b"
+_WORD = (_LETTERS, _SIGN)
+_TOKEN = (
+    r"(?:https?://|www\.)\S*[\w/]",
+    r"(?<!\w)[@#]\w+",  # handles and tags
+    r"(?<!\S)[:;=][-o'^]?[()\[\]{}DPpOo/\\|*]+(?!\S)|<3",  # emoticons
+    r"(?:\p{L}\.){2,}|\b(?:\p{Lu}|\d{1,2})\.(?=\s+\p{Lu})",  # abbreviations, initials, numbers of a list
+    _CLITIC,
+    rf"\p{{L}}+?(?={_NOT})|{_NOT}",  # do n't
+    r"(?<![\w.])[-+.]\d+(?:[.,]\d+)*",  # numbers with a sign
+    rf"{_LETTERS}(?:(?!{_CLITIC})[-.,'’/&:@+]+{_LETTERS})*(?:-(?=\s))?",  # pre- and post-war
+    r"([^\w\s\p{M}()\[\]{}])\1+",
+    _SIGN,
+)
+_SCRIPTS = regex.compile(rf"[{WIDE}]|[^{WIDE}]+")
+
+
+@dataclass(frozen=True)
+class WordCutter:
+    """Cuts raw text into words.
+
+    Args:
+        unit: ``char``: every character, spaces too, so that positions in the text are positions in the sequence.
+            ``word``: runs of letters and digits, and single signs, each with its combining marks.
+            ``token``: words as tokenised corpora of English have them: signs within a word stay (``U.N.``, ``6-3``,
+            ``1996-08-22``), clitics are words (``'s``, ``n't``), URLs, @handles, #tags and emoticons are kept whole.
+            ``auto``, ``auto_token``: characters if any is Chinese or Japanese, otherwise words or tokens.
+            ``mixed``: each Chinese or Japanese character is a word, everything around them is cut into tokens.
+        kept: words that are kept whole although the unit would cut them, such as ``Mrs.``; without effect on ``char``.
+
+    Raises:
+        ValueError: there is no such unit.
+    """
+
+    unit: str = "auto"
+    kept: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.unit not in WORD_UNITS:
+            raise ValueError(f"word unit {self.unit!r} is none of {', '.join(WORD_UNITS)}")
+
+    def spans(self, text: str) -> Iterator[tuple[int, int]]:
+        """The character offsets of the words, in order."""
+        if self.unit == "char" or (self.unit.startswith("auto") and has_wide(text)):
+            return ((i, i + 1) for i in range(len(text)))
+        pattern = _pattern(self.unit in ("word", "auto"), self.kept)
+        if self.unit == "mixed":
+            return _spans_by_script(text, pattern)
+        return (match.span() for match in pattern.finditer(text))
+
+    def split(self, text: str) -> tuple[list[str], list[tuple[int, int]]]:
+        """The words and their character offsets."""
+        offsets = list(self.spans(text))
+        return [text[start:end] for start, end in offsets], offsets
+
+
+@lru_cache(maxsize=8)
+def _pattern(plain: bool, kept: tuple[str, ...]) -> "regex.Pattern[str]":
+    alternatives = _WORD if plain else _TOKEN
+    if not kept:
+        return regex.compile("|".join(alternatives))
+    return regex.compile("|".join((r"(?<!\w)\L<kept>(?!\w)", *alternatives)), kept=kept)
+
+
+def _spans_by_script(text: str, pattern: "regex.Pattern[str]") -> Iterator[tuple[int, int]]:
+    for part in _SCRIPTS.finditer(text):
+        if has_wide(part.group()):
+            if not part.group().isspace():
+                yield part.span()
+        else:
+            yield from (match.span() for match in pattern.finditer(text, *part.span()))
+
+
+def find_words(words: Sequence[str], text: str) -> list[tuple[int, int]] | None:
+    """The places of these words in the text they were cut from; ``None`` where the text holds more than them."""
+    offsets: list[tuple[int, int]] = []
+    position = 0
+    for word in words:
+        while not text.startswith(word, position) and text[position : position + 1].isspace():
+            position += 1
+        if not text.startswith(word, position):
+            return None
+        offsets.append((position, position + len(word)))
+        position += len(word)
+    return None if text[position:].strip() else offsets
+
+
+_PIECE = 32_768  # characters; a text up to this long is one piece
+_CONTEXT = 1_024  # characters that a piece shares with its neighbour on each side
+
+
+@dataclass(frozen=True)
+class TextPiece:
+    """Words of a text that are tagged together; a long text has several, which overlap.
+
+    Args:
+        words: what the tokenizer sees.
+        offsets: characters of each word in the whole text.
+        own_start, own_end: the words whose tags count; those around them are context.
+        is_last: whether the text ends here.
+    """
+
+    words: list[str]
+    offsets: list[tuple[int, int]]
+    own_start: int
+    own_end: int
+    is_last: bool
+
+
+def cut_into_pieces(text: str, cutter: WordCutter, size: int = _PIECE, context: int = _CONTEXT) -> Iterator[TextPiece]:
+    """Cuts raw text into words, holding no more than a piece of it at once.
+
+    Every word is owned by exactly one piece and, but at the ends of the text, has context on both sides there. A text
+    without words is one piece without words.
+
+    Args:
+        size: characters of a piece at most, those of a very long word counted as far as they are read.
+        context: characters of the text that a piece shows on each side of the words that it owns.
+    """
+    held: list[tuple[int, int]] = []
+    length, own_start = 0, 0
+    for span in cutter.spans(text):
+        if held and length + _read_length(span) > size:
+            own_end = _words_from_end(held, context)
+            yield TextPiece(_words(text, held), list(held), own_start, own_end, is_last=False)
+            first = _words_from_end(held[:own_end], context)
+            held, own_start = held[first:], own_end - first
+            length = sum(map(_read_length, held))
+        held.append(span)
+        length += _read_length(span)
+    yield TextPiece(_words(text, held), held, own_start, len(held), is_last=True)
+
+
+def _words_from_end(spans: list[tuple[int, int]], characters: int) -> int:
+    """Where the last words begin that together have at most so many characters."""
+    place = len(spans)
+    while place and characters >= (length := _read_length(spans[place - 1])):
+        characters -= length
+        place -= 1
+    return place
+
+
+def _read_length(span: tuple[int, int]) -> int:
+    return min(span[1] - span[0], LONGEST_WORD)
+
+
+def _words(text: str, spans: list[tuple[int, int]]) -> list[str]:
+    return [text[start : min(end, start + LONGEST_WORD)] for start, end in spans]

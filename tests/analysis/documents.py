@@ -1,0 +1,14 @@
+"""Small scored documents."""
+
+from analysis.documents import ScoredDocument
+from common.tag_schemes import Entity
+
+
+def spans(text: str) -> list[Entity]:
+    """``"PER 0 2, LOC 3 4"``"""
+    parts = [part.split() for part in text.split(",") if part.strip()]
+    return [Entity(name, int(start), int(end)) for name, start, end in parts]
+
+
+def scored(gold: str, predicted: str, words: str = "a b c d e f g h i j", guid: str = "1") -> ScoredDocument:
+    return ScoredDocument(guid, words.split(), spans(gold), spans(predicted))

@@ -1,0 +1,67 @@
+"""Calibration against counts by hand and against chance."""
+
+import numpy as np
+import pytest
+
+from analysis.report.calibration import Judged, counts_at, judge, reliability, wilson_interval
+from common.tag_schemes import Entity
+from tests.analysis.report.scored import LOC, PER, document
+
+
+def drawn(size: int, seed: int = 0) -> Judged:
+    """Confidences that are true: an entity of confidence p is right with probability p."""
+    generator = np.random.default_rng(seed)
+    confidences = generator.random(size)
+    return Judged(confidences, generator.random(size) < confidences, size)
+
+
+def test_an_entity_is_right_if_type_and_borders_are() -> None:
+    gold = [Entity(PER, 0, 1), Entity(LOC, 2, 3)]
+    judged = judge([document("a", "x y z", gold, [Entity(PER, 0, 1), Entity(PER, 2, 3)], 0.5)])
+    assert judged.right.tolist() == [True, False]
+    assert judged.confidences.tolist() == [0.5, 0.5]
+    assert judged.gold == 2
+
+
+def test_a_document_without_its_confidences_is_refused() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        judge([document("a", "x", [], [Entity(PER, 0, 1)])._replace(confidences=())])
+
+
+def test_bins_and_errors_are_those_counted_by_hand() -> None:
+    judged = Judged(np.array([0.05, 0.92, 0.94, 1.0]), np.array([False, True, False, True]), 4)
+    low, high = (found := reliability(judged)).bins
+    assert (low.confidence, low.precision, low.size) == (0.05, 0.0, 1)
+    assert (high.confidence, high.precision, high.size) == pytest.approx((2.86 / 3, 2 / 3, 3))
+    assert found.error == pytest.approx((0.05 + abs(2.86 - 2)) / 4)
+    assert found.brier == pytest.approx((0.05**2 + 0.08**2 + 0.94**2) / 4)
+
+
+def test_true_confidences_have_almost_no_error_and_boasts_have_much() -> None:
+    judged = drawn(100_000)
+    assert reliability(judged).error < 0.01
+    assert reliability(judged).brier == pytest.approx(1 / 6, abs=0.005)
+    boasting = judged._replace(confidences=np.sqrt(judged.confidences))
+    assert reliability(boasting).error == pytest.approx(2 / 3 - 1 / 2, abs=0.01)
+
+
+def test_without_entities_there_is_no_error() -> None:
+    found = reliability(judge([document("a", "x", [Entity(PER, 0, 1)], [])]))
+    assert (found.bins, found.error, found.brier) == ([], 0.0, 0.0)
+
+
+@pytest.mark.parametrize(("right", "size"), [(0, 5), (1, 5), (12, 40), (990, 1000), (5, 5)])
+def test_the_bounds_of_an_interval_are_1_96_of_their_own_deviations_from_the_share(right: int, size: int) -> None:
+    low, high = wilson_interval(right / size, size)
+    assert low <= right / size <= high
+    for bound in (low, high):
+        assert abs(right / size - bound) == pytest.approx(1.96 * (max(bound * (1 - bound), 0) / size) ** 0.5, abs=1e-7)
+
+
+def test_counts_at_thresholds_are_those_of_a_direct_count() -> None:
+    judged = drawn(500)
+    judged.confidences[:50] = 0.5  # ties at a threshold
+    thresholds = np.linspace(0, 1, 21)
+    for threshold, counts in zip(thresholds, counts_at(judged, thresholds), strict=True):
+        kept = judged.confidences >= threshold
+        assert counts.tolist() == [judged.right[kept].sum(), kept.sum(), 500]

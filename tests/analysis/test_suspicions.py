@@ -1,0 +1,25 @@
+"""Findings that are worth a sentence."""
+
+import pytest
+
+from analysis.analysis import suspicions
+from analysis.pairs import all_pairs, type_confusion
+from tests.analysis.documents import scored
+
+
+@pytest.mark.parametrize(
+    ("gold", "predicted", "parts"),
+    [
+        ("PER 0 1, LOC 2 3", "", ["nothing is predicted but O, where there are 2 entities"]),
+        ("PER 0 1, LOC 2 3, LOC 4 5", "PER 0 1", ["no entity is ever predicted of type LOC (2 in the gold data)"]),
+        ("PER 0 1, LOC 2 3", "PER 0 1, PER 2 3", ["of type LOC (1 in the gold data)"]),
+        ("PER 0 1", "PER 3 4", []),
+        ("PER 0 1", "PER 0 1, LOC 3 4", []),  # a type without gold need not be predicted
+        ("", "PER 0 1", []),
+        ("", "", []),
+    ],
+)
+def test_suspicions(gold: str, predicted: str, parts: list[str]) -> None:
+    found = list(suspicions(type_confusion(all_pairs([scored(gold, predicted)]))))
+    assert len(found) == len(parts)
+    assert all(part in sentence for part, sentence in zip(parts, found, strict=True))

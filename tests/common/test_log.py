@@ -1,0 +1,71 @@
+"""Where messages go."""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+import common.log
+from common.log import console, setup_logging
+
+
+def say(logger: str) -> None:
+    for level in (logging.INFO, logging.WARNING):
+        logging.getLogger(logger).log(level, "%s of %s", logging.getLevelName(level), logger)
+
+
+def test_our_messages_go_to_terminal_and_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    setup_logging(tmp_path)
+    for name in ("tools.train", "callbacks.progress", "processors.corpus", "models.tagger"):
+        say(name)
+        for text in (capsys.readouterr().err, (tmp_path / "run.log").read_text("utf-8")):
+            assert text.count(f"INFO of {name}") == 1
+            assert text.count(f"WARNING of {name}") == 1
+
+
+def test_libraries_are_heard_from_warnings_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    setup_logging(tmp_path)
+    say("some.library")
+    shown = capsys.readouterr().err
+    assert "WARNING of some.library" in shown
+    assert "INFO of some.library" not in shown
+
+
+def test_other_ranks_report_warnings_only_and_write_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(common.log, "is_main", lambda: False)
+    setup_logging(tmp_path)
+    say("tools.train")
+    shown = capsys.readouterr().err
+    assert "WARNING of tools.train" in shown
+    assert "INFO of tools.train" not in shown
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_second_set_up_does_not_double_messages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    setup_logging(tmp_path)
+    setup_logging(tmp_path)
+    say("tools.train")
+    assert capsys.readouterr().err.count("INFO of tools.train") == 1
+
+
+def test_a_later_run_adds_to_the_log(tmp_path: Path) -> None:
+    for text in ("first", "second"):
+        setup_logging(tmp_path)
+        logging.getLogger("tools").info(text)
+    log = (tmp_path / "run.log").read_text("utf-8")
+    assert "first" in log
+    assert "second" in log
+
+
+def test_the_file_name_suits_every_system(tmp_path: Path) -> None:
+    setup_logging(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.log"]
+
+
+def test_tables_in_a_file_are_plain_text(capsys: pytest.CaptureFixture[str]) -> None:
+    console().print("[bold]x[/bold] " * 60)
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    assert max(map(len, printed.splitlines())) <= 100

@@ -1,0 +1,160 @@
+"""ONNX files of taggers: the model's tags, in onnxruntime, for rows, tokens and words of any number."""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import onnxruntime
+import pytest
+import torch
+
+from inference.export_onnx import compare, export, main, open_session, time_both
+from inference.onnx_graph import random_inputs, write_onnx
+from models import BertCrfForNer, BertSoftmaxForNer
+from models.tagger import Tagger
+from tests.models.families import LABELS, tiny_tagger
+from tests.tools.runs import Run
+
+LONGEST = 30  # tokens
+OUT, B_PER, I_PER, B_LOC, I_LOC, END = 0, 1, 2, 3, 4, 6
+FOLLOWERS = [
+    [OUT, B_PER, B_LOC, END],
+    [OUT, B_PER, I_PER, B_LOC, END],
+    [OUT, B_PER, I_PER, B_LOC, END],
+    [OUT, B_PER, B_LOC, I_LOC, END],
+    [OUT, B_PER, B_LOC, I_LOC, END],
+    [OUT, B_PER, B_LOC],
+]
+
+
+def crf_tagger(family: str = "bert") -> BertCrfForNer:
+    """One whose emissions and transitions both matter, and that knows the scheme BIO."""
+    segments = {"bert": {"type_vocab_size": 2}, "roberta": {"type_vocab_size": 1}, "distilbert": {}}  # as published
+    model = tiny_tagger(BertCrfForNer, family, initializer_range=0.3, crf_legal=FOLLOWERS, **segments[family])
+    for weight in model.crf.parameters():
+        weight.data.uniform_(-2, 2)
+    return model
+
+
+def softmax_tagger() -> BertSoftmaxForNer:
+    return tiny_tagger(BertSoftmaxForNer, initializer_range=0.3)
+
+
+Exported = tuple[Tagger, onnxruntime.InferenceSession]
+TAGGERS: dict[str, Callable[[], Tagger]] = {
+    "bert crf": crf_tagger,
+    "roberta crf": lambda: crf_tagger("roberta"),
+    "distilbert crf": lambda: crf_tagger("distilbert"),
+    "bert softmax": softmax_tagger,
+}
+
+
+@pytest.fixture(scope="module", params=TAGGERS)
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    tagger = TAGGERS[request.param]()
+    path = tmp_path_factory.mktemp("onnx") / "model.onnx"
+    write_onnx(tagger, path)
+    assert [file.name for file in path.parent.iterdir()] == ["model.onnx"]
+    return tagger, open_session(path)
+
+
+def test_tags_are_those_of_the_model(exported: Exported) -> None:
+    tagger, session = exported
+    comparison = compare(tagger, session, LONGEST, count=100)
+    assert comparison.inputs == 100
+    assert comparison.words > 1000
+    assert comparison.other_tags == 0
+    assert comparison.difference < 1e-4
+    assert comparison.is_equal
+
+
+def test_token_types_are_asked_of_families_that_have_them(exported: Exported) -> None:
+    tagger, session = exported
+    names = {each.name for each in session.get_inputs()}
+    always = {"input_ids", "attention_mask", "word_positions", "word_mask"}
+    assert names - always == ({"token_type_ids"} if tagger.config.model_type == "bert" else set())
+
+
+def test_sizes_are_free_and_tags_have_names(exported: Exported) -> None:
+    _, session = exported
+    assert {tuple(each.shape) for each in session.get_inputs()} == {("batch", "tokens"), ("batch", "words")}
+    assert [each.shape for each in session.get_outputs()] == [["batch", "words"], ["batch", "words", len(LABELS)]]
+    assert json.loads(session.get_modelmeta().custom_metadata_map["tags"]) == LABELS
+
+
+def test_illegal_tags_never_come_out(exported: Exported) -> None:
+    tagger, session = exported
+    inputs = random_inputs(tagger, B=64, T=LONGEST, W=LONGEST, generator=torch.Generator().manual_seed(3))
+    tags, emissions = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
+    greedy, violations = emissions.argmax(-1), {"crf": 0, "greedy": 0}
+    for row, words in enumerate(inputs["word_mask"].sum(1).tolist()):
+        for name, path in (("crf", tags[row, :words]), ("greedy", greedy[row, :words])):
+            steps = zip([len(LABELS), *path], [*path, END], strict=True)
+            violations[name] += sum(after not in FOLLOWERS[before] for before, after in steps)
+    assert violations["greedy"] > 10
+    assert violations["crf"] == (0 if isinstance(tagger, BertCrfForNer) else violations["greedy"])
+
+
+def test_another_model_is_told_apart(exported: Exported) -> None:
+    tagger, session = exported
+    other = TAGGERS["bert softmax" if isinstance(tagger, BertSoftmaxForNer) else f"{tagger.config.model_type} crf"]()
+    assert compare(other, session, LONGEST, count=5).is_equal
+    other.classifier.bias.data[B_LOC] += 3
+    assert not compare(other, session, LONGEST, count=5).is_equal
+
+
+def test_other_transitions_are_told_apart(exported: Exported) -> None:
+    tagger, session = exported
+    if not isinstance(tagger, BertCrfForNer):
+        pytest.skip("has no transitions")
+    other = crf_tagger(tagger.config.model_type)
+    other.crf.transitions.data.neg_()
+    comparison = compare(other, session, LONGEST, count=20)
+    assert comparison.difference < 1e-4
+    assert comparison.other_tags > 0
+    assert comparison.regret > 0.1
+    assert not comparison.is_equal
+
+
+def test_both_are_timed(exported: Exported) -> None:
+    timing = time_both(*exported, B=2, T=8, W=5, repeats=2)
+    assert 0 < timing.torch_ms < 10_000
+    assert 0 < timing.onnx_ms < 10_000
+
+
+def test_the_command_writes_and_checks_the_file(
+    crf_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "ner.onnx"
+    monkeypatch.setattr(sys, "argv", ["export_onnx", str(crf_run.folder), f"--output={path}"])
+    main()
+    printed = capsys.readouterr().out
+    assert "all tags equal, or tied" in printed
+    assert "times as fast" in printed
+    metadata = open_session(path).get_modelmeta().custom_metadata_map
+    assert metadata["markup"]
+    config = json.loads((crf_run.folder / "config.json").read_text("utf-8"))
+    for name in ("eval_max_seq_length", "window_overlap", "word_unit", "kept_words"):
+        assert json.loads(metadata[name]) == config[name]
+
+
+def test_the_scheme_of_a_model_of_the_field_is_named_in_the_file(crf_run: Run, tmp_path: Path) -> None:
+    folder = shutil.copytree(crf_run.folder, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    markup = config.pop("tag_markup")
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    export(folder, tmp_path / "new" / "ner.onnx")
+    assert open_session(tmp_path / "new" / "ner.onnx").get_modelmeta().custom_metadata_map["markup"] == markup
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds no trained model"):
+        export(tmp_path, tmp_path / "ner.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_more_words_than_tokens_are_refused() -> None:
+    with pytest.raises(ValueError, match="7 words cannot begin at 6 tokens"):
+        random_inputs(softmax_tagger(), B=1, T=6, W=7, generator=torch.Generator())

@@ -1,0 +1,130 @@
+"""Means of the weights and disturbed embeddings under Lightning."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from lightning_runs.flags import as_arguments
+from lightning_runs.module import BaseTransformer
+from tests.helpers import write_corpus
+from tests.lightning_runs.lightning_runs import CrashError, call_lightning, crash_in, ner_options, read_scores
+from tests.lightning_runs.test_lightning_arguments import parsed
+from tools.arguments import SoftmaxArguments
+
+WATCHED = "classifier.weight"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("pl_averaging")
+    write_corpus(home / "corpus", {"train": 60, "dev": 20, "test": 20})
+    return home
+
+
+def options(encoder: Path, home: Path, name: str, **changes: Any) -> dict[str, Any]:
+    """Eight steps an epoch, two rounds each, two epochs."""
+    sizes = {"train_batch_size": 4, "accumulate_grad_batches": 2, "max_epochs": 2, "save_steps": 3}
+    return ner_options(encoder, home / "corpus", home, **sizes) | {"output_dir": home / name} | changes
+
+
+@contextmanager
+def weights_of_steps() -> Iterator[list[Tensor]]:
+    """The watched weights after each optimiser step of a run, in that order."""
+    seen: list[Tensor] = []
+
+    def look(self: BaseTransformer, *_: Any) -> None:
+        if self.global_step > len(seen):
+            seen.append(self.model.get_parameter(WATCHED).detach().clone())
+
+    with patch.object(BaseTransformer, "on_train_batch_end", look):
+        yield seen
+
+
+def best_of(folder: Path) -> Tensor:
+    return load_file(folder / "best_tfmr" / "model.safetensors")[WATCHED]
+
+
+def last_of(folder: Path) -> dict[str, Any]:
+    checkpoint: dict[str, Any] = torch.load(folder / "last.ckpt", weights_only=True)
+    return checkpoint
+
+
+def test_the_best_model_is_the_mean_and_the_last_checkpoint_the_weights(encoder: Path, home: Path) -> None:
+    chosen = options(encoder, home, "swa", max_epochs=1, averaging="swa", swa_start=0.25)
+    with weights_of_steps() as weights:
+        call_lightning("run_pl_ner", **chosen)
+    assert len(weights) == 8
+    mean = torch.stack(weights[2:]).mean(0)
+    torch.testing.assert_close(best_of(home / "swa"), mean)
+    (best,) = (home / "swa").glob("checkpoint-epoch=*.ckpt")
+    torch.testing.assert_close(torch.load(best, weights_only=True)["state_dict"][f"model.{WATCHED}"], mean)
+    assert torch.equal(last_of(home / "swa")["state_dict"][f"model.{WATCHED}"], weights[-1])
+    assert not torch.allclose(mean, weights[-1])
+
+
+def test_a_mean_that_forgets_at_once_changes_nothing(encoder: Path, home: Path) -> None:
+    call_lightning("run_pl_ner", **options(encoder, home, "plain"))
+    call_lightning("run_pl_ner", **options(encoder, home, "forgets", averaging="ema", ema_decay=0.0))
+    assert read_scores(home / "forgets") == read_scores(home / "plain")
+    assert torch.equal(best_of(home / "forgets"), best_of(home / "plain"))
+
+
+def test_embeddings_are_disturbed_as_far_as_asked(encoder: Path, home: Path) -> None:
+    ends = []
+    for epsilon in (1e-6, 1.0):
+        with weights_of_steps() as weights:
+            call_lightning("run_pl_ner", **options(encoder, home, f"fgm {epsilon}", do_adv=True, adv_epsilon=epsilon))
+        ends.append(weights[-1])
+    assert not torch.allclose(ends[0], ends[1])
+
+
+# Batches: 16 an epoch; each looks at the loss twice.
+@pytest.mark.parametrize(
+    ("hook", "call"),
+    [("training_step", 11), ("training_step", 27), ("validation_step", 2), ("on_validation_epoch_end", 2)],
+    ids=["in the first epoch", "in the second", "while scoring", "after scoring"],
+)
+def test_a_crash_changes_nothing(hook: str, call: int, encoder: Path, home: Path) -> None:
+    chosen = {"averaging": "ema", "ema_decay": 0.9, "do_adv": True}
+    name = f"{hook} {call}"
+    if not (home / "undisturbed").exists():
+        call_lightning("run_pl_ner", **options(encoder, home, "undisturbed", **chosen))
+    with crash_in(hook, call), pytest.raises(CrashError):
+        call_lightning("run_pl_ner", **options(encoder, home, name, **chosen))
+    call_lightning("run_pl_ner", **options(encoder, home, name, resume_from_checkpoint="auto", **chosen))
+    assert read_scores(home / name) == read_scores(home / "undisturbed")
+    assert torch.equal(best_of(home / name), best_of(home / "undisturbed"))
+    ours, theirs = last_of(home / name), last_of(home / "undisturbed")
+    assert all(torch.equal(ours["state_dict"][key], theirs["state_dict"][key]) for key in theirs["state_dict"])
+
+
+def test_a_training_goes_on_from_the_best_checkpoint_with_the_weights_themselves(encoder: Path, home: Path) -> None:
+    chosen = {"averaging": "ema", "ema_decay": 0.9}
+    call_lightning("run_pl_ner", **options(encoder, home, "one epoch", max_epochs=1, lr_scheduler="constant", **chosen))
+    (best,) = (home / "one epoch").glob("checkpoint-epoch=*.ckpt")
+    with weights_of_steps() as constant:
+        call_lightning("run_pl_ner", **options(encoder, home, "constant", lr_scheduler="constant", **chosen))
+    on = options(encoder, home, "on", lr_scheduler="constant", resume_from_checkpoint=best, **chosen)
+    call_lightning("run_pl_ner", **on)
+    assert len(constant) == 16
+    assert torch.equal(last_of(home / "on")["state_dict"][f"model.{WATCHED}"], constant[-1])
+    assert torch.equal(best_of(home / "on"), best_of(home / "constant"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"ema_decay": 0.5}, "--ema_decay 0.5 has no effect without --averaging ema"),
+        ({"averaging": "ema", "swa_start": 0.5}, "--swa_start 0.5 has no effect without --averaging swa"),
+    ],
+)
+def test_what_would_change_nothing_is_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        as_arguments(parsed(**changes), SoftmaxArguments)

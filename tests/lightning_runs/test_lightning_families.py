@@ -1,0 +1,78 @@
+"""Encoders of the families that the Lightning scripts name, from a folder to a trained step."""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig
+
+from lightning_runs.module import BaseTransformer, add_generic_args
+from run_pl_glue import GLUETransformer
+from run_pl_ner import NERTransformer
+from tests.helpers import write_corpus
+from tests.lightning_runs.lightning_runs import (
+    call_lightning,
+    command_line,
+    glue_options,
+    ner_options,
+    read_scores,
+    write_pairs,
+)
+from tests.tools.encoder_folders import write_encoder_folder
+
+FAMILIES = ["bert", "distilbert", "roberta", "albert", "xlnet"]
+
+
+@pytest.fixture
+def folder(family: str, tmp_path: Path) -> Path:
+    return write_encoder_folder(family, tmp_path / "encoder", weights=False)
+
+
+def flags(script: type[BaseTransformer], options: dict[str, Any]) -> Namespace:
+    parser = ArgumentParser()
+    add_generic_args(parser)
+    script.add_model_specific_args(parser)
+    return parser.parse_args(command_line(**options))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_tagger_of_each_family_is_trained(family: str, folder: Path, tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus", {"train": 12, "dev": 5, "test": 5})
+    call_lightning("run_pl_ner", **ner_options(folder, corpus, tmp_path, max_epochs=1))
+    assert read_scores(tmp_path / "run")["accuracy"] > 0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_classifier_of_each_family_is_trained(family: str, folder: Path, tmp_path: Path) -> None:
+    data = write_pairs(tmp_path / "data", {"train": 16, "dev": 5, "test": 5})
+    call_lightning("run_pl_glue", **glue_options(folder, data, tmp_path, max_epochs=1))
+    assert read_scores(tmp_path / "run")["acc"] > 0
+
+
+@pytest.mark.parametrize(("family", "takes"), [("bert", True), ("distilbert", False), ("roberta", True)])
+def test_token_types_go_to_models_that_have_them(family: str, takes: bool, folder: Path, tmp_path: Path) -> None:
+    data = write_pairs(tmp_path / "data", {"train": 16, "dev": 5, "test": 5})
+    model = GLUETransformer(flags(GLUETransformer, glue_options(folder, data, tmp_path)))
+    assert ("token_type_ids" in model._inputs) == takes
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert", "roberta"])
+def test_dropouts_reach_the_encoder(family: str, folder: Path, tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus", {"train": 12, "dev": 5, "test": 5})
+    chosen = ner_options(folder, corpus, tmp_path, dropout=0.37, attention_dropout=0.23)
+    model = NERTransformer(flags(NERTransformer, chosen)).model
+    rates = {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)}
+    assert 0.37 in rates
+    config = model.config.to_dict()
+    assert 0.23 in (config.get("attention_probs_dropout_prob"), config.get("attention_dropout"))
+    default = AutoConfig.from_pretrained(folder).to_dict()
+    assert default.get("hidden_dropout_prob", default.get("dropout")) == 0.1
+
+
+@pytest.mark.parametrize("family", ["xlnet"])
+def test_a_dropout_that_the_family_lacks_is_refused(family: str, folder: Path, tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus", {"train": 12, "dev": 5, "test": 5})
+    with pytest.raises(SystemExit, match=r"--attention_dropout 0\.2: the config of xlnet has no"):
+        call_lightning("run_pl_ner", **ner_options(folder, corpus, tmp_path, attention_dropout=0.2))

@@ -1,1 +1,0 @@
-"""Variants side by side: runs grouped by seed, their spread, and whether differences are more than chance."""

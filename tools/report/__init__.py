@@ -1,1 +1,0 @@
-"""A run on one page: ``python -m tools.report outputs/run``."""
