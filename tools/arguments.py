@@ -257,8 +257,10 @@ class HeadArguments:
 
     _argument_group_name = "heads"
 
-    loss_type: str = arg(
-        "ce", "loss of the softmax head: cross-entropy, focal loss or label smoothing", ["ce", "focal", "lsr"]
+    loss: str = arg(
+        "ce",
+        "loss of the softmax head: ce, focal or lsr (cross-entropy, focal, label smoothing), or module:function",
+        aliases=["--loss_type"],
     )
     crf_learning_rate: float = arg(1e-3, "peak learning rate of the CRF's transitions", at_least=0)
     crf_constraints: bool = arg(True, "allow only transitions that are legal in the tag scheme")
@@ -327,7 +329,7 @@ class SoftmaxArguments(NerArguments):
 class CrfArguments(NerArguments):
     """Named entity recognition by a conditional random field."""
 
-    other_heads_arguments: ClassVar[tuple[str, ...]] = ("loss_type",)
+    other_heads_arguments: ClassVar[tuple[str, ...]] = ("loss",)
 
 
 Arguments = TypeVar("Arguments", bound=NerArguments)

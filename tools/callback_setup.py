@@ -1,6 +1,5 @@
 """The callbacks that the arguments ask for."""
 
-import importlib
 from dataclasses import fields
 from pathlib import Path
 
@@ -13,12 +12,14 @@ from callbacks import (
     MLflow,
     Progress,
     ProjectedGradientDescent,
+    RDrop,
     StochasticWeightAverage,
     TensorBoard,
     WandB,
     Watchdog,
 )
 from callbacks.averaging import WeightAveraging
+from common.plugins import imported
 from tools.arguments import HeadArguments, ModelArguments, NerArguments, OptimisationArguments
 
 
@@ -33,7 +34,7 @@ def build_callbacks(args: NerArguments, checkpoints: Checkpoints) -> list[Callba
     callbacks = [*first, checkpoints, Progress(), Watchdog(), *_reporters(args)]
     if args.early_stopping_patience:
         callbacks.append(EarlyStopping(args.early_stopping_patience, args.metric_for_best_model))
-    return [*callbacks, *_adversary(args), *_of_the_user(args)]
+    return [*callbacks, *build_strategies(args), *_of_the_user(args)]
 
 
 def weight_averaging(args: NerArguments) -> WeightAveraging | None:
@@ -61,24 +62,21 @@ def _hyper_parameters(args: NerArguments) -> dict[str, str | float | bool]:
     return {one.name: getattr(args, one.name) for group in groups for one in fields(group)}
 
 
-def _adversary(args: NerArguments) -> list[Callback]:
-    if not args.do_adv:
-        return []
-    if args.adv_type == "pgd":
-        return [ProjectedGradientDescent(args.adv_name, args.adv_epsilon, args.adv_alpha, args.adv_steps)]
-    return [FastGradientMethod(args.adv_name, args.adv_epsilon)]
+def build_strategies(args: NerArguments) -> list[Callback]:
+    """The callbacks that learn from a batch in several passes; they work under Lightning too."""
+    strategies: list[Callback] = [RDrop(args.rdrop_alpha)] if args.rdrop_alpha else []
+    if args.do_adv and args.adv_type == "pgd":
+        strategies.append(ProjectedGradientDescent(args.adv_name, args.adv_epsilon, args.adv_alpha, args.adv_steps))
+    elif args.do_adv:
+        strategies.append(FastGradientMethod(args.adv_name, args.adv_epsilon))
+    return strategies
 
 
 def _of_the_user(args: NerArguments) -> list[Callback]:
     """What ``--callback module:Class`` names, made without arguments."""
     if not args.callback:
         return []
-    module_name, _, class_name = args.callback.partition(":")
-    try:
-        found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        advice = "name it as module:Class, with the module beside the script or in a folder of PYTHONPATH"
-        raise ValueError(f"--callback {args.callback}: {error}; {advice}") from error
+    found = imported(args.callback, "--callback")
     if not (isinstance(found, type) and issubclass(found, Callback)):
         raise ValueError(f"--callback {args.callback}: this is no subclass of callbacks.Callback")
     return [found()]

@@ -68,7 +68,7 @@ def evaluate(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBa
     """
     adopt_model(args, model)
     dataset = load_and_cache_examples(args, args.task_name, tokenizer, "dev")
-    check_dataset(dataset, model, gold_only=args.label_list[len(model.tag_names) :])
+    check_dataset(dataset, model, gold_only=args.label_list[len(model.label_names) :])
     tagged = list(tag_documents(args, model, dataset, "Evaluating", with_confidence=True))
     return analyse_and_report(args, model, dataset, tagged, "dev", prefix)
 
@@ -89,7 +89,7 @@ def analyse_and_report(
         prefix: folder below ``output_dir`` for the results.
     """
     run, name = Path(args.output_dir), _FILE_NAMES[split]
-    C = len(model.tag_names)
+    C = len(model.label_names)
     if unknown := int((dataset.arrays["label_ids"] >= C).sum()):
         message = "%s: %d of %d words have a tag that the model does not have, and do not count in the loss: %s"
         logger.warning(message, split, unknown, dataset.num_words, ", ".join(dataset.label_list[C:]))
@@ -105,7 +105,7 @@ def analyse_and_report(
 
 def score_dataset(args: NerArguments, model: Tagger, dataset: FeatureDataset, desc: str) -> SplitScores:
     """Tags a labelled data set and compares, without analysis."""
-    check_dataset(dataset, model, gold_only=args.label_list[len(model.tag_names) :])
+    check_dataset(dataset, model, gold_only=args.label_list[len(model.label_names) :])
     return score_tagged(tag_documents(args, model, dataset, desc), dataset, dataset.label_list, args.markup)
 
 
@@ -153,8 +153,8 @@ def check_dataset(dataset: FeatureDataset, model: Tagger, gold_only: Sequence[st
     Args:
         gold_only: tags after those of the model that gold labels may also have.
     """
-    if dataset.label_list and dataset.label_list != [*model.tag_names, *gold_only]:
-        labels = f"{', '.join(dataset.label_list)}, the model's {', '.join(model.tag_names)}"
+    if dataset.label_list and dataset.label_list != [*model.label_names, *gold_only]:
+        labels = f"{', '.join(dataset.label_list)}, the model's {', '.join(model.label_names)}"
         raise ValueError(f"the data set's labels are {labels}; set args.label_list before load_and_cache_examples")
     types = casing_types(model)
     if list(dataset.layout.casing_segments) != types:

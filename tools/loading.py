@@ -3,12 +3,12 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 from huggingface_hub.constants import HF_HUB_OFFLINE
 from torch import nn
 from transformers import (
@@ -20,25 +20,16 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from common.tag_schemes import MARKUPS, legal_transitions
-from models import BertCrfForNer
-from models.tagger import Tagger
+from common.tag_schemes import markup_of_tags
+from models.heads.flat import FlatTagger
+from models.tagger import LabelSpace, Tagger
 from processors.features.alignment import drops_spaces_between_words, vocabulary_of
+from processors.tasks import task_named
 from tools.arguments import EVAL_WINDOW, ModelArguments, NerArguments
 from tools.data import corpus_of
 from tools.distributed import is_main, main_process_first
-from tools.heads import check_head, head_of, is_encoder, missing_folder
-from tools.labels import (
-    difference,
-    label_names,
-    markup_of,
-    name_labels,
-    set_label_names,
-    shortened,
-    tags_of,
-    use_tags,
-    with_missing_tags,
-)
+from tools.heads import check_head, head_of, head_options, is_built_in, is_encoder, missing_folder
+from tools.labels import difference, label_names, labels_of, name_labels, shortened, use_labels, with_missing_tags
 from tools.preparation import casing_types, compile_model, tell_casing
 from tools.weights import read_model
 
@@ -59,18 +50,18 @@ _GET_TOKENIZER = "copy the tokenizer files of the encoder there, or name another
 
 def load_model_and_tokenizer(
     args: NerArguments,
-    model_class: type[AnyTagger],
+    head: type[AnyTagger],
     source: str | None = None,
     adapt_config: Callable[[PreTrainedConfig], None] | None = None,
 ) -> tuple[AnyTagger, PreTrainedTokenizerBase]:
-    """What the run trains or applies.
+    """Loads what the run trains or applies.
 
     From it follow ``label_list``, ``markup``, ``model_type`` and ``casing_types`` of the arguments. A trained model is
     applied with the windows and words that its config names, unless the flags give others.
 
     Args:
         args: the encoder of ``model_name_or_path`` when training, else the trained model of ``output_dir``.
-        model_class: the tagger.
+        head: the class of the tagger.
         source: a folder to load instead, for instance a checkpoint.
         adapt_config: changes the encoder's config, for instance its dropout.
 
@@ -88,17 +79,85 @@ def load_model_and_tokenizer(
         if adapt_config is not None:
             adapt_config(config)
         tokenizer = load_tokenizer(args, source, config)
-        if not args.do_train:
-            _report_other_settings(args, config)
-        former = _former_tags(args, model_class, config, source)
-        stored = label_names(config)
-        _set_labels(args, model_class, config, former or [])
-        model = _load_tagger(args, model_class, source, config, stored, former)
+        model = (_tagger_to_train if args.do_train else _trained_tagger)(args, head, config, source)
+        _take_labels(args, model)
         _fit_lengths(args, model)
         tell_casing(args, model, tokenizer)
     check_vocabulary(tokenizer, config)
     _check_same_vocabulary(args, config, tokenizer)
     return model, tokenizer
+
+
+def _trained_tagger(args: NerArguments, head: type[AnyTagger], config: PreTrainedConfig, source: str) -> AnyTagger:
+    """The tagger that a folder holds, without labels that mean nothing."""
+    check_head(Path(source), head)
+    _report_other_settings(args, config)
+    name_labels(config, source, args.task_name)
+    labels = labels_of(head, config, source)
+    head.override(config, head_options(args, head))
+    model: AnyTagger = read_model(head, source, config)
+    use_labels(model, labels, [label for label in labels if label])
+    types = corpus_of(args).entity_types() if args.labels else model.types
+    if set(types) != set(model.types):
+        raise ValueError(f"--labels {args.labels} has other types than the trained model: {', '.join(model.types)}")
+    return model
+
+
+def _tagger_to_train(args: NerArguments, head: type[AnyTagger], config: PreTrainedConfig, source: str) -> AnyTagger:
+    """A tagger for the types of the corpus: with the head in ``source`` where it is this head for the same labels."""
+    _set_words(args, config)
+    stored, former = deepcopy(config), _former_labels(args, head, config, source)
+    single_words = task_named(args.task_name).plain_tags
+    head.configure(
+        config, LabelSpace(corpus_of(args).entity_types(), args.markup, single_words), head_options(args, head)
+    )
+    if not is_built_in(head):
+        config.head_source = f"{head.__module__}:{head.__name__}"  # for messages; nothing imports it
+    if args.from_scratch:
+        return head(config)
+    wanted = label_names(config)
+    if former and label_names(stored) == wanted:
+        return read_model(head, source, config)
+    if former and set(former) - {""} == set(wanted):
+        trained = read_model(head, source, stored)
+        use_labels(trained, former, wanted)
+        model = head(config)
+        model.load_state_dict(trained.state_dict())
+        return model
+    if former:
+        logger.info("Labels changed: reinitialising the head of %s (%s)", source, difference(former, wanted))
+    model = read_model(head, source, config, new_head=True)
+    if former is not None:
+        model.reset_head()
+    return model
+
+
+def _former_labels(args: NerArguments, head: type[Tagger], config: PreTrainedConfig, source: str) -> list[str] | None:
+    """The labels of the head in ``source`` by id, see `tools.labels.labels_of`; empty where it is another head.
+
+    Returns:
+        ``None`` where there is no head.
+    """
+    if args.from_scratch or is_encoder(config.architectures, Path(source)):
+        return None
+    with suppress(ValueError):  # another head, or labels that are not its own: then both are new
+        if head_of(config.architectures, Path(source)) is head and (labels := labels_of(head, config, source)):
+            return labels
+    held = (config.architectures or ["another head"])[0]
+    names = shortened(label_names(config)) or "without names"
+    message = "%s holds %s with labels %s: taking its encoder, with a new head %s"
+    logger.info(message, source, held, names, head.__name__)
+    return []
+
+
+def _take_labels(args: NerArguments, model: Tagger) -> None:
+    """Makes labels and tag scheme of the run those of the model."""
+    args.model_type = model.config.model_type
+    if isinstance(model, FlatTagger):
+        args.markup = model.config.tag_markup = str(
+            getattr(model.config, "tag_markup", None) or markup_of_tags(model.label_names, args.markup)
+        )
+        args.label_list = with_missing_tags(model.label_names, args.markup)
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
@@ -211,71 +270,13 @@ def adopt_model(args: NerArguments, model: Tagger) -> None:
     """
     source = model.name_or_path or "the model"
     name_labels(model.config, source, args.task_name)
-    tags = tags_of(model.config, source)
-    use_tags(model, tags, [tag for tag in tags if tag])
-    args.markup = markup_of(model.config, model.tag_names, args.markup)
-    args.label_list = with_missing_tags(model.tag_names, args.markup)
-    args.model_type = model.config.model_type
+    labels = labels_of(type(model), model.config, source)
+    use_labels(model, labels, [label for label in labels if label])
+    _take_labels(args, model)
     args.casing_types = casing_types(model)
     _fit_lengths(args, model)
     nn.Module.to(model, args.device)
     compile_model(args, model)
-
-
-def _former_tags(
-    args: NerArguments, model_class: type[Tagger], config: PreTrainedConfig, source: str
-) -> list[str] | None:
-    """The tags of the head in ``source`` by id, see `tools.labels.tags_of`; none where it is not such a head.
-
-    Returns:
-        ``None`` where there is no head at all.
-    """
-    if not args.do_train:
-        check_head(Path(source), model_class)
-        name_labels(config, source, args.task_name)
-        return tags_of(config, source)
-    if args.from_scratch or is_encoder(config.architectures, Path(source)):
-        return None
-    with suppress(ValueError):  # another head or labels that are no tags: then both are new
-        if head_of(config.architectures, Path(source)) is model_class and (tags := tags_of(config, source)):
-            return tags
-    held, labels = (config.architectures or ["another head"])[0], shortened(label_names(config)) or "without names"
-    message = "%s holds %s with labels %s: its encoder is taken, and the head %s is new"
-    logger.info(message, source, held, labels, model_class.__name__)
-    return []
-
-
-def _set_labels(args: NerArguments, model_class: type[Tagger], config: PreTrainedConfig, tags: Sequence[str]) -> None:
-    """Gives a new tagger the labels of the corpus, or takes those of a trained one, ``tags``."""
-    args.model_type = config.model_type
-    if args.do_train:
-        _set_words(args, config)
-        args.label_list = corpus_of(args).label_list(args.markup)
-        set_label_names(config, args.label_list)
-        config.tag_markup = args.markup
-        if issubclass(model_class, BertCrfForNer):
-            config.crf_legal = _followers(args.label_list, args.markup) if args.crf_constraints else None
-        else:
-            config.tag_loss = args.loss_type
-        return
-    set_label_names(config, [tag for tag in tags if tag])
-    args.markup = config.tag_markup = markup_of(config, label_names(config), args.markup)
-    args.label_list = with_missing_tags(label_names(config), args.markup)
-    if args.labels and set(corpus_of(args).label_list(args.markup)) != set(args.label_list):
-        raise ValueError(
-            f"--labels {args.labels} has other labels than the trained model: {', '.join(args.label_list)}"
-        )
-    if not args.crf_constraints:
-        config.crf_legal = None
-
-
-def _followers(tags: list[str], markup: str) -> list[list[int]]:
-    """For each tag and the start of a text, the ids of what may follow; the end counts as one tag more than there are.
-
-    The form in which `models.BertCrfForNer` finds the legal transitions in its config.
-    """
-    legal = legal_transitions(tags, MARKUPS[markup])
-    return [np.flatnonzero(row).tolist() for row in legal[:-1]]
 
 
 def _set_words(args: NerArguments, config: PreTrainedConfig) -> None:
@@ -300,8 +301,6 @@ def _report_other_settings(args: NerArguments, config: PreTrainedConfig) -> None
         if saved is not None and asked not in (unset, saved):
             message = "--%s %s: the model was evaluated with %s, which its folder keeps for prediction"
             logger.warning(message, name, asked, saved)
-    if not args.crf_constraints and getattr(config, "crf_legal", None):
-        logger.warning("--no_crf_constraints: the model was evaluated with them, and its folder keeps them")
 
 
 def _fit_lengths(args: NerArguments, model: Tagger) -> None:
@@ -339,38 +338,3 @@ def positions_of(model: PreTrainedModel) -> int:
     positions -= max(paddings, default=-1) + 1  # they are counted from behind the padding's
     trained = getattr(model.config, "trained_positions", None) or positions
     return min(positions, trained) or trained
-
-
-def _load_tagger(
-    args: NerArguments,
-    model_class: type[AnyTagger],
-    source: str,
-    config: PreTrainedConfig,
-    stored: Sequence[str],
-    former: Sequence[str] | None,
-) -> AnyTagger:
-    """The tagger with the labels of ``config``: with the head in ``source`` where it is one for these labels.
-
-    Args:
-        stored: labels of that head, as its config names them.
-        former: the same as tags, see `_former_tags`.
-    """
-    if args.do_train and args.from_scratch:
-        return model_class(config)
-    wanted = label_names(config)
-    if list(stored) == wanted and former:
-        return read_model(model_class, source, config, new_head=False)
-    if former and set(former) - {""} == set(wanted):
-        legal = config.__dict__.pop("crf_legal", None)  # of the wanted labels, not of the stored ones
-        set_label_names(config, stored)
-        model = read_model(model_class, source, config, new_head=False)
-        if legal is not None:
-            model.config.crf_legal = legal
-        use_tags(model, former, wanted)
-        return model
-    if former:
-        logger.info("Labels changed: reinitialising the head of %s (%s)", source, difference(former, wanted))
-    model = read_model(model_class, source, config, new_head=True)
-    if former is not None:
-        model.reset_head()
-    return model

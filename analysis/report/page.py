@@ -32,10 +32,14 @@ _RUN_FACTS = {
 }
 
 
-def write_report(folder: Path, output: Path | None = None) -> Path:
-    """Writes ``report.html`` into the folder of a run, or the file ``output``, and returns where it is."""
+def write_report(folder: Path, output: Path | None = None, head: str = "") -> Path:
+    """Writes ``report.html`` into the folder of a run, or the file ``output``, and returns where it is.
+
+    Args:
+        head: the head of the run where it is not built in, as ``module:Class``.
+    """
     path = output or folder / REPORT_FILE
-    path.write_text(report_page(read_run(folder)), "utf-8")
+    path.write_text(report_page(read_run(folder, head)), "utf-8")
     return path
 
 

@@ -16,12 +16,10 @@ from safetensors import safe_open
 from tensorboardX.proto.event_pb2 import Event
 
 from analysis.documents import ScoredDocument, read_documents
-from models import BertCrfForNer, BertSoftmaxForNer
 from models.tagger import Tagger
-from tools.heads import head_of_folder, script_of
+from tools.heads import head_of_folder
 from tools.run_folder import ARGUMENTS_FILE, BEST_FOLDER
 
-_HEAD_NAMES: dict[type[Tagger], str] = {BertCrfForNer: "CRF", BertSoftmaxForNer: "softmax"}
 _SPLITS = {"dev": ("eval", "do_eval"), "test": ("test", "do_predict")}
 _ANALYSED = {"intervals", "schemes", "errors", "confusion", "lengths"}
 
@@ -77,14 +75,21 @@ class RunData:
     missing: dict[str, str]
 
 
-def read_run(folder: Path) -> RunData:
-    """Raises a ValueError where the folder is not that of a run that tags words, or its head is not known."""
+def read_run(folder: Path, named: str = "") -> RunData:
+    """What a run's folder holds.
+
+    Args:
+        named: the head of the run where it is not built in, as ``module:Class``.
+
+    Raises:
+        ValueError: the folder is not that of a run that finds entities, or its head is not known.
+    """
     under_lightning = is_lightning_run(folder)
     model = folder / BEST_FOLDER if under_lightning else folder
     if not (model / "config.json").is_file():
         raise ValueError(f"{folder} holds no run: there is no config.json; name what --output_dir named")
     config, environment = _json_of(model / "config.json"), _json_of(folder / "environment.json")
-    head = head_of_folder(model)
+    head = head_of_folder(model, named)
 
     def command(action: str) -> str:
         return command_of(environment, action) if under_lightning else _command(folder, head, action)
@@ -106,13 +111,13 @@ def read_run(folder: Path) -> RunData:
             missing[f"Confidences of {split.name}"] = command(_SPLITS[split.name][1])
     return RunData(
         folder,
-        _HEAD_NAMES.get(head, head.__name__),
+        head.title or head.__name__,
         read_flags(folder) if under_lightning else _json_of(folder / ARGUMENTS_FILE),
         config,
         environment,
         splits,
         as_other_runs_name_them(scalars) if under_lightning else scalars,
-        _transitions(model, config) if issubclass(head, BertCrfForNer) else None,
+        _transitions(model, config),
         missing,
     )
 
@@ -123,10 +128,9 @@ def _json_of(path: Path) -> dict[str, Any]:
 
 
 def _command(folder: Path, head: type[Tagger], action: str) -> str:
-    script = script_of(head)
     paths = {"config_file": folder / ARGUMENTS_FILE, "output_dir": folder}
     actions = {name: name == action for name in ("do_train", "do_eval", "do_predict")}
-    return shlex.join(["python", script, *(f"--{name}={value}" for name, value in (paths | actions).items())])
+    return shlex.join(["python", head.script, *(f"--{name}={value}" for name, value in (paths | actions).items())])
 
 
 def _transitions(folder: Path, config: Mapping[str, Any]) -> Transitions | None:
@@ -134,6 +138,8 @@ def _transitions(folder: Path, config: Mapping[str, Any]) -> Transitions | None:
     if not weights.is_file():
         return None
     with safe_open(weights, "pt") as file:
+        if "crf.transitions" not in file.keys() or len(config["id2label"]) != len(file.get_tensor("crf.transitions")):  # noqa: SIM118
+            return None
         inner, start, end = (
             file.get_tensor(f"crf.{name}").double().numpy()
             for name in ("transitions", "start_transitions", "end_transitions")

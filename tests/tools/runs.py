@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase, set_seed
 
 from models import BertCrfForNer, BertSoftmaxForNer
-from models.tagger import Tagger
+from models.heads.flat import FlatTagger
 from processors.features.dataset import FeatureDataset
 from tests.helpers import ROOT
 from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
@@ -26,7 +26,7 @@ from tools.recipe import run_script
 from tools.train import train
 
 AnyArguments = TypeVar("AnyArguments", bound=NerArguments)
-TAGGERS: dict[type[NerArguments], type[Tagger]] = {CrfArguments: BertCrfForNer, SoftmaxArguments: BertSoftmaxForNer}
+TAGGERS: dict[type[NerArguments], type[FlatTagger]] = {CrfArguments: BertCrfForNer, SoftmaxArguments: BertSoftmaxForNer}
 SCRIPTS = ["run_ner_crf", "run_ner_softmax"]
 
 
@@ -98,7 +98,7 @@ def encoder_without_dropout(encoder: Path, folder: Path) -> Path:
     return folder
 
 
-def prepared(args: NerArguments) -> tuple[Tagger, PreTrainedTokenizerBase]:
+def prepared(args: NerArguments) -> tuple[FlatTagger, PreTrainedTokenizerBase]:
     """Model and tokenizer as a script would have them."""
     set_seed(args.seed)
     return load_model_and_tokenizer(args, TAGGERS[type(args)])
@@ -112,7 +112,7 @@ def fit(args: NerArguments) -> tuple[int, float, dict[str, Tensor]]:
     return steps, loss, {name: weight.detach().clone() for name, weight in model.state_dict().items()}
 
 
-def split_of(args: NerArguments, split: str = "dev") -> tuple[Tagger, FeatureDataset]:
+def split_of(args: NerArguments, split: str = "dev") -> tuple[FlatTagger, FeatureDataset]:
     """A new model, ready to be asked, and a split."""
     model, tokenizer = prepared(args)
     return model.eval(), load_and_cache_examples(args, args.task_name, tokenizer, split)

@@ -11,7 +11,7 @@ import torch
 
 import tools.decoding
 from common.tag_schemes import tags_to_entities
-from models.tagger import Tagger
+from models.heads.flat import FlatTagger
 from processors.features.dataset import FeatureDataset
 from tests.tools.runs import split_of
 from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
@@ -25,7 +25,7 @@ def args(request: pytest.FixtureRequest, crf_args: CrfArguments, softmax_args: S
     return replace(chosen, eval_max_seq_length=7)
 
 
-def disturbed(model: Tagger) -> Tagger:
+def disturbed(model: FlatTagger) -> FlatTagger:
     """A model whose tags differ from word to word."""
     torch.manual_seed(0)
     for weight in model.parameters():
@@ -33,11 +33,11 @@ def disturbed(model: Tagger) -> Tagger:
     return model
 
 
-def tagged(args: NerArguments, model: Tagger, dataset: FeatureDataset) -> list[TaggedDocument]:
+def tagged(args: NerArguments, model: FlatTagger, dataset: FeatureDataset) -> list[TaggedDocument]:
     return list(tag_documents(args, model, dataset, "Testing"))
 
 
-def tagged_slowly(model: Tagger, dataset: FeatureDataset, document: int) -> TaggedDocument:
+def tagged_slowly(model: FlatTagger, dataset: FeatureDataset, document: int) -> TaggedDocument:
     """One window at a time, put together by where their words lie."""
     gold = torch.tensor(dataset.gold_label_ids(document).astype(np.int64))
     logits = torch.full((len(gold), model.classifier.out_features), float("nan"))
@@ -50,8 +50,8 @@ def tagged_slowly(model: Tagger, dataset: FeatureDataset, document: int) -> Tagg
     assert not logits.isnan().any()
     mask = torch.ones(1, len(gold), dtype=torch.bool)
     with torch.no_grad():
-        loss = model.sequence_losses(logits[None], gold[None], mask)
-        tags = [model.tag_names[tag] for tag in model.decode(logits[None], mask)[0]]
+        loss = model.losses(logits[None], gold[None], mask)
+        tags = [model.label_names[tag] for tag in model.decode(logits[None], mask)[0]]
         return TaggedDocument(document, tags, tags_to_entities(tags), [], float(loss))
 
 

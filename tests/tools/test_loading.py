@@ -102,7 +102,7 @@ def test_labels_come_from_the_corpus_when_training(train_args: CrfArguments) -> 
 
 
 def test_the_loss_type_reaches_the_softmax_tagger(softmax_args: SoftmaxArguments) -> None:
-    model, _ = load_model_and_tokenizer(replace(softmax_args, loss_type="focal"), BertSoftmaxForNer)
+    model, _ = load_model_and_tokenizer(replace(softmax_args, loss="focal"), BertSoftmaxForNer)
     assert model.tag_loss == model.config.tag_loss == "focal"
 
 
@@ -254,7 +254,7 @@ def test_a_finished_run_is_found_in_its_output_dir(crf_run: Run) -> None:
     args = applying(crf_run, model_name_or_path="not looked at", markup="bio")
     model, tokenizer = load_crf(args)
     assert args.markup == "bios"  # as it was trained
-    assert args.label_list == model.tag_names
+    assert args.label_list == model.label_names
     assert len(args.label_list) == 10
     weights = load_file(crf_run.folder / "model.safetensors")
     assert all(torch.equal(weight, weights[name]) for name, weight in model.state_dict().items())

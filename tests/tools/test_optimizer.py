@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from models import BertCrfForNer, BertSoftmaxForNer
 from models.tagger import Tagger
@@ -19,7 +18,7 @@ from tools.arguments import SCHEDULES, CrfArguments, NerArguments, SoftmaxArgume
 from tools.optimizer import build_optimizer, build_schedule, part_of
 
 
-def rates(args: NerArguments, model: nn.Module) -> dict[str, float]:
+def rates(args: NerArguments, model: Tagger) -> dict[str, float]:
     return {group["name"]: group["lr"] for group in build_optimizer(args, model).param_groups}
 
 
@@ -46,7 +45,7 @@ def test_biases_and_norms_do_not_decay_and_matrices_do(family: str) -> None:
 
 def test_weights_belong_to_encoder_head_or_crf() -> None:
     model = tiny_tagger(BertCrfForNer)
-    parts = {name: part_of(name) for name, _ in model.named_parameters()}
+    parts = {name: part_of(name, model.base_model_prefix) for name, _ in model.named_parameters()}
     assert {name for name, part in parts.items() if part == "crf"} == {
         "crf.start_transitions",
         "crf.end_transitions",

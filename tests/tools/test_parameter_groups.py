@@ -18,10 +18,14 @@ def rates(args: OptimisationArguments, model: Tagger) -> dict[str, float]:
     return {name: by_id[id(weight)] for name, weight in model.named_parameters() if id(weight) in by_id}
 
 
+def layers_of(model: Tagger) -> dict[str, int | None]:
+    return {name: layer_of(name, model.base_model_prefix) for name, _ in model.named_parameters()}
+
+
 @all_families
 def test_all_families_number_their_layers(family: str) -> None:
     model = tiny_tagger(BertCrfForNer, family)
-    layers = {name: layer_of(name) for name, _ in model.named_parameters()}
+    layers = layers_of(model)
     assert count_layers(model) == (1 if family == "albert" else 2)
     assert {layer for layer in layers.values() if layer is not None} == {-1, *range(count_layers(model))}
     assert layers["classifier.weight"] is layers["crf.transitions"] is None
@@ -34,7 +38,7 @@ def test_each_layer_learns_slower_than_the_next_and_embeddings_slowest(family: s
     model = tiny_tagger(BertCrfForNer, family)
     layers = count_layers(model)
     for name, rate in rates(args, model).items():
-        layer = layer_of(name)
+        layer = layers_of(model)[name]
         if name.startswith(("classifier", "crf")):
             assert rate == 0.7, name
         else:
@@ -54,14 +58,15 @@ def test_the_lowest_layers_and_the_embeddings_can_be_frozen(family: str) -> None
     idle = {name for name, weight in model.named_parameters() if not weight.requires_grad}  # XLNet has one
     freeze(args, model)
     frozen = {name for name, weight in model.named_parameters() if not weight.requires_grad}
-    assert frozen == idle | {name for name, _ in model.named_parameters() if layer_of(name) in (-1, 0)}
+    assert frozen == idle | {name for name, layer in layers_of(model).items() if layer in (-1, 0)}
     assert set(rates(args, model)) == {name for name, _ in model.named_parameters()} - frozen
 
 
 def test_layers_alone_are_frozen_without_the_embeddings() -> None:
     model = tiny_tagger(BertSoftmaxForNer)
     freeze(SoftmaxArguments(freeze_layers=2), model)
-    learning = {layer_of(name) for name, weight in model.named_parameters() if weight.requires_grad}
+    layers = layers_of(model)
+    learning = {layers[name] for name, weight in model.named_parameters() if weight.requires_grad}
     assert learning == {-1, None}
 
 
@@ -70,8 +75,8 @@ def test_more_layers_than_there_are_cannot_be_frozen() -> None:
         freeze(SoftmaxArguments(freeze_layers=3), tiny_tagger(BertSoftmaxForNer))
 
 
-def test_arguments_without_a_crf_serve_a_model_without_one() -> None:
-    groups = parameter_groups(OptimisationArguments(learning_rate=0.25), tiny_tagger(BertSoftmaxForNer))
+def test_a_head_without_rates_of_its_own_learns_as_the_encoder() -> None:
+    groups = parameter_groups(SoftmaxArguments(learning_rate=0.25), tiny_tagger(BertSoftmaxForNer))
     assert {group["lr"] for group in groups} == {0.25}
     assert sum(len(group["params"]) for group in groups) == len(list(tiny_tagger(BertSoftmaxForNer).parameters()))
     assert all(isinstance(weight, torch.nn.Parameter) for group in groups for weight in group["params"])
