@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from common.entities import Entity
 from common.tag_schemes import (
     MARKUPS,
     SCHEMES,
-    Entity,
     illegal_positions,
     legal_transitions,
     tag_set,
@@ -52,8 +52,8 @@ def sequences(names: list[str]) -> Iterator[tuple[tuple[int, ...], list[str]]]:
 
 
 def all_entities() -> list[Entity]:
-    spans = itertools.combinations(range(WORDS + 1), 2)
-    return [Entity(entity_type, start, end) for start, end in spans for entity_type in ("A", "B")]
+    spans = itertools.combinations_with_replacement(range(WORDS), 2)
+    return [Entity(entity_type, first, last) for first, last in spans for entity_type in ("A", "B")]
 
 
 def confidences(model: Tagger, logits: Tensor, markup: str) -> list[float]:
@@ -89,7 +89,7 @@ def test_of_a_softmax_is_the_share_of_sequences_that_write_it_well(markup: str) 
     for path, tags in sequences(model.tag_names):
         weight = float(torch.stack([probabilities[word, tag] for word, tag in enumerate(path)]).prod())
         for entity in tags_to_entities(tags):
-            own = tags[entity.start : entity.end]
+            own = tags[entity.first_word : entity.last_word + 1]
             begins_well = own[0][0] in "BS"
             if begins_well and not illegal_positions(own, MARKUPS[markup]):
                 expected[entity] += weight
@@ -118,8 +118,8 @@ def test_of_tags_of_no_whole_scheme_it_is_the_share_that_reads_as_the_entity(tag
         weight = float(torch.stack([probabilities[word, tag] for word, tag in enumerate(path)]).prod())
         for start in range(WORDS):  # as if nothing stood before it
             for entity in tags_to_entities(names[start:]):
-                if entity.start == 0:
-                    expected[Entity(entity.type, start, start + entity.end)] += weight
+                if entity.first_word == 0:
+                    expected[Entity(entity.type, start, start + entity.last_word)] += weight
     assert confidences(model, logits, "bio") == pytest.approx(list(expected.values()), abs=1e-5)
 
 
@@ -133,7 +133,7 @@ def test_rows_and_batches_are_kept_apart(markup: str, monkeypatch: pytest.Monkey
     model = tagger(BertCrfForNer, markup)
     logits = torch.randn(2, WORDS, len(model.tag_names))
     mask = torch.tensor([[True] * WORDS, [True, True, False, False]])
-    entities = [[Entity("A", 0, 2), Entity("B", 3, 4)], [Entity("A", 1, 2)]]
+    entities = [[Entity("A", 0, 1), Entity("B", 3, 3)], [Entity("A", 1, 1)]]
     with torch.no_grad():
         together = entity_confidences(model, logits, mask, entities, markup)
         monkeypatch.setattr("tools.decoding._SPANS_AT_ONCE", 1)
