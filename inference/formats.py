@@ -116,10 +116,7 @@ def columns(item: RawText, entities: Sequence[FoundEntity], cutter: WordCutter) 
     """A word and its tag in IOB2 a line, and a blank line; white space that is labelled as a word is left out."""
     spans = [span for span in cutter.spans(item.text) if not item.text[slice(*span)].isspace()]
     starts, ends = [start for start, _ in spans], [end for _, end in spans]
-    in_words = [
-        Entity(entity.type, bisect_left(starts, entity.start), bisect_right(ends, entity.end) - 1)
-        for entity in entities
-    ]
+    in_words = (Entity(one.type, bisect_left(starts, one.start), bisect_right(ends, one.end) - 1) for one in entities)
     tags = entities_to_tags([entity for entity in in_words if entity.words > 0], len(spans), MARKUPS["bio"])
     return "".join(f"{item.text[start:end]} {tag}\n" for (start, end), tag in zip(spans, tags, strict=True)) + "\n"
 
