@@ -1,20 +1,29 @@
 """Layers, their rates, and what is frozen."""
 
+from typing import Any
+
 import pytest
 import torch
 
 from models import BertCrfForNer, BertSoftmaxForNer
 from models.tagger import Tagger
 from tests.models.families import FAMILIES, tiny_tagger
-from tools.arguments import CrfArguments, OptimisationArguments, SoftmaxArguments
+from tests.tools.runs import crf, softmax
 from tools.optimizer import count_layers, freeze, layer_of, parameter_groups
+from tools.run import Run
+from tools.settings import OptimisationSettings
 
 all_families = pytest.mark.parametrize("family", FAMILIES)
 
 
-def rates(args: OptimisationArguments, model: Tagger) -> dict[str, float]:
+def groups_of(args: Run, model: Tagger) -> list[dict[str, Any]]:
+    rate = getattr(args.settings.head, "crf_learning_rate", None)
+    return parameter_groups(args.settings.optimisation, model, rate)
+
+
+def rates(args: Run, model: Tagger) -> dict[str, float]:
     """The rate of each weight by its name."""
-    by_id = {id(weight): group["lr"] for group in parameter_groups(args, model) for weight in group["params"]}
+    by_id = {id(weight): group["lr"] for group in groups_of(args, model) for weight in group["params"]}
     return {name: by_id[id(weight)] for name, weight in model.named_parameters() if id(weight) in by_id}
 
 
@@ -30,7 +39,7 @@ def test_all_families_number_their_layers(family: str) -> None:
 
 @all_families
 def test_each_layer_learns_slower_than_the_next_and_embeddings_slowest(family: str) -> None:
-    args = CrfArguments(learning_rate=0.1, crf_learning_rate=0.7, layer_decay=0.5)
+    args = crf(learning_rate=0.1, crf_learning_rate=0.7, layer_decay=0.5)
     model = tiny_tagger(BertCrfForNer, family)
     layers = count_layers(model)
     for name, rate in rates(args, model).items():
@@ -42,7 +51,7 @@ def test_each_layer_learns_slower_than_the_next_and_embeddings_slowest(family: s
 
 
 def test_groups_of_layers_are_named() -> None:
-    names = {group["name"] for group in parameter_groups(CrfArguments(layer_decay=0.9), tiny_tagger(BertCrfForNer))}
+    names = {group["name"] for group in groups_of(crf(layer_decay=0.9), tiny_tagger(BertCrfForNer))}
     learners = ("encoder.embeddings", "encoder.0", "encoder.1", "head", "crf")
     assert names == {f"{learner}/{decay}" for learner in learners for decay in ("decayed", "not decayed")}
 
@@ -50,9 +59,9 @@ def test_groups_of_layers_are_named() -> None:
 @all_families
 def test_the_lowest_layers_and_the_embeddings_can_be_frozen(family: str) -> None:
     model = tiny_tagger(BertSoftmaxForNer, family)
-    args = SoftmaxArguments(freeze_layers=1, freeze_embeddings=True)
+    args = softmax(freeze_layers=1, freeze_embeddings=True)
     idle = {name for name, weight in model.named_parameters() if not weight.requires_grad}  # XLNet has one
-    freeze(args, model)
+    freeze(args.settings.optimisation, model)
     frozen = {name for name, weight in model.named_parameters() if not weight.requires_grad}
     assert frozen == idle | {name for name, _ in model.named_parameters() if layer_of(name) in (-1, 0)}
     assert set(rates(args, model)) == {name for name, _ in model.named_parameters()} - frozen
@@ -60,18 +69,18 @@ def test_the_lowest_layers_and_the_embeddings_can_be_frozen(family: str) -> None
 
 def test_layers_alone_are_frozen_without_the_embeddings() -> None:
     model = tiny_tagger(BertSoftmaxForNer)
-    freeze(SoftmaxArguments(freeze_layers=2), model)
+    freeze(softmax(freeze_layers=2).settings.optimisation, model)
     learning = {layer_of(name) for name, weight in model.named_parameters() if weight.requires_grad}
     assert learning == {-1, None}
 
 
 def test_more_layers_than_there_are_cannot_be_frozen() -> None:
     with pytest.raises(ValueError, match="--freeze_layers 3, but the encoder has 2 layers"):
-        freeze(SoftmaxArguments(freeze_layers=3), tiny_tagger(BertSoftmaxForNer))
+        freeze(softmax(freeze_layers=3).settings.optimisation, tiny_tagger(BertSoftmaxForNer))
 
 
 def test_arguments_without_a_crf_serve_a_model_without_one() -> None:
-    groups = parameter_groups(OptimisationArguments(learning_rate=0.25), tiny_tagger(BertSoftmaxForNer))
+    groups = parameter_groups(OptimisationSettings(learning_rate=0.25), tiny_tagger(BertSoftmaxForNer))
     assert {group["lr"] for group in groups} == {0.25}
     assert sum(len(group["params"]) for group in groups) == len(list(tiny_tagger(BertSoftmaxForNer).parameters()))
     assert all(isinstance(weight, torch.nn.Parameter) for group in groups for weight in group["params"])
