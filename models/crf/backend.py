@@ -1,51 +1,21 @@
-"""What a backend computes, and which one computes on a device."""
+"""What a backend has to compute, and which one computes on a device."""
 
 import contextlib
 import functools
 import importlib.util
 import logging
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from .lattice import Lattice
+from .chains import Chains, Gradients, State
+from .lattice import Lattice, log_backward, log_forward
+from .torch_backend import TorchBackend
 
 logger = logging.getLogger(__name__)
 MOST_TAGS_OF_TRITON = 256  # whose transitions fit on the chip
-
-# How a row was computed, or why it was not: the values of `State.mode`.
-SCALED, LOG_SPACE, NO_GRADIENT, NO_PATH, NO_SUCH_TAG = 0, 1, 2, 3, 4
-
-
-class Chains(NamedTuple):
-    """A batch of linear chains. `B` rows, `W` words, `C` tags; scores all of one type, float32 or float64."""
-
-    emissions: Tensor  # (B, W, C), any strides but that of C, which is 1
-    start: Tensor  # (C,)
-    end: Tensor  # (C,)
-    transitions: Tensor  # (C, C), from row to column
-    mask: Tensor | None  # (B, W) bool, any strides; what is masked does not exist for the chain
-    legal: Tensor | None  # (C + 2, C + 2) bool; row C is the start, column C + 1 the end
-    allowed: Tensor | None  # (B, W, C) bool; the tags that a word may have
-
-
-class Gradients(NamedTuple):
-    """By the scores of `Chains`."""
-
-    emissions: Tensor  # (B, W, C)
-    start: Tensor  # (C,)
-    end: Tensor  # (C,)
-    transitions: Tensor  # (C, C)
-
-
-class State(NamedTuple):
-    """What `Backend.backward` needs of `Backend.forward`."""
-
-    alpha: Tensor  # (B, W, K) forward variables, in the backend's own form
-    mode: Tensor  # (B,) uint8, how each row was computed
 
 
 class Backend(Protocol):
@@ -69,7 +39,7 @@ class Backend(Protocol):
         """The sum of the values of `forward`, (), with the gradients of its negative; None if that saves nothing."""
 
     @property
-    def log_sweep(self) -> "Callable[[Lattice, bool], Tensor] | None":
+    def log_sweep(self) -> Callable[[Lattice, bool], Tensor] | None:
         """The sweeps of `lattice`, `True` for the backward one; None if there is nothing faster than plain torch."""
 
     def decode(self, chains: Chains, padding: int) -> tuple[Tensor, Tensor]:
@@ -78,17 +48,6 @@ class Backend(Protocol):
         Raises:
             ValueError: a row has no legal path; the message names the rows.
         """
-
-
-FAULTS = {NO_SUCH_TAG: "a tag that does not exist", NO_PATH: "no legal path of finite score"}
-
-
-def raise_for_rows(mode: Tensor) -> None:
-    """Raise ValueError if a row of a batch could not be computed, naming all such rows."""
-    for code, what in FAULTS.items():
-        rows = (mode == code).nonzero().flatten().tolist()
-        if rows:
-            raise ValueError(f"{what} in row{'s' * (len(rows) > 1)} {', '.join(map(str, rows))} of the batch")
 
 
 _forced: list[str] = []
@@ -109,6 +68,16 @@ def backend_for(device: torch.device, num_tags: int) -> Backend:
     if _forced:
         return _load(_forced[-1])
     return _fastest(device.type, num_tags <= MOST_TAGS_OF_TRITON)
+
+
+def log_sweep(lattice: Lattice, backwards: bool) -> Tensor:
+    """`log_forward` or `log_backward` of a lattice (B, W, C), by a compiled kernel where there is one."""
+    potentials = lattice.potentials
+    if potentials.dtype == torch.float64 and type(potentials) is Tensor and not torch.compiler.is_compiling():
+        sweep = backend_for(potentials.device, lattice.scores.size(0)).log_sweep
+        if sweep is not None:
+            return sweep(lattice, backwards)
+    return log_backward(lattice) if backwards else log_forward(lattice)
 
 
 @functools.cache
@@ -133,7 +102,5 @@ def _load(name: str) -> Backend:
 
         return TritonBackend()
     if name == "torch":
-        from .torch_backend import TorchBackend
-
         return TorchBackend()
     raise ValueError(f"no CRF backend {name!r}: expected torch, numba, numba-rows or triton")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch._higher_order_ops import scan
 
-from .backend import Chains
+from .chains import Chains
 
 
 def decode_in_graph(chains: Chains, padding: int) -> tuple[Tensor, Tensor]:

@@ -4,13 +4,12 @@ Words that are masked are taken out first, so that row b holds its words at 0 ..
 scores of starting and ending are one potential a word, so the chain has no boundary terms.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .backend import Chains, backend_for
+from .chains import Chains
 
 NEGATIVE_INFINITY = float("-inf")
 
@@ -69,8 +68,6 @@ def lattice_of(chains: Chains, dtype: torch.dtype) -> Lattice:
 
 def log_forward(lattice: Lattice) -> Tensor:
     """log sum of exp(score) over the paths up to each word that end in each tag: (B, W, C)."""
-    if (sweep := _compiled_sweep(lattice)) is not None:
-        return sweep(lattice, False)
     potentials, scores, lengths, _ = lattice
     alpha = potentials.clone()  # (B, W, C)
     for k in range(1, alpha.size(1)):
@@ -82,8 +79,6 @@ def log_forward(lattice: Lattice) -> Tensor:
 
 def log_backward(lattice: Lattice) -> Tensor:
     """log sum of exp(score) over what may follow each tag of each word: (B, W, C), 0 from the last word on."""
-    if (sweep := _compiled_sweep(lattice)) is not None:
-        return sweep(lattice, True)
     potentials, scores, lengths, _ = lattice
     beta = torch.zeros_like(potentials)  # (B, W, C)
     for k in range(beta.size(1) - 2, -1, -1):
@@ -91,13 +86,6 @@ def log_backward(lattice: Lattice) -> Tensor:
         step = (scores + (potentials[:, k + 1] + after)[:, None, :]).logsumexp(2)  # (B, C)
         beta[:, k] = torch.where((k < lengths - 1)[:, None], step, after)
     return beta
-
-
-def _compiled_sweep(lattice: Lattice) -> Callable[[Lattice, bool], Tensor] | None:
-    potentials = lattice.potentials
-    if potentials.dtype != torch.float64 or type(potentials) is not Tensor or torch.compiler.is_compiling():
-        return None
-    return backend_for(potentials.device, lattice.scores.size(0)).log_sweep
 
 
 def log_partition(lattice: Lattice, alpha: Tensor) -> Tensor:

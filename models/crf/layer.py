@@ -8,7 +8,7 @@ import torchcrf
 from torch import Tensor
 
 from . import posterior
-from .backend import NO_PATH, SCALED, Chains, raise_for_rows
+from .chains import NO_PATH, SCALED, Chains, raise_for_rows
 from .graph import decode_in_graph
 from .lattice import Lattice, exact_type, lattice_of
 from .nbest import nbest_paths

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .backend import Backend, Chains, State, backend_for
+from .backend import Backend, backend_for
+from .chains import Chains, State
 
 
 def chain_value(chains: Chains, tags: Tensor | None = None) -> Tensor:

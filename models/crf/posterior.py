@@ -6,15 +6,16 @@ All of it raises ValueError for a row without a legal path, for which there is n
 import torch
 from torch import Tensor
 
-from .backend import NO_PATH, SCALED, raise_for_rows
-from .lattice import NEGATIVE_INFINITY, Lattice, log_backward, log_forward, log_pairs, log_partition
+from .backend import log_sweep
+from .chains import NO_PATH, SCALED, raise_for_rows
+from .lattice import NEGATIVE_INFINITY, Lattice, log_pairs, log_partition
 
 
 def pairs(lattice: Lattice) -> Tensor:
     """P(tag k is i, tag k + 1 is j): (B, W, C, C), 0 at the last word."""
     B, W, C = lattice.potentials.shape
     found = lattice.potentials.new_zeros(B, W, C, C)
-    found[:, :-1] = log_pairs(lattice, _forward(lattice), log_backward(lattice)).exp()  # (B, W - 1, C, C)
+    found[:, :-1] = log_pairs(lattice, _forward(lattice), log_sweep(lattice, backwards=True)).exp()  # (B, W - 1, C, C)
     return found
 
 
@@ -66,7 +67,7 @@ def span_probability(
         inside: (N, L, C) bool, tags that each word of the span may have; L at least the length of the longest span.
         after: (N, C) bool, tags that the word after the span may have, if there is one.
     """
-    alpha, beta = _forward(lattice), log_backward(lattice)  # (B, W, C)
+    alpha, beta = _forward(lattice), log_sweep(lattice, backwards=True)  # (B, W, C)
     total = log_partition(lattice, alpha)[rows]  # (N,)
     L = inside.size(1)
 
@@ -88,8 +89,8 @@ def span_probability(
 
 
 def _forward(lattice: Lattice) -> Tensor:
-    """`log_forward`, if every row has a legal path."""
-    alpha = log_forward(lattice)  # (B, W, C)
+    """The forward variables (B, W, C), if every row has a legal path."""
+    alpha = log_sweep(lattice, backwards=False)  # (B, W, C)
     raise_for_rows(torch.where(log_partition(lattice, alpha).isneginf(), NO_PATH, SCALED))
     return alpha
 

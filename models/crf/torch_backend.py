@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from .backend import (
+from .chains import (
     LOG_SPACE,
     NO_GRADIENT,
     NO_PATH,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..backend import NO_PATH, SCALED, Chains, Gradients, State, raise_for_rows
+from ..chains import NO_PATH, SCALED, Chains, Gradients, State, raise_for_rows
 from ..lattice import Lattice
 from . import threads
 from .job import Job
@@ -169,5 +169,5 @@ def _kernel(name: str, dtype: torch.dtype) -> Callable[[int], None]:
 @functools.cache
 def _fingerprint() -> str:
     """A digest of the sources of the kernels."""
-    sources = [*sorted(Path(__file__).parent.glob("*.py")), Path(__file__).parent.parent / "backend.py"]
+    sources = [*sorted(Path(__file__).parent.glob("*.py")), Path(__file__).parent.parent / "chains.py"]
     return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numba import carray, cfunc, njit, types
 
-from ..backend import SCALED
+from ..chains import SCALED
 from . import abreast, log_sweeps, scaled, viterbi, viterbi_abreast
 from .groups import Group, choose_rows, lay_in, lay_out, make_group
 from .job import (

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from ..backend import LOG_SPACE, NO_GRADIENT, NO_PATH, NO_SUCH_TAG, SCALED
+from ..chains import LOG_SPACE, NO_GRADIENT, NO_PATH, NO_SUCH_TAG, SCALED
 from . import logspace, scaled
 from .job import FAULT, Inputs, path_score, tag_at
 from .lanes import Array, Real

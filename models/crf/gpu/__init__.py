@@ -9,7 +9,7 @@ import torch
 import triton
 from torch import Tensor
 
-from ..backend import FAULTS, Chains, Gradients, State
+from ..chains import FAULTS, Chains, Gradients, State
 from .kernels import backward_kernel, forward_kernel
 from .viterbi import decode_kernel
 

@@ -9,13 +9,13 @@ arithmetic is that of `cpu/scaled.py`, with the same check, and log space in dou
 import triton
 import triton.language as tl
 
-from .. import backend
+from .. import chains
 
-SCALED = tl.constexpr(backend.SCALED)
-LOG_SPACE = tl.constexpr(backend.LOG_SPACE)
-NO_GRADIENT = tl.constexpr(backend.NO_GRADIENT)
-NO_PATH = tl.constexpr(backend.NO_PATH)
-NO_SUCH_TAG = tl.constexpr(backend.NO_SUCH_TAG)
+SCALED = tl.constexpr(chains.SCALED)
+LOG_SPACE = tl.constexpr(chains.LOG_SPACE)
+NO_GRADIENT = tl.constexpr(chains.NO_GRADIENT)
+NO_PATH = tl.constexpr(chains.NO_PATH)
+NO_SUCH_TAG = tl.constexpr(chains.NO_SUCH_TAG)
 NEGATIVE_INFINITY = tl.constexpr(float("-inf"))
 NAN = tl.constexpr(float("nan"))
 FLUSH = tl.constexpr(32)  # words between two moves of the pairwise sums to double precision

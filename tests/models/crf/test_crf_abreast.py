@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from models.crf import CRF
-from models.crf.backend import LOG_SPACE, NO_GRADIENT, SCALED, Chains, use_backend
+from models.crf.backend import use_backend
+from models.crf.chains import LOG_SPACE, NO_GRADIENT, SCALED, Chains
 from models.crf.cpu import NumbaBackend
 
 # Less than a group, a group and a row, more than a window of 64 rows, more groups than chunks; the most tags.

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from models.crf import CRF
-from models.crf.backend import Chains
+from models.crf.chains import Chains
 from models.crf.graph import decode_in_graph
 from tests.models.crf.enumeration import Problem
 from tests.models.crf.problems import problems, tolerance

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from models.crf import CRF
-from models.crf.backend import LOG_SPACE, SCALED, Chains, use_backend
+from models.crf.backend import use_backend
+from models.crf.chains import LOG_SPACE, SCALED, Chains
 from models.crf.cpu import NumbaBackend
 from tests.models.crf.problems import BACKENDS
 

@@ -11,7 +11,8 @@ import torch
 from hypothesis import given, settings
 
 from models.crf import CRF
-from models.crf.backend import Chains, Gradients, use_backend
+from models.crf.backend import use_backend
+from models.crf.chains import Chains, Gradients
 from models.crf.gpu import TritonBackend, _fault
 from models.crf.torch_backend import TorchBackend
 from tests.models.crf.enumeration import Problem
