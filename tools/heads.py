@@ -3,11 +3,9 @@
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -71,11 +69,6 @@ def head_of(architectures: Sequence[str] | None, folder: Path, source: str | Non
     hint = source if source and source.endswith(f":{name}") else f"module:{name}"
     advice = f"if you trust its code, name it with --head {hint} (in Python: NerPredictor.load(folder, head=...))"
     raise ValueError(f"{folder} holds the head {name}, which is none of {', '.join(_BUILT_IN)}; {advice}")
-
-
-def head_options(args: Any, head: type[Tagger]) -> Any:
-    """The head's own options, from settings that hold them."""
-    return head.Options(**{one.name: getattr(args, one.name) for one in fields(head.Options)})
 
 
 def is_built_in(head: type[Tagger] | str) -> bool:

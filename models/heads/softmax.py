@@ -16,7 +16,10 @@ from models.tagger import LabelSpace
 @dataclass(frozen=True)
 class SoftmaxOptions:
     loss: str = option(
-        "ce", f"loss of a tag: {', '.join(LOSSES)} (cross-entropy, focal, label smoothing), or module:function"
+        "ce",
+        f"loss: {', '.join(LOSSES)} (cross-entropy, focal loss, label smoothing), or your own as module:function",
+        common=True,
+        aliases=["loss_type"],
     )
 
 
