@@ -114,7 +114,9 @@ class OptionsCommandLine(CommandLine):
         self._rare: list[argparse.Action] = []
         about = self.add_argument_group("help")
         about.add_argument("-h", "--help", action="help", help="show the common flags")
-        about.add_argument("--help_all", "--help-all", action=_HelpAll, nargs=0, help="show all flags")
+        about.add_argument(
+            "--help_all", "--help-all", action=_HelpAll, nargs=0, default=argparse.SUPPRESS, help="show all flags"
+        )
 
     def add_options(
         self,

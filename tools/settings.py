@@ -7,6 +7,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -418,7 +419,7 @@ def require(settings: Settings, *names: str) -> None:
 
 
 def _config_file(argv: Sequence[str]) -> Path | None:
-    for token, following in zip(argv, [*argv[1:], ""], strict=True):
+    for token, following in pairwise([*argv, ""]):
         name, equals, value = token.partition("=")
         if name in ("--config_file", "--config-file") and (value or following):
             return Path(value if equals else following)

@@ -19,12 +19,20 @@ from tools.optimizer import build_optimizer, build_schedule, count_layers, freez
 from tools.run import Run
 from tools.settings import SCHEDULES, OptimisationSettings
 
+
+def crf_rate(args: Run) -> float | None:
+    return getattr(args.settings.head, "crf_learning_rate", None)
+
+
+def groups_of(args: Run, model: nn.Module) -> list[dict[str, Any]]:
+    return parameter_groups(args.settings.optimisation, model, crf_rate(args))
+
+
+def optimizer_of(args: Run, model: nn.Module) -> Optimizer:
+    return build_optimizer(args.settings.optimisation, model, crf_rate(args))
+
+
 all_families = pytest.mark.parametrize("family", FAMILIES)
-
-
-def groups_of(args: Run, model: Tagger) -> list[dict[str, Any]]:
-    rate = getattr(args.settings.head, "crf_learning_rate", None)
-    return parameter_groups(args.settings.optimisation, model, rate)
 
 
 def rate_of_each_weight(args: Run, model: Tagger) -> dict[str, float]:
@@ -90,11 +98,6 @@ def test_arguments_without_a_crf_serve_a_model_without_one() -> None:
     assert {group["lr"] for group in groups} == {0.25}
     assert sum(len(group["params"]) for group in groups) == len(list(tiny_tagger(BertSoftmaxForNer).parameters()))
     assert all(isinstance(weight, torch.nn.Parameter) for group in groups for weight in group["params"])
-
-
-def optimizer_of(args: Run, model: nn.Module) -> Optimizer:
-    rate = getattr(args.settings.head, "crf_learning_rate", None)
-    return build_optimizer(args.settings.optimisation, model, rate)
 
 
 def rates(args: Run, model: nn.Module) -> dict[str, float]:
