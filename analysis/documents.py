@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from common.tag_schemes import Entity, tags_to_entities
+from common.entities import Entity
+from common.tag_schemes import tags_to_entities
 from processors.corpus import Corpus
 from processors.examples import Example
 from processors.formats.writers import json_line
@@ -26,7 +27,7 @@ class ScoredDocument(NamedTuple):
 
     def surface(self, entity: Entity) -> str:
         """The entity as it is written, with a space between words."""
-        return " ".join(self.words[entity.start : entity.end])
+        return " ".join(self.words[entity.first_word : entity.last_word + 1])
 
 
 def count_entities(documents: Sequence[ScoredDocument]) -> NDArray[np.int64]:
@@ -42,16 +43,25 @@ def digest_of(documents: Iterable[ScoredDocument]) -> str:
     """A hash of the words and gold entities: equal where two models were given the same task."""
     found = hashlib.blake2b(digest_size=12)
     for document in documents:
-        found.update(json.dumps([document.words, document.gold]).encode())
+        found.update(json.dumps([document.words, _with_end(document.gold)]).encode())
     return found.hexdigest()
+
+
+def _with_end(entities: Iterable[Entity]) -> list[tuple[str, int, int]]:
+    return [(entity.type, entity.first_word, entity.last_word + 1) for entity in entities]
 
 
 def write_documents(path: Path, documents: Iterable[ScoredDocument]) -> None:
     """A line a document: ``id``, ``words``, ``gold`` and ``predicted`` as ``[type, start, end]``, ``confidences``."""
     with path.open("w", encoding="utf-8") as file:
         for document in documents:
-            record = {"id": document.guid, **document._asdict()}
-            del record["guid"]
+            record = {
+                "id": document.guid,
+                "words": document.words,
+                "gold": _with_end(document.gold),
+                "predicted": _with_end(document.predicted),
+                "confidences": document.confidences,
+            }
             file.write(json_line(record) + "\n")
 
 
@@ -61,7 +71,9 @@ def read_documents(path: Path) -> list[ScoredDocument]:
     with path.open(encoding="utf-8") as file:
         for line in file:
             record = json.loads(line)
-            gold, predicted = ([Entity(*entity) for entity in record[key]] for key in ("gold", "predicted"))
+            gold, predicted = (
+                [Entity(kind, first, end - 1) for kind, first, end in record[key]] for key in ("gold", "predicted")
+            )
             confidences = tuple(record.get("confidences", ()))
             documents.append(ScoredDocument(record["id"], record["words"], gold, predicted, confidences))
     return documents
@@ -84,4 +96,4 @@ def entity_surfaces(examples: Iterable[Example]) -> Iterable[str]:
     """As `analysis.documents.ScoredDocument.surface` writes them."""
     for example in examples:
         for entity in tags_to_entities(example.labels or []):
-            yield " ".join(example.words[entity.start : entity.end])
+            yield " ".join(example.words[entity.first_word : entity.last_word + 1])

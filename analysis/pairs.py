@@ -9,7 +9,7 @@ import numpy as np
 from analysis.documents import ScoredDocument
 from analysis.intervals import precision_recall_f1
 from analysis.metrics import Score
-from common.tag_schemes import Entity
+from common.entities import Entity
 
 KINDS = ("right", "type", "boundary", "type and boundary", "missed", "spurious")
 
@@ -38,14 +38,14 @@ def overlapping_groups(
 ) -> Iterator[tuple[list[Entity], list[Entity]]]:
     """The gold and predicted entities that share words, directly or through others, in the order of the text."""
     group: tuple[list[Entity], list[Entity]] = ([], [])
-    reach = 0
+    reach = -1
     sides = [(entity, side) for side, entities in enumerate((gold, predicted)) for entity in entities]
-    for entity, side in sorted(sides, key=lambda item: item[0].start):
-        if entity.start >= reach and any(group):
+    for entity, side in sorted(sides, key=lambda item: item[0].first_word):
+        if entity.first_word > reach and any(group):
             yield group
             group = ([], [])
         group[side].append(entity)
-        reach = max(reach, entity.end)
+        reach = max(reach, entity.last_word)
     if any(group):
         yield group
 
@@ -61,7 +61,7 @@ def pair_entities(gold: Sequence[Entity], predicted: Sequence[Entity]) -> list[P
 def _pairs_of_group(gold: list[Entity], predicted: list[Entity]) -> list[Pair]:
     candidates = sorted(
         ((one, other) for one in gold for other in predicted if _overlap(one, other) > 0),
-        key=lambda pair: (-_likeness(*pair), pair[0].type != pair[1].type, pair[0].start, pair[1].start),
+        key=lambda pair: (-_likeness(*pair), pair[0].type != pair[1].type, pair[0].first_word, pair[1].first_word),
     )
     partners: dict[Entity, Entity] = {}
     taken: set[Entity] = set()
@@ -76,12 +76,13 @@ def _pairs_of_group(gold: list[Entity], predicted: list[Entity]) -> list[Pair]:
 
 
 def _overlap(one: Entity, other: Entity) -> int:
-    return min(one.end, other.end) - max(one.start, other.start)
+    return min(one.last_word, other.last_word) - max(one.first_word, other.first_word) + 1
 
 
 def _likeness(one: Entity, other: Entity) -> float:
     """Shared words by all words of two spans that overlap; 1 for the same span."""
-    return _overlap(one, other) / (max(one.end, other.end) - min(one.start, other.start))
+    all_words = max(one.last_word, other.last_word) - min(one.first_word, other.first_word) + 1
+    return _overlap(one, other) / all_words
 
 
 def error_kinds(pairs: Iterable[Pair]) -> dict[str, int]:
@@ -138,7 +139,7 @@ def score_of(counts: Sequence[int]) -> Score:
 
 def scores_by_length(documents: Sequence[ScoredDocument]) -> dict[str, Score]:
     """By words, or characters where a word is one: 1, 2, 3-4, 5-8, 9-16 and more."""
-    found = breakdown(documents, lambda _, entity: length_range(entity.end - entity.start))
+    found = breakdown(documents, lambda _, entity: length_range(entity.words))
     return {name: found[name] for name in LENGTHS if name in found}
 
 

@@ -9,7 +9,7 @@ from nervaluate.strategies import EntityTypeEvaluation, ExactEvaluation, Partial
 
 from analysis.documents import ScoredDocument
 from analysis.pairs import overlapping_groups
-from common.tag_schemes import Entity
+from common.entities import Entity
 
 _STRATEGIES = {
     "strict": StrictEvaluation(),
@@ -57,4 +57,4 @@ def _score(total: EvaluationResult, halves: bool) -> SchemeScore:
 
 
 def _with_last_word(entities: Sequence[Entity]) -> list[SpanWithLastWord]:
-    return [SpanWithLastWord(entity.type, entity.start, entity.end - 1) for entity in entities]
+    return [SpanWithLastWord(*entity) for entity in entities]

@@ -9,22 +9,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.entities import Entity
+
 OUTSIDE = "O"
 # BMES and BILOU write the same positions with other letters.
 _CANONICAL_PREFIX = {"B": "B", "I": "I", "M": "I", "E": "E", "L": "E", "S": "S", "U": "S"}
-
-
-class Entity(NamedTuple):
-    """Words ``start`` up to but not including ``end`` of a sentence name something of this ``type``."""
-
-    type: str
-    start: int
-    end: int
 
 
 @dataclass(frozen=True)
@@ -135,7 +128,7 @@ def tags_to_entities(tags: Sequence[str]) -> list[Entity]:
     for position, (previous, tag) in enumerate(tag_pairs(tags)):
         begins = begins_entity(previous, tag)
         if start is not None and (begins or tag == OUTSIDE):
-            entities.append(Entity(split_tag(previous)[1], start, position))
+            entities.append(Entity(split_tag(previous)[1], start, position - 1))
             start = None
         if begins:
             start = position
@@ -149,15 +142,15 @@ def entities_to_tags(entities: Iterable[Entity], length: int, scheme: TagScheme)
         ValueError: an entity is empty, overlaps another or reaches outside the sentence.
     """
     tags = [OUTSIDE] * length
-    ordered = sorted(entities, key=lambda entity: entity.start)
+    ordered = sorted(entities, key=lambda entity: entity.first_word)
     neighbours: list[Entity | None] = [None, *ordered, None]
     for before, entity, after in zip(neighbours, ordered, neighbours[2:], strict=False):
-        if not (before.end if before else 0) <= entity.start < entity.end <= length:
+        if not (before.last_word if before else -1) < entity.first_word <= entity.last_word < length:
             raise ValueError(f"{entity} is empty, overlaps {before}, or reaches outside the {length} words")
-        touches_left = before is not None and (before.type, before.end) == (entity.type, entity.start)
-        touches_right = after is not None and (after.type, after.start) == (entity.type, entity.end)
-        prefixes = _prefixes_of_entity(entity.end - entity.start, scheme, touches_left, touches_right)
-        tags[entity.start : entity.end] = [join_tag(prefix, entity.type) for prefix in prefixes]
+        touches_left = before is not None and (before.type, before.last_word + 1) == (entity.type, entity.first_word)
+        touches_right = after is not None and (after.type, after.first_word) == (entity.type, entity.last_word + 1)
+        prefixes = _prefixes_of_entity(entity.words, scheme, touches_left, touches_right)
+        tags[entity.first_word : entity.last_word + 1] = [join_tag(prefix, entity.type) for prefix in prefixes]
     return tags
 
 

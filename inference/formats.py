@@ -12,7 +12,8 @@ from html import escape
 from pathlib import Path
 from typing import Any, TextIO, cast
 
-from common.tag_schemes import MARKUPS, Entity, entities_to_tags
+from common.entities import Entity
+from common.tag_schemes import MARKUPS, entities_to_tags
 from inference.predictor import FoundEntity
 from processors.examples import Example
 from processors.formats.brat import write_brat
@@ -115,10 +116,8 @@ def columns(item: RawText, entities: Sequence[FoundEntity], cutter: WordCutter) 
     """A word and its tag in IOB2 a line, and a blank line; white space that is labelled as a word is left out."""
     spans = [span for span in cutter.spans(item.text) if not item.text[slice(*span)].isspace()]
     starts, ends = [start for start, _ in spans], [end for _, end in spans]
-    in_words = [
-        Entity(entity.type, bisect_left(starts, entity.start), bisect_right(ends, entity.end)) for entity in entities
-    ]
-    tags = entities_to_tags([entity for entity in in_words if entity.start < entity.end], len(spans), MARKUPS["bio"])
+    in_words = (Entity(one.type, bisect_left(starts, one.start), bisect_right(ends, one.end) - 1) for one in entities)
+    tags = entities_to_tags([entity for entity in in_words if entity.words > 0], len(spans), MARKUPS["bio"])
     return "".join(f"{item.text[start:end]} {tag}\n" for (start, end), tag in zip(spans, tags, strict=True)) + "\n"
 
 

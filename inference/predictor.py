@@ -176,8 +176,8 @@ class NerPredictor:
         """Entities of the texts that end here; ``found`` holds those of the text that is still open."""
         for (text, piece), tagged in zip(waiting, self._tag([piece.words for _, piece in waiting]), strict=True):
             for entity, confidence in zip(tagged.entities, tagged.confidences, strict=True):
-                start, end = piece.offsets[entity.start][0], piece.offsets[entity.end - 1][1]
-                is_own = piece.own_start <= entity.start < piece.own_end
+                start, end = piece.offsets[entity.first_word][0], piece.offsets[entity.last_word][1]
+                is_own = piece.own_start <= entity.first_word < piece.own_end
                 if is_own and (not found or found[-1].end <= start):  # one from the piece before may reach over here
                     found.append(FoundEntity(entity.type, start, end, text[start:end], confidence))
             if piece.is_last:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from common.durable import write_atomically
+from common.entities import Entity
 from common.tag_dialects import UnknownTagsError, canonical_tags
 from common.tag_schemes import (
     MARKUPS,
     OUTSIDE,
     SCHEMES,
-    Entity,
     MixedSchemesError,
     begins_entity,
     detect_scheme,
@@ -187,7 +187,7 @@ class Corpus:
         """
         types, scheme = self.entity_types(), MARKUPS[markup]
         if task_named(self.task_name).plain_tags:
-            return [OUTSIDE, *(entities_to_tags([Entity(name, 0, 1)], 1, scheme)[0] for name in types)]
+            return [OUTSIDE, *(entities_to_tags([Entity(name, 0, 0)], 1, scheme)[0] for name in types)]
         return tag_set(types, scheme)
 
     def _types_file(self) -> Path | None:

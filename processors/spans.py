@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from common.tag_schemes import SCHEMES, Entity, entities_to_tags
+from common.entities import Entity, outermost
+from common.tag_schemes import SCHEMES, entities_to_tags
 from processors.examples import DataError, Example, Findings
 from processors.text.word_cutting import WordCutter, find_words
 
@@ -102,7 +103,7 @@ class SpanReader:
         for span in self._in_characters(text, self._sound(spans, source), source):
             first, after = bisect_right(ends, span.start), bisect_left(starts, span.end)
             if self._fits(span, example, first, after, source):
-                entities.append(Entity(span.type, first, after))
+                entities.append(Entity(span.type, first, after - 1))
         return _labelled(example, entities)
 
     def example_of_words(
@@ -129,7 +130,7 @@ class SpanReader:
             elif span.surface is not None and not same_letters(span.surface, "".join(words[span.start : span.end])):
                 self._settle_misread(span, source)
             else:
-                entities.append(Entity(span.type, span.start, span.end))
+                entities.append(Entity(span.type, span.start, span.end - 1))
         return _labelled(example, entities)
 
     def _sound(self, spans: Sequence[Span], source: Source) -> list[Span]:
@@ -248,18 +249,10 @@ def shown(span: Span, surface: str) -> str:
 
 
 def _labelled(example: Example, entities: Sequence[Entity]) -> Example:
-    kept, example.dropped_entities = without_nested(entities)
+    kept = outermost(entities)
+    example.dropped_entities = len(set(entities)) - len(kept)
     example.labels = entities_to_tags(kept, len(example.words), SCHEMES["IOB2"])
     return example
-
-
-def without_nested(entities: Sequence[Entity]) -> tuple[list[Entity], int]:
-    """Keeps the outermost of overlapping entities, as flat corpora do, and counts the others."""
-    kept: list[Entity] = []
-    for entity in sorted(set(entities), key=lambda entity: (entity.start - entity.end, entity.start, entity.type)):
-        if all(entity.end <= other.start or other.end <= entity.start for other in kept):
-            kept.append(entity)
-    return kept, len(set(entities)) - len(kept)
 
 
 def code_points(text: str) -> Sequence[int]:

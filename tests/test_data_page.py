@@ -20,8 +20,8 @@ def entities_of(path: Path) -> list[tuple[str, str]]:
     found = []
     for example in Corpus("", split_files={"train": path}, span_edges="error").examples("train"):
         text, offsets = example.text or "", example.offsets or []
-        for kind, first, after in tags_to_entities(example.labels or []):
-            found.append((kind, text[offsets[first][0] : offsets[after - 1][1]]))
+        for kind, first, last in tags_to_entities(example.labels or []):
+            found.append((kind, text[offsets[first][0] : offsets[last][1]]))
     return found
 
 

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from common.entities import Entity
 from common.tag_schemes import (
     MARKUPS,
     OUTSIDE,
     SCHEMES,
-    Entity,
     TagScheme,
     begins_entity,
     entities_to_tags,
@@ -104,13 +104,13 @@ def _span_tensors(
     """``spans (N, 3)``, ``inside (N, L, C)`` and ``after (N, C)`` as `models.tagger.Tagger` takes them."""
     ids = {tag: index for index, tag in enumerate(tag_names)}
     scheme = _scheme_of(tag_names, markup)
-    longest = max(entity.end - entity.start for _, entity in places)
+    longest = max(entity.words for _, entity in places)
     inside = torch.zeros(len(places), longest, len(ids), dtype=torch.bool)
     after = torch.zeros(len(places), len(ids), dtype=torch.bool)
     for index, (_, entity) in enumerate(places):
-        length = entity.end - entity.start
+        length = entity.words
         if scheme is not None:
-            tags = [[tag] for tag in entities_to_tags([Entity(entity.type, 0, length)], length, scheme)]
+            tags = [[tag] for tag in entities_to_tags([Entity(entity.type, 0, length - 1)], length, scheme)]
         else:
             tags = _readable_tags(entity.type, length, tag_names)
         for word, choice in enumerate(tags):
@@ -118,7 +118,7 @@ def _span_tensors(
         after[index] = torch.tensor(
             [tag == OUTSIDE or all(begins_entity(last, tag) for last in tags[-1]) for tag in tag_names]
         )
-    spans = torch.tensor([(row, entity.start, entity.end - 1) for row, entity in places])
+    spans = torch.tensor([(row, entity.first_word, entity.last_word) for row, entity in places])
     return spans, inside, after
 
 

@@ -130,7 +130,7 @@ def _scored_text(dataset: FeatureDataset, index: int, gold: list[str], predicted
 
     def in_words(tags: list[str]) -> list[str]:
         found = tags_to_entities(tags)
-        places = [(one.type, document.offsets[one.start, 0], document.offsets[one.end - 1, 1]) for one in found]
+        places = [(one.type, document.offsets[one.first_word, 0], document.offsets[one.last_word, 1]) for one in found]
         return [f"{name}: {document.text[start:end]}" for name, start, end in places]
 
     return ScoredText(document.text, in_words(gold), in_words(predicted))

@@ -71,8 +71,8 @@ def prediction_record(document: Document, tagged: TaggedDocument) -> dict[str, A
     """One line of the predictions file."""
     found = []
     for entity, confidence in zip(tagged.entities, tagged.confidences, strict=True):
-        start, end = int(document.offsets[entity.start][0]), int(document.offsets[entity.end - 1][1])
-        place = {"start": entity.start, "end": entity.end, "char_start": start, "char_end": end}
+        start, end = int(document.offsets[entity.first_word][0]), int(document.offsets[entity.last_word][1])
+        place = {"start": entity.first_word, "end": entity.last_word + 1, "char_start": start, "char_end": end}
         text = document.text[start:end]
         found.append({"type": entity.type, **place, "text": text, "confidence": round(confidence, 6)})
     return {

@@ -15,7 +15,7 @@ from analysis.pairs import KINDS, pair_entities
 from analysis.report.calibration import Judged, Reliability, counts_at, judge, reliability
 from analysis.report.charts import draw_calibration, draw_lines, svg
 from analysis.report.run_data import Split
-from common.tag_schemes import Entity
+from common.entities import Entity
 from processors.examples import join_words
 
 
@@ -129,7 +129,7 @@ def _sentences_row(document: ScoredDocument, types: dict[str, int]) -> Row:
     def place(entity: Entity | None) -> Row | int:
         if entity is None:
             return 0
-        start, end = offsets[entity.start][0], offsets[entity.end - 1][1]
+        start, end = offsets[entity.first_word][0], offsets[entity.last_word][1]
         return [types[entity.type], start + bisect_right(wide, start - 1), end + bisect_right(wide, end - 1)]
 
     pairs = []

@@ -138,8 +138,8 @@ def check_brat_types(types: Iterable[str]) -> None:
 
 def _lines(example: Example, findings: Findings) -> Iterator[str]:
     text, offsets = example.text or "", example.offsets or []
-    for number, (kind, first, after) in enumerate(tags_to_entities(example.labels or []), start=1):
-        start, end = offsets[first][0], offsets[after - 1][1]
+    for number, (kind, first, last) in enumerate(tags_to_entities(example.labels or []), start=1):
+        start, end = offsets[first][0], offsets[last][1]
         # An annotation is one line, so what spans several lines of the text is written as a fragment for each.
         fragments = [(start + m.start(), start + m.end()) for m in re.finditer(r"[^\n]+", text[start:end])]
         if not fragments or (fragments[0][0], fragments[-1][1]) != (start, end):

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from html.parser import HTMLParser
 from typing import Any
 
-from common.tag_schemes import Entity, tags_to_entities
+from common.entities import Entity
+from common.tag_schemes import tags_to_entities
 from processors.examples import Example, Findings
 from processors.spans import Source, Span, place_of
 
@@ -78,7 +79,7 @@ def task_of(example: Example) -> dict[str, Any]:
 
 
 def _region(number: int, entity: Entity, text: str, offsets: Sequence[tuple[int, int]]) -> dict[str, Any]:
-    start, end = offsets[entity.start][0], offsets[entity.end - 1][1]
+    start, end = offsets[entity.first_word][0], offsets[entity.last_word][1]
     value = {"start": start, "end": end, "text": text[start:end], "labels": [entity.type]}
     return {"id": f"entity-{number}", "from_name": "label", "to_name": "text", "type": "labels", "value": value}
 

@@ -106,9 +106,7 @@ def _doccano_record(example: Example, offset_unit: str = "code_point") -> dict[s
     text, offsets = example.text or "", example.offsets or []
     record: dict[str, Any] = {"id": example.guid, "text": text}
     if example.labels is not None:
-        places = [
-            (offsets[first][0], offsets[after - 1][1], kind) for kind, first, after in tags_to_entities(example.labels)
-        ]
+        places = [(offsets[first][0], offsets[last][1], kind) for kind, first, last in tags_to_entities(example.labels)]
         if offset_unit == "utf16":
             places = [(in_utf16(text, start), in_utf16(text, end), kind) for start, end, kind in places]
         record["label"] = [list(place) for place in places]

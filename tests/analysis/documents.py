@@ -1,11 +1,11 @@
 """Small scored documents."""
 
 from analysis.documents import ScoredDocument
-from common.tag_schemes import Entity
+from common.entities import Entity
 
 
 def spans(text: str) -> list[Entity]:
-    """``"PER 0 2, LOC 3 4"``"""
+    """``"PER 0 1, LOC 3 3"``: type, first and last word."""
     parts = [part.split() for part in text.split(",") if part.strip()]
     return [Entity(name, int(start), int(end)) for name, start, end in parts]
 

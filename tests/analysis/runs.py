@@ -4,7 +4,7 @@ import random
 from pathlib import Path
 
 from analysis.documents import ScoredDocument, write_documents
-from common.tag_schemes import Entity
+from common.entities import Entity
 
 
 def write_run(
@@ -15,7 +15,7 @@ def write_run(
     scored = []
     for number in range(documents):
         words = [f"w{corpus.randrange(50)}" for _ in range(20)]
-        gold = [Entity("X", start, start + 1) for start in range(0, 20, corpus.randrange(2, 8))]
+        gold = [Entity("X", start, start) for start in range(0, 20, corpus.randrange(2, 8))]
         scored.append(ScoredDocument(str(number), words, gold, [one for one in gold if finder.random() < accuracy]))
     folder.mkdir(parents=True)
     write_documents(folder / name, scored)

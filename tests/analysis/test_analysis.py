@@ -12,8 +12,8 @@ from analysis.tables import analysis_tables
 from tests.analysis.documents import scored
 
 DOCUMENTS = [
-    scored("PER 0 2, LOC 3 5", "ORG 0 2, LOC 3 4", words="dan lee in new york"),
-    scored("PER 0 1", "PER 0 1, ORG 2 3", words="anna left acme"),
+    scored("PER 0 1, LOC 3 4", "ORG 0 1, LOC 3 3", words="dan lee in new york"),
+    scored("PER 0 0", "PER 0 0, ORG 2 2", words="anna left acme"),
 ]
 
 

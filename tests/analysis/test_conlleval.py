@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from analysis.documents import ScoredDocument, count_entities
 from analysis.intervals import precision_recall_f1
 from analysis.metrics import Score, score_entities
-from common.tag_schemes import MARKUPS, SCHEMES, Entity, convert_tags, tags_to_entities
+from common.entities import Entity
+from common.tag_schemes import MARKUPS, SCHEMES, convert_tags, tags_to_entities
 from tests.analysis.conlleval import conlleval
 from tests.analysis.test_metrics import WELL_FORMED, strict_spans
 
@@ -135,7 +136,7 @@ def test_well_formed_tags_score_as_their_sets_of_spans(scheme: str, annotations:
 @given(annotation=two_annotations())
 def test_tags_are_read_as_the_spans_that_were_written(scheme: str, annotation: tuple[int, Spans, Spans]) -> None:
     length, spans, _ = annotation
-    expected = [Entity(name, start, end) for start, end, name in spans]
+    expected = [Entity(name, start, end - 1) for start, end, name in spans]
     assert tags_to_entities(written(spans, length, scheme)) == expected
 
 

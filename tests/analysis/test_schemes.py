@@ -9,13 +9,13 @@ from nervaluate import Evaluator
 from analysis.documents import ScoredDocument, count_entities
 from analysis.intervals import precision_recall_f1
 from analysis.schemes import SchemeScore, scheme_scores
-from common.tag_schemes import Entity
+from common.entities import Entity
 from tests.analysis.documents import scored
 from tests.analysis.test_pairs import random_spans
 
 
 def inclusive(entities: list[Entity]) -> list[dict[str, object]]:
-    return [{"label": one.type, "start": one.start, "end": one.end - 1} for one in entities]
+    return [{"label": one.type, "start": one.first_word, "end": one.last_word} for one in entities]
 
 
 @pytest.fixture
@@ -53,12 +53,12 @@ def test_strict_is_the_headline_and_exact_forgets_types(documents: list[ScoredDo
 
 def test_the_example_of_the_definition() -> None:
     documents = [
-        scored("DRUG 0 2", "DRUG 0 2"),  # right
-        scored("DRUG 0 2", "BRAND 0 2"),  # other type
-        scored("DRUG 0 2", "DRUG 0 1"),  # other borders
-        scored("DRUG 0 2", "BRAND 1 3"),  # both
-        scored("DRUG 0 2", ""),
-        scored("", "DRUG 0 2"),
+        scored("DRUG 0 1", "DRUG 0 1"),  # right
+        scored("DRUG 0 1", "BRAND 0 1"),  # other type
+        scored("DRUG 0 1", "DRUG 0 0"),  # other borders
+        scored("DRUG 0 1", "BRAND 1 2"),  # both
+        scored("DRUG 0 1", ""),
+        scored("", "DRUG 0 1"),
     ]
     found = {name: asdict(score) for name, score in scheme_scores(documents).items()}
     counts = {name: [score[key] for key in list(score)[:5]] for name, score in found.items()}

@@ -10,12 +10,12 @@ from tests.analysis.documents import scored
 @pytest.mark.parametrize(
     ("gold", "predicted", "parts"),
     [
-        ("PER 0 1, LOC 2 3", "", ["nothing is predicted but O, where there are 2 entities"]),
-        ("PER 0 1, LOC 2 3, LOC 4 5", "PER 0 1", ["no entity is ever predicted of type LOC (2 in the gold data)"]),
-        ("PER 0 1, LOC 2 3", "PER 0 1, PER 2 3", ["of type LOC (1 in the gold data)"]),
-        ("PER 0 1", "PER 3 4", []),
-        ("PER 0 1", "PER 0 1, LOC 3 4", []),  # a type without gold need not be predicted
-        ("", "PER 0 1", []),
+        ("PER 0 0, LOC 2 2", "", ["nothing is predicted but O, where there are 2 entities"]),
+        ("PER 0 0, LOC 2 2, LOC 4 4", "PER 0 0", ["no entity is ever predicted of type LOC (2 in the gold data)"]),
+        ("PER 0 0, LOC 2 2", "PER 0 0, PER 2 2", ["of type LOC (1 in the gold data)"]),
+        ("PER 0 0", "PER 3 3", []),
+        ("PER 0 0", "PER 0 0, LOC 3 3", []),  # a type without gold need not be predicted
+        ("", "PER 0 0", []),
         ("", "", []),
     ],
 )

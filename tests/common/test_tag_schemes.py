@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from seqeval.metrics.sequence_labeling import get_entities
 
+from common.entities import Entity
 from common.tag_schemes import (
     MARKUPS,
     SCHEMES,
     TRAINED_MARKUPS,
-    Entity,
     MixedSchemesError,
     TagScheme,
     convert_tags,
@@ -31,7 +31,7 @@ from common.tag_schemes import (
 
 each_scheme = pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES.keys())
 TYPES = ["PER", "LOC", "work-of-art", "-", "工作", ""]
-SENTENCE = [Entity("P", 0, 2), Entity("P", 2, 3), Entity("L", 4, 7), Entity("P", 7, 8)]
+SENTENCE = [Entity("P", 0, 1), Entity("P", 2, 2), Entity("L", 4, 6), Entity("P", 7, 7)]
 WRITTEN = {
     "IOB1": "I-P I-P B-P O I-L I-L I-L I-P",
     "IOB2": "B-P I-P B-P O B-L I-L I-L B-P",
@@ -53,7 +53,7 @@ def sentences(draw: st.DrawFn) -> tuple[list[Entity], int]:
     ):
         start = position + gap
         position = start + length
-        entities.append(Entity(entity_type, start, position))
+        entities.append(Entity(entity_type, start, position - 1))
     return entities, position + draw(st.integers(0, 2))
 
 
@@ -72,7 +72,7 @@ def conlleval_chunks(tags: Sequence[str]) -> list[Entity]:
         other_type = type_before != type_now
         ended = before + now in {"BB", "BS", "BO", "IB", "IS", "IO"} or before in "ES"
         if ended or (before != "O" and other_type):
-            chunks.append(Entity(type_before, start, position))
+            chunks.append(Entity(type_before, start, position - 1))
         started = now in "BS" or before + now in {"EE", "EI", "SE", "SI", "OE", "OI"}
         if started or (now != "O" and other_type):
             start = position
@@ -139,12 +139,12 @@ def test_the_order_in_which_entities_are_given_does_not_matter(sentence: tuple[l
 @pytest.mark.parametrize(
     "entities",
     [
-        [Entity("A", 1, 1)],
-        [Entity("A", 2, 1)],
-        [Entity("A", -1, 1)],
-        [Entity("A", 2, 4)],
-        [Entity("A", 0, 2), Entity("B", 1, 3)],
-        [Entity("A", 0, 3), Entity("B", 1, 2)],
+        [Entity("A", 1, 0)],
+        [Entity("A", 2, 0)],
+        [Entity("A", -1, 0)],
+        [Entity("A", 2, 3)],
+        [Entity("A", 0, 1), Entity("B", 1, 2)],
+        [Entity("A", 0, 2), Entity("B", 1, 1)],
     ],
     ids=["empty", "reversed", "before", "beyond", "overlapping", "nested"],
 )
@@ -155,7 +155,7 @@ def test_entities_that_tags_cannot_hold_are_refused(entities: list[Entity]) -> N
 
 @given(tags=any_tags("BIES"))
 def test_reading_equals_seqeval(tags: list[str]) -> None:
-    assert [(kind, start, end - 1) for kind, start, end in tags_to_entities(tags)] == get_entities(tags)
+    assert tags_to_entities(tags) == get_entities(tags)
 
 
 @given(tags=any_tags("BIESMLU"))
@@ -172,12 +172,12 @@ def test_reading_equals_the_rules_of_conlleval_on_all_short_sequences(length: in
 @pytest.mark.parametrize(
     ("tags", "entities"),
     [
-        ("B-X", [("X", 0, 1)]),
-        ("I-X O", [("X", 0, 1)]),
-        ("B-PER I-LOC", [("PER", 0, 1), ("LOC", 1, 2)]),
-        ("B-X S-X I-X", [("X", 0, 1), ("X", 1, 2), ("X", 2, 3)]),
-        ("B-a-b I-a-b I-a", [("a-b", 0, 2), ("a", 2, 3)]),
-        ("B I O B", [("", 0, 2), ("", 3, 4)]),
+        ("B-X", [("X", 0, 0)]),
+        ("I-X O", [("X", 0, 0)]),
+        ("B-PER I-LOC", [("PER", 0, 0), ("LOC", 1, 1)]),
+        ("B-X S-X I-X", [("X", 0, 0), ("X", 1, 1), ("X", 2, 2)]),
+        ("B-a-b I-a-b I-a", [("a-b", 0, 1), ("a", 2, 2)]),
+        ("B I O B", [("", 0, 1), ("", 3, 3)]),
         ("O", []),
         ("", []),
     ],

@@ -58,7 +58,7 @@ def test_columns_hold_the_same_words_and_entities(word_unit: str, data: st.DataO
     entities = tags_to_entities([tag for _, tag in rows])
     assert [entity.type for entity in entities] == [entity.type for entity in kept]
     for entity, expected in zip(entities, kept, strict=True):
-        words = [word for word, _ in rows[entity.start : entity.end]]
+        words = [word for word, _ in rows[entity.first_word : entity.last_word + 1]]
         assert "".join(words) == "".join(expected.surface.split())
 
 
@@ -112,7 +112,7 @@ def test_brat_reads_back_what_was_found(tmp_path: Path) -> None:
     assert (first.text, second.text) == (ITEM.text, "")
     assert first.offsets is not None
     found = [
-        (entity.type, first.offsets[entity.start][0], first.offsets[entity.end - 1][1])
+        (entity.type, first.offsets[entity.first_word][0], first.offsets[entity.last_word][1])
         for entity in tags_to_entities(first.labels or [])
     ]
     assert found == [entity[:3] for entity in FOUND]

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.tag_schemes import Entity, tags_to_entities
+from common.entities import Entity
+from common.tag_schemes import tags_to_entities
 from processors.examples import DataError
 from processors.spans import SPAN_EDGES, Source, Span, SpanReader
 
@@ -25,18 +26,18 @@ def entities(reader: SpanReader, *spans: Span, text: str = TEXT) -> list[Entity]
 @pytest.mark.parametrize("edges", SPAN_EDGES)
 def test_spans_of_whole_words_are_taken_as_they_are(edges: str) -> None:
     reader = SpanReader(edges=edges)
-    assert entities(reader, Span("PER", 0, 10), Span("PER", 16, 19)) == [("PER", 0, 2), ("PER", 3, 4)]
+    assert entities(reader, Span("PER", 0, 10), Span("PER", 16, 19)) == [("PER", 0, 1), ("PER", 3, 3)]
     assert (reader.findings.counts, reader.findings.remarks) == ({}, [])
 
 
 @pytest.mark.parametrize(
     ("start", "end", "words", "remark"),
     [
-        (0, 3, (0, 1), "PER 'Ann' [0, 3) cuts 'Anna', taken as 'Anna' [0, 4)"),
-        (1, 3, (0, 1), "PER 'nn' [1, 3) cuts 'Anna', taken as 'Anna' [0, 4)"),
-        (1, 10, (0, 2), "PER 'nna Smith' [1, 10) cuts 'Anna', taken as 'Anna Smith' [0, 10)"),
-        (2, 7, (0, 2), "PER 'na Sm' [2, 7) cuts 'Anna' and 'Smith', taken as 'Anna Smith' [0, 10)"),
-        (4, 7, (1, 2), "PER ' Sm' [4, 7) cuts 'Smith', taken as 'Smith' [5, 10)"),
+        (0, 3, (0, 0), "PER 'Ann' [0, 3) cuts 'Anna', taken as 'Anna' [0, 4)"),
+        (1, 3, (0, 0), "PER 'nn' [1, 3) cuts 'Anna', taken as 'Anna' [0, 4)"),
+        (1, 10, (0, 1), "PER 'nna Smith' [1, 10) cuts 'Anna', taken as 'Anna Smith' [0, 10)"),
+        (2, 7, (0, 1), "PER 'na Sm' [2, 7) cuts 'Anna' and 'Smith', taken as 'Anna Smith' [0, 10)"),
+        (4, 7, (1, 1), "PER ' Sm' [4, 7) cuts 'Smith', taken as 'Smith' [5, 10)"),
     ],
 )
 def test_a_span_that_cuts_words_is_widened_dropped_or_refused(
@@ -61,7 +62,7 @@ def test_a_span_that_cuts_words_is_widened_dropped_or_refused(
 @pytest.mark.parametrize("edges", ["snap", "drop"])
 def test_white_space_at_the_edges_is_trimmed_and_told(edges: str) -> None:
     reader = SpanReader(edges=edges)
-    assert entities(reader, Span("PER", 15, 19), Span("O", 14, 16)) == [("PER", 3, 4)]
+    assert entities(reader, Span("PER", 15, 19), Span("O", 14, 16)) == [("PER", 3, 3)]
     assert reader.findings.counts == {
         "entities with white space at their edges, trimmed": 1,
         "entities over white space alone, left out": 1,
@@ -74,12 +75,12 @@ def test_white_space_at_the_edges_is_trimmed_and_told(edges: str) -> None:
 
 def test_of_two_spans_in_one_word_one_is_kept_and_the_other_counted() -> None:
     example = SpanReader().example(TEXT, [Span("A", 0, 2), Span("B", 2, 4)], SOURCE)
-    assert (tags_to_entities(example.labels or []), example.dropped_entities) == ([("A", 0, 1)], 1)
+    assert (tags_to_entities(example.labels or []), example.dropped_entities) == ([("A", 0, 0)], 1)
 
 
 def test_characters_are_never_cut() -> None:
     reader = SpanReader("char", "error")
-    assert entities(reader, Span("PER", 1, 3), Span("GAP", 14, 16)) == [("PER", 1, 3), ("GAP", 14, 16)]
+    assert entities(reader, Span("PER", 1, 3), Span("GAP", 14, 16)) == [("PER", 1, 2), ("GAP", 14, 15)]
 
 
 MISTAKES = [
@@ -93,7 +94,7 @@ MISTAKES = [
 @pytest.mark.parametrize("edges", ["snap", "drop"])
 def test_a_mistake_costs_its_entity_and_is_counted_and_listed(edges: str) -> None:
     reader = SpanReader("word", edges)
-    assert entities(reader, *(span for span, _, _ in MISTAKES), Span("PER", 16, 19)) == [("PER", 3, 4)]
+    assert entities(reader, *(span for span, _, _ in MISTAKES), Span("PER", 16, 19)) == [("PER", 3, 3)]
     assert reader.findings.counts == {kind: 1 for _, kind, _ in MISTAKES}
     assert sorted(reader.findings.remarks) == sorted(PLACE + remark for _, _, remark in MISTAKES)
 
@@ -129,8 +130,8 @@ def test_spans_of_words_follow_the_same_rules() -> None:
 
 def test_emoji_count_as_the_file_counts() -> None:
     text = "😀 Anna 😀 Bob"
-    assert entities(SpanReader(edges="error"), Span("PER", 9, 12), text=text) == [("PER", 3, 4)]
-    assert entities(SpanReader(edges="error", offset_unit="utf16"), Span("PER", 11, 14), text=text) == [("PER", 3, 4)]
+    assert entities(SpanReader(edges="error"), Span("PER", 9, 12), text=text) == [("PER", 3, 3)]
+    assert entities(SpanReader(edges="error", offset_unit="utf16"), Span("PER", 11, 14), text=text) == [("PER", 3, 3)]
     with pytest.raises(DataError, match=r"outside the 12 characters; .*--offset_unit utf16"):
         entities(SpanReader(), Span("PER", 11, 14), text=text)
     with pytest.raises(DataError, match="outside"):
@@ -154,14 +155,14 @@ def test_a_count_that_may_be_wrong_is_told() -> None:
 def test_what_a_span_reads_decides_how_it_is_counted(text: str, start: int, end: int, unit: str | None) -> None:
     for given_unit in ("auto", "code_point"):
         reader = SpanReader(edges="error", offset_unit=given_unit)
-        assert entities(reader, Span("PER", start, end, "Anna"), text=text) == [("PER", 1, 2)]
+        assert entities(reader, Span("PER", start, end, "Anna"), text=text) == [("PER", 1, 1)]
         assert [unit is not None and f"({unit})" in kind for kind in reader.findings.counts] == [True] * bool(unit)
 
 
 def test_spans_that_read_something_else_are_left_out_or_refused() -> None:
     wrong, right = Span("PER", 0, 4, "Bob", line=12), Span("PER", 16, 19, "Bob")
     reader = SpanReader()
-    assert entities(reader, wrong, right) == [("PER", 3, 4)]
+    assert entities(reader, wrong, right) == [("PER", 3, 3)]
     assert reader.findings.counts == {"entities that do not read what their file says, left out": 1}
     assert reader.findings.remarks == ["train.jsonl:12: text-3: PER 'Bob' [0, 4) is not what the text reads there"]
     with pytest.raises(DataError, match=r"train\.jsonl:12: text-3: PER 'Bob'"):
@@ -177,7 +178,7 @@ def test_every_span_is_an_entity_of_whole_words_or_is_listed(text: str, data: st
     reader = SpanReader(data.draw(st.sampled_from(["char", "word"])), data.draw(st.sampled_from(["snap", "drop"])))
     example = reader.example(text, [Span("X", start, end)], SOURCE)
     offsets = example.offsets or []
-    found = [(offsets[first][0], offsets[after - 1][1]) for _, first, after in tags_to_entities(example.labels or [])]
+    found = [(offsets[first][0], offsets[last][1]) for _, first, last in tags_to_entities(example.labels or [])]
     assert found == [(start, end)] or len(reader.findings.remarks) == 1
     if reader.edges == "snap" and text[start:end].strip():
         assert found[0][0] <= start + len(text[start:end]) - len(text[start:end].lstrip())

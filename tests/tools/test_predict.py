@@ -54,7 +54,7 @@ def test_every_text_has_its_line_and_every_entity_its_surface(run_name: str, req
         assert record["tokens"] == [line.split()[0] for line in block.splitlines()]
         assert len(record["tags"]) == len(record["tokens"])
         assert [tuple(entity[key] for key in ("type", "start", "end")) for entity in record["entities"]] == [
-            tuple(entity) for entity in tags_to_entities(record["tags"])
+            (kind, first, last + 1) for kind, first, last in tags_to_entities(record["tags"])
         ]
         for entity in record["entities"]:
             assert record["text"][entity["char_start"] : entity["char_end"]] == entity["text"]
@@ -64,7 +64,10 @@ def test_every_text_has_its_line_and_every_entity_its_surface(run_name: str, req
 
 def test_the_scores_are_those_of_the_lines(crf_run: Run) -> None:
     gold = [
-        {tuple(entity) for entity in tags_to_entities([line.split()[1] for line in block.splitlines()])}
+        {
+            (kind, first, last + 1)
+            for kind, first, last in tags_to_entities([line.split()[1] for line in block.splitlines()])
+        }
         for block in Path(crf_run.options["data_dir"], "test.txt").read_text("utf-8").strip().split("\n\n")
     ]
     found = [

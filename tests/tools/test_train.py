@@ -1,10 +1,12 @@
-"""The training loop, seen from outside: what it returns, writes and leaves in the weights."""
+"""The training loop and the batches that it is fed with."""
 
 import math
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -14,12 +16,13 @@ import tools.train
 from analysis.metrics import EntityScores, Score
 from analysis.report.run_data import read_scalars
 from models.losses import LOSS_TYPES
+from processors.features.dataset import FeatureDataset
 from tests.helpers import write_corpus
-from tests.tools.runs import encoder_without_dropout, fit, largest_difference, prepared, read_json
+from tests.tools.runs import encoder_without_dropout, fit, largest_difference, prepared, read_json, split_of
 from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
 from tools.data import load_and_cache_examples
 from tools.evaluate import SplitScores, evaluate
-from tools.train import TRAIN_RESULTS_FILE, train
+from tools.train import TRAIN_RESULTS_FILE, Step, StepFeed, train
 
 STEPS_PER_EPOCH = 8  # 60 sentences in batches of 8
 
@@ -318,3 +321,57 @@ def test_a_small_last_step_is_the_same_where_some_of_its_batches_are_empty(
     assert shared_steps == steps == 4
     assert shared_loss == pytest.approx(loss, rel=1e-5)
     assert largest_difference(weights, shared_weights) < 1e-5
+
+
+@pytest.fixture
+def dataset(crf_args: CrfArguments) -> FeatureDataset:
+    return split_of(crf_args, "train")[1]
+
+
+def windows_of(steps: list[Step]) -> list[list[int]]:
+    return [step.windows.tolist() for step in steps]
+
+
+def test_a_step_has_a_batch_for_each_round(crf_args: CrfArguments, dataset: FeatureDataset) -> None:
+    feed = StepFeed(replace(crf_args, gradient_accumulation_steps=3, per_gpu_train_batch_size=4), dataset)
+    for step in feed.steps(feed.steps_per_epoch):
+        assert len(step.batches) == 3
+        words = sum(int(batch["word_mask"].sum()) for batch in step.batches)
+        assert words == dataset.word_counts[step.windows].sum()
+
+
+def test_epochs_follow_one_another(crf_args: CrfArguments, dataset: FeatureDataset) -> None:
+    feed = StepFeed(crf_args, dataset)
+    epoch = feed.steps_per_epoch
+    steps = windows_of(list(feed.steps(2 * epoch + 3)))
+    assert len(steps) == 2 * epoch + 3
+    for start in (0, epoch):
+        seen = np.concatenate([np.array(step) for step in steps[start : start + epoch]])
+        assert sorted(seen) == list(range(len(dataset)))
+    assert steps[:epoch] != steps[epoch : 2 * epoch]
+
+
+@pytest.mark.parametrize("max_batch_tokens", [0, 100])
+def test_it_goes_on_from_any_step(crf_args: CrfArguments, dataset: FeatureDataset, max_batch_tokens: int) -> None:
+    args = replace(crf_args, max_batch_tokens=max_batch_tokens)
+    total = 2 * StepFeed(args, dataset).steps_per_epoch + 3
+    expected = windows_of(list(StepFeed(args, dataset).steps(total)))
+    for done in range(total):
+        before, after = StepFeed(args, dataset), StepFeed(args, dataset)
+        steps = windows_of(list(islice(before.steps(total), done)))
+        after.load_state_dict(before.state_dict())
+        assert steps + windows_of(list(after.steps(total - done))) == expected
+
+
+def test_its_workers_do_not_disturb_the_random_numbers_of_dropout(
+    crf_args: CrfArguments, dataset: FeatureDataset
+) -> None:
+    before = torch.get_rng_state()
+    list(StepFeed(crf_args, dataset).steps(20))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_another_order_is_refused(crf_args: CrfArguments, dataset: FeatureDataset) -> None:
+    saved = StepFeed(crf_args, dataset).state_dict()
+    with pytest.raises(ValueError, match="another order"):
+        StepFeed(replace(crf_args, seed=1), dataset).load_state_dict(saved)

@@ -9,7 +9,8 @@ from typing import Any
 from analysis.analysis import analyse
 from analysis.documents import ScoredDocument, write_documents
 from analysis.metrics import score_entities
-from common.tag_schemes import MARKUPS, Entity, entities_to_tags
+from common.entities import Entity
+from common.tag_schemes import MARKUPS, entities_to_tags
 
 PER, LOC = "PER", "LOC"
 
@@ -22,12 +23,12 @@ def document(
 
 def documents_of_each_kind(copies: int) -> list[ScoredDocument]:
     """Six documents a copy, each with one entity and one of the kinds; the words tell which."""
-    place = (1, 3)
+    place = (1, 2)
     kinds = {
         "right": ([Entity(PER, *place)], [Entity(PER, *place)]),
         "type": ([Entity(PER, *place)], [Entity(LOC, *place)]),
-        "boundary": ([Entity(PER, *place)], [Entity(PER, 1, 2)]),
-        "both": ([Entity(PER, *place)], [Entity(LOC, 2, 3)]),
+        "boundary": ([Entity(PER, *place)], [Entity(PER, 1, 1)]),
+        "both": ([Entity(PER, *place)], [Entity(LOC, 2, 2)]),
         "missed": ([Entity(LOC, *place)], []),
         "spurious": ([], [Entity(LOC, *place)]),
     }

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from analysis.report.calibration import Judged, counts_at, judge, reliability
-from common.tag_schemes import Entity
+from common.entities import Entity
 from tests.analysis.report.scored import LOC, PER, document
 
 
@@ -16,8 +16,8 @@ def drawn(size: int, seed: int = 0) -> Judged:
 
 
 def test_an_entity_is_right_if_type_and_borders_are() -> None:
-    gold = [Entity(PER, 0, 1), Entity(LOC, 2, 3)]
-    judged = judge([document("a", "x y z", gold, [Entity(PER, 0, 1), Entity(PER, 2, 3)], 0.5)])
+    gold = [Entity(PER, 0, 0), Entity(LOC, 2, 2)]
+    judged = judge([document("a", "x y z", gold, [Entity(PER, 0, 0), Entity(PER, 2, 2)], 0.5)])
     assert judged.right.tolist() == [True, False]
     assert judged.confidences.tolist() == [0.5, 0.5]
     assert judged.gold == 2
@@ -25,7 +25,7 @@ def test_an_entity_is_right_if_type_and_borders_are() -> None:
 
 def test_a_document_without_its_confidences_is_refused() -> None:
     with pytest.raises(ValueError, match="zip"):
-        judge([document("a", "x", [], [Entity(PER, 0, 1)])._replace(confidences=())])
+        judge([document("a", "x", [], [Entity(PER, 0, 0)])._replace(confidences=())])
 
 
 def test_bins_and_errors_are_those_counted_by_hand() -> None:
@@ -46,7 +46,7 @@ def test_true_confidences_have_almost_no_error_and_boasts_have_much() -> None:
 
 
 def test_without_entities_there_is_no_error() -> None:
-    found = reliability(judge([document("a", "x", [Entity(PER, 0, 1)], [])]))
+    found = reliability(judge([document("a", "x", [Entity(PER, 0, 0)], [])]))
     assert (found.bins, found.error, found.brier) == ([], 0.0, 0.0)
 
 

@@ -15,7 +15,7 @@ from analysis.pairs import all_pairs, type_confusion
 from analysis.report.calibration import judge, reliability
 from analysis.report.charts import draw_calibration, draw_lines, draw_on_board, step_of, svg
 from analysis.report.run_data import event_values
-from common.tag_schemes import Entity
+from common.entities import Entity
 from tests.analysis.report.scored import LOC, PER, document, documents_of_each_kind
 from tests.tools.runs import Run
 
@@ -78,9 +78,9 @@ def drawn(run: Path, documents: list[ScoredDocument], checkpoint: str = "") -> d
 
 
 def test_the_curve_counts_the_entities_that_are_sure_enough(tmp_path: Path) -> None:
-    gold = [Entity(PER, 0, 1), Entity(LOC, 1, 2), Entity(LOC, 2, 3)]
+    gold = [Entity(PER, 0, 0), Entity(LOC, 1, 1), Entity(LOC, 2, 2)]
     sure = document("a", "x y z", gold, gold[:1], confidence=0.9)
-    doubtful = document("b", "x y z", [], [Entity(PER, 1, 2)], confidence=0.3)
+    doubtful = document("b", "x y z", [], [Entity(PER, 1, 1)], confidence=0.3)
     _, value = drawn(tmp_path, [sure, doubtful])["dev/entities"]
     numbers = np.array(value.tensor.float_val).reshape(6, 127)  # type: ignore[attr-defined]
     right, wrong, _, left_out, precision, recall = numbers

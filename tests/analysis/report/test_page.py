@@ -11,7 +11,7 @@ import pytest
 from analysis.documents import ScoredDocument
 from analysis.report.page import report_page, write_report
 from analysis.report.run_data import read_run
-from common.tag_schemes import Entity
+from common.entities import Entity
 from tests.analysis.report.scored import document, documents_of_each_kind, write_split
 from tests.tools.runs import Run, start_script
 
@@ -87,7 +87,7 @@ def test_scores_are_those_of_the_run(crf_run: Run) -> None:
 
 def test_hostile_text_stays_text(crf_run: Run, tmp_path: Path) -> None:
     words = '</script><script>alert(1)</script> <!-- \u2028 " \ud800 <img/src=x>'
-    bad = document('"><b>', words, [Entity("<i>TYPE</i>", 0, 1)], [Entity("<i>TYPE</i>", 0, 1)])
+    bad = document('"><b>', words, [Entity("<i>TYPE</i>", 0, 0)], [Entity("<i>TYPE</i>", 0, 0)])
     page = page_with(crf_run, tmp_path / "<run>", [bad])
     tags = {tag for tag, _ in elements_of(page)}
     assert "img" not in tags

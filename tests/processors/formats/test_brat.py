@@ -46,8 +46,8 @@ Read = Callable[..., tuple[list[Example], Findings]]
 def places(example: Example) -> list[tuple[str, str]]:
     text, offsets = example.text or "", example.offsets or []
     return [
-        (kind, text[offsets[first][0] : offsets[after - 1][1]])
-        for kind, first, after in tags_to_entities(example.labels or [])
+        (kind, text[offsets[first][0] : offsets[last][1]])
+        for kind, first, last in tags_to_entities(example.labels or [])
     ]
 
 

@@ -35,7 +35,7 @@ def task(*annotations: dict[str, Any], text: str = TEXT, **more: Any) -> dict[st
 
 
 ANNA, BOB, PARIS = region(0, 4, "PER", "Anna"), region(11, 14, "PER", "Bob"), region(18, 23, "LOC", "Paris")
-FOUND = [("PER", 0, 1), ("PER", 3, 4), ("LOC", 5, 6)]
+FOUND = [("PER", 0, 0), ("PER", 3, 3), ("LOC", 5, 5)]
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_a_record_of_json_min(read: Read) -> None:
 def test_the_first_annotation_that_is_not_cancelled_counts(read: Read) -> None:
     cancelled, empty = annotation(ANNA, was_cancelled=True), annotation()
     examples, findings = read(task(cancelled, annotation(BOB), empty), task(empty, annotation(BOB), id=42))
-    assert [tags_to_entities(example.labels or []) for example in examples] == [[("PER", 3, 4)], []]
+    assert [tags_to_entities(example.labels or []) for example in examples] == [[("PER", 3, 3)], []]
     assert findings.counts == {
         "cancelled annotations, left out": 1,
         "annotations after the first of their text, left out": 2,
@@ -103,7 +103,7 @@ def test_what_marks_no_text_is_counted(read: Read) -> None:
     both = region(0, 4, "PER", "Anna")
     both["value"]["labels"].append("VIP")
     (example,), findings = read(task(annotation(both, relation, choice)))
-    assert tags_to_entities(example.labels or []) == [("PER", 0, 1)]
+    assert tags_to_entities(example.labels or []) == [("PER", 0, 0)]
     assert findings.counts == {
         "labels after the first of their region, left out": 1,
         "Label Studio results that mark no text with a label, not used": 2,
@@ -114,20 +114,20 @@ def test_a_region_s_text_may_be_something_else(read: Read) -> None:
     odd = region(0, 4, "PER")
     odd["value"]["text"] = ["Anna"]
     (example,), _ = read(task(annotation(odd)), edges="error")
-    assert tags_to_entities(example.labels or []) == [("PER", 0, 1)]
+    assert tags_to_entities(example.labels or []) == [("PER", 0, 0)]
 
 
 def test_a_region_may_have_one_label_that_is_no_list(read: Read) -> None:
     alone = region(0, 4, "PER")
     alone["value"]["labels"] = "PER"
     (example,), findings = read(task(annotation(alone)))
-    assert tags_to_entities(example.labels or []) == [("PER", 0, 1)]
+    assert tags_to_entities(example.labels or []) == [("PER", 0, 0)]
     assert findings.counts == {}
 
 
 def test_regions_that_repeat_no_text_are_read_by_their_offsets(read: Read) -> None:
     (example,), findings = read(task(annotation(region(11, 14, "PER"))))
-    assert tags_to_entities(example.labels or []) == [("PER", 3, 4)]
+    assert tags_to_entities(example.labels or []) == [("PER", 3, 3)]
     assert len(findings.counts) == 1  # the emoji before it may count as two
 
 
@@ -213,8 +213,8 @@ def test_every_kind_of_label_that_marks_text_is_read(
         assert (example.text, findings.counts) == (text, {})
         offsets = example.offsets or []
         found = [
-            (kind.partition("/")[0], text[offsets[first][0] : offsets[after - 1][1]])
-            for kind, first, after in tags_to_entities(example.labels or [])
+            (kind.partition("/")[0], text[offsets[first][0] : offsets[last][1]])
+            for kind, first, last in tags_to_entities(example.labels or [])
         ]
         assert found == [("PER", "Anna"), ("PER", "Bob"), ("LOC", "Paris")]
 
@@ -236,7 +236,7 @@ def test_regions_of_another_text_notes_and_drafts_are_counted(read: Read) -> Non
     noted = {**ANNA, "meta": {"text": ["sure?"]}}
     data = {"text": TEXT, "title": "Title"}
     (example,), findings = read(task(annotation(noted, title, described), data=data, drafts=[{"result": []}]))
-    assert tags_to_entities(example.labels or []) == [("PER", 0, 1)]
+    assert tags_to_entities(example.labels or []) == [("PER", 0, 0)]
     assert findings.counts == {
         "drafts, not used": 1,
         "notes on regions, not used": 1,

@@ -64,16 +64,16 @@ def examples_of(path: Path, content: str, split: str = "train") -> list[Example]
 def test_cmeee_includes_the_last_position(tmp_path: Path) -> None:
     first, second = examples_of(tmp_path / "a.txt", CMEEE)
     assert first.words == list("呼吸机治疗肺炎。")
-    assert tags_to_entities(first.labels or []) == [("equ", 0, 3), ("dis", 5, 7)]
+    assert tags_to_entities(first.labels or []) == [("equ", 0, 2), ("dis", 5, 6)]
     assert (second.words, second.labels, second.line) == (["无", "。"], ["O", "O"], 2)
 
 
 def test_msra_s_words_are_characters_and_their_tags_entities(tmp_path: Path) -> None:
     first, second = examples_of(tmp_path / "a.txt", MSRA)
     assert first.words == list("中共中央致中国31997")
-    assert tags_to_entities(first.labels or []) == [("nt", 0, 4), ("ns", 5, 7)]
+    assert tags_to_entities(first.labels or []) == [("nt", 0, 3), ("ns", 5, 6)]
     assert (second.text, second.line) == ("江泽民和km/h", 3)
-    assert tags_to_entities(second.labels or []) == [("nr", 0, 3)]
+    assert tags_to_entities(second.labels or []) == [("nr", 0, 2)]
 
 
 def test_broken_lines_are_refused_together(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def entities(example: Example) -> list[tuple[str, str]]:
     text, offsets = example.text or "", example.offsets or []
     assert [text[start:end] for start, end in offsets] == example.words
     found = tags_to_entities(example.labels or [])
-    return [(kind, text[offsets[first][0] : offsets[after - 1][1]]) for kind, first, after in found]
+    return [(kind, text[offsets[first][0] : offsets[last][1]]) for kind, first, last in found]
 
 
 def tokens_of(text: str, *texts: str) -> list[dict[str, Any]]:

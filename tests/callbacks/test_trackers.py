@@ -1,12 +1,16 @@
-"""What stands in the events, and what TensorBoard makes of them."""
+"""TensorBoard, MLflow and Weights & Biases."""
 
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from analysis.report.run_data import read_scalars
-from callbacks import ScoredText, TensorBoard
+from callbacks import MLflow, ScoredText, TensorBoard, WandB
+from callbacks.trackers import transition_picture, transition_scores
 from models.crf import CRF
 from tests.callbacks.events import read_images, read_texts
 from tests.callbacks.states import TinyModel, state_of
@@ -110,3 +114,94 @@ def test_a_model_without_a_crf_has_no_picture(tmp_path: Path) -> None:
     board.on_train_end(state)
     board.close()
     assert read_images(tmp_path) == {}
+
+
+@pytest.mark.parametrize(("package", "tracker"), [("mlflow", MLflow), ("wandb", WandB)])
+def test_without_the_package_the_flag_is_refused(
+    package: str, tracker: type[MLflow] | type[WandB], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    said = rf"--report_to {package}: the package {package} cannot be .*pip install {package}"
+    with pytest.raises(ValueError, match=said):
+        tracker("run", {})
+
+
+def test_mlflow_of_a_resumed_training_goes_on_in_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setattr("sys.argv", ["pytest"])
+    mlflow.set_tracking_uri((tmp_path / "runs").as_uri())
+    first, state = MLflow("cner", {"learning_rate": 0.5}), state_of()
+    first.on_train_begin(state)
+    state.step, state.loss, state.metrics = 10, 0.25, {"f1": 0.5}
+    first.on_log(state)
+    first.on_evaluate(state)
+    first.close()
+    second = MLflow("cner", {"learning_rate": 0.5})
+    second.load_state_dict(first.state_dict())
+    second.on_train_begin(state)
+    state.step, state.loss, state.best_metrics = 20, 0.125, {"f1": 0.75}
+    second.on_log(state)
+    second.on_train_end(state)
+    second.close()
+    (run,) = mlflow.search_runs(output_format="list", search_all_experiments=True)
+    assert run.info.run_name == "cner"
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"learning_rate": "0.5"}
+    losses = mlflow.MlflowClient().get_metric_history(run.info.run_id, "train/loss")
+    assert [(one.step, one.value) for one in losses] == [(10, 0.25), (20, 0.125)]
+    assert (run.data.metrics["dev/f1"], run.data.metrics["final/f1"]) == (0.5, 0.75)
+
+
+def test_wandb_is_kept_offline_and_goes_on_under_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    run, state = WandB("cner", {"learning_rate": 0.5}), state_of(metrics={"f1": 0.5})
+    run.on_train_begin(state)
+    state.step = 10
+    run.on_log(state)
+    run.on_evaluate(state)
+    run.close()
+    again = WandB("cner", {"learning_rate": 0.5})
+    again.load_state_dict(run.state_dict())
+    again.on_train_begin(state)
+    again.close()
+    assert again.state_dict() == run.state_dict()
+    files = [path for path in tmp_path.rglob("*.wandb") if path.stat().st_size]
+    assert {path.stem for path in files} == {f"run-{run.state_dict()['run_id']}"}
+
+
+def crf(legal: torch.Tensor | None = None) -> CRF:
+    """Scores that tell where they stand: 12 from tag 1 to tag 2."""
+    layer = CRF(3, legal=legal)
+    places = torch.arange(3.0)
+    layer.transitions.data = 10 * places[:, None] + places
+    layer.start_transitions.data, layer.end_transitions.data = 30 + places, 10 * places + 3
+    return layer
+
+
+def test_rows_are_tags_and_the_start_columns_tags_and_the_end() -> None:
+    scores = transition_scores(crf())
+    expected = 10.0 * np.arange(4)[:, None] + np.arange(4)
+    expected[3, 3] = np.nan  # no text is empty
+    assert np.array_equal(scores, expected, equal_nan=True)
+
+
+def test_what_is_illegal_has_no_score() -> None:
+    legal = torch.ones(5, 5, dtype=torch.bool)
+    legal[1, 2] = False
+    legal[3, 0] = False  # from the start
+    legal[2, 4] = False  # to the end
+    scores = transition_scores(crf(legal))
+    missing = {(1, 2), (3, 0), (2, 3), (3, 3)}
+    assert {(int(row), int(column)) for row, column in np.argwhere(np.isnan(scores))} == missing
+
+
+def test_the_picture_shows_colours_and_grows_with_the_tags() -> None:
+    small = transition_picture(crf(), ["O", "B-PER", "I-PER"])
+    large = transition_picture(CRF(20), [f"B-{tag}" for tag in range(20)])
+    assert small.dtype == np.uint8
+    assert small.shape[2] == 3
+    assert len(np.unique(small.reshape(-1, 3), axis=0)) > 50
+    assert large.shape[0] > 2 * small.shape[0]

@@ -1,4 +1,4 @@
-"""Warnings about trainings that come to nothing."""
+"""Early stopping and the watchdog."""
 
 import logging
 import math
@@ -9,10 +9,59 @@ import numpy as np
 import pytest
 import torch
 
-from callbacks import Callback, TrainState, Watchdog
+from callbacks import Callback, EarlyStopping, TrainState, Watchdog
 from tests.callbacks.states import state_of
 from tests.tools.runs import fit
 from tools.arguments import CrfArguments
+
+
+def evaluations_until_it_stops(scores: list[float], stopping: EarlyStopping, metric: str = "f1") -> int:
+    state = state_of()
+    for number, score in enumerate(scores, start=1):
+        state.metrics = {metric: score}
+        stopping.on_evaluate(state)
+        if state.should_stop:
+            return number
+    return 0
+
+
+@pytest.mark.parametrize(
+    ("patience", "scores", "expected"),
+    [
+        (1, [0.1, 0.2, 0.2, 0.3], 3),
+        (2, [0.1, 0.0, 0.2, 0.1, 0.1, 0.9], 5),
+        (2, [0.1, 0.0, 0.2, 0.1, 0.3], 0),
+        (3, [0.0, 0.0, 0.0, 0.0], 4),
+    ],
+)
+def test_it_stops_after_so_many_evaluations_in_vain(patience: int, scores: list[float], expected: int) -> None:
+    assert evaluations_until_it_stops(scores, EarlyStopping(patience)) == expected
+
+
+def test_of_losses_the_smallest_counts() -> None:
+    assert evaluations_until_it_stops([0.5, 0.4, 0.45, 0.41], EarlyStopping(2, "loss"), "loss") == 4
+
+
+def test_it_remembers_its_count_over_an_interruption() -> None:
+    before, after = EarlyStopping(3), EarlyStopping(3)
+    assert evaluations_until_it_stops([0.5, 0.4, 0.4], before) == 0
+    after.load_state_dict(before.state_dict())
+    assert evaluations_until_it_stops([0.45], after) == 1
+
+
+@pytest.mark.parametrize(("patience", "stops"), [(2, True), (3, False)])
+def test_a_training_that_had_stopped_goes_on_with_more_patience(
+    patience: int, stops: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    before, after = EarlyStopping(2), EarlyStopping(patience)
+    assert evaluations_until_it_stops([0.5, 0.4, 0.4], before) == 3
+    after.load_state_dict(before.state_dict())
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        state = state_of()
+        after.on_train_begin(state)
+    assert state.should_stop == stops
+    assert ("Stopping: no better f1 in the last 2 evaluations" in caplog.text) == stops
 
 
 def warnings_about(losses: Sequence[float], caplog: pytest.LogCaptureFixture, watchdog: Watchdog) -> list[str]:
@@ -111,7 +160,7 @@ class Poison(Callback):
 
 def test_broken_weights_show_in_a_real_training(crf_args: CrfArguments, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        fit(replace(crf_args, max_steps=2, callback="tests.callbacks.test_watchdog:Poison"))
+        fit(replace(crf_args, max_steps=2, callback="tests.callbacks.test_monitors:Poison"))
     assert [message for message in caplog.messages if "(NaN or infinity in classifier.weight)" in message]
 
 
