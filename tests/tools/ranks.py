@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from tools.arguments import CrfArguments
 from tools.distributed import leave_process_group, setup_devices
+from tools.settings import MachineSettings
 
 Result = TypeVar("Result")
 
@@ -43,7 +43,7 @@ def _work(
 ) -> Result:
     os.environ.update(environment)
     torch.set_num_threads(1)
-    setup_devices(CrfArguments(no_cuda=True, ddp_timeout=ddp_timeout))
+    setup_devices(MachineSettings(no_cuda=True, ddp_timeout=ddp_timeout))
     try:
         return work(*arguments)
     finally:
