@@ -54,7 +54,7 @@ def test_examples_show_wrong_texts_first(crf_args: Run) -> None:
     assert all(one.gold != one.predicted for one in examples)  # nothing is learnt yet
     gold = [tags_to_entities([dataset.label_list[label] for label in dataset.gold_label_ids(0)])]
     words = dataset.document(0).words
-    first = [f"{one.type}: {' '.join(words[one.start : one.end])}" for one in gold[0]]
+    first = [f"{one.type}: {' '.join(words[one.first_word : one.last_word + 1])}" for one in gold[0]]
     assert examples[0] == ScoredText(dataset.document(0).text, first, examples[0].predicted)
 
 
