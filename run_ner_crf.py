@@ -5,28 +5,28 @@ python run_ner_crf.py --help
 """
 
 from models import BertCrfForNer
-from tools.arguments import CrfArguments, parse_arguments
 from tools.data import load_and_cache_examples
 from tools.evaluate import evaluate
 from tools.loading import load_model_and_tokenizer
 from tools.predict import predict
 from tools.recipe import evaluate_run, finish_run, predict_run, run_script, start_run, train_and_save
+from tools.settings import parse_settings
 from tools.train import train
 
 __all__ = ["evaluate", "load_and_cache_examples", "main", "predict", "train"]
 
 
 def main() -> None:
-    args = parse_arguments(CrfArguments)
-    start_run(args, BertCrfForNer)
-    model, tokenizer = load_model_and_tokenizer(args, BertCrfForNer)
-    if args.do_train:
-        train_and_save(args, model, tokenizer)
-    if args.do_eval:
-        evaluate_run(args, model, tokenizer)
-    if args.do_predict:
-        predict_run(args, model, tokenizer)
-    finish_run(args)
+    settings = parse_settings(BertCrfForNer.Options, __doc__)
+    run = start_run(settings, BertCrfForNer)
+    run, model, tokenizer = load_model_and_tokenizer(run, BertCrfForNer)
+    if settings.actions.do_train:
+        train_and_save(run, model, tokenizer)
+    if settings.actions.do_eval:
+        evaluate_run(run, model, tokenizer)
+    if settings.actions.do_predict:
+        predict_run(run, model, tokenizer)
+    finish_run(run)
 
 
 if __name__ == "__main__":

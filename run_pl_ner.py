@@ -16,7 +16,7 @@ from torch import Tensor
 
 from common.command_line import Bounds, CommandLine
 from common.tag_schemes import OUTSIDE, TRAINED_MARKUPS, split_tag
-from lightning_runs.flags import as_arguments, set_dropouts
+from lightning_runs.flags import as_settings, set_dropouts
 from lightning_runs.module import (
     BaseTransformer,
     add_generic_args,
@@ -30,13 +30,14 @@ from models import BertCrfForNer, BertSoftmaxForNer
 from models.tagger import Tagger
 from processors.features.dataset import FeatureDataset
 from processors.tasks import task_named
-from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
-from tools.data import corpus_of, load_and_cache_examples, open_features
+from tools.data import load_and_cache_examples, open_features
 from tools.decoding import decoded_documents
 from tools.distributed import is_main
 from tools.evaluate import analyse_and_report, score_tagged
 from tools.loading import load_model_and_tokenizer
 from tools.recipe import run_script
+from tools.run import Run
+from tools.settings import Settings
 
 METRICS = ("loss", "accuracy", "precision", "recall", "f1")
 
@@ -51,12 +52,14 @@ class NERTransformer(BaseTransformer):
     def __init__(self, hparams: Namespace | Mapping[str, Any]) -> None:
         flags = hparams if isinstance(hparams, Namespace) else Namespace(**hparams)
         task = token_task(flags.task_type)
-        args = _ner_arguments(flags, task)
         head = BertCrfForNer if flags.head == "crf" else BertSoftmaxForNer
-        model, tokenizer = load_model_and_tokenizer(
-            args, head, source=flags.model_name_or_path, adapt_config=partial(set_dropouts, flags)
+        run, model, tokenizer = load_model_and_tokenizer(
+            Run.of(_settings(flags, task, head)),
+            head,
+            source=flags.model_name_or_path,
+            adapt_config=partial(set_dropouts, flags),
         )
-        super().__init__(hparams, args, model, tokenizer)
+        super().__init__(hparams, run, model, tokenizer)
         self.token_classification_task = task
 
     def splits(self, stage: str) -> list[str]:
@@ -68,11 +71,11 @@ class NERTransformer(BaseTransformer):
         return named | {"labels": f"FILE of {' '.join(self.model.tag_names)}"}
 
     def check_split(self, split: str) -> None:
-        corpus_of(self.args).source_name(split)
+        self.run.corpus.source_name(split)
 
     def open_split(self, split: str, alone: bool = False) -> FeatureDataset:
         load = open_features if alone else load_and_cache_examples
-        return load(self.args, self.args.task_name, self.tokenizer, split)
+        return load(self.run, self.run.settings.data.task_name, self.tokenizer, split)
 
     def unit_counts(self, dataset: FeatureDataset) -> NDArray[np.int32]:
         return dataset.word_counts
@@ -84,7 +87,7 @@ class NERTransformer(BaseTransformer):
         return self.model(**{name: tensor for name, tensor in batch.items() if name != "labels"}).logits
 
     def score(self, split: str, dataset: FeatureDataset, scores: Tensor, stage: str) -> dict[str, float]:
-        markup, everything, is_test = self.args.markup, range(dataset.num_documents), stage == "test"
+        markup, everything, is_test = self.run.markup, range(dataset.num_documents), stage == "test"
         documents = list(decoded_documents(self.model, dataset, scores, everything, markup, with_confidence=is_test))
         if not is_test:
             scored = score_tagged(documents, dataset, dataset.label_list, markup).headline()
@@ -92,7 +95,7 @@ class NERTransformer(BaseTransformer):
         self._write_predictions(dataset, [document.tags for document in documents])
         if (dataset.arrays["label_ids"] < 0).any():
             return {}
-        scored = analyse_and_report(self.args, self.model, dataset, documents, "test", "")
+        scored = analyse_and_report(self.run, self.model, dataset, documents, "test", "")
         return {name: scored[name] for name in METRICS}
 
     def write_results(self) -> None:
@@ -102,8 +105,8 @@ class NERTransformer(BaseTransformer):
         """Writes ``test_predictions.txt``: a word and its tag a line, a blank line after each sentence."""
         if not is_main():
             return
-        plain = task_named(self.args.task_name).plain_tags
-        with (self.output_dir / "test_predictions.txt").open("w", encoding="utf-8") as file:
+        plain = task_named(self.run.settings.data.task_name).plain_tags
+        with self.run.folder.tag_predictions.open("w", encoding="utf-8") as file:
             for index, found in enumerate(tags):
                 written = [split_tag(tag)[1] or OUTSIDE for tag in found] if plain else found
                 words = dataset.document(index).words
@@ -123,19 +126,21 @@ class NERTransformer(BaseTransformer):
         flag("--markup", default="bio", choices=TRAINED_MARKUPS, help="tag scheme used inside, whatever the files use")
 
 
-def _ner_arguments(flags: Namespace, task: TokenClassificationTask) -> NerArguments:
-    kind: type[NerArguments] = CrfArguments if flags.head == "crf" else SoftmaxArguments
-    return as_arguments(
+def _settings(flags: Namespace, task: TokenClassificationTask, head: type[Tagger]) -> Settings:
+    options = {"crf_learning_rate": flags.crf_learning_rate} if head is BertCrfForNer else {}
+    if not options and flags.crf_learning_rate != BertCrfForNer.Options.crf_learning_rate:
+        raise ValueError(f"--crf_learning_rate {flags.crf_learning_rate} has no effect with --head {flags.head}")
+    return as_settings(
         flags,
-        kind,
+        head.Options,
         task_name=task.task_name,
         tag_column=task.tag_column,
         labels=flags.labels,
         markup=flags.markup,
         casing=flags.casing,
         head_learning_rate=flags.head_learning_rate,
-        crf_learning_rate=flags.crf_learning_rate,
         do_train=flags.do_train or best_checkpoint(Path(flags.output_dir)) is not None,  # else the model is trained
+        **options,
     )
 
 

@@ -3,13 +3,12 @@
 from callbacks.adversarial import FastGradientMethod, ProjectedGradientDescent
 from callbacks.averaging import ExponentialAverage, StochasticWeightAverage
 from callbacks.base import Backward, Callback, Callbacks, ScoredText, TrainState
-from callbacks.checkpoints import BEST_FOLDER, Checkpoints
+from callbacks.checkpoints import Checkpoints
 from callbacks.monitors import EarlyStopping, Watchdog
 from callbacks.progress import Progress
 from callbacks.trackers import MLflow, TensorBoard, WandB
 
 __all__ = [
-    "BEST_FOLDER",
     "Backward",
     "Callback",
     "Callbacks",

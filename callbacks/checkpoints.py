@@ -5,15 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from callbacks.base import Callback, TrainState, comparable
-
-BEST_FOLDER = "checkpoint-best"
+from common.run_files import RunFolder
 
 
 class Checkpoints(Callback):
     """Writes ``checkpoint-STEP`` folders, when asked to, and ``checkpoint-best``.
 
     Args:
-        output_dir: folder of the run.
+        run: its folder.
         save_model: writes what is needed to use the model into a folder; called on all ranks.
         save_checkpoint: the same and all that is needed to go on.
         every: steps between checkpoints; 0 writes none.
@@ -24,7 +23,7 @@ class Checkpoints(Callback):
 
     def __init__(
         self,
-        output_dir: Path,
+        run: RunFolder,
         save_model: Callable[[Path], None],
         save_checkpoint: Callable[[Path], None],
         every: int,
@@ -32,7 +31,7 @@ class Checkpoints(Callback):
         remove: Callable[[Path], None],
         metric: str = "f1",
     ) -> None:
-        self._output_dir = output_dir
+        self._run = run
         self._save_model, self._save_checkpoint = save_model, save_checkpoint
         self._every = every
         self._keep = keep
@@ -49,7 +48,7 @@ class Checkpoints(Callback):
     @property
     def best_folder(self) -> Path:
         """Where the best model is, or will be."""
-        return self._output_dir / BEST_FOLDER
+        return self._run.best_checkpoint
 
     def forget_best(self, state: TrainState) -> None:
         """The next model that is scored is the best so far."""
@@ -85,4 +84,4 @@ class Checkpoints(Callback):
         self.best_score, self._written = saved["best_score"], list(saved["written"])
 
     def _folder(self, step: int) -> Path:
-        return self._output_dir / f"checkpoint-{step}"
+        return self._run.checkpoint(step)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import yaml
-from transformers import HfArgumentParser
 
 # What other programs call a setting, in one line; an unknown name is answered with the one that the script has.
 _SYNONYMS = (
@@ -95,18 +94,6 @@ class Bounds:
         return f"{number}, {lower} and {upper}" + ("" if self.also is None else f", or {self.also}")
 
 
-class StoreNumber(argparse.Action):
-    """Stores the number of a dataclass field whose metadata holds its bounds: HfArgumentParser passes them on."""
-
-    def __init__(self, *names: Any, bounds: Bounds, **options: Any) -> None:
-        super().__init__(*names, **options | {"type": bounds})
-
-    def __call__(
-        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
-    ) -> None:
-        setattr(namespace, self.dest, values)
-
-
 class CommandLine(argparse.ArgumentParser):
     """A parser that ends the program with all faults at once, each with flag, value and remedy, without the usage."""
 
@@ -158,10 +145,6 @@ class CommandLine(argparse.ArgumentParser):
 
     def _add_fault(self, flag: str, fault: str) -> None:
         self.faults.append(self._places.get(flag, "") + fault)
-
-
-class DataclassCommandLine(CommandLine, HfArgumentParser):
-    """The same with options made from the fields of dataclasses."""
 
 
 def _suggestion(flag: str, known: Iterable[str]) -> str:

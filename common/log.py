@@ -9,6 +9,8 @@ import transformers
 from rich.console import Console
 from tqdm import tqdm
 
+from common.run_files import RunFolder
+
 ROOMS = ("analysis", "callbacks", "common", "inference", "lightning_runs", "models", "processors", "tools")
 
 
@@ -23,7 +25,7 @@ def setup_logging(output_dir: Path | None = None, anew: bool = False, is_main: b
     """Messages of this project at level INFO, of libraries at WARNING; other ranks report only warnings."""
     handlers: list[logging.Handler] = [_TqdmHandler()]
     if output_dir is not None and is_main:
-        handlers.append(logging.FileHandler(output_dir / "run.log", mode="w" if anew else "a", encoding="utf-8"))
+        handlers.append(logging.FileHandler(RunFolder(output_dir).log, mode="w" if anew else "a", encoding="utf-8"))
     handlers[0].setLevel(logging.INFO)  # the file also keeps where an error came from
     for handler in handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))

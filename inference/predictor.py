@@ -17,11 +17,12 @@ from processors.features.dataset import FeatureDataset
 from processors.features.windows import layout_of_tokenizer
 from processors.text.text_files import RawText, without_surrogates
 from processors.text.word_cutting import TextPiece, WordCutter, cut_into_pieces
-from tools.arguments import EVAL_WINDOW, NerArguments
 from tools.decoding import TaggedDocument, batches_of_a_size, decoded_documents, stitched_emissions
 from tools.heads import head_of_folder, missing_folder
 from tools.loading import has_weights, load_model_and_tokenizer
 from tools.preparation import casing_types
+from tools.run import Run
+from tools.settings import EVAL_WINDOW, Settings
 
 logger = logging.getLogger(__name__)
 LOOK_AHEAD = 262_144  # characters of the texts that are held and sorted by length
@@ -74,7 +75,7 @@ class NerPredictor:
             raise ValueError(f"batch_tokens {batch_tokens} is not positive")
         self.model, self.tokenizer, self.cutter = model.eval(), tokenizer, cutter
         self.max_seq_length = max_seq_length
-        layout = layout_of_tokenizer(tokenizer, model.config.model_type, casing_types(model))
+        layout = layout_of_tokenizer(tokenizer, model.config.model_type, list(casing_types(model)))
         overlap = default_overlap(layout.capacity(max_seq_length)) if window_overlap < 0 else window_overlap
         self._spec = FeatureSpec(tuple(model.tag_names), markup, max_seq_length, overlap, layout)
         self._batch_tokens = batch_tokens or _BATCH_TOKENS.get(model.device.type, _BATCH_TOKENS["cpu"])
@@ -104,19 +105,19 @@ class NerPredictor:
         if not has_weights(Path(folder)):
             what = f"{folder} holds no trained model" if Path(folder).is_dir() else missing_folder(str(folder))
             raise ValueError(f"{what}; name the output_dir of a run")
-        args = NerArguments(output_dir=str(folder), word_unit=word_unit or "")
-        model, tokenizer = load_model_and_tokenizer(args, head_of_folder(Path(folder)))
+        run = Run.of(Settings.of(output_dir=str(folder), word_unit=word_unit or ""))
+        run, model, tokenizer = load_model_and_tokenizer(run, head_of_folder(Path(folder)))
         set_encoder_precision(model, dtype, where)
         torch.nn.Module.to(model, where)
-        if not args.word_unit:
+        if not run.corpus.word_unit:
             logger.warning(
                 "%s does not say how text was cut into words in training: characters are assumed where a text is "
                 "Chinese or Japanese, otherwise words; name the unit with word_unit if that is wrong",
                 folder,
             )
-        cutter = WordCutter(args.word_unit or "auto", args.kept_words)
-        windows = args.eval_max_seq_length, args.window_overlap
-        return cls(model, tokenizer, args.markup, cutter, *windows, batch_tokens)
+        cutter = WordCutter(run.corpus.word_unit or "auto", run.corpus.kept_words)
+        windows = run.eval_max_seq_length, run.window_overlap
+        return cls(model, tokenizer, run.markup, cutter, *windows, batch_tokens)
 
     @torch.inference_mode()
     def warm_up(self) -> None:

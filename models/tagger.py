@@ -3,13 +3,15 @@
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import MODEL_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils.generic import ModelOutput
+
+from common.options import NoOptions
 
 _ATTENTION_SUPPORT = ("_supports_sdpa", "_supports_flash_attn", "_supports_flex_attn", "_supports_attention_backend")
 _UNUSED = [r"\bpooler\."]  # weights that no tagger needs
@@ -41,8 +43,12 @@ class Tagger(PreTrainedModel):
 
     The encoder sits under its family's own name (``bert``, ``roberta``, ...), so that its pretrained weights load, and
     the head is ``classifier``, as in the token classifiers of transformers.
+
+    Attributes:
+        Options: a frozen dataclass of `common.options.option` fields: the head's own flags.
     """
 
+    Options: ClassVar[type] = NoOptions
     config_class = PreTrainedConfig
     _keys_to_ignore_on_load_missing = _keys_to_ignore_on_load_unexpected = _UNUSED
 

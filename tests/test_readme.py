@@ -11,8 +11,9 @@ import pytest
 
 from models import BertSoftmaxForNer
 from tests.helpers import ROOT, write_corpus
-from tools.arguments import CrfArguments, parse_arguments
 from tools.loading import load_model_and_tokenizer
+from tools.run import Run
+from tools.settings import parse_settings
 
 READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
 
@@ -39,8 +40,8 @@ def places(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> dict[str,
     folder = tmp_path_factory.mktemp("readme")
     write_corpus(folder / "data", {"train": 40, "dev": 10, "test": 10})
     flags = ["--task_name=tiny", f"--data_dir={folder / 'data'}", f"--model_name_or_path={encoder}", "--from_scratch"]
-    args = parse_arguments(CrfArguments, [*flags, "--do_train"])
-    model, tokenizer = load_model_and_tokenizer(args, BertSoftmaxForNer)
+    settings = parse_settings(BertSoftmaxForNer.Options, argv=[*flags, "--do_train"])
+    _, model, tokenizer = load_model_and_tokenizer(Run.of(settings), BertSoftmaxForNer)
     encoder_model = getattr(model, model.base_model_prefix)
     encoder_model.save_pretrained(folder / "encoder")
     tokenizer.save_pretrained(folder / "encoder")

@@ -211,7 +211,7 @@ def test_parts_of_speech_and_chunks_are_read_from_the_same_files(
 
 
 def test_a_softmax_has_no_rate_of_a_crf(home: Path) -> None:
-    with pytest.raises(SystemExit, match=r"--crf_learning_rate 0\.5 has no effect here: it belongs to another head"):
+    with pytest.raises(SystemExit, match=r"--crf_learning_rate 0\.5 has no effect with --head softmax"):
         call_lightning("run_pl_ner", **short(home, "softmax", crf_learning_rate=0.5))
 
 

@@ -24,9 +24,8 @@ from common.tag_schemes import (
 )
 from models.tagger import Tagger
 from processors.features.dataset import FeatureDataset
-from tools.arguments import NerArguments
 from tools.distributed import is_main, rank, sum_over_ranks, world_size
-from tools.precision import autocast
+from tools.run import Run
 
 
 def shared_batches(lengths: Sequence[int] | NDArray[np.int32], batch_size: int) -> list[NDArray[np.int64]]:
@@ -163,7 +162,7 @@ class TaggedDocument(NamedTuple):
 
 @torch.no_grad()
 def tag_documents(
-    args: NerArguments, model: Tagger, dataset: FeatureDataset, desc: str, with_confidence: bool = False
+    run: Run, model: Tagger, dataset: FeatureDataset, desc: str, with_confidence: bool = False
 ) -> Iterator[TaggedDocument]:
     """Tags all documents, in order; every rank computes a share of the windows and gets the whole result.
 
@@ -175,10 +174,10 @@ def tag_documents(
             last = min(first + _DOCUMENTS_AT_ONCE, dataset.num_documents)
             windows = dataset.windows_of(first, last)
             lengths = dataset.lengths[windows.start : windows.stop]
-            batches = shared_batches(lengths, args.per_gpu_eval_batch_size * max(1, args.n_gpu))
-            with autocast(args):
-                emissions = stitched_emissions(model, dataset, windows, batches, args.device).over_ranks()
-            yield from decoded_documents(model, dataset, emissions, range(first, last), args.markup, with_confidence)
+            batches = shared_batches(lengths, run.settings.optimisation.per_gpu_eval_batch_size * max(1, run.n_gpu))
+            with run.precision.autocast():
+                emissions = stitched_emissions(model, dataset, windows, batches, run.device).over_ranks()
+            yield from decoded_documents(model, dataset, emissions, range(first, last), run.markup, with_confidence)
             bar.update(last - first)
 
 

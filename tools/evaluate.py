@@ -1,10 +1,8 @@
 """Scores of a split, printed, written and returned."""
 
-import json
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -16,18 +14,19 @@ from analysis.report.board import draw_on_board
 from analysis.tables import analysis_tables
 from callbacks import ScoredText
 from common.log import console
+from common.run_files import RunFolder
 from common.tag_schemes import tags_to_entities
 from models.tagger import Tagger
 from processors.features.dataset import FeatureDataset
-from tools.arguments import NerArguments
-from tools.data import corpus_of, load_and_cache_examples
+from tools.data import load_and_cache_examples
 from tools.decoding import TaggedDocument, tag_documents
 from tools.distributed import run_on_main
 from tools.loading import adopt_model
 from tools.preparation import casing_types
+from tools.run import Run
+from tools.run_folder import write_json
 
 logger = logging.getLogger(__name__)
-_FILE_NAMES = {"dev": "eval", "test": "test"}
 _EXAMPLES = 8
 
 
@@ -55,7 +54,7 @@ class SplitScores:
         return {name: value for name, value in self.as_dict().items() if isinstance(value, float)}
 
 
-def evaluate(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBase, prefix: str = "") -> dict[str, Any]:
+def evaluate(run: Run, model: Tagger, tokenizer: PreTrainedTokenizerBase, prefix: str = "") -> dict[str, Any]:
     """Scores the dev split, prints tables and writes ``eval_results.txt`` and ``.json`` and ``eval_documents.jsonl``.
 
     Args:
@@ -66,15 +65,15 @@ def evaluate(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBa
         as ``strict_precision`` and so on, ``support``, the scores by type under ``types``, and the fields of
         `analysis.analysis.Analysis`.
     """
-    adopt_model(args, model)
-    dataset = load_and_cache_examples(args, args.task_name, tokenizer, "dev")
-    check_dataset(dataset, model, gold_only=args.label_list[len(model.tag_names) :])
-    tagged = list(tag_documents(args, model, dataset, "Evaluating", with_confidence=True))
-    return analyse_and_report(args, model, dataset, tagged, "dev", prefix)
+    run = adopt_model(run, model)
+    dataset = load_and_cache_examples(run, run.settings.data.task_name, tokenizer, "dev")
+    check_dataset(dataset, model, gold_only=run.labels[len(model.tag_names) :])
+    tagged = list(tag_documents(run, model, dataset, "Evaluating", with_confidence=True))
+    return analyse_and_report(run, model, dataset, tagged, "dev", prefix)
 
 
 def analyse_and_report(
-    args: NerArguments,
+    run: Run,
     model: Tagger,
     dataset: FeatureDataset,
     tagged: Sequence[TaggedDocument],
@@ -88,25 +87,25 @@ def analyse_and_report(
         split: dev or test.
         prefix: folder below ``output_dir`` for the results.
     """
-    run, name = Path(args.output_dir), _FILE_NAMES[split]
+    folder = RunFolder(run.folder.path / prefix)
     C = len(model.tag_names)
     if unknown := int((dataset.arrays["label_ids"] >= C).sum()):
         message = "%s: %d of %d words have a tag that the model does not have, and do not count in the loss: %s"
         logger.warning(message, split, unknown, dataset.num_words, ", ".join(dataset.label_list[C:]))
     documents = [_scored_document(dataset, dataset.label_list, document) for document in tagged]
-    scores = score_tagged(tagged, dataset, dataset.label_list, args.markup)
-    analysis = scores.analysis = analyse(documents, training_names(corpus_of(args)))
-    report_scores(scores, run / prefix, f"{name}_results", f"{split} {prefix}".strip())
-    run_on_main(lambda: write_documents(run / prefix / f"{name}_documents.jsonl", documents))
-    if "tensorboard" in args.reporters():
-        run_on_main(lambda: draw_on_board(run, prefix, split, documents, analysis.confusion))
+    scores = score_tagged(tagged, dataset, dataset.label_list, run.markup)
+    analysis = scores.analysis = analyse(documents, training_names(run.corpus))
+    report_scores(scores, folder, split, f"{split} {prefix}".strip())
+    run_on_main(lambda: write_documents(folder.documents(split), documents))
+    if "tensorboard" in run.settings.logging.reporters:
+        run_on_main(lambda: draw_on_board(run.folder.path, prefix, split, documents, analysis.confusion))
     return scores.as_dict()
 
 
-def score_dataset(args: NerArguments, model: Tagger, dataset: FeatureDataset, desc: str) -> SplitScores:
+def score_dataset(run: Run, model: Tagger, dataset: FeatureDataset, desc: str) -> SplitScores:
     """Tags a labelled data set and compares, without analysis."""
-    check_dataset(dataset, model, gold_only=args.label_list[len(model.tag_names) :])
-    return score_tagged(tag_documents(args, model, dataset, desc), dataset, dataset.label_list, args.markup)
+    check_dataset(dataset, model, gold_only=run.labels[len(model.tag_names) :])
+    return score_tagged(tag_documents(run, model, dataset, desc), dataset, dataset.label_list, run.markup)
 
 
 def score_tagged(
@@ -155,19 +154,20 @@ def check_dataset(dataset: FeatureDataset, model: Tagger, gold_only: Sequence[st
     """
     if dataset.label_list and dataset.label_list != [*model.tag_names, *gold_only]:
         labels = f"{', '.join(dataset.label_list)}, the model's {', '.join(model.tag_names)}"
-        raise ValueError(f"the data set's labels are {labels}; set args.label_list before load_and_cache_examples")
+        raise ValueError(f"the data set's labels are {labels}; call load_and_cache_examples with the run of that model")
     types = casing_types(model)
-    if list(dataset.layout.casing_segments) != types:
-        built = f"the data set's token types of casings are {list(dataset.layout.casing_segments)}, the model's {types}"
-        raise ValueError(f"{built}; set args.casing_types = {types} before load_and_cache_examples")
+    if tuple(dataset.layout.casing_segments) != types:
+        built = f"the data set's token types of casings are {list(dataset.layout.casing_segments)}"
+        advice = "call load_and_cache_examples with the run of that model"
+        raise ValueError(f"{built}, the model's {list(types)}; {advice}")
 
 
-def report_scores(scores: SplitScores, folder: Path, name: str, title: str) -> None:
+def report_scores(scores: SplitScores, folder: RunFolder, split: str, title: str) -> None:
     """Prints the table and writes it with all digits as JSON; all ranks call it, and rank 0 does it."""
-    run_on_main(lambda: _report(scores, folder, name, title))
+    run_on_main(lambda: _report(scores, folder, split, title))
 
 
-def _report(scores: SplitScores, folder: Path, name: str, title: str) -> None:
+def _report(scores: SplitScores, folder: RunFolder, split: str, title: str) -> None:
     terminal = console()
     analysis = scores.analysis
     terminal.print(score_table(scores.entities, title, analysis.intervals if analysis else None))
@@ -175,13 +175,14 @@ def _report(scores: SplitScores, folder: Path, name: str, title: str) -> None:
         terminal.print(analysis_tables(analysis))
         for finding in suspicions(analysis.confusion):
             logger.warning("%s: %s", title, finding)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps(scores.as_dict(), indent=2, ensure_ascii=False) + "\n", "utf-8")
+    folder.path.mkdir(parents=True, exist_ok=True)
+    write_json(folder.results(split), scores.as_dict())
     lines = [f"{key} = {value}" for key, value in scores.headline().items()]
     for entity_type, score in scores.entities.types.items():
         numbers = f"precision = {score.precision} recall = {score.recall} f1 = {score.f1} support = {score.support}"
         lines.append(f"{entity_type}: {numbers}")
     for key, (low, high) in analysis.intervals.items() if analysis else ():
         lines.append(f"{key} 95 % interval = {low} {high}")
-    (folder / f"{name}.txt").write_text("\n".join(lines) + "\n", "utf-8")
-    logger.info("%s: F1 %.4f, loss %.4f; written to %s", title, scores.entities.micro.f1, scores.loss, folder / name)
+    folder.results(split, "txt").write_text("\n".join(lines) + "\n", "utf-8")
+    place = folder.results(split).with_suffix("")
+    logger.info("%s: F1 %.4f, loss %.4f; written to %s", title, scores.entities.micro.f1, scores.loss, place)

@@ -24,7 +24,6 @@ from models.rdrop import RDrop
 from models.tagger import Tagger
 from processors.features.batching import BucketBatchSampler
 from processors.features.dataset import FeatureDataset
-from tools.arguments import NerArguments
 from tools.callback_setup import build_callbacks
 from tools.checkpoint import (
     Stateful,
@@ -34,16 +33,18 @@ from tools.checkpoint import (
     write_checkpoint,
     write_model,
 )
-from tools.data import corpus_of, load_and_cache_examples
+from tools.data import load_and_cache_examples
 from tools.distributed import is_main, rank, run_on_main, send_from_main, world_size
 from tools.evaluate import check_dataset, score_dataset
 from tools.interruption import Interrupted, watch_for_interruption
 from tools.loading import adopt_model
 from tools.meter import Meter, NonFiniteSteps, encoder_cost, peak_flops, peak_memory
 from tools.optimizer import build_optimizer, build_schedule, freeze
-from tools.precision import GradientStep, autocast
+from tools.precision import GradientStep
 from tools.preparation import checkpoint_layers
+from tools.run import Run
 from tools.run_folder import write_json
+from tools.settings import OptimisationSettings
 from tools.weights import restore_weights
 
 
@@ -58,27 +59,28 @@ class StepFeed:
     """Batches of like length for this rank, a list for each optimiser step.
 
     Args:
-        args: batch sizes, accumulation rounds, seed, workers.
+        optimisation: batch sizes, accumulation rounds, seed, workers.
         dataset: the windows to learn from.
+        n_gpu: GPUs of this process.
     """
 
-    def __init__(self, args: NerArguments, dataset: FeatureDataset) -> None:
-        self._rounds = args.gradient_accumulation_steps
+    def __init__(self, optimisation: OptimisationSettings, dataset: FeatureDataset, n_gpu: int = 0) -> None:
+        self._rounds = optimisation.gradient_accumulation_steps
         self._sampler = BucketBatchSampler(
             dataset.lengths,
-            batch_size=args.per_gpu_train_batch_size * max(1, args.n_gpu),
+            batch_size=optimisation.per_gpu_train_batch_size * max(1, n_gpu),
             rounds=self._rounds,
             rank=rank(),
             world_size=world_size(),
-            seed=args.seed,
-            max_tokens=args.max_batch_tokens * max(1, args.n_gpu),
+            seed=optimisation.seed,
+            max_tokens=optimisation.max_batch_tokens * max(1, n_gpu),
         )
         self._loader = DataLoader(
             dataset,
             batch_sampler=self._sampler,
             collate_fn=dataset.collate,
-            num_workers=args.num_workers,
-            pin_memory=args.device.type == "cuda",
+            num_workers=optimisation.num_workers,
+            pin_memory=n_gpu > 0,
             generator=torch.Generator(),  # its seeds for workers must not come from the generator that dropout uses
         )
         self._epoch = self._next_step = 0
@@ -121,50 +123,54 @@ class Training:
     """A model on its way from the first step to the last.
 
     Args:
-        args: all of the run.
+        run: settings, device, folder.
         train_dataset: the windows to learn from.
         model: on its device, with the labels of the data, after this.
         tokenizer: is written beside the model.
     """
 
     def __init__(
-        self, args: NerArguments, train_dataset: FeatureDataset, model: Tagger, tokenizer: PreTrainedTokenizerBase
+        self, run: Run, train_dataset: FeatureDataset, model: Tagger, tokenizer: PreTrainedTokenizerBase
     ) -> None:
-        set_seed(args.seed + rank())
-        adopt_model(args, model)
+        settings, optimisation, machine = run.settings, run.settings.optimisation, run.settings.machine
+        set_seed(optimisation.seed + rank())
+        self._run = run = adopt_model(run, model)
         check_dataset(train_dataset, model)
-        self._args, self._dataset, self._model = args, train_dataset, model
-        self._feed = StepFeed(args, train_dataset)
-        total_steps = _total_steps(args, self._feed.steps_per_epoch)
-        freeze(args, model)
-        checkpoint_layers(args, model)
-        optimizer = build_optimizer(args, model)
-        if args.shard_optimizer:
+        self._dataset, self._model = train_dataset, model
+        self._feed = StepFeed(optimisation, train_dataset, run.n_gpu)
+        total_steps = _total_steps(optimisation, self._feed.steps_per_epoch)
+        freeze(optimisation, model)
+        if machine.gradient_checkpointing:
+            checkpoint_layers(model)
+        optimizer = build_optimizer(optimisation, model, getattr(settings.head, "crf_learning_rate", None))
+        if machine.shard_optimizer:
             from tools.sharding import (
                 sharded,
             )  # takes seconds, for torch then compiles all of its functional optimisers
 
             optimizer = sharded(optimizer)
-        self._schedule = build_schedule(args, optimizer, total_steps)
-        self._gradient_step = GradientStep(args, model, optimizer)
-        learner = RDrop(model, args.rdrop_alpha) if args.rdrop_alpha else self._gradient_step.model
-        self._parallel_model = _parallel(args, learner)
-        self._dev_dataset = _dev_dataset(args, tokenizer)
+        self._schedule = build_schedule(optimisation, optimizer, total_steps)
+        self._gradient_step = GradientStep(run.precision, optimisation.max_grad_norm, model, optimizer)
+        learner = RDrop(model, optimisation.rdrop_alpha) if optimisation.rdrop_alpha else self._gradient_step.model
+        self._parallel_model = _parallel(run, learner)
+        self._dev_dataset = _dev_dataset(run, tokenizer)
         self._encoder_cost = encoder_cost(model)
         self._passes = 0
-        self.meter = Meter(args.device, peak_flops(args))
-        self._nonfinite = NonFiniteSteps(train_dataset, tokenizer, Path(args.output_dir), args.max_nonfinite_steps)
+        self.meter = Meter(run.device, peak_flops(run.device, run.precision.dtype, run.n_gpu))
+        self._nonfinite = NonFiniteSteps(
+            train_dataset, tokenizer, run.folder.nonfinite_steps, optimisation.max_nonfinite_steps
+        )
         self.state = TrainState(model, optimizer, total_steps, self._feed.steps_per_epoch, is_main(), model.tag_names)
         self.checkpoints = Checkpoints(
-            Path(args.output_dir),
-            save_model=lambda folder: write_model(folder, args, model, tokenizer),
-            save_checkpoint=lambda folder: write_checkpoint(folder, args, model, tokenizer, self._parts),
-            every=self._feed.steps_per_epoch if args.save_steps < 0 else args.save_steps,
-            keep=args.save_total_limit,
+            run.folder,
+            save_model=lambda folder: write_model(folder, settings, model, tokenizer),
+            save_checkpoint=lambda folder: write_checkpoint(folder, settings, model, tokenizer, self._parts),
+            every=self._feed.steps_per_epoch if settings.logging.save_steps < 0 else settings.logging.save_steps,
+            keep=settings.logging.save_total_limit,
             remove=remove_folder,
-            metric=args.metric_for_best_model,
+            metric=settings.logging.metric_for_best_model,
         )
-        self.callbacks = Callbacks(build_callbacks(args, self.checkpoints))
+        self.callbacks = Callbacks(build_callbacks(settings, run.folder, self.checkpoints))
         self._parts: dict[str, Stateful] = {
             "progress": self.state,
             "feed": self._feed,
@@ -175,14 +181,14 @@ class Training:
             "nonfinite": self._nonfinite,
             "callbacks": self.callbacks,
         }
-        logger.info("Training %d steps of %s", total_steps, _batch_plan(args))
+        logger.info("Training %d steps of %s", total_steps, _batch_plan(optimisation, run.n_gpu))
 
     def resume(self) -> None:
         """Goes to where a checkpoint was written, if the arguments name one."""
-        checkpoint = checkpoint_to_resume(self._args)
+        checkpoint = checkpoint_to_resume(self._run.settings.actions.resume_from_checkpoint, self._run.folder)
         if checkpoint is None:
             return
-        check_options(self._args, checkpoint)
+        check_options(self._run.settings, checkpoint)
         load_training_state(checkpoint, self._model, self._parts)
         logger.info("Going on after step %d of %d, from %s", self.state.step, self.state.total_steps, checkpoint)
         best = self.checkpoints.best_folder
@@ -202,8 +208,8 @@ class Training:
         words = int(self._dataset.word_counts[step.windows].sum())
         self._parallel_model.train()
         for round_, batch in enumerate(step.batches, start=1):
-            inputs = {name: tensor.to(self._args.device, non_blocking=True) for name, tensor in batch.items()}
-            last_round = round_ == self._args.gradient_accumulation_steps
+            inputs = {name: tensor.to(self._run.device, non_blocking=True) for name, tensor in batch.items()}
+            last_round = round_ == self._run.settings.optimisation.gradient_accumulation_steps
             backward = partial(self._backward, inputs, words, last_round)
             self.meter.add_loss(self.callbacks.around_backward(self.state, backward))
         norm = self._gradient_step.step()
@@ -218,9 +224,9 @@ class Training:
         self.callbacks.on_step(self.state)
 
     def _backward(self, inputs: dict[str, Tensor], words: int, last_round: bool, last: bool = True) -> Tensor:
-        self._passes += 2 if self._args.rdrop_alpha else 1
+        self._passes += 2 if self._run.settings.optimisation.rdrop_alpha else 1
         with _gradient_sync(self._parallel_model, last and last_round):
-            with autocast(self._args):
+            with self._run.precision.autocast():
                 loss = self._parallel_model(**inputs, num_items_in_batch=words).loss.sum()
             # DDP averages gradients over ranks; the loss is already divided by the words of all of them
             self._gradient_step.backward(loss * world_size())
@@ -230,7 +236,7 @@ class Training:
         """Looks at what the device has counted."""
         self.meter.report(self.state)
         self.state.gradient_norm, self.state.skipped_steps = self._nonfinite.look(), self._nonfinite.total
-        self.state.memory_gib = peak_memory(self._args.device)
+        self.state.memory_gib = peak_memory(self._run.device)
         self.callbacks.on_log(self.state)
 
     def evaluate(self) -> None:
@@ -240,7 +246,7 @@ class Training:
             return
         with self.meter.paused():
             self.callbacks.before_evaluate(state)
-            scores = score_dataset(self._args, self._model, self._dev_dataset, "Evaluating")
+            scores = score_dataset(self._run, self._model, self._dev_dataset, "Evaluating")
             state.metrics, state.evaluated_step = scores.headline(), state.step
             state.type_metrics = {name: _rates(score) for name, score in scores.entities.types.items()}
             state.examples = scores.examples
@@ -266,18 +272,20 @@ def _rates(score: Score) -> dict[str, float]:
     return {"precision": score.precision, "recall": score.recall, "f1": score.f1}
 
 
-def _total_steps(args: NerArguments, steps_per_epoch: int) -> int:
-    if args.max_steps > 0:
-        return args.max_steps
-    return max(1, math.ceil(round(args.num_train_epochs * steps_per_epoch, 6)))  # 1.1 * 110 is a little more than 121
+def _total_steps(optimisation: OptimisationSettings, steps_per_epoch: int) -> int:
+    if optimisation.max_steps > 0:
+        return optimisation.max_steps
+    return max(
+        1, math.ceil(round(optimisation.num_train_epochs * steps_per_epoch, 6))
+    )  # 1.1 * 110 is a little more than 121
 
 
-def _parallel(args: NerArguments, model: nn.Module) -> nn.Module:
+def _parallel(run: Run, model: nn.Module) -> nn.Module:
     """The model as it is, or spread over this process's GPUs, or joined with the other processes'."""
     if world_size() > 1:
-        devices = [args.device] if args.device.type == "cuda" else None
+        devices = [run.device] if run.device.type == "cuda" else None
         return DistributedDataParallel(model, device_ids=devices)
-    return DataParallel(model) if args.n_gpu > 1 else model
+    return DataParallel(model) if run.n_gpu > 1 else model
 
 
 def _gradient_sync(model: nn.Module, now: bool) -> AbstractContextManager[Any]:
@@ -285,35 +293,33 @@ def _gradient_sync(model: nn.Module, now: bool) -> AbstractContextManager[Any]:
     return model.no_sync() if isinstance(model, DistributedDataParallel) and not now else nullcontext()
 
 
-def _dev_dataset(args: NerArguments, tokenizer: PreTrainedTokenizerBase) -> FeatureDataset | None:
-    if not args.evaluate_during_training:
+def _dev_dataset(run: Run, tokenizer: PreTrainedTokenizerBase) -> FeatureDataset | None:
+    if not run.settings.logging.evaluate_during_training:
         return None
-    if not corpus_of(args).has("dev"):
+    if not run.corpus.has("dev"):
         logger.warning("There is no dev split: the model is not scored while training, and the last one is kept")
         return None
-    return load_and_cache_examples(args, args.task_name, tokenizer, "dev")
+    return load_and_cache_examples(run, run.settings.data.task_name, tokenizer, "dev")
 
 
-def _batch_plan(args: NerArguments) -> str:
+def _batch_plan(optimisation: OptimisationSettings, n_gpu: int) -> str:
     """What a step consists of, for the log."""
-    batch = args.max_batch_tokens or args.per_gpu_train_batch_size
-    unit = "tokens" if args.max_batch_tokens else "windows"
-    shares = {"GPUs": max(1, args.n_gpu), "processes": world_size(), "rounds": args.gradient_accumulation_steps}
-    factors = [f"{batch} {unit} a batch", *(f"{factor} {name}" for name, factor in shares.items() if factor > 1)]
+    batch = optimisation.max_batch_tokens or optimisation.per_gpu_train_batch_size
+    unit = "tokens" if optimisation.max_batch_tokens else "windows"
+    rounds = optimisation.gradient_accumulation_steps
+    shares = {"GPUs": max(1, n_gpu), "processes": world_size(), "rounds": rounds}
+    factors = [f"{batch} {unit} per batch", *(f"{factor} {name}" for name, factor in shares.items() if factor > 1)]
     return " x ".join(factors)
 
 
-TRAIN_RESULTS_FILE = "train_results.json"
-
-
 def train(
-    args: NerArguments, train_dataset: FeatureDataset, model: Tagger, tokenizer: PreTrainedTokenizerBase
+    run: Run, train_dataset: FeatureDataset, model: Tagger, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[int, float]:
     """Fine-tunes the model in place.
 
     The loss of a step is the mean over all words of all its batches, whatever the number of processes and
     accumulation rounds. Where dev is scored on the way, the model ends with the best weights seen. With
-    ``args.resume_from_checkpoint`` the training goes on as if it had never stopped.
+    ``--resume_from_checkpoint`` the training goes on as if it had never stopped.
 
     Returns:
         The number of optimiser steps, and the mean loss a word over the whole training.
@@ -322,20 +328,21 @@ def train(
         Interrupted: SIGTERM or SIGUSR1 came; a checkpoint is written.
         FloatingPointError: too many steps in a row were left out, since they were not finite.
     """
-    training = Training(args, train_dataset, model, tokenizer)
+    training = Training(run, train_dataset, model, tokenizer)
     training.resume()
+    logging_steps, log_loss_steps = run.settings.logging.logging_steps, run.settings.logging.log_loss_steps
     state, callbacks, checkpoints = training.state, training.callbacks, training.checkpoints
 
     with watch_for_interruption() as interruption, closing(callbacks):
         callbacks.on_train_begin(state)
-        if _is_due(args.logging_steps, state):
+        if _is_due(logging_steps, state):
             training.evaluate()  # unless that was done before the interruption
         for step in training.remaining_steps():
             training.learn(step)
-            if _is_due(args.log_loss_steps, state):
+            if _is_due(log_loss_steps, state):
                 training.log()
             interrupted = interruption.seen_by_any()
-            if _is_due(args.logging_steps, state) and not interrupted:
+            if _is_due(logging_steps, state) and not interrupted:
                 training.evaluate()
             if checkpoints.is_due(state) or interrupted:
                 checkpoints.save(state)
@@ -352,7 +359,7 @@ def train(
     logger.info(
         "Trained %(steps)d steps: %(words_per_second).0f words/s in %(seconds).0f s without evaluation", results
     )
-    run_on_main(lambda: write_json(Path(args.output_dir, TRAIN_RESULTS_FILE), results))
+    run_on_main(lambda: write_json(run.folder.train_results, results))
     return results["steps"], results["loss"]
 
 

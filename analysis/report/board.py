@@ -12,6 +12,7 @@ from tensorboardX import SummaryWriter
 from analysis.documents import ScoredDocument
 from analysis.intervals import precision_recall_f1
 from analysis.report.calibration import Judged, counts_at, judge, reliability
+from common.run_files import RunFolder
 
 _THRESHOLDS = np.linspace(0, 1, 127)  # as many as TensorBoard draws by itself
 
@@ -30,7 +31,7 @@ def draw_on_board(
     """
     step = step_of(run, checkpoint)
     judged = judge(documents)
-    with SummaryWriter(str(run / "tensorboard"), filename_suffix=f".{split}.{step}") as writer:
+    with SummaryWriter(str(RunFolder(run).tensorboard), filename_suffix=f".{split}.{step}") as writer:
         _add_curve(writer, f"{split}/entities", judged, step)
         if confusion["types"]:
             picture = _drawn(lambda axes: _draw_confusion(axes, confusion))
@@ -45,7 +46,7 @@ def step_of(run: Path, checkpoint: str) -> int:
     number = checkpoint.rpartition("-")[2]
     if number.isdecimal():
         return int(number)
-    results = run / "train_results.json"
+    results = RunFolder(run).train_results
     return int(json.loads(results.read_text("utf-8"))["steps"]) if results.is_file() else 0
 
 

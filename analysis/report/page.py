@@ -12,8 +12,8 @@ from analysis.pairs import KINDS
 from analysis.report.charts import Chart, line_chart
 from analysis.report.run_data import RunData, Split, read_run
 from analysis.report.split_view import sentence_rows, split_view
+from common.run_files import RunFolder
 
-REPORT_FILE = "report.html"
 _PARTS = Path(__file__).parent / "page"
 _CURVES = {
     "Loss a word": {"train": "train/loss", "dev": "dev/loss"},
@@ -34,7 +34,7 @@ _RUN_FACTS = {
 
 def write_report(folder: Path, output: Path | None = None) -> Path:
     """Writes ``report.html`` into the folder of a run, or the file ``output``, and returns where it is."""
-    path = output or folder / REPORT_FILE
+    path = output or RunFolder(folder).report
     path.write_text(report_page(read_run(folder)), "utf-8")
     return path
 

@@ -16,13 +16,13 @@ from safetensors import safe_open
 from tensorboardX.proto.event_pb2 import Event
 
 from analysis.documents import ScoredDocument, read_documents
+from common.run_files import RunFolder
 from models import BertCrfForNer, BertSoftmaxForNer
 from models.tagger import Tagger
 from tools.heads import head_of_folder, script_of
-from tools.run_folder import ARGUMENTS_FILE, BEST_FOLDER
 
 _HEAD_NAMES: dict[type[Tagger], str] = {BertCrfForNer: "CRF", BertSoftmaxForNer: "softmax"}
-_SPLITS = {"dev": ("eval", "do_eval"), "test": ("test", "do_predict")}
+_SPLITS = {"dev": "do_eval", "test": "do_predict"}
 _ANALYSED = {"intervals", "schemes", "errors", "confusion", "lengths"}
 
 
@@ -80,39 +80,40 @@ class RunData:
 def read_run(folder: Path) -> RunData:
     """Raises a ValueError where the folder is not that of a run that tags words, or its head is not known."""
     under_lightning = is_lightning_run(folder)
-    model = folder / BEST_FOLDER if under_lightning else folder
-    if not (model / "config.json").is_file():
-        raise ValueError(f"{folder} holds no run: there is no config.json; name what --output_dir named")
-    config, environment = _json_of(model / "config.json"), _json_of(folder / "environment.json")
-    head = head_of_folder(model)
+    files = RunFolder(folder)
+    model = RunFolder(files.best_lightning_model) if under_lightning else files
+    if not model.config.is_file():
+        raise ValueError(f"{folder} holds no run: there is no {model.config.name}; name what --output_dir named")
+    config, environment = _json_of(model.config), _json_of(files.environment)
+    head = head_of_folder(model.path)
 
     def command(action: str) -> str:
         return command_of(environment, action) if under_lightning else _command(folder, head, action)
 
     splits, missing = [], {}
-    for name, (prefix, action) in _SPLITS.items():
-        results, documents = folder / f"{prefix}_results.json", folder / f"{prefix}_documents.jsonl"
+    for name, action in _SPLITS.items():
+        results, documents = files.results(name), files.documents(name)
         if documents.is_file() and set(found := _json_of(results)) >= _ANALYSED:
             splits.append(Split(name, found, read_documents(documents)))
-        elif under_lightning and (name == "dev" or (folder / "test_predictions.txt").is_file()):
+        elif under_lightning and (name == "dev" or files.tag_predictions.is_file()):
             continue  # dev is scored while training only, and test has no labels
-        elif results.is_file() or not (folder / f"{name}_predictions.jsonl").is_file():  # else it is not labelled
+        elif results.is_file() or name == "dev" or not files.predictions.is_file():  # else it is not labelled
             missing[f"Scores and sentences of {name}"] = command(action)
-    scalars = read_scalars(folder / "tensorboard")
+    scalars = read_scalars(files.tensorboard)
     if not scalars:
         missing["Training curves"] = command("do_train")
     for split in splits:
         if not split.has_confidences:
-            missing[f"Confidences of {split.name}"] = command(_SPLITS[split.name][1])
+            missing[f"Confidences of {split.name}"] = command(_SPLITS[split.name])
     return RunData(
         folder,
         _HEAD_NAMES.get(head, head.__name__),
-        read_flags(folder) if under_lightning else _json_of(folder / ARGUMENTS_FILE),
+        read_flags(folder) if under_lightning else _json_of(files.settings),
         config,
         environment,
         splits,
         as_other_runs_name_them(scalars) if under_lightning else scalars,
-        _transitions(model, config) if issubclass(head, BertCrfForNer) else None,
+        _transitions(model.weights, config) if issubclass(head, BertCrfForNer) else None,
         missing,
     )
 
@@ -124,13 +125,12 @@ def _json_of(path: Path) -> dict[str, Any]:
 
 def _command(folder: Path, head: type[Tagger], action: str) -> str:
     script = script_of(head)
-    paths = {"config_file": folder / ARGUMENTS_FILE, "output_dir": folder}
+    paths = {"config_file": RunFolder(folder).settings, "output_dir": folder}
     actions = {name: name == action for name in ("do_train", "do_eval", "do_predict")}
     return shlex.join(["python", script, *(f"--{name}={value}" for name, value in (paths | actions).items())])
 
 
-def _transitions(folder: Path, config: Mapping[str, Any]) -> Transitions | None:
-    weights = folder / "model.safetensors"
+def _transitions(weights: Path, config: Mapping[str, Any]) -> Transitions | None:
     if not weights.is_file():
         return None
     with safe_open(weights, "pt") as file:
@@ -182,12 +182,12 @@ _OF_A_TRAINING = {"--do_train": 0, "--overwrite_output_dir": 0, "--resume_from_c
 
 
 def is_lightning_run(folder: Path) -> bool:
-    return (folder / BEST_FOLDER / "config.json").is_file()
+    return RunFolder(RunFolder(folder).best_lightning_model).config.is_file()
 
 
 def read_flags(folder: Path) -> dict[str, Any]:
     """What the run was told, as its logger has it."""
-    path = folder / "tensorboard" / "hparams.yaml"
+    path = RunFolder(folder).tensorboard / "hparams.yaml"
     return dict(yaml.safe_load(path.read_text("utf-8"))) if path.is_file() else {}
 
 

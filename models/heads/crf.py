@@ -1,13 +1,23 @@
 """Tags of a whole text, chosen together by a linear-chain conditional random field."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
+from common.options import option
 from models.crf import CRF
 from models.tagger import Tagger
+
+
+@dataclass(frozen=True)
+class CrfOptions:
+    """Options of the CRF head."""
+
+    crf_learning_rate: float = option(1e-3, "peak learning rate of the CRF's transitions", common=True, at_least=0)
+    crf_constraints: bool = option(True, "allow only transitions that are legal in the tag scheme")
 
 
 class BertCrfForNer(Tagger):
@@ -16,6 +26,8 @@ class BertCrfForNer(Tagger):
     ``config.crf_legal`` lists, for each of the C tags and then for the start, what may follow: tags by their ids, the
     end as ``C + 1``. Illegal sequences then have probability zero in training and decoding. Without it all are legal.
     """
+
+    Options = CrfOptions
 
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__(config)

@@ -1,11 +1,21 @@
 """A tag a word, each chosen by itself."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from transformers import PreTrainedConfig
 
+from common.options import option
 from models.losses import LOSS_TYPES, tag_losses
 from models.tagger import Tagger
+
+
+@dataclass(frozen=True)
+class SoftmaxOptions:
+    """Options of the softmax head."""
+
+    loss_type: str = option("ce", "loss: cross-entropy, focal loss or label smoothing", LOSS_TYPES, common=True)
 
 
 class BertSoftmaxForNer(Tagger):
@@ -14,6 +24,8 @@ class BertSoftmaxForNer(Tagger):
     Its checkpoint is an ordinary ``AutoModelForTokenClassification`` checkpoint. ``config.tag_loss`` chooses the
     loss: ``ce``, ``focal`` or ``lsr``.
     """
+
+    Options = SoftmaxOptions
 
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__(config)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from callbacks import BEST_FOLDER, Checkpoints
+from callbacks import Checkpoints
+from common.run_files import RunFolder
 from tests.callbacks.states import state_of
 
 
@@ -15,7 +16,9 @@ class Disk:
         self.models: list[str] = []
         self.checkpoints: list[str] = []
         self.kept: list[str] = []
-        self.callback = Checkpoints(output_dir, self._model, self._checkpoint, every, keep, self._remove, metric)
+        self.callback = Checkpoints(
+            RunFolder(output_dir), self._model, self._checkpoint, every, keep, self._remove, metric
+        )
 
     def _model(self, folder: Path) -> None:
         self.models.append(folder.name)
@@ -42,7 +45,7 @@ def evaluations_that_wrote(disk: Disk, scores: list[float], metric: str = "f1") 
         before = len(disk.models)
         disk.callback.on_evaluate(state_of(metrics={"f1": 0.5, metric: score}))
         wrote += [number] * (len(disk.models) - before)
-    assert set(disk.models) == {BEST_FOLDER}
+    assert set(disk.models) == {"checkpoint-best"}
     assert disk.callback.best_score == max(scores)
     return wrote
 
@@ -78,7 +81,7 @@ def test_a_checkpoint_is_removed_only_when_the_next_is_there(tmp_path: Path) -> 
     def fail(folder: Path) -> None:
         raise OSError("disk full")
 
-    failing = Checkpoints(tmp_path, disk._model, fail, 1, 1, disk._remove)
+    failing = Checkpoints(RunFolder(tmp_path), disk._model, fail, 1, 1, disk._remove)
     failing.load_state_dict(disk.callback.state_dict())
     with pytest.raises(OSError, match="disk full"):
         failing.save(state_of(step=2))

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tools.arguments import CrfArguments, parse_arguments
+from models import BertCrfForNer
+from tools.settings import parse_settings
 
 
 @pytest.mark.parametrize("suffix", [".yaml", ".yml", ".json"])
@@ -16,32 +17,32 @@ def test_a_config_file_holds_the_same_names_and_flags_win(tmp_path: Path, suffix
     path = tmp_path / f"run{suffix}"
     path.write_text(json.dumps(entries) if suffix == ".json" else yaml.safe_dump(entries), "utf-8")
     option = [f"--config_file={path}"] if joined else ["--config_file", str(path)]
-    args = parse_arguments(CrfArguments, ["--seed=5", *option])
-    assert (args.learning_rate, args.do_train, args.task_name, args.logging_steps) == (3e-5, True, "cner", -1)
-    assert args.seed == 5
+    args = parse_settings(BertCrfForNer.Options, argv=["--seed=5", *option])
+    expected = {"learning_rate": 3e-5, "do_train": True, "task_name": "cner", "logging_steps": -1, "seed": 5}
+    assert expected.items() <= args.flat().items()
 
 
 def test_a_config_file_may_write_numbers_as_yaml_reads_text(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("learning_rate: 3e-5\nevaluate_during_training: no\n")
-    args = parse_arguments(CrfArguments, ["--config_file", str(path)])
-    assert args.learning_rate == 3e-5
-    assert not args.evaluate_during_training
+    args = parse_settings(BertCrfForNer.Options, argv=["--config_file", str(path)])
+    assert args.optimisation.learning_rate == 3e-5
+    assert not args.logging.evaluate_during_training
 
 
 def test_a_config_file_may_nest_the_options_of_the_schedule(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("lr_scheduler_type: cosine_with_restarts\nlr_scheduler_kwargs:\n  num_cycles: 3\n")
-    assert json.loads(parse_arguments(CrfArguments, ["--config_file", str(path)]).lr_scheduler_kwargs) == {
-        "num_cycles": 3
-    }
+    assert json.loads(
+        parse_settings(BertCrfForNer.Options, argv=["--config_file", str(path)]).optimisation.lr_scheduler_kwargs
+    ) == {"num_cycles": 3}
 
 
 def test_an_empty_entry_of_a_config_file_is_the_default(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("cache_dir:\ntask_name: cner\n")
-    args = parse_arguments(CrfArguments, ["--config_file", str(path)])
-    assert args.cache_dir == ""
+    args = parse_settings(BertCrfForNer.Options, argv=["--config_file", str(path)])
+    assert args.model.cache_dir == ""
 
 
 DEEP = 50_000
@@ -90,7 +91,7 @@ def test_a_bad_config_file_is_refused(
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(SystemExit) as ended:
-        parse_arguments(CrfArguments, ["--config_file", str(path)])
+        parse_settings(BertCrfForNer.Options, argv=["--config_file", str(path)])
     assert ended.value.code == 2
     message = capsys.readouterr().err
     assert f"{path}{said}" in message
@@ -101,7 +102,7 @@ def test_the_faults_of_file_and_flags_come_together(tmp_path: Path, capsys: pyte
     path = tmp_path / "run.yaml"
     path.write_text("seed: x\nepochs: 3\n4: 5\nfp16: true\nmax_steps: 7\n")
     with pytest.raises(SystemExit):
-        parse_arguments(CrfArguments, ["--config_file", str(path), "--bf16", "--max_steps=0"])
+        parse_settings(BertCrfForNer.Options, argv=["--config_file", str(path), "--bf16", "--max_steps=0"])
     said = capsys.readouterr().err
     places = [f"{path}{end}" for end in (":3: the name 4", ":2: unrecognized --epochs: did", ":1: --seed x: must")]
     assert all(part in said for part in (*places, "  --max_steps 0: must"))
@@ -111,18 +112,23 @@ def test_the_faults_of_file_and_flags_come_together(tmp_path: Path, capsys: pyte
 def test_a_byte_order_mark_is_skipped(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"run{suffix}"
     path.write_text('\ufeff{"seed": 3}', "utf-8")
-    assert parse_arguments(CrfArguments, ["--config_file", str(path)]).seed == 3
+    assert parse_settings(BertCrfForNer.Options, argv=["--config_file", str(path)]).optimisation.seed == 3
 
 
 def test_values_of_yaml_are_read_as_they_are_written(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("task_name: 007\ntag_column: 1:30\nlabels: yes\noutput_dir: 2026-01-02\nseed: 1_000\n")
-    args = parse_arguments(CrfArguments, ["--config_file", str(path)])
-    assert (args.task_name, args.tag_column, args.labels, args.output_dir) == ("007", "1:30", "yes", "2026-01-02")
-    assert args.seed == 1000
+    args = parse_settings(BertCrfForNer.Options, argv=["--config_file", str(path)])
+    assert (args.data.task_name, args.data.tag_column, args.data.labels, args.actions.output_dir) == (
+        "007",
+        "1:30",
+        "yes",
+        "2026-01-02",
+    )
+    assert args.optimisation.seed == 1000
 
 
 def test_a_missing_config_file_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        parse_arguments(CrfArguments, ["--config_file=nowhere.yaml"])
+        parse_settings(BertCrfForNer.Options, argv=["--config_file=nowhere.yaml"])
     assert "nowhere.yaml: there is no such config file" in capsys.readouterr().err

@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks.serve import ask, running_service, wait_for_workers
 from inference.limits import RateLimit
-from tests.tools.runs import Run
+from tests.tools.runs import FinishedRun
 
 FILES, CONNECTIONS, READ_TIMEOUT = 128, 200, 3
 HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -56,7 +56,7 @@ def is_closed(connection: socket.socket) -> bool:
     return True
 
 
-def test_clients_that_never_finish_a_request_keep_nobody_out(crf_run: Run) -> None:
+def test_clients_that_never_finish_a_request_keep_nobody_out(crf_run: FinishedRun) -> None:
     with ExitStack() as stack:
         with open_file_limit(FILES):
             service = stack.enter_context(running_service(crf_run.folder, f"--read_timeout={READ_TIMEOUT}"))
@@ -82,7 +82,7 @@ def test_clients_that_never_finish_a_request_keep_nobody_out(crf_run: Run) -> No
         assert len(log) < 5_000
 
 
-def test_several_processes_answer_are_replaced_and_end_together(crf_run: Run) -> None:
+def test_several_processes_answer_are_replaced_and_end_together(crf_run: FinishedRun) -> None:
     with running_service(crf_run.folder, "--workers=2") as service:
         _, *workers = wait_for_workers(service, 2)
         for stopped in workers:  # so the other one has to answer

@@ -15,7 +15,7 @@ from inference.onnx_graph import random_inputs, write_onnx
 from models import BertCrfForNer, BertSoftmaxForNer
 from models.tagger import Tagger
 from tests.models.families import LABELS, tiny_tagger
-from tests.tools.runs import Run
+from tests.tools.runs import FinishedRun
 
 LONGEST = 30  # tokens
 OUT, B_PER, I_PER, B_LOC, I_LOC, END = 0, 1, 2, 3, 4, 6
@@ -125,7 +125,7 @@ def test_both_are_timed(exported: Exported) -> None:
 
 
 def test_the_command_writes_and_checks_the_file(
-    crf_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    crf_run: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "ner.onnx"
     monkeypatch.setattr(sys, "argv", ["export_onnx", str(crf_run.folder), f"--output={path}"])
@@ -140,7 +140,7 @@ def test_the_command_writes_and_checks_the_file(
         assert json.loads(metadata[name]) == config[name]
 
 
-def test_the_scheme_of_a_model_of_the_field_is_named_in_the_file(crf_run: Run, tmp_path: Path) -> None:
+def test_the_scheme_of_a_model_of_the_field_is_named_in_the_file(crf_run: FinishedRun, tmp_path: Path) -> None:
     folder = shutil.copytree(crf_run.folder, tmp_path / "model")
     config = json.loads((folder / "config.json").read_text("utf-8"))
     markup = config.pop("tag_markup")

@@ -16,27 +16,27 @@ import serve_ner
 from benchmarks.serve import Answer, Service, ask, ask_all, is_same, running_service
 from inference.formats import json_entities
 from inference.predictor import NerPredictor
-from tests.tools.runs import Run, read_predictions
+from tests.tools.runs import FinishedRun, read_predictions
 from tools.recipe import run_script
 
 LIMITS = {"max_texts": 8, "max_characters": 2000, "max_requests": 24, "read_timeout": 3, "max_batch_size": 16}
 
 
 @pytest.fixture(scope="module")
-def service(crf_run: Run) -> Iterator[Service]:
+def service(crf_run: FinishedRun) -> Iterator[Service]:
     with running_service(crf_run.folder, *(f"--{name}={value}" for name, value in LIMITS.items())) as service:
         yield service
 
 
 @pytest.fixture(scope="module")
-def texts(crf_run: Run) -> list[str]:
+def texts(crf_run: FinishedRun) -> list[str]:
     """Of one to twenty sentences."""
     sentences = [record["text"] for record in read_predictions(crf_run.folder)]
     return [" ".join((sentences * 2)[start : start + count]) for start in range(20) for count in (1, 2, 5, 20)]
 
 
 @pytest.fixture(scope="module")
-def expected(crf_run: Run, texts: list[str]) -> list[list[dict[str, Any]]]:
+def expected(crf_run: FinishedRun, texts: list[str]) -> list[list[dict[str, Any]]]:
     found = NerPredictor.load(crf_run.folder, "cpu")(texts)
     assert sum(map(len, found)) > 100
     return [json_entities(entities) for entities in found]
@@ -239,7 +239,7 @@ def test_callers_beyond_the_limit_are_sent_away_and_those_that_dawdle_are_ended(
     assert ask(service.port, {"text": "a"}).status == 200
 
 
-def test_a_stopped_service_answers_what_it_has_begun(crf_run: Run) -> None:
+def test_a_stopped_service_answers_what_it_has_begun(crf_run: FinishedRun) -> None:
     with running_service(crf_run.folder) as service:
         body = json.dumps({"text": "anna met bob"}).encode()
         with begin_request(service.port, len(body)) as connection, ThreadPoolExecutor(1) as pool:

@@ -4,19 +4,16 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 from unittest.mock import patch
 
 import pytest
 from torch import Tensor
 
-from tests.tools.runs import fit
-from tools.arguments import NerArguments
+from tests.tools.runs import fit, replace
 from tools.interruption import Interrupted
+from tools.run import Run
 from tools.train import Training
-
-Arguments = TypeVar("Arguments", bound=NerArguments)
 
 
 @contextmanager
@@ -36,7 +33,7 @@ def signal_in_step(step: int, number: int = signal.SIGTERM, in_round: int = 1) -
         yield
 
 
-def fit_with_interruption(args: Arguments, step: int, **changes: Any) -> tuple[int, float, dict[str, Tensor]]:
+def fit_with_interruption(args: Run, step: int, **changes: Any) -> tuple[int, float, dict[str, Tensor]]:
     """Trains until a signal in the given step, then goes on as a second run would; with changed arguments."""
     with signal_in_step(step), pytest.raises(Interrupted):
         fit(args)

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import torch
 
 from tests.tools.forks import FORKS
-from tools.arguments import CrfArguments
 from tools.distributed import leave_process_group, setup_devices
+from tools.settings import MachineSettings
 
 Result = TypeVar("Result")
 
@@ -41,7 +41,7 @@ def _work(
 ) -> Result:
     os.environ.update(environment)
     torch.set_num_threads(1)
-    setup_devices(CrfArguments(no_cuda=True, ddp_timeout=ddp_timeout))
+    setup_devices(MachineSettings(no_cuda=True, ddp_timeout=ddp_timeout))
     try:
         return work(*arguments)
     finally:

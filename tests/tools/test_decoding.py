@@ -4,7 +4,6 @@ import itertools
 import json
 import random
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,15 +25,15 @@ from models import BertCrfForNer, BertSoftmaxForNer
 from models.tagger import Tagger
 from processors.features.dataset import FeatureDataset
 from tests.models.families import tiny_config
-from tests.tools.runs import split_of
-from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
+from tests.tools.runs import replace, split_of
 from tools.decoding import GatheredScores, TaggedDocument, entity_confidences, shared_batches, tag_documents
+from tools.run import Run
 
 
 @pytest.fixture(params=["crf", "softmax"])
-def args(request: pytest.FixtureRequest, crf_args: CrfArguments, softmax_args: SoftmaxArguments) -> NerArguments:
+def args(request: pytest.FixtureRequest, crf_args: Run, softmax_args: Run) -> Run:
     """Windows so short that most sentences take several."""
-    chosen: NerArguments = crf_args if request.param == "crf" else softmax_args
+    chosen: Run = crf_args if request.param == "crf" else softmax_args
     return replace(chosen, eval_max_seq_length=7)
 
 
@@ -46,7 +45,7 @@ def disturbed(model: Tagger) -> Tagger:
     return model
 
 
-def tagged(args: NerArguments, model: Tagger, dataset: FeatureDataset) -> list[TaggedDocument]:
+def tagged(args: Run, model: Tagger, dataset: FeatureDataset) -> list[TaggedDocument]:
     return list(tag_documents(args, model, dataset, "Testing"))
 
 
@@ -76,8 +75,8 @@ def assert_same(left: list[TaggedDocument], right: list[TaggedDocument]) -> None
         assert one.loss == pytest.approx(other.loss, rel=1e-4)
 
 
-def test_documents_longer_than_a_window_are_tagged_whole(args: NerArguments) -> None:
-    model, dataset = split_of(args)
+def test_documents_longer_than_a_window_are_tagged_whole(args: Run) -> None:
+    args, model, dataset = split_of(args)
     disturbed(model)
     assert len(dataset) > 1.5 * dataset.num_documents
     found = tagged(args, model, dataset)
@@ -87,29 +86,27 @@ def test_documents_longer_than_a_window_are_tagged_whole(args: NerArguments) -> 
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
-def test_tags_do_not_depend_on_the_batch_size(args: NerArguments, batch_size: int) -> None:
-    model, dataset = split_of(args)
+def test_tags_do_not_depend_on_the_batch_size(args: Run, batch_size: int) -> None:
+    args, model, dataset = split_of(args)
     disturbed(model)
     assert_same(tagged(replace_batch(args, batch_size), model, dataset), tagged(args, model, dataset))
 
 
-def replace_batch(args: NerArguments, batch_size: int) -> NerArguments:
+def replace_batch(args: Run, batch_size: int) -> Run:
     return replace(args, per_gpu_eval_batch_size=batch_size)
 
 
 @pytest.mark.parametrize("name", ["_DOCUMENTS_AT_ONCE", "_WORDS_A_DECODING_BATCH"])
-def test_tags_do_not_depend_on_how_much_is_held_at_once(
-    args: NerArguments, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model, dataset = split_of(args)
+def test_tags_do_not_depend_on_how_much_is_held_at_once(args: Run, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    args, model, dataset = split_of(args)
     disturbed(model)
     expected = tagged(args, model, dataset)
     monkeypatch.setattr(tools.decoding, name, 3)
     assert_same(tagged(args, model, dataset), expected)
 
 
-def test_tags_do_not_depend_on_the_order_of_documents(args: NerArguments, corpus_dir: Path) -> None:
-    model, dataset = split_of(args)
+def test_tags_do_not_depend_on_the_order_of_documents(args: Run, corpus_dir: Path) -> None:
+    args, model, dataset = split_of(args)
     disturbed(model)
     texts = [dataset.document(document).text for document in range(dataset.num_documents)]
     expected = [document.tags for document in tagged(args, model, dataset)]
@@ -119,39 +116,39 @@ def test_tags_do_not_depend_on_the_order_of_documents(args: NerArguments, corpus
     order = list(range(len(blocks)))
     random.Random(1).shuffle(order)
     path.write_text("\n\n".join(blocks[number] for number in order) + "\n", "utf-8")
-    _, shuffled = split_of(args)
+    *_, shuffled = split_of(args)
     assert [shuffled.document(place).text for place in range(len(order))] == [texts[number] for number in order]
     found = [document.tags for document in tagged(args, model, shuffled)]
     assert found == [expected[number] for number in order]
 
 
-def test_empty_documents_keep_their_places(args: NerArguments, corpus_dir: Path) -> None:
+def test_empty_documents_keep_their_places(args: Run, corpus_dir: Path) -> None:
     (corpus_dir / "test.txt").unlink()
     documents = [[], ["anna", "met", "bob"], [], [], ["he", "left"], []]
     records = [{"tokens": words, "tags": ["O"] * len(words)} for words in documents]
     (corpus_dir / "test.jsonl").write_text("\n".join(map(json.dumps, records)), "utf-8")
-    model, dataset = split_of(args, "test")
+    args, model, dataset = split_of(args, "test")
     found = tagged(args, model, dataset)
     assert [document.document for document in found] == [0, 1, 2, 3, 4, 5]
     assert [len(document.tags) for document in found] == [0, 3, 0, 0, 2, 0]
     assert [document.loss > 0 for document in found] == [False, True, False, False, True, False]
 
 
-def test_a_split_of_empty_documents_only_is_no_error(args: NerArguments, corpus_dir: Path) -> None:
+def test_a_split_of_empty_documents_only_is_no_error(args: Run, corpus_dir: Path) -> None:
     (corpus_dir / "test.txt").unlink()
     (corpus_dir / "test.jsonl").write_text('{"tokens": []}\n{"tokens": []}\n', "utf-8")
-    model, dataset = split_of(args, "test")
+    args, model, dataset = split_of(args, "test")
     assert [len(document.tags) for document in tagged(args, model, dataset)] == [0, 0]
 
 
-def test_unlabelled_documents_have_no_loss(args: NerArguments, corpus_dir: Path) -> None:
+def test_unlabelled_documents_have_no_loss(args: Run, corpus_dir: Path) -> None:
     (corpus_dir / "test.txt").write_text("anna\nmet\nbob\n\nhe\nleft\n", "utf-8")
-    model, dataset = split_of(args, "test")
+    args, model, dataset = split_of(args, "test")
     assert [document.loss for document in tagged(args, model, dataset)] == [0.0, 0.0]
 
 
-def test_tagging_switches_dropout_off_and_leaves_gradients_on(args: NerArguments) -> None:
-    model, dataset = split_of(args)
+def test_tagging_switches_dropout_off_and_leaves_gradients_on(args: Run) -> None:
+    args, model, dataset = split_of(args)
     model.train()
     assert_same(tagged(args, model, dataset), tagged(args, model, dataset))
     assert torch.is_grad_enabled()

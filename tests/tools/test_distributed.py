@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from tests.tools.ranks import on_ranks
-from tools.arguments import CrfArguments, parse_arguments
 from tools.distributed import (
     MainProcessError,
     any_rank,
@@ -24,6 +23,7 @@ from tools.distributed import (
     wait_for_the_end_of_main,
     world_size,
 )
+from tools.settings import MachineSettings, parse_settings
 
 
 def test_one_process_is_the_main_one() -> None:
@@ -40,16 +40,14 @@ def test_one_process_talks_to_itself() -> None:
 
 
 def test_without_a_launcher_one_process_takes_the_cpu() -> None:
-    args = CrfArguments(no_cuda=True)
-    setup_devices(args)
-    assert (args.device, args.n_gpu, args.local_rank) == (torch.device("cpu"), 0, -1)
+    assert setup_devices(MachineSettings(no_cuda=True)) == (torch.device("cpu"), 0)
 
 
 @pytest.mark.parametrize("flag", ["--local_rank=0", "--local-rank=0"])
 def test_a_local_rank_is_read_in_both_spellings_and_refused_without_a_launcher(flag: str) -> None:
-    args = parse_arguments(CrfArguments, [flag, "--no_cuda"])
+    settings = parse_settings(argv=[flag, "--no_cuda"])
     with pytest.raises(ValueError, match=r"--local_rank is for torch\.distributed\.launch; .* torchrun"):
-        setup_devices(args)
+        setup_devices(settings.machine)
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,7 +56,7 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
     for name, value in {"RANK": "2", "LOCAL_RANK": "2", "WORLD_SIZE": "3"}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match="local rank 2 has no GPU: this machine shows 2"):
-        setup_devices(CrfArguments())
+        setup_devices(MachineSettings())
 
 
 def talk() -> dict[str, object]:

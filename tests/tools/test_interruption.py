@@ -16,7 +16,6 @@ from tests.helpers import write_corpus
 from tests.tools.forks import Forked
 from tests.tools.launched import TORCHRUN, Launched
 from tests.tools.runs import call_script, flags, options_of_run, start_script
-from tools.checkpoint import STATE_FILE, WEIGHTS_FILE
 from tools.interruption import EXIT_CODE, Interruption, watch_for_interruption
 
 SCRIPT = ["run_ner_crf.py"]
@@ -31,7 +30,7 @@ def options(encoder: Path, tmp_path: Path) -> dict[str, Any]:
 
 def resumed(options: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     """The step at which a run was interrupted, and options to go on for five more."""
-    (checkpoint,) = Path(options["output_dir"]).glob("checkpoint-*/" + STATE_FILE)
+    (checkpoint,) = Path(options["output_dir"]).glob("checkpoint-*/training_state.pt")
     step = int(checkpoint.parent.name.rpartition("-")[2])
     assert 1 <= step < 400
     return step, options | {"max_steps": step + 5, "resume_from_checkpoint": "auto"}
@@ -113,7 +112,7 @@ def test_a_failed_write_is_explained_and_leaves_the_checkpoints(options: dict[st
     folder = Path(options["output_dir"])
     before = {path: path.stat().st_mtime_ns for path in folder.glob("checkpoint-*/*")}
     more = {**options, "max_steps": 6, "resume_from_checkpoint": "auto"}
-    for name in (WEIGHTS_FILE, STATE_FILE):
+    for name in ("model.safetensors", "training_state.pt"):
         with files_of_at_most((folder / "checkpoint-4" / name).stat().st_size - 1):
             error = error_of(lambda: call_script("run_ner_crf", **more))
         assert "checkpoint-6 cannot be written" in error
@@ -122,7 +121,7 @@ def test_a_failed_write_is_explained_and_leaves_the_checkpoints(options: dict[st
         assert not list(folder.glob(".*unfinished"))
         assert {path: path.stat().st_mtime_ns for path in folder.glob("checkpoint-*/*")} == before
     call_script("run_ner_crf", **more)
-    assert (folder / "checkpoint-6" / STATE_FILE).is_file()
+    assert (folder / "checkpoint-6" / "training_state.pt").is_file()
 
 
 def test_a_place_that_cannot_be_written_is_named(options: dict[str, Any], tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from analysis.report.run_data import read_scalars
+from models import BertCrfForNer
 from tests.helpers import write_corpus
 from tests.tools.launched import TORCHRUN, Launched
 from tests.tools.runs import call_script, encoder_without_dropout, options_of_run, read_json, read_predictions
-from tools.arguments import CrfArguments, parse_arguments
-from tools.distributed import setup_devices
+from tools.settings import parse_settings
 
 pytestmark = pytest.mark.slow
 STEPS = 48
@@ -91,9 +91,8 @@ def test_everything_is_written_and_said_once(alone: Path, together: tuple[Path, 
 
 
 def test_the_arguments_written_by_two_processes_run_in_one(together: tuple[Path, str]) -> None:
-    args = parse_arguments(CrfArguments, ["--config_file", str(together[0] / "training_args.json")])
-    setup_devices(args)
-    assert args.local_rank == -1
+    config = str(together[0] / "training_args.json")
+    assert parse_settings(BertCrfForNer.Options, argv=["--config_file", config]).machine.local_rank == -1
 
 
 def test_an_error_ends_both_processes_and_is_said_once(home: Path) -> None:

@@ -12,7 +12,7 @@ from analysis.report.board import draw_on_board, step_of
 from analysis.report.run_data import event_values
 from common.entities import Entity
 from tests.analysis.report.scored import LOC, PER, document, documents_of_each_kind
-from tests.tools.runs import Run
+from tests.tools.runs import FinishedRun
 
 
 def drawn(run: Path, documents: list[ScoredDocument], checkpoint: str = "") -> dict[str, tuple[int, object]]:
@@ -48,14 +48,14 @@ def test_a_split_without_entities_has_a_curve_and_no_pictures(tmp_path: Path) ->
     assert set(drawn(tmp_path, [document("a", "x y", [], [])])) == {"dev/entities"}
 
 
-def test_a_checkpoint_stands_at_its_step_and_the_final_model_at_the_last(crf_run: Run, tmp_path: Path) -> None:
+def test_a_checkpoint_stands_at_its_step_and_the_final_model_at_the_last(crf_run: FinishedRun, tmp_path: Path) -> None:
     documents = documents_of_each_kind(1)
     assert drawn(tmp_path, documents, "checkpoint-16")["dev/entities"][0] == 16
     assert step_of(crf_run.folder, "") == step_of(crf_run.folder, "checkpoint-best") > 16
     assert step_of(tmp_path, "") == 0
 
 
-def test_a_run_draws_both_splits_and_its_checkpoints(crf_run: Run) -> None:
+def test_a_run_draws_both_splits_and_its_checkpoints(crf_run: FinishedRun) -> None:
     values = list(event_values(crf_run.folder / "tensorboard"))
     for split in ("dev", "test"):
         steps = {step for step, value in values if value.tag == f"{split}/entities"}

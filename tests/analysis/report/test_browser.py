@@ -9,7 +9,7 @@ import pytest
 
 from analysis.report.page import write_report
 from tests.analysis.report.scored import documents_of_each_kind, write_split
-from tests.tools.runs import Run
+from tests.tools.runs import FinishedRun
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 _CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -34,7 +34,7 @@ _CONTRAST = """(element) => {
 
 
 @pytest.fixture(scope="module")
-def report(crf_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def report(crf_run: FinishedRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of a CRF whose dev split has so many sentences of each kind."""
     folder = tmp_path_factory.mktemp("report") / "run"
     shutil.copytree(crf_run.folder, folder, ignore=shutil.ignore_patterns("checkpoint-*"))

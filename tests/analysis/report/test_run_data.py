@@ -11,10 +11,10 @@ from analysis.documents import read_documents, write_documents
 from analysis.report.run_data import read_run
 from common.tag_schemes import MARKUPS, legal_transitions
 from models import BertCrfForNer
-from tests.tools.runs import Run, call_script, read_json
+from tests.tools.runs import FinishedRun, call_script, read_json
 
 
-def test_a_whole_run_lacks_nothing(crf_run: Run) -> None:
+def test_a_whole_run_lacks_nothing(crf_run: FinishedRun) -> None:
     run = read_run(crf_run.folder)
     assert run.missing == {}
     assert [split.name for split in run.splits] == ["dev", "test"]
@@ -24,7 +24,7 @@ def test_a_whole_run_lacks_nothing(crf_run: Run) -> None:
     assert run.head == "CRF"
 
 
-def test_transitions_are_those_of_the_model(crf_run: Run) -> None:
+def test_transitions_are_those_of_the_model(crf_run: FinishedRun) -> None:
     found = read_run(crf_run.folder).transitions
     model = BertCrfForNer.from_pretrained(crf_run.folder)
     assert found is not None
@@ -43,19 +43,19 @@ def test_transitions_are_those_of_the_model(crf_run: Run) -> None:
     assert not legal.all()
 
 
-def test_a_softmax_has_no_transitions(softmax_run: Run) -> None:
+def test_a_softmax_has_no_transitions(softmax_run: FinishedRun) -> None:
     run = read_run(softmax_run.folder)
     assert run.transitions is None
     assert run.head == "softmax"
 
 
-def copied(run: Run, tmp_path: Path, *without: str) -> Path:
+def copied(run: FinishedRun, tmp_path: Path, *without: str) -> Path:
     folder = tmp_path / "run"
     shutil.copytree(run.folder, folder, ignore=shutil.ignore_patterns("checkpoint-*", *without))
     return folder
 
 
-def test_the_command_that_is_named_makes_what_is_missing(crf_run: Run, tmp_path: Path) -> None:
+def test_the_command_that_is_named_makes_what_is_missing(crf_run: FinishedRun, tmp_path: Path) -> None:
     folder = copied(crf_run, tmp_path, "eval_*")
     (what,) = (run := read_run(folder)).missing
     assert what == "Scores and sentences of dev"
@@ -65,18 +65,18 @@ def test_the_command_that_is_named_makes_what_is_missing(crf_run: Run, tmp_path:
     assert read_run(folder).missing == {}
 
 
-def test_results_without_analysis_are_said_to_be_missing(crf_run: Run, tmp_path: Path) -> None:
+def test_results_without_analysis_are_said_to_be_missing(crf_run: FinishedRun, tmp_path: Path) -> None:
     folder = copied(crf_run, tmp_path)
     (folder / "test_results.json").write_text('{"f1": 0.5}')
     assert list(read_run(folder).missing) == ["Scores and sentences of test"]
 
 
-def test_a_split_that_was_predicted_without_labels_is_not_missed(crf_run: Run, tmp_path: Path) -> None:
+def test_a_split_that_was_predicted_without_labels_is_not_missed(crf_run: FinishedRun, tmp_path: Path) -> None:
     folder = copied(crf_run, tmp_path, "test_results.*", "test_documents.*")
     assert read_run(folder).missing == {}
 
 
-def test_curves_and_confidences_can_be_missing(crf_run: Run, tmp_path: Path) -> None:
+def test_curves_and_confidences_can_be_missing(crf_run: FinishedRun, tmp_path: Path) -> None:
     folder = copied(crf_run, tmp_path, "tensorboard")
     documents = read_documents(folder / "eval_documents.jsonl")
     write_documents(folder / "eval_documents.jsonl", [one._replace(confidences=()) for one in documents])
