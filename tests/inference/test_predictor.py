@@ -250,7 +250,7 @@ def test_a_folder_of_old_warns_about_the_word_unit(
     ("options", "message"),
     [
         ({"device": "abacus"}, "device 'abacus'"),
-        ({"dtype": "fp8"}, "'fp8' is none of fp32, bf16, int8"),
+        ({"dtype": "fp8"}, "'fp8' is not one of fp32, bf16, int8"),
         ({"word_unit": "syllable"}, "syllable is none of char, word, token, auto"),
         ({"batch_tokens": 0}, "batch_tokens 0"),
     ],
