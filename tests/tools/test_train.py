@@ -371,7 +371,7 @@ def test_it_goes_on_from_any_step(crf_args: Run, dataset: FeatureDataset, max_ba
     total = 2 * StepFeed(args.settings.optimisation, dataset).steps_per_epoch + 3
     expected = windows_of(list(StepFeed(args.settings.optimisation, dataset).steps(total)))
     for done in range(total):
-        before, after = StepFeed(args.settings.optimisation, dataset), StepFeed(args, dataset)
+        before, after = StepFeed(args.settings.optimisation, dataset), StepFeed(args.settings.optimisation, dataset)
         steps = windows_of(list(islice(before.steps(total), done)))
         after.load_state_dict(before.state_dict())
         assert steps + windows_of(list(after.steps(total - done))) == expected
