@@ -1,10 +1,10 @@
 """The training as TensorBoard shows it: curves, example texts, the CRF's transitions, runs side by side."""
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from tensorboardX.summary import hparams
 from torch import nn
 
 from callbacks.base import Callback, ScoredText, TrainState
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Reporter(Callback):
@@ -134,9 +137,6 @@ def _table(examples: Sequence[ScoredText]) -> str:
     return "\n".join(lines)
 
 
-_ILLEGAL = "0.85"  # a light grey
-
-
 def transition_picture(crf: nn.Module, tag_names: Sequence[str]) -> NDArray[np.uint8]:
     """The scores from each tag, and the start, to each tag, and the end; grey where the scheme forbids it.
 
@@ -148,21 +148,30 @@ def transition_picture(crf: nn.Module, tag_names: Sequence[str]) -> NDArray[np.u
     Returns:
         ``(height, width, 3)``.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # takes long to import
+    scores = transition_scores(crf)
+
+    def draw(figure: "Figure") -> None:
+        axes = figure.subplots()
+        axes.set_facecolor("0.85")
+        limit = np.nanmax(np.abs(scores))
+        image = axes.imshow(scores, cmap="RdBu_r", vmin=-limit, vmax=limit)
+        axes.set_xticks(range(len(tag_names) + 1), [*tag_names, "end"], rotation=90)
+        axes.set_yticks(range(len(tag_names) + 1), [*tag_names, "start"])
+        axes.set(xlabel="to", ylabel="from")
+        figure.colorbar(image, shrink=0.8)
+
+    size = 2 + 0.28 * len(tag_names)
+    return picture(draw, size, size)
+
+
+def picture(draw: Callable[["Figure"], None], width: float, height: float) -> NDArray[np.uint8]:
+    """Draw a figure of ``width`` by ``height`` inches as pixels ``(rows, columns, 3)``."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # importing matplotlib takes long
     from matplotlib.figure import Figure
 
-    scores = transition_scores(crf)
-    size = 2 + 0.28 * len(tag_names)
-    figure = Figure(figsize=(size, size), dpi=80, layout="tight")
+    figure = Figure(figsize=(width, height), dpi=90, layout="tight")
     canvas = FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    axes.set_facecolor(_ILLEGAL)
-    limit = np.nanmax(np.abs(scores))
-    image = axes.imshow(scores, cmap="RdBu_r", vmin=-limit, vmax=limit)
-    axes.set_xticks(range(len(tag_names) + 1), [*tag_names, "end"], rotation=90)
-    axes.set_yticks(range(len(tag_names) + 1), [*tag_names, "start"])
-    axes.set(xlabel="to", ylabel="from")
-    figure.colorbar(image, shrink=0.8)
+    draw(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3]
 
