@@ -32,11 +32,11 @@ from models import HEADS, BertSoftmaxForNer, head_named
 from models.tagger import Tagger
 from processors.features.dataset import FeatureDataset
 from processors.tasks import task_named
+from tools.command_line import add_head_flags, chosen_head, without_other_heads
 from tools.data import load_and_cache_examples, open_features
 from tools.decoding import decoded_documents
 from tools.distributed import is_main
 from tools.evaluate import analyse_and_report, score_tagged
-from tools.head_flags import add_head_flags, chosen_head, without_other_heads
 from tools.loading import load_model_and_tokenizer
 from tools.recipe import run_script
 from tools.run import Run

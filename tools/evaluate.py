@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from analysis.analysis import Analysis, analyse, suspicions
 from analysis.documents import ScoredDocument, training_names, write_documents
 from analysis.metrics import EntityScores, score_entities, score_table
-from analysis.report.board import draw_on_board
+from analysis.report.charts import draw_on_board
 from analysis.tables import analysis_tables
 from callbacks import ScoredText
 from common.log import console

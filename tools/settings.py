@@ -3,19 +3,13 @@
 A config file (YAML or JSON, ``--config_file``) holds the same names; flags on the command line override it.
 """
 
-import argparse
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 from typing import Any
 
-from common.command_line import read_config_file
-from common.options import NoOptions, OptionsCommandLine, faults_of, option
+from common.options import NoOptions, faults_of, option
 from common.tag_schemes import TRAINED_MARKUPS
 from processors.spans import OFFSET_UNITS, SPAN_EDGES
 from processors.text.word_cutting import WORD_UNITS
-from tools.head_flags import add_head_flags, flag_value, without_other_heads
 
 EVAL_WINDOW = 512  # tokens
 ADAMS = ("adamw_torch_fused", "adamw_torch", "apex_fused_adam")
@@ -374,37 +368,6 @@ class Settings:
         values = {name: value for part in vars(self).values() for name, value in vars(part).items()}
         del values["local_rank"]
         return values
-
-
-def parse_settings(
-    head: type = NoOptions, description: str | None = None, argv: Sequence[str] | None = None
-) -> Settings:
-    """Reads the command line, and the config file that it names; prints what is wrong and ends the program.
-
-    Args:
-        head: the class of the head's options. Options of other heads are accepted with their default value, so that
-            the config file of one head's run works for another's.
-    """
-    argv = list(sys.argv[1:] if argv is None else argv)
-    parser = OptionsCommandLine(description)
-    for subject, part in vars(Settings()).items():
-        if subject == "head":
-            add_head_flags(parser, head)
-        else:
-            parser.add_options(type(part), subject)
-    namespace = argparse.Namespace()
-    try:
-        if config_file := flag_value(argv, "config_file"):
-            entries, parser.faults = read_config_file(Path(config_file))
-            places = {f"--{entry.name}": entry.place for entry in entries}
-            parser.collect([f"--{entry.name}={entry.value}" for entry in entries], namespace, places)
-        text = "YAML or JSON file with any of these flags; flags on the command line override it"
-        parser.add_argument("--config_file", "--config-file", metavar="FILE", help=text)
-        flags = vars(parser.parse_args(argv, namespace))
-        del flags["config_file"]
-        return Settings.of(head, **without_other_heads(head, flags))
-    except ValueError as error:
-        parser.error(str(error))
 
 
 def require(settings: Settings, *names: str) -> None:

@@ -1,10 +1,8 @@
 """Every benchmark runs to its table, at a size where the figures mean nothing but what is compared still agrees."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from benchmarks import distributed, same_results
 from benchmarks.serve import mixed_texts
 from tests.helpers import ROOT, write_corpus
-from tests.tools.runs import call_script, encoder_without_dropout, flags, options_of_run, read_json
+from tests.tools.runs import call_script, encoder_without_dropout, flags, options_of_run, read_json, start_script
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +26,7 @@ def home(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def table_of(module: str, *arguments: object) -> str:
     """What a benchmark prints."""
-    command = [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = start_script("-m", f"benchmarks.{module}", *map(str, arguments))
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import pytest
 
-from inference.requests import RequestBatcher
+from inference.service import RequestBatcher
 
 Value = TypeVar("Value")
 

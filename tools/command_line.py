@@ -1,5 +1,6 @@
-"""The flags of heads: ``--head``, the options of the head that it names, and those of others, which are refused."""
+"""The command line of a run: all settings as flags, a config file, and ``--head`` with the options of that head."""
 
+import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -8,9 +9,41 @@ from pathlib import Path
 from typing import Any
 
 from common.command_line import read_config_file
-from common.options import OptionsCommandLine
+from common.options import NoOptions, OptionsCommandLine
 from models import HEADS, head_named
 from models.tagger import Tagger
+from tools.settings import Settings
+
+
+def parse_settings(
+    head: type = NoOptions, description: str | None = None, argv: Sequence[str] | None = None
+) -> Settings:
+    """Reads the command line, and the config file that it names; prints what is wrong and ends the program.
+
+    Args:
+        head: the class of the head's options. Options of other heads are accepted with their default value, so that
+            the config file of one head's run works for another's.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = OptionsCommandLine(description)
+    for subject, part in vars(Settings()).items():
+        if subject == "head":
+            add_head_flags(parser, head)
+        else:
+            parser.add_options(type(part), subject)
+    namespace = argparse.Namespace()
+    try:
+        if config_file := flag_value(argv, "config_file"):
+            entries, parser.faults = read_config_file(Path(config_file))
+            places = {f"--{entry.name}": entry.place for entry in entries}
+            parser.collect([f"--{entry.name}={entry.value}" for entry in entries], namespace, places)
+        text = "YAML or JSON file with any of these flags; flags on the command line override it"
+        parser.add_argument("--config_file", "--config-file", metavar="FILE", help=text)
+        flags = vars(parser.parse_args(argv, namespace))
+        del flags["config_file"]
+        return Settings.of(head, **without_other_heads(head, flags))
+    except ValueError as error:
+        parser.error(str(error))
 
 
 def chosen_head(default: type[Tagger], argv: Sequence[str] | None = None) -> type[Tagger]:
