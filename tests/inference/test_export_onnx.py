@@ -10,8 +10,7 @@ import onnxruntime
 import pytest
 import torch
 
-from inference.export_onnx import compare, export, main, open_session, time_both
-from inference.onnx_graph import random_inputs, write_onnx
+from inference.export_onnx import compare, export, main, open_session, random_inputs, time_both, write_onnx
 from models import BertCrfForNer, BertSoftmaxForNer
 from models.tagger import Tagger
 from tests.models.families import LABELS, tiny_tagger
