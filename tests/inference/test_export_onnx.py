@@ -130,7 +130,7 @@ def test_the_command_writes_and_checks_the_file(
     main()
     printed = capsys.readouterr().out
     assert "all tags equal, or tied" in printed
-    assert "times as fast" in printed
+    assert "speed-up" in printed
     metadata = open_session(path).get_modelmeta().custom_metadata_map
     assert metadata["markup"]
     config = json.loads((crf_run.folder / "config.json").read_text("utf-8"))
@@ -154,5 +154,5 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_more_words_than_tokens_are_refused() -> None:
-    with pytest.raises(ValueError, match="7 words cannot begin at 6 tokens"):
+    with pytest.raises(ValueError, match="7 words cannot have 6 tokens"):
         random_inputs(softmax_tagger(), B=1, T=6, W=7, generator=torch.Generator())
