@@ -32,7 +32,7 @@ class BertCrfForNer(Tagger):
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__(config)
         num_tags = self.classifier.out_features
-        self.crf = CRF(num_tags, batch_first=True, legal=_legal_matrix(getattr(config, "crf_legal", None), num_tags))
+        self.crf = CRF(num_tags, batch_first=True, legal=legal_matrix(getattr(config, "crf_legal", None), num_tags))
         self.post_init()
 
     def sequence_losses(self, logits: Tensor, labels: Tensor, word_mask: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ class BertCrfForNer(Tagger):
             nn.Parameter(scores.detach())
             for scores in (crf.start_transitions[rows], crf.end_transitions[rows], crf.transitions[rows][:, rows])
         )
-        crf.set_legal(_legal_matrix(getattr(self.config, "crf_legal", None), len(rows)))
+        crf.set_legal(legal_matrix(getattr(self.config, "crf_legal", None), len(rows)))
 
     def begin_and_end_with(self, first: int, last: int) -> None:
         """Makes sequences of words of those that a special token of one of these tags precedes and follows.
@@ -75,7 +75,7 @@ class BertCrfForNer(Tagger):
             module.reset_parameters()
 
 
-def _legal_matrix(followers: list[list[int]] | None, num_tags: int) -> Tensor | None:
+def legal_matrix(followers: list[list[int]] | None, num_tags: int) -> Tensor | None:
     """The matrix ``(C + 2, C + 2)`` that the CRF takes, from the lists of the config."""
     if followers is None:
         return None
