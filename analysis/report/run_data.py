@@ -175,10 +175,6 @@ def _events(content: bytes) -> Iterator[Any]:
 _DEV, _RATE = "val_", "lr-"
 # Flags that only training has, and how many values each takes.
 _TRAINING_FLAGS = {"--do_train": 0, "--overwrite_output_dir": 0, "--resume_from_checkpoint": 1}
-    "--do_train": 0,
-    "--overwrite_output_dir": 0,
-    "--resume_from_checkpoint": 1,
-}  # and their numbers of values
 
 
 def is_lightning_run(folder: Path) -> bool:
