@@ -1,4 +1,4 @@
-"""ONNX files of taggers: the model's tags, in onnxruntime, for rows, tokens and words of any number."""
+"""ONNX export: onnxruntime gives the model's tags for any number of rows, tokens and words."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ FOLLOWERS = [
 
 
 def crf_tagger(family: str = "bert") -> BertCrfForNer:
-    """One whose emissions and transitions both matter, and that knows the scheme BIO."""
+    """A CRF whose emissions and transitions both matter, with the legal transitions of BIO."""
     segments = {"bert": {"type_vocab_size": 2}, "distilbert": {}}  # as published
     model = tiny_tagger(BertCrfForNer, family, initializer_range=0.3, crf_legal=FOLLOWERS, **segments[family])
     for weight in model.crf.parameters():

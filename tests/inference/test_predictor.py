@@ -198,7 +198,7 @@ HOSTILE = [
 
 
 def hostile_texts(count: int) -> Iterator[str]:
-    """Odd pieces, names, and characters from anywhere in Unicode, put together by chance."""
+    """Random texts of odd pieces, names and any Unicode characters."""
     generator = random.Random(0)
     yield from HOSTILE
     for _ in range(count - len(HOSTILE)):
