@@ -1,4 +1,4 @@
-"""Config files: what they may say, and how they are refused."""
+"""Config files: what is accepted, and the errors."""
 
 import json
 from pathlib import Path
