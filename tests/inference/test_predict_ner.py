@@ -137,7 +137,7 @@ def test_what_is_read_is_not_written_over(
     source = tmp_path / "a.txt"
     source.write_bytes(b"anna\n")
     (tmp_path / "b.txt").symlink_to(source)
-    for output, message in ((tmp_path / "b.txt", "is read from, too"), (tmp_path, "is a folder; name a file in it")):
+    for output, message in ((tmp_path / "b.txt", "is also an input"), (tmp_path, "is a folder; name a file in it")):
         with pytest.raises(SystemExit, match=message):
             call(monkeypatch, crf_run, str(source), "--output", str(output))
     assert source.read_bytes() == b"anna\n"
