@@ -124,7 +124,7 @@ def test_a_kill_at_any_instant_leaves_the_old_file_or_the_new_one(
         write_file(path, "old")
 
     outcomes = outcomes_of_kills(path.parent, prepare, lambda: write_file(path, "new"), monkeypatch)
-    assert outcomes == [{"last.ckpt": text} for text in ("old", "old", "old", "new", "new", "new")]
+    assert outcomes == [{"last.ckpt": text} for text in ("old", "old", "old", "new", "new")]
 
 
 def test_a_kill_while_removing_leaves_no_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
