@@ -28,7 +28,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from callbacks import Callbacks, TrainState
-from common.durable import remove_folder, replaced_file, replaced_folder, tidy
+from common.durable import atomic_write, remove_folder, tidy
 from common.log import setup_logging
 from common.run_files import RunFolder
 from lightning_runs.callbacks import (
@@ -224,7 +224,7 @@ class BaseTransformer(SplitScoring):
     def save_best(self) -> None:
         """Writes the present weights as a Hugging Face folder, ``best_tfmr``."""
         folder = self.run.folder.best_lightning_model
-        with explained_failure(folder, self.run.folder), replaced_folder(folder) as fresh:
+        with explained_failure(folder, self.run.folder), atomic_write(folder, "replace") as fresh:
             self.model.save_pretrained(fresh)
             self.tokenizer.save_pretrained(fresh)
 
@@ -233,7 +233,12 @@ class _DurableCheckpoints(TorchCheckpointIO):
     """Keeps a checkpoint until the next one is whole: Lightning's own is not where its folder is on another disk."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        with explained_failure(Path(path), RunFolder(Path(path).parent)), replaced_file(Path(path)) as file:
+        path = Path(path)
+        with (
+            explained_failure(path, RunFolder(path.parent)),
+            atomic_write(path) as fresh,
+            fresh.open("wb") as file,  # torch itself would hide why it cannot write
+        ):
             torch.save(checkpoint, file)
 
 

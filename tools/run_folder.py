@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
 
-from common.durable import is_full, remove_folder
+from common.durable import atomic_write, is_full, remove_folder
 from common.run_files import RunFolder
 from models.tagger import Tagger
 from tools.distributed import run_on_main, world_size
@@ -120,7 +120,8 @@ def save_environment(folder: RunFolder, device: torch.device) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    with atomic_write(path) as fresh:
+        fresh.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def _version(package: str) -> str | None:
