@@ -26,7 +26,7 @@ from torch.export import Dim
 from common.command_line import CommandLine
 from common.log import console, setup_logging
 from inference.predictor import NerPredictor
-from models.tagger import Tagger
+from models.heads.flat import FlatTagger
 from tools.preparation import casing_types
 from tools.recipe import run_script
 
@@ -38,7 +38,7 @@ _OUTPUTS = ("tags", "emissions")
 def main() -> None:
     args = parse_arguments()
     setup_logging()
-    export(args.model, args.output or args.model / "model.onnx")
+    export(args.model, args.output or args.model / "model.onnx", args.head)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -48,17 +48,23 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("model", type=Path, help="output_dir of a training run")
     parser.add_argument("--output", type=Path, help="file to write; default: model.onnx in that folder")
+    parser.add_argument("--head", default="", help="head of the model if it is your own, as module:Class")
     return parser.parse_args()
 
 
-def export(folder: Path, path: Path) -> None:
+def export(folder: Path, path: Path, head: str = "") -> None:
     """Write the file, and print its differences from the model and the speed of both.
 
+    Args:
+        head: the head of the folder if it is not built in, as ``module:Class``.
+
     Raises:
-        ValueError: the folder holds no trained model, or the file gives other tags.
+        ValueError: the folder holds no trained model, its head cannot be exported, or the file gives other tags.
     """
-    predictor = NerPredictor.load(folder, device="cpu")
+    predictor = NerPredictor.load(folder, device="cpu", head=head)
     tagger, longest = predictor.model, predictor.max_seq_length
+    if tagger.unexportable or not isinstance(tagger, FlatTagger):
+        raise ValueError(f"{folder} holds the head {type(tagger).__name__}: {tagger.unexportable}")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_onnx(tagger, path)
     session = open_session(path)
@@ -73,7 +79,7 @@ def export(folder: Path, path: Path) -> None:
 class TaggerGraph(nn.Module):
     """The exported module: a tagger and its decoding."""
 
-    def __init__(self, tagger: Tagger) -> None:
+    def __init__(self, tagger: FlatTagger) -> None:
         super().__init__()
         self.tagger = tagger
 
@@ -90,7 +96,7 @@ class TaggerGraph(nn.Module):
         return self.tagger.decode(logits, word_mask).masked_fill(~word_mask, -100), logits
 
 
-def write_onnx(tagger: Tagger, path: Path) -> None:
+def write_onnx(tagger: FlatTagger, path: Path) -> None:
     """Write the file; weights of 2 GiB or more go to ``FILE.data`` next to it.
 
     The metadata holds the tag names in the order of their ids, the tag scheme, the token types of the casing, and
@@ -111,7 +117,7 @@ def write_onnx(tagger: Tagger, path: Path) -> None:
             verbose=False,
         )
     assert program is not None
-    program.model.metadata_props["tags"] = json.dumps(tagger.tag_names, ensure_ascii=False)
+    program.model.metadata_props["tags"] = json.dumps(tagger.label_names, ensure_ascii=False)
     program.model.metadata_props["casing_types"] = json.dumps(casing_types(tagger))
     program.model.metadata_props["markup"] = getattr(tagger.config, "tag_markup", "")
     for name in ("eval_max_seq_length", "window_overlap", "word_unit", "kept_words"):
@@ -175,7 +181,7 @@ def open_session(path: Path) -> onnxruntime.InferenceSession:
 
 
 def compare(
-    tagger: Tagger, session: onnxruntime.InferenceSession, longest: int, count: int = 50, seed: int = 0
+    tagger: FlatTagger, session: onnxruntime.InferenceSession, longest: int, count: int = 50, seed: int = 0
 ) -> Comparison:
     """Compare both on random batches, from one token to the longest window."""
     generator = torch.Generator().manual_seed(seed)
@@ -194,7 +200,7 @@ def compare(
 
 
 def time_both(
-    tagger: Tagger, session: onnxruntime.InferenceSession, B: int, T: int, W: int, repeats: int = 10
+    tagger: FlatTagger, session: onnxruntime.InferenceSession, B: int, T: int, W: int, repeats: int = 10
 ) -> Timing:
     """Time both on the same batch, in turn, after a warm-up run of each."""
     inputs = random_inputs(tagger, B, T, W, torch.Generator().manual_seed(0))
@@ -217,14 +223,14 @@ def _shapes(longest: int, count: int, generator: torch.Generator) -> Iterator[tu
 
 
 @torch.inference_mode()
-def _run_torch(tagger: Tagger, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+def _run_torch(tagger: FlatTagger, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     logits = tagger(**inputs).logits  # (B, W, C)
     return tagger.decode(logits, inputs["word_mask"]), logits
 
 
 @torch.inference_mode()
-def _losses(tagger: Tagger, logits: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
-    return tagger.sequence_losses(logits, tags.masked_fill(~mask, 0), mask)  # (B,)
+def _losses(tagger: FlatTagger, logits: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
+    return tagger.losses(logits, tags.masked_fill(~mask, 0), mask)  # (B,)
 
 
 def _as_numpy(inputs: dict[str, Tensor]) -> dict[str, NDArray[Any]]:
@@ -237,7 +243,7 @@ def _milliseconds(run: Callable[[], object]) -> float:
     return 1000 * (time.perf_counter() - start)
 
 
-def random_inputs(tagger: Tagger, B: int, T: int, W: int, generator: torch.Generator) -> dict[str, Tensor]:
+def random_inputs(tagger: FlatTagger, B: int, T: int, W: int, generator: torch.Generator) -> dict[str, Tensor]:
     """A random batch, padded on the right; its first row has T tokens and W words.
 
     Raises:

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from models import BertCrfForNer
-from tools.settings import parse_settings
+from tools.command_line import parse_settings
 
 
 @pytest.mark.parametrize("suffix", [".yaml", ".yml", ".json"])

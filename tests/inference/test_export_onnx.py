@@ -12,7 +12,7 @@ import torch
 
 from inference.export_onnx import compare, export, main, open_session, random_inputs, time_both, write_onnx
 from models import BertCrfForNer, BertSoftmaxForNer
-from models.tagger import Tagger
+from models.heads.flat import FlatTagger
 from tests.models.families import LABELS, tiny_tagger
 from tests.tools.runs import FinishedRun
 
@@ -41,8 +41,8 @@ def softmax_tagger() -> BertSoftmaxForNer:
     return tiny_tagger(BertSoftmaxForNer, "roberta", initializer_range=0.3, type_vocab_size=1)  # as published
 
 
-Exported = tuple[Tagger, onnxruntime.InferenceSession]
-TAGGERS: dict[str, Callable[[], Tagger]] = {
+Exported = tuple[FlatTagger, onnxruntime.InferenceSession]
+TAGGERS: dict[str, Callable[[], FlatTagger]] = {
     "bert crf": crf_tagger,
     "distilbert crf": lambda: crf_tagger("distilbert"),
     "roberta softmax": softmax_tagger,
