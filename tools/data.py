@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from common.tag_schemes import OUTSIDE, split_tag
+from common.tag_encoder import TagEncoder
+from common.tag_schemes import MARKUPS, OUTSIDE, split_tag
 from processors.corpus import Corpus, repeated_sentences, sentences_of_train
 from processors.examples import DataError, Findings
 from processors.features.build import FeatureSpec, default_overlap
@@ -76,9 +77,10 @@ def open_features(args: NerArguments, task: str, tokenizer: PreTrainedTokenizerB
     dataset = open_or_build_features(
         corpus,
         data_type,
-        FeatureSpec(tuple(label_list), args.markup, max_seq_length, overlap, layout),
+        FeatureSpec(max_seq_length, overlap, layout),
         tokenizer,
         Path(args.feature_cache_dir),
+        TagEncoder(label_list, MARKUPS[args.markup]),
         overwrite=args.overwrite_cache and is_main() and place not in _rebuilt,
         show_progress=is_main(),
     )
@@ -130,7 +132,7 @@ def _report(corpus: Corpus, split: str, dataset: FeatureDataset, max_seq_length:
     counts = f"{inventory.sentences} sentences, {inventory.words} words, {inventory.entities} entities"
     lost = inventory.words - int(dataset.word_counts.sum())
     windows = f"{len(dataset)} windows of at most {max_seq_length} tokens, {lost} words lost"
-    logger.info("%s: %s (%s) in %s; %s", split, counts, inventory.scheme, inventory.source, windows)
+    logger.info("%s: %s (%s) in %s; %s", split, counts, inventory.scheme or "no tags", inventory.source, windows)
     if not inventory.entities and inventory.unlabelled < inventory.sentences:
         logger.warning("%s: no entity in this labelled split: its scores mean nothing; is it read as intended?", split)
     tokens, padded = int(dataset.lengths.sum()), int(np.max(dataset.lengths, initial=0)) * len(dataset)
@@ -139,9 +141,9 @@ def _report(corpus: Corpus, split: str, dataset: FeatureDataset, max_seq_length:
         place = inventory.place(inventory.first_illegal_line)
         message = "%s: %d tag transitions are illegal in %s, the first at %s; they are read as conlleval reads them"
         logger.warning(message, split, inventory.illegal_transitions, inventory.scheme, place)
-    if inventory.dropped_entities:
-        message = "%s: %d nested entities cannot be written as flat tags; the outer ones are kept"
-        logger.warning(message, split, inventory.dropped_entities)
+    if inventory.nested_entities:
+        message = "%s: %d of %d entities overlap longer ones: flat tags cannot express them, nor are they scored"
+        logger.warning(message, split, inventory.nested_entities, inventory.entities)
     report_findings(split, inventory.findings, inventory.source)
     for entity_type in corpus.types_unseen_in_training(split) if split != "train" else []:
         place = inventory.place(inventory.type_lines[entity_type])

@@ -213,8 +213,7 @@ def stitched_emissions(
     """
     scores = GatheredScores(dataset.word_counts[windows.start : windows.stop], model.classifier.out_features, device)
     for batch in batches:
-        inputs = dataset.collate([dataset[windows[int(place)]] for place in batch])
-        del inputs["labels"]
+        inputs = dataset.inputs([dataset[windows[int(place)]] for place in batch])
         if inputs["attention_mask"].all():  # attention is faster without a mask
             del inputs["attention_mask"]
         inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in inputs.items()}
@@ -261,13 +260,10 @@ def decoded_documents(
 def _gold_losses(
     model: Tagger, dataset: FeatureDataset, logits: Tensor, mask: Tensor, documents: list[int]
 ) -> list[float]:
-    """The loss of each document's gold tags, without words whose tag the model does not have; 0 without labels."""
-    gold = torch.zeros(mask.shape, dtype=torch.long)
-    for row, document in enumerate(documents):
-        labels = torch.from_numpy(dataset.gold_label_ids(document).astype(np.int64))
-        gold[row, : len(labels)] = labels
-    if (gold < 0).any():
+    """The loss of each document's gold tags, without words whose tag the model does not have; 0 without annotation."""
+    annotations = [dataset.annotation(document) for document in documents]
+    if dataset.encode is None or any(annotation.entities is None for annotation in annotations):
         return [0.0] * len(documents)
-    gold = gold.to(mask.device)
-    known = gold < logits.size(-1)
+    gold = dataset.encode(annotations).to(mask.device)  # (B, W)
+    known = (gold >= 0) & (gold < logits.size(-1))
     return model.sequence_losses(logits, gold.masked_fill(~known, 0), mask & known).tolist()

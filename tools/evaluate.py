@@ -11,14 +11,17 @@ from transformers import PreTrainedTokenizerBase
 
 from analysis.analysis import Analysis, analyse, suspicions
 from analysis.documents import ScoredDocument, training_names, write_documents
-from analysis.metrics import EntityScores, score_entities, score_table
+from analysis.metrics import EntityScores, score_entities, score_table, score_tags
 from analysis.report.board import draw_on_board
 from analysis.tables import analysis_tables
 from callbacks import ScoredText
+from common.entities import Annotation, Entity, outermost
 from common.log import console
-from common.tag_schemes import tags_to_entities
+from common.tag_encoder import TagEncoder
+from common.tag_schemes import MARKUPS, entities_to_tags
 from models.tagger import Tagger
 from processors.features.dataset import FeatureDataset
+from processors.formats.writers import entity_record
 from tools.arguments import NerArguments
 from tools.data import corpus_of, load_and_cache_examples
 from tools.decoding import TaggedDocument, tag_documents
@@ -89,12 +92,9 @@ def analyse_and_report(
         prefix: folder below ``output_dir`` for the results.
     """
     run, name = Path(args.output_dir), _FILE_NAMES[split]
-    C = len(model.tag_names)
-    if unknown := int((dataset.arrays["label_ids"] >= C).sum()):
-        message = "%s: %d of %d words have a tag that the model does not have, and do not count in the loss: %s"
-        logger.warning(message, split, unknown, dataset.num_words, ", ".join(dataset.label_list[C:]))
-    documents = [_scored_document(dataset, dataset.label_list, document) for document in tagged]
-    scores = score_tagged(tagged, dataset, dataset.label_list, args.markup)
+    _warn_of_unknown_labels(dataset, split, args.label_list[len(model.tag_names) :])
+    documents = [_scored_document(dataset, document) for document in tagged]
+    scores = score_tagged(tagged, dataset, args.markup)
     analysis = scores.analysis = analyse(documents, training_names(corpus_of(args)))
     report_scores(scores, run / prefix, f"{name}_results", f"{split} {prefix}".strip())
     run_on_main(lambda: write_documents(run / prefix / f"{name}_documents.jsonl", documents))
@@ -106,45 +106,57 @@ def analyse_and_report(
 def score_dataset(args: NerArguments, model: Tagger, dataset: FeatureDataset, desc: str) -> SplitScores:
     """Tags a labelled data set and compares, without analysis."""
     check_dataset(dataset, model, gold_only=args.label_list[len(model.tag_names) :])
-    return score_tagged(tag_documents(args, model, dataset, desc), dataset, dataset.label_list, args.markup)
+    return score_tagged(tag_documents(args, model, dataset, desc), dataset, args.markup)
 
 
-def score_tagged(
-    documents: Iterable[TaggedDocument], dataset: FeatureDataset, names: Sequence[str], markup: str
-) -> SplitScores:
-    """Compares what a model found in all documents of a data set with the gold tags."""
-    gold, predicted, loss = [], [], 0.0
+def score_tagged(documents: Iterable[TaggedDocument], dataset: FeatureDataset, markup: str) -> SplitScores:
+    """Compares what a model found in all documents of a data set with the gold entities."""
+    gold, found, tags, loss = [], [], [], 0.0
     right, wrong = list[int](), list[int]()
     for tagged in documents:
-        gold.append(_gold_tags(dataset, names, tagged))
-        predicted.append(tagged.tags)
+        annotation = dataset.annotation(tagged.document)
+        gold.append(gold_entities(annotation))
+        found.append(tagged.entities)
+        tags.append((entities_to_tags(gold[-1], annotation.words, MARKUPS[markup]), tagged.tags))
         loss += tagged.loss
-        (right if gold[-1] == tagged.tags else wrong).append(tagged.document)
+        (right if gold[-1] == tagged.entities else wrong).append(tagged.document)
     shown = [*wrong, *right][:_EXAMPLES]
-    examples = [_scored_text(dataset, index, gold[index], predicted[index]) for index in shown]
-    return SplitScores(score_entities(gold, predicted, markup), loss / max(1, dataset.num_words), examples)
+    examples = [_scored_text(dataset, index, gold[index], found[index]) for index in shown]
+    scores = score_entities(gold, found)
+    scores.strict, scores.accuracy = score_tags(tags, markup)
+    return SplitScores(scores, loss / max(1, dataset.num_words), examples)
 
 
-def _scored_text(dataset: FeatureDataset, index: int, gold: list[str], predicted: list[str]) -> ScoredText:
+def gold_entities(annotation: Annotation) -> list[Entity]:
+    """The entities that a model of flat tags is to find."""
+    return outermost(annotation.entities or ())
+
+
+def _scored_text(dataset: FeatureDataset, index: int, gold: Sequence[Entity], found: Sequence[Entity]) -> ScoredText:
     document = dataset.document(index)
 
-    def in_words(tags: list[str]) -> list[str]:
-        found = tags_to_entities(tags)
-        places = [(one.type, document.offsets[one.first_word, 0], document.offsets[one.last_word, 1]) for one in found]
-        return [f"{name}: {document.text[start:end]}" for name, start, end in places]
+    def in_words(entities: Sequence[Entity]) -> list[str]:
+        records = (entity_record(entity, document.text, document.offsets) for entity in entities)
+        return [f"{record['type']}: {record['text']}" for record in records]
 
-    return ScoredText(document.text, in_words(gold), in_words(predicted))
+    return ScoredText(document.text, in_words(gold), in_words(found))
 
 
-def _scored_document(dataset: FeatureDataset, names: Sequence[str], tagged: TaggedDocument) -> ScoredDocument:
+def _scored_document(dataset: FeatureDataset, tagged: TaggedDocument) -> ScoredDocument:
     source = dataset.document(tagged.document)
-    gold = tags_to_entities(_gold_tags(dataset, names, tagged))
     confidences = tuple(round(confidence, 6) for confidence in tagged.confidences)
-    return ScoredDocument(source.guid, source.words, gold, tags_to_entities(tagged.tags), confidences)
+    return ScoredDocument(source.guid, source.words, gold_entities(source.annotation), tagged.entities, confidences)
 
 
-def _gold_tags(dataset: FeatureDataset, names: Sequence[str], tagged: TaggedDocument) -> list[str]:
-    return [names[label] for label in dataset.gold_label_ids(tagged.document)]
+def _warn_of_unknown_labels(dataset: FeatureDataset, split: str, unknown: Sequence[str]) -> None:
+    """Says how many words have one of the labels that only gold tags have, the last ones of the data set."""
+    if not unknown or not isinstance(dataset.encode, TagEncoder):
+        return
+    C = len(dataset.encode.tags) - len(unknown)
+    annotations = map(dataset.annotation, range(dataset.num_documents))
+    if words := sum(int((dataset.encode([annotation]) >= C).sum()) for annotation in annotations):
+        message = "%s: %d of %d words have a tag that the model does not have, and do not count in the loss: %s"
+        logger.warning(message, split, words, dataset.num_words, ", ".join(unknown))
 
 
 def check_dataset(dataset: FeatureDataset, model: Tagger, gold_only: Sequence[str] = ()) -> None:
@@ -153,8 +165,8 @@ def check_dataset(dataset: FeatureDataset, model: Tagger, gold_only: Sequence[st
     Args:
         gold_only: tags after those of the model that gold labels may also have.
     """
-    if dataset.label_list and dataset.label_list != [*model.tag_names, *gold_only]:
-        labels = f"{', '.join(dataset.label_list)}, the model's {', '.join(model.tag_names)}"
+    if isinstance(dataset.encode, TagEncoder) and dataset.encode.tags != [*model.tag_names, *gold_only]:
+        labels = f"{', '.join(dataset.encode.tags)}, the model's {', '.join(model.tag_names)}"
         raise ValueError(f"the data set's labels are {labels}; set args.label_list before load_and_cache_examples")
     types = casing_types(model)
     if list(dataset.layout.casing_segments) != types:
