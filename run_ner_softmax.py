@@ -5,7 +5,7 @@ python run_ner_softmax.py --help
 """
 
 from models import BertSoftmaxForNer
-from tools.arguments import SoftmaxArguments, parse_arguments
+from tools.command_line import chosen_head, parse_settings
 from tools.data import load_and_cache_examples
 from tools.evaluate import evaluate
 from tools.loading import load_model_and_tokenizer
@@ -17,16 +17,17 @@ __all__ = ["evaluate", "load_and_cache_examples", "main", "predict", "train"]
 
 
 def main() -> None:
-    args = parse_arguments(SoftmaxArguments)
-    start_run(args, BertSoftmaxForNer)
-    model, tokenizer = load_model_and_tokenizer(args, BertSoftmaxForNer)
-    if args.do_train:
-        train_and_save(args, model, tokenizer)
-    if args.do_eval:
-        evaluate_run(args, model, tokenizer)
-    if args.do_predict:
-        predict_run(args, model, tokenizer)
-    finish_run(args)
+    head = chosen_head(BertSoftmaxForNer)
+    settings = parse_settings(head.Options, __doc__)
+    run = start_run(settings, head)
+    run, model, tokenizer = load_model_and_tokenizer(run, head)
+    if settings.actions.do_train:
+        train_and_save(run, model, tokenizer)
+    if settings.actions.do_eval:
+        evaluate_run(run, model, tokenizer)
+    if settings.actions.do_predict:
+        predict_run(run, model, tokenizer)
+    finish_run(run)
 
 
 if __name__ == "__main__":

@@ -17,10 +17,12 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
+from transformers.modeling_outputs import SequenceClassifierOutput
 
 from common.command_line import CommandLine
-from lightning_runs.flags import as_arguments, set_dropouts
-from lightning_runs.glue_classifier import load_classifier_and_tokenizer, takes_token_types
+from common.options import NoOptions
+from lightning_runs.flags import as_settings, set_dropouts
+from lightning_runs.glue_classifier import fitting_length, load_classifier_and_tokenizer, takes_token_types
 from lightning_runs.glue_features import TextDataset
 from lightning_runs.glue_reader import GlueCorpus
 from lightning_runs.glue_scoring import glue_scores, open_texts, write_submission
@@ -34,8 +36,8 @@ from lightning_runs.module import (
     start_lightning_run,
     test_best,
 )
-from tools.arguments import SoftmaxArguments
 from tools.recipe import run_script
+from tools.run import Run
 
 
 class GLUETransformer(BaseTransformer):
@@ -46,10 +48,13 @@ class GLUETransformer(BaseTransformer):
     def __init__(self, hparams: Namespace | Mapping[str, Any]) -> None:
         flags = hparams if isinstance(hparams, Namespace) else Namespace(**hparams)
         task = glue_task(flags.task)
-        args = as_arguments(flags, SoftmaxArguments, task_name=flags.task.lower(), dataset_name=flags.dataset_name)
+        settings = as_settings(flags, NoOptions, task_name=flags.task.lower(), dataset_name=flags.dataset_name)
         trains = flags.do_train or best_checkpoint(Path(flags.output_dir)) is not None
-        model, tokenizer = load_classifier_and_tokenizer(args, task.classes, trains, partial(set_dropouts, flags))
-        super().__init__(hparams, args, model, tokenizer)
+        model, tokenizer = load_classifier_and_tokenizer(
+            settings.model, task.classes, trains, partial(set_dropouts, flags)
+        )
+        settings = settings.replace(train_max_seq_length=fitting_length(flags.max_seq_length, model))
+        super().__init__(hparams, Run.of(settings), model, tokenizer)
         self.task = task
         self.corpus = GlueCorpus(task, flags.data_dir, flags.dataset_name, flags.feature_cache_dir)
         self._inputs = ("input_ids", "attention_mask", *(["token_type_ids"] if takes_token_types(model) else []))
@@ -64,13 +69,13 @@ class GLUETransformer(BaseTransformer):
     @property
     def traits(self) -> dict[str, str]:
         """None for a task without training data: it is given another one's model."""
-        return {"task": self.args.task_name} if "train" in self.task.files else {}
+        return {"task": self.run.settings.data.task_name} if "train" in self.task.files else {}
 
     def check_split(self, split: str) -> None:
         self.corpus.read(split)
 
     def open_split(self, split: str, alone: bool = False) -> TextDataset:
-        return open_texts(self.args, self.corpus, split, self.tokenizer, alone)
+        return open_texts(self.run, self.corpus, split, self.tokenizer, alone)
 
     def unit_counts(self, dataset: TextDataset) -> NDArray[np.int32]:
         return np.ones(len(dataset), np.int32)
@@ -78,8 +83,10 @@ class GLUETransformer(BaseTransformer):
     def logits(self, batch: dict[str, Tensor]) -> Tensor:
         return self.model(**{name: batch[name] for name in self._inputs}).logits  # (B, C)
 
-    def summed_loss(self, batch: dict[str, Tensor]) -> Tensor:
-        return self._losses(self.logits(batch), batch["labels"]).sum()
+    def forward(self, batch: dict[str, Any]) -> SequenceClassifierOutput:
+        logits = self.logits(batch)
+        loss = self._losses(logits, batch["labels"]).sum() / batch["num_items_in_batch"]
+        return SequenceClassifierOutput(loss=loss, logits=logits)
 
     def _losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Of each of B texts, in float32: a score's squared error, or a class's cross-entropy; 0 without a label."""
@@ -97,7 +104,9 @@ class GLUETransformer(BaseTransformer):
             write_submission(self.output_dir, self.task, split, found.tolist())
         if gold.isnan().any():
             return {}
-        metrics = glue_scores(self.args.task_name, gold.double().cpu().numpy(), found.double().cpu().numpy())
+        metrics = glue_scores(
+            self.run.settings.data.task_name, gold.double().cpu().numpy(), found.double().cpu().numpy()
+        )
         return {"loss": float(self._losses(scores, gold).mean()), **metrics}
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Finds entities in raw text as a web service: the texts of all callers in common batches.
+"""Serve a trained model over HTTP; texts of all callers are computed in common batches.
 
 python serve_ner.py --model outputs/sample_crf --port 8000
 curl localhost:8000/predict -H "Content-Type: application/json" -d '{"text": "..."}'
@@ -19,10 +19,9 @@ from fastapi import FastAPI
 
 from common.command_line import Bounds, CommandLine
 from common.log import setup_logging
-from inference.limits import BoundedProtocol, RateLimit, open_file_limit
 from inference.predictor import PRECISIONS, NerPredictor
+from inference.server import CANNOT_START, BoundedProtocol, RateLimit, open_file_limit, run_workers
 from inference.service import ServiceLimits, create_service
-from inference.workers import CANNOT_START, run_workers
 from tools.recipe import run_script
 
 logger = logging.getLogger("inference.serve")
@@ -32,12 +31,12 @@ def main() -> None:
     args = parse_arguments()
     set_up_logging()
     limits = ServiceLimits(**{field.name: getattr(args, field.name) for field in fields(ServiceLimits)})
-    # Of the files that a process may open, half are for connections, two a request, and an eighth are connections that
-    # are accepted in one go, of which as many again may be closing and as many new.
+    # Half of the files that a process may open are for connections, two per request. An eighth is for those accepted
+    # at once; as many again may be closing, and as many new.
     files = open_file_limit()
     if limits.max_requests > files // 4:
         limits = replace(limits, max_requests=max(1, files // 4))
-        logger.warning("--max_requests is lowered to %d: ulimit -n is %d", limits.max_requests, files)
+        logger.warning("--max_requests lowered to %d because ulimit -n is %d", limits.max_requests, files)
     protocol = partial(
         BoundedProtocol,
         max_connections=2 * limits.max_requests,
@@ -58,7 +57,7 @@ def main() -> None:
     if args.workers == 1:
         uvicorn.run(loaded_service(args, limits), **options)
     else:
-        listener = uvicorn.Config("", **options).bind_socket()  # nobody can connect before a process listens
+        listener = uvicorn.Config("", **options).bind_socket()  # refuses connections until a process listens
         run_workers(args.workers, serve_in_worker, args, limits, options, listener)
 
 
@@ -69,8 +68,8 @@ def set_up_logging() -> None:
 
 
 def loaded_service(args: argparse.Namespace, limits: ServiceLimits) -> FastAPI:
-    """The service with its model, all of whose kernels are compiled."""
-    predictor = NerPredictor.load(args.model, args.device, args.dtype)
+    """Load and warm up the model, and create its service."""
+    predictor = NerPredictor.load(args.model, args.device, args.dtype, head=args.head)
     predictor.warm_up()
     logger.info("Model loaded and warmed up")
     return create_service(predictor, limits)
@@ -94,23 +93,28 @@ def parse_arguments() -> argparse.Namespace:
         description=(__doc__ or "").partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     seconds = Bounds(float, at_least=0.01, at_most=86_400)
-    parser.add_argument("--model", required=True, help="folder of a run")
-    parser.add_argument("--host", type=address, default="127.0.0.1", help="address to listen at; 0.0.0.0 for all")
+    parser.add_argument("--model", required=True, help="output_dir of a training run")
+    parser.add_argument("--head", default="", help="head of the model if it is your own, as module:Class")
+    parser.add_argument("--host", type=address, default="127.0.0.1", help="address to listen on; 0.0.0.0 for all")
     port = Bounds(int, at_least=0, at_most=65_535)
-    parser.add_argument("--port", type=port, default=8000, help="port to listen at; 0 for a free one")
+    parser.add_argument("--port", type=port, default=8000, help="port to listen on; 0 for a free one")
     workers = Bounds(int, at_least=1, at_most=128)
-    parser.add_argument("--workers", type=workers, default=1, help="processes, each with its own model")
-    parser.add_argument("--device", type=device, help="cpu, cuda, cuda:1, ...; by default a GPU if there is one")
+    parser.add_argument("--workers", type=workers, default=1, help="number of processes, each with its own model")
+    parser.add_argument("--device", type=device, help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")
     parser.add_argument("--dtype", choices=PRECISIONS, default="fp32", help="precision of the encoder")
     defaults = ServiceLimits()
     for name, kind, what in (
-        ("max_characters", Bounds(int, at_least=1, at_most=100_000_000), "in a request; more get 413"),
-        ("max_texts", Bounds(int, at_least=1, at_most=1_000_000), "in a request; more get 413"),
-        ("max_requests", Bounds(int, at_least=1, at_most=100_000), "that a process holds; further ones get 503"),
+        ("max_characters", Bounds(int, at_least=1, at_most=100_000_000), "maximum characters per request (413)"),
+        ("max_texts", Bounds(int, at_least=1, at_most=1_000_000), "maximum texts per request (413)"),
+        ("max_requests", Bounds(int, at_least=1, at_most=100_000), "maximum requests in progress per process (503)"),
         ("read_timeout", seconds, "seconds for the head of a request to arrive, and again for its body (408)"),
-        ("timeout", seconds, "seconds for a request; then it gets 504"),
-        ("max_batch_size", Bounds(int, at_least=1, at_most=100_000), "texts computed together"),
-        ("batch_timeout", Bounds(float, at_least=0, at_most=60), "seconds that a text waits for others"),
+        ("timeout", seconds, "seconds for a whole request (504)"),
+        ("max_batch_size", Bounds(int, at_least=1, at_most=100_000), "texts per batch"),
+        (
+            "batch_timeout",
+            Bounds(float, at_least=0, at_most=60),
+            "seconds that a text waits for a batch to fill",
+        ),
     ):
         parser.add_argument(f"--{name}", type=kind, default=getattr(defaults, name), help=what)
     return parser.parse_args()
@@ -118,7 +122,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def address(text: str) -> str:
     if not text.strip():
-        raise argparse.ArgumentTypeError("is empty; use 0.0.0.0 for all addresses of this machine")
+        raise argparse.ArgumentTypeError("is empty; use 0.0.0.0 to listen on all addresses")
     return text
 
 
@@ -126,7 +130,7 @@ def device(text: str) -> str:
     try:
         torch.device(text)
     except RuntimeError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not known to torch; use cpu, cuda or cuda:1") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a torch device; use cpu, cuda or cuda:1") from None
     return text
 
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from analysis.documents import count_entities, digest_of, read_documents
 from analysis.intervals import batches, central_interval, precision_recall_f1, resampled_sums
+from common.run_files import RunFolder
 
 SCORES = ("precision", "recall", "f1")
 _SEED_SUFFIX = re.compile(r"[-_.]?seed[-_]?\d+$")
-_FILES = {"dev": "eval_documents.jsonl", "test": "test_documents.jsonl"}
 
 
 @dataclass
@@ -81,10 +81,10 @@ def load_variants(folders: Sequence[Path], split: str) -> list[Variant]:
 
 
 def _scored_file(folder: Path, split: str) -> Path:
-    path = folder / _FILES[split]
+    path = RunFolder(folder).documents(split)
     if not path.is_file():
         advice = f"score the run first, with {'--do_eval' if split == 'dev' else '--do_predict'}"
-        others = [f"--split {other}" for other, file in _FILES.items() if (folder / file).is_file()]
+        others = [f"--split {other}" for other in ("dev", "test") if RunFolder(folder).documents(other).is_file()]
         raise ValueError(f"{folder} has no {path.name}; {' or '.join([advice, *others])}")
     return path
 

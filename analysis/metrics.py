@@ -96,13 +96,15 @@ def score_tags(tags: Sequence[tuple[Sequence[str], Sequence[str]]], markup: str)
     pieces = [piece for one, other in tags for piece in _pieces(one, other)]
     gold, predicted = ([list(map(canonical_tag, piece[side])) for piece in pieces] for side in (0, 1))
     accuracy = float(accuracy_score(gold, predicted)) if any(gold) else 0.0
+    if all(tag == OUTSIDE for tags in (*gold, *predicted) for tag in tags):
+        return Score(), accuracy
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # and its mean, before that
             report: dict[str, Any] = classification_report(
                 gold, predicted, output_dict=True, mode="strict", scheme=_STRICT_SCHEMES[markup], zero_division=0
             )
-    except ValueError:  # seqeval takes the maximum over no types
+    except ValueError:  # not one entity is well-formed: seqeval takes the maximum over no types
         return Score(), accuracy
     micro = report["micro avg"]
     precision, recall, f1 = (float(micro[name]) for name in ("precision", "recall", "f1-score"))

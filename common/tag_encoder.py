@@ -19,10 +19,11 @@ class TagEncoder:
     Args:
         tags: in the order of their ids.
         scheme: that the tags are of.
+        unknown: the id of a tag that is not among them; by default such a tag is an error.
     """
 
-    def __init__(self, tags: Sequence[str], scheme: TagScheme) -> None:
-        self.tags, self.scheme = list(tags), scheme
+    def __init__(self, tags: Sequence[str], scheme: TagScheme, unknown: int | None = None) -> None:
+        self.tags, self.scheme, self._unknown = list(tags), scheme, unknown
         self._ids = {tag: index for index, tag in enumerate(self.tags)}
         self._known: dict[tuple[str, int], tuple[int, int, int]] = {}
 
@@ -62,7 +63,7 @@ class TagEncoder:
         return self._known[key]
 
     def _id(self, tag: str) -> int:
-        try:
-            return self._ids[tag]
-        except KeyError:
-            raise ValueError(f"label {tag!r} is not among the labels {', '.join(self.tags)}") from None
+        found = self._ids.get(tag, self._unknown)
+        if found is None:
+            raise ValueError(f"label {tag!r} is not among the labels {', '.join(self.tags)}")
+        return found

@@ -1,7 +1,6 @@
 """Means of the weights under Lightning."""
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -10,21 +9,20 @@ from torch import nn
 
 from callbacks.averaging import WeightAveraging
 from callbacks.base import TrainState
+from common.run_files import RunFolder
 from tools.checkpoint import refuse_kept_options
-
-LAST_CHECKPOINT = "last.ckpt"
 
 
 class LastCheckpoint(Callback):
     """Keeps one checkpoint to go on from: of the last epoch, or of a step within it.
 
     Args:
-        output_dir: folder of the run.
+        run: its folder.
         every: steps between checkpoints within an epoch; 0 writes none there.
     """
 
-    def __init__(self, output_dir: Path, every: int = 0) -> None:
-        self._path = output_dir / LAST_CHECKPOINT
+    def __init__(self, run: RunFolder, every: int = 0) -> None:
+        self._path = run.last_lightning_checkpoint
         self._every = every
         self._step = 0
 

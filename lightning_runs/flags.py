@@ -3,16 +3,15 @@ of them."""
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from transformers import PreTrainedConfig
 
 from common.command_line import Bounds
-from tools.arguments import AVERAGES, LARGEST_SEED, SCHEDULES, NerArguments
+from tools.settings import AVERAGES, LARGEST_SEED, SCHEDULES, OptimisationSettings, Settings
 
 _OTHER_NAMES = {"cosine_w_restarts": "cosine_with_restarts"}  # that the examples have for schedules
-AnyArguments = TypeVar("AnyArguments", bound=NerArguments)
 _SHARED = (
     *("data_dir", "output_dir", "feature_cache_dir", "overwrite_cache", "model_name_or_path", "config_name"),
     *("tokenizer_name", "cache_dir", "from_scratch", "do_lower_case", "learning_rate", "weight_decay"),
@@ -126,9 +125,9 @@ def _faults(args: Namespace, gpus_here: int) -> Iterator[str]:
         yield "--output_dir must be given"
     if args.resume_from_checkpoint and not args.do_train:
         yield "--resume_from_checkpoint resumes a training: add --do_train"
-    if args.adafactor and args.adam_epsilon != NerArguments.adam_epsilon:
+    if args.adafactor and args.adam_epsilon != OptimisationSettings.adam_epsilon:
         yield f"--adam_epsilon {args.adam_epsilon} has no effect with --adafactor"
-    if not args.do_adv and args.adv_epsilon != NerArguments.adv_epsilon:
+    if not args.do_adv and args.adv_epsilon != OptimisationSettings.adv_epsilon:
         yield f"--adv_epsilon {args.adv_epsilon} has no effect without --do_adv"
     if args.fp16 and args.bf16:
         yield "--fp16 and --bf16 exclude each other"
@@ -154,10 +153,15 @@ def trainer_options(args: Namespace) -> dict[str, Any]:
     }
 
 
-def as_arguments(args: Namespace, kind: type[AnyArguments], **others: Any) -> AnyArguments:
-    """The same choices under the names that the other scripts have for them."""
+def as_settings(args: Namespace, head: type, **others: Any) -> Settings:
+    """The same choices under the names of the other scripts.
+
+    Args:
+        head: the class of the head's options.
+    """
     mixed = args.fp16 or args.bf16  # then Lightning clips no fused optimiser's gradients
-    return kind(
+    return Settings.of(
+        head,
         **{name: getattr(args, name) for name in _SHARED},
         train_max_seq_length=args.max_seq_length,
         eval_max_seq_length=args.max_seq_length,

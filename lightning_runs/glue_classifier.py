@@ -13,16 +13,16 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from tools.arguments import ModelArguments
 from tools.heads import is_encoder
 from tools.loading import check_source, check_vocabulary, load_config, load_tokenizer, positions_of
+from tools.settings import ModelSettings
 from tools.weights import read_model
 
 logger = logging.getLogger(__name__)
 
 
 def load_classifier_and_tokenizer(
-    args: ModelArguments,
+    settings: ModelSettings,
     classes: Sequence[str],
     do_train: bool,
     adapt_config: Callable[[PreTrainedConfig], None] | None = None,
@@ -37,9 +37,9 @@ def load_classifier_and_tokenizer(
     Raises:
         ValueError: weights are missing and not meant to be, or the parts do not belong together.
     """
-    source = args.model_name_or_path
-    check_source(source, do_train, args.from_scratch)
-    config = load_config(args, source)
+    source = settings.model_name_or_path
+    check_source(source, do_train, settings.from_scratch)
+    config = load_config(settings, source)
     former, held = dict(config.id2label or {}), (config.architectures or ["no head"])[0]
     is_classifier = held.endswith("ForSequenceClassification")
     if not do_train and not is_classifier:
@@ -51,13 +51,17 @@ def load_classifier_and_tokenizer(
     config.problem_type = "single_label_classification" if classes else "regression"
     if not do_train and former != config.id2label:
         raise ValueError(f"{source} was trained for {', '.join(former.values())}, not for {', '.join(classes)}")
-    tokenizer = load_tokenizer(args, source, config)
+    tokenizer = load_tokenizer(settings, source, config)
     check_vocabulary(tokenizer, config)
-    model = _load(args, source, config, do_train)
-    if do_train and not args.from_scratch and not is_classifier and not is_encoder(config.architectures, Path(source)):
+    model = _load(settings, source, config, do_train)
+    if (
+        do_train
+        and not settings.from_scratch
+        and not is_classifier
+        and not is_encoder(config.architectures, Path(source))
+    ):
         logger.info("%s holds %s: its encoder is taken, and the head is new", source, held)
         _reset_head(model)
-    _fit_length(args, model)
     return model, tokenizer
 
 
@@ -69,19 +73,19 @@ def _reset_head(model: PreTrainedModel) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def _fit_length(args: ModelArguments, model: PreTrainedModel) -> None:
-    """Texts are no longer than the positions that the encoder knows; more of them are cut."""
-    if 0 < (positions := positions_of(model)) < args.train_max_seq_length:
-        message = "max_seq_length %d is more than the encoder's %d positions: lowered"
-        logger.info(message, args.train_max_seq_length, positions)
-        args.train_max_seq_length = positions
+def fitting_length(wanted: int, model: PreTrainedModel) -> int:
+    """Tokens of a text: no more than the positions that the encoder knows."""
+    if 0 < (positions := positions_of(model)) < wanted:
+        logger.info("max_seq_length %d is more than the encoder's %d positions: lowered", wanted, positions)
+        return positions
+    return wanted
 
 
-def _load(args: ModelArguments, source: str, config: PreTrainedConfig, do_train: bool) -> PreTrainedModel:
-    if do_train and args.from_scratch:
+def _load(settings: ModelSettings, source: str, config: PreTrainedConfig, do_train: bool) -> PreTrainedModel:
+    if do_train and settings.from_scratch:
         model: PreTrainedModel = AutoModelForSequenceClassification.from_config(config)
     else:
-        model = read_model(AutoModelForSequenceClassification, source, config, do_train, args.cache_dir or None)
+        model = read_model(AutoModelForSequenceClassification, source, config, do_train, settings.cache_dir or None)
     if config.model_type == "xlnet":
         model.get_parameter("transformer.mask_emb").requires_grad_(
             False

@@ -14,15 +14,15 @@ from transformers import PreTrainedTokenizerBase
 from lightning_runs.glue_features import TextDataset, open_or_build_texts
 from lightning_runs.glue_reader import GlueCorpus
 from lightning_runs.glue_tasks import GlueTask
-from tools.arguments import NerArguments
 from tools.distributed import is_main, main_process_first
+from tools.run import Run
 
 logger = logging.getLogger(__name__)
 _SCORES = (0.0, 5.0)  # of STS-B
 
 
 def open_texts(
-    args: NerArguments, corpus: GlueCorpus, split: str, tokenizer: PreTrainedTokenizerBase, alone: bool = False
+    run: Run, corpus: GlueCorpus, split: str, tokenizer: PreTrainedTokenizerBase, alone: bool = False
 ) -> TextDataset:
     """The features of a split, built by rank 0 while the others wait, or by each process for itself, and cached."""
     texts = corpus.read(split)
@@ -30,9 +30,9 @@ def open_texts(
         dataset = open_or_build_texts(
             texts,
             tokenizer,
-            args.train_max_seq_length,
-            Path(args.feature_cache_dir),
-            overwrite=args.overwrite_cache and alone,
+            run.train_max_seq_length,
+            Path(run.settings.data.feature_cache_dir),
+            overwrite=run.settings.data.overwrite_cache and alone,
         )
     if is_main() and not alone:
         logger.info(

@@ -11,9 +11,10 @@ import warnings
 from abc import abstractmethod
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -26,11 +27,11 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
-from callbacks.adversarial import loss_nearby
+from callbacks import Callbacks, TrainState
 from common.durable import remove_folder, replaced_file, replaced_folder, tidy
 from common.log import setup_logging
+from common.run_files import RunFolder
 from lightning_runs.callbacks import (
-    LAST_CHECKPOINT,
     AveragedWeights,
     BestFolder,
     LastCheckpoint,
@@ -40,11 +41,11 @@ from lightning_runs.callbacks import (
 from lightning_runs.flags import add_generic_args, add_model_args, check_arguments, trainer_options
 from lightning_runs.scoring import SplitScoring
 from processors.features.batching import BucketBatchSampler, StepLoader
-from tools.arguments import NerArguments
-from tools.callback_setup import weight_averaging
+from tools.callback_setup import build_strategies, weight_averaging
 from tools.distributed import is_main, rank, sum_over_ranks, world_size
 from tools.optimizer import build_optimizer, build_schedule
-from tools.run_folder import BEST_FOLDER, explained_failure, lock_run_folder, remove_results, save_environment
+from tools.run import Run
+from tools.run_folder import explained_failure, lock_run_folder, remove_results, save_environment
 
 __all__ = [
     "BaseTransformer",
@@ -75,26 +76,28 @@ class BaseTransformer(SplitScoring):
 
     Args:
         hparams: the flags of the run; they are kept in its checkpoints.
-        args: the same for the parts that are shared with the other scripts.
+        run: the same for the parts that are shared with the other scripts.
         model: what is trained.
         tokenizer: of the encoder.
     """
 
     mode: ClassVar[str]
+    automatic_optimization = False  # a batch may take several passes
 
     def __init__(
         self,
         hparams: Namespace | Mapping[str, Any],
-        args: NerArguments,
+        run: Run,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
     ) -> None:
-        super().__init__(args, model)
+        super().__init__(run, model)
         self.save_hyperparameters(hparams)
         self.tokenizer = tokenizer
         self._sampler: BucketBatchSampler | None = None
         self._order = ""
         self._loss_of_step: Tensor | float = 0.0
+        self._strategies = Callbacks(build_strategies(run.settings.optimisation))
 
     @property
     @abstractmethod
@@ -110,8 +113,8 @@ class BaseTransformer(SplitScoring):
         """The features of a split, from the cache; ``alone`` where the other processes do not do the same."""
 
     @abstractmethod
-    def summed_loss(self, batch: dict[str, Tensor]) -> Tensor:
-        """The loss of a batch, summed over its units."""
+    def forward(self, batch: dict[str, Any]) -> Any:
+        """The model's output for a batch; its ``loss`` is a sum over the units, divided by ``num_items_in_batch``."""
 
     def prepare_data(self) -> None:
         assert self.trainer.state.fn is not None
@@ -123,13 +126,14 @@ class BaseTransformer(SplitScoring):
             if split not in self.datasets:
                 self.datasets[split] = self.open_split(split)
         if stage == "fit":
+            optimisation = self.run.settings.optimisation
             self._sampler = BucketBatchSampler(
                 self.datasets["train"].lengths,
-                batch_size=self.args.per_gpu_train_batch_size,
-                rounds=self.args.gradient_accumulation_steps,
+                batch_size=optimisation.per_gpu_train_batch_size,
+                rounds=optimisation.gradient_accumulation_steps,
                 rank=rank(),
                 world_size=world_size(),
-                seed=self.args.seed,
+                seed=optimisation.seed,
             )
             self._order = self._sampler.order_digest
 
@@ -160,43 +164,54 @@ class BaseTransformer(SplitScoring):
             check_course(checkpoint, self._order, self.hparams, source)
 
     def configure_optimizers(self) -> Any:
-        optimizer = build_optimizer(self.args, self.model)
-        schedule = build_schedule(self.args, optimizer, self.total_steps)
+        settings = self.run.settings
+        optimizer = build_optimizer(settings.optimisation, self.model, settings.head)
+        schedule = build_schedule(settings.optimisation, optimizer, self.total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_fit_start(self) -> None:
         self.model.train()  # pretrained models come in evaluation mode, and Lightning leaves modes as they are
-        self.args.device = self.device
         if is_main():
-            save_environment(self.output_dir, self.args)
+            save_environment(self.run.folder, self.device)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         # dropout follows from the place in the training alone, so a resumed run goes on as if it had never stopped
-        place = (self.args.seed, self.current_epoch, batch_idx, rank())
+        place = (self.run.settings.optimisation.seed, self.current_epoch, batch_idx, rank())
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
 
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        loss = self._mean_loss(batch)
-        self._log_loss(loss.detach(), batch_idx)
-        if self.args.do_adv:
-            embeddings = self.model.get_input_embeddings().get_parameter("weight")
-            loss = loss + loss_nearby(
-                self._scaled(loss), partial(self._mean_loss, batch), embeddings, self.args.adv_epsilon
-            )
-        # DDP averages over ranks and Lightning over rounds; the loss is already divided by what all of them hold
-        return loss * world_size() * self.args.gradient_accumulation_steps
+    def on_train_start(self) -> None:
+        rounds, optimizer = self.run.settings.optimisation.gradient_accumulation_steps, self.trainer.optimizers[0]
+        self.trainer.accumulate_grad_batches = rounds  # only counts steps for the logs: this module steps by itself
+        steps_per_epoch = max(1, self.total_steps // int(self.hparams["max_epochs"]))
+        self._state = TrainState(self.model, optimizer, self.total_steps, steps_per_epoch)
+        self._strategies.on_train_begin(self._state)
 
-    def _mean_loss(self, batch: dict[str, Any]) -> Tensor:
-        return self.summed_loss(batch) / batch["num_items_in_batch"]
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        ends_step = (batch_idx + 1) % self.run.settings.optimisation.gradient_accumulation_steps == 0
+        loss = self._strategies.around_backward(self._state, partial(self._backward, batch, ends_step))
+        self._log_loss(loss, ends_step)
+        if ends_step:
+            optimizer, schedule = self.optimizers(), self.lr_schedulers()
+            optimizer.step()  # type: ignore[union-attr]
+            optimizer.zero_grad()  # type: ignore[union-attr]
+            schedule.step()  # type: ignore[union-attr]
 
-    def _scaled(self, loss: Tensor) -> Tensor:
-        """As float16 needs it, in which small gradients vanish."""
-        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        return loss if scaler is None else scaler.scale(loss)
+    def _backward(self, batch: dict[str, Any], ends_step: bool, last: bool = True) -> Tensor:
+        strategy = self.trainer.strategy
+        is_last = not isinstance(strategy, DDPStrategy) or (last and ends_step)
+        with nullcontext() if is_last else cast(DDPStrategy, strategy).block_backward_sync():
+            loss: Tensor = self._strategies.around_forward(self._state, self.forward, batch).loss
+            # DDP averages over ranks; the loss is already divided by what all of them hold
+            self.manual_backward(loss * world_size())
+        return loss.detach()
 
-    def _log_loss(self, loss: Tensor, batch_idx: int) -> None:
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        if self.hparams["gradient_clip_val"]:
+            self.clip_gradients(optimizer, self.hparams["gradient_clip_val"], "norm")
+
+    def _log_loss(self, loss: Tensor, ends_step: bool) -> None:
         self._loss_of_step = self._loss_of_step + loss
-        if (batch_idx + 1) % self.args.gradient_accumulation_steps:
+        if not ends_step:
             return
         if (self.global_step + 1) % int(self.hparams["log_every_n_steps"]) == 0:  # `Trainer` writes after the step
             self.log("train_loss", sum_over_ranks(torch.as_tensor(self._loss_of_step)), prog_bar=True)
@@ -208,8 +223,8 @@ class BaseTransformer(SplitScoring):
 
     def save_best(self) -> None:
         """Writes the present weights as a Hugging Face folder, ``best_tfmr``."""
-        folder = self.output_dir / BEST_FOLDER
-        with explained_failure(folder, self.output_dir), replaced_folder(folder) as fresh:
+        folder = self.run.folder.best_lightning_model
+        with explained_failure(folder, self.run.folder), replaced_folder(folder) as fresh:
             self.model.save_pretrained(fresh)
             self.tokenizer.save_pretrained(fresh)
 
@@ -218,7 +233,7 @@ class _DurableCheckpoints(TorchCheckpointIO):
     """Keeps a checkpoint until the next one is whole: Lightning's own is not where its folder is on another disk."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        with explained_failure(Path(path), Path(path).parent), replaced_file(Path(path)) as file:
+        with explained_failure(Path(path), RunFolder(Path(path).parent)), replaced_file(Path(path)) as file:
             torch.save(checkpoint, file)
 
 
@@ -245,17 +260,17 @@ def start_lightning_run(args: Namespace, metrics: Sequence[str]) -> None:
 
 def _starts_over(args: Namespace) -> bool:
     """Whether a training begins where an earlier one has left checkpoints."""
-    folder = Path(args.output_dir)
-    earlier = best_checkpoint(folder) or (folder / LAST_CHECKPOINT).is_file()
+    folder = RunFolder(Path(args.output_dir))
+    earlier = best_checkpoint(folder.path) or folder.last_lightning_checkpoint.is_file()
     return bool(args.do_train and not args.resume_from_checkpoint and earlier)
 
 
-def _clear_run(folder: Path) -> None:
-    """Takes away what an earlier run left and would be taken for the new one's."""
-    for name in ("tensorboard", BEST_FOLDER, "submission"):
-        remove_folder(folder / name)
-    for path in (*folder.glob("*.ckpt"), folder / "test_predictions.txt"):
-        path.unlink(missing_ok=True)
+def _clear_run(folder: RunFolder) -> None:
+    """Removes what an earlier run left, which would be taken for the new one's."""
+    for old in (folder.tensorboard, folder.best_lightning_model, folder.path / "submission"):
+        remove_folder(old)
+    for path in folder.path.glob("*.ckpt"):
+        path.unlink()
     remove_results(folder)
 
 
@@ -271,7 +286,7 @@ def generic_train(model: BaseTransformer, args: Namespace, extra_callbacks: Sequ
         for split in (*model.splits("fit"), *(model.splits("test") if args.do_predict else ())):
             model.check_split(split)  # before an earlier run is cleared away
         if _starts_over(args):
-            _clear_run(folder)
+            _clear_run(model.run.folder)
     best = ModelCheckpoint(
         folder,
         _BEST_CHECKPOINT,
@@ -279,15 +294,21 @@ def generic_train(model: BaseTransformer, args: Namespace, extra_callbacks: Sequ
         enable_version_counter=False,
         save_on_train_epoch_end=False,  # but before the others do
     )
-    averaging = weight_averaging(model.args)
+    averaging = weight_averaging(model.run.settings.optimisation)
     means = [AveragedWeights(averaging, lambda: model.total_steps)] if averaging else []
-    callbacks = [best, BestFolder(model.save_best), *means, LastCheckpoint(folder, args.save_steps), *extra_callbacks]
+    callbacks = [
+        best,
+        BestFolder(model.save_best),
+        *means,
+        LastCheckpoint(model.run.folder, args.save_steps),
+        *extra_callbacks,
+    ]
     if args.early_stopping_patience > 0:
         patience = args.early_stopping_patience
         callbacks.append(EarlyStopping(**_what_is_best(args), patience=patience, check_on_train_epoch_end=False))
     board: TensorBoardLogger | bool = False
     if args.report_to == "tensorboard":
-        board = TensorBoardLogger(folder, name="tensorboard", version="", default_hp_metric=False)
+        board = TensorBoardLogger(folder, name=model.run.folder.tensorboard.name, version="", default_hp_metric=False)
         callbacks.append(LearningRateMonitor(logging_interval="step"))
     machine = trainer_options(args)
     alone = machine["devices"] == 1 and args.num_nodes == 1
@@ -295,8 +316,6 @@ def generic_train(model: BaseTransformer, args: Namespace, extra_callbacks: Sequ
         **machine,
         strategy="auto" if alone else DDPStrategy(broadcast_buffers=False),  # ranks score different numbers of batches
         max_epochs=args.max_epochs,
-        accumulate_grad_batches=args.accumulate_grad_batches,
-        gradient_clip_val=args.gradient_clip_val or None,
         log_every_n_steps=args.log_every_n_steps,
         num_sanity_val_steps=0,  # scores are of whole splits
         use_distributed_sampler=False,  # the sampler deals out to ranks by itself
@@ -334,13 +353,12 @@ def predict_best(model: BaseTransformer, trainer: Trainer) -> None:
 
 def best_checkpoint(output_dir: Path) -> Path | None:
     """The best checkpoint that a run left."""
-    found = sorted(output_dir.glob("checkpoint-epoch=*.ckpt"), key=lambda path: path.stat().st_mtime)
-    return found[-1] if found else None
+    return next(reversed(RunFolder(output_dir).lightning_checkpoints()), None)
 
 
 def _checkpoint_to_resume(args: Namespace) -> str | None:
     if args.resume_from_checkpoint in ("", "auto"):
-        last = Path(args.output_dir, LAST_CHECKPOINT)
+        last = RunFolder(Path(args.output_dir)).last_lightning_checkpoint
         return str(last) if args.resume_from_checkpoint and last.is_file() else None
     if not Path(args.resume_from_checkpoint).is_file():
         raise ValueError(f"--resume_from_checkpoint {args.resume_from_checkpoint}: there is no such file")

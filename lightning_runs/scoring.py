@@ -3,7 +3,6 @@
 import logging
 from abc import abstractmethod
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,27 +14,26 @@ from transformers import PreTrainedModel
 
 from callbacks.monitors import nonfinite_loss
 from processors.features.batching import FixedBatches
-from tools.arguments import NerArguments
 from tools.decoding import GatheredScores, shared_batches
 from tools.distributed import is_main, world_size
+from tools.run import Run
 
 logger = logging.getLogger(__name__)
-RESULTS_FILE = "test_results.txt"
 
 
 class SplitScoring(LightningModule):
     """What Lightning calls to validate, test and predict; subclasses say which splits there are and what is scored.
 
     Args:
-        args: of the run.
+        run: settings and folder.
         model: what is asked.
     """
 
-    def __init__(self, args: NerArguments, model: PreTrainedModel) -> None:
+    def __init__(self, run: Run, model: PreTrainedModel) -> None:
         super().__init__()
-        self.args = args
+        self.run = run
         self.model = model
-        self.output_dir = Path(args.output_dir)
+        self.output_dir = run.folder.path
         self.datasets: dict[str, Any] = {}
         self.results: dict[str, float] = {}
         self._batches: list[list[NDArray[np.int64]]] = []
@@ -73,7 +71,8 @@ class SplitScoring(LightningModule):
             dataset = self.datasets[split]
             if len(dataset) < world_size():
                 raise ValueError(f"{split} has {len(dataset)} sequences for {world_size()} processes; use fewer")
-            batch_size = min(self.args.per_gpu_eval_batch_size, len(dataset) // world_size())  # each rank needs one
+            batch_size = self.run.settings.optimisation.per_gpu_eval_batch_size
+            batch_size = min(batch_size, len(dataset) // world_size())  # each rank needs one
             self._batches.append(shared_batches(dataset.lengths, batch_size))
             sampler = FixedBatches(self._batches[-1])
             loaders.append(DataLoader(dataset, batch_sampler=sampler, **self.loading_options(dataset)))
@@ -81,7 +80,11 @@ class SplitScoring(LightningModule):
 
     def loading_options(self, dataset: Any) -> dict[str, Any]:
         pinned = self.device.type == "cuda"
-        return {"collate_fn": dataset.collate, "num_workers": self.args.num_workers, "pin_memory": pinned}
+        return {
+            "collate_fn": dataset.collate,
+            "num_workers": self.run.settings.optimisation.num_workers,
+            "pin_memory": pinned,
+        }
 
     def _start_scoring(self, splits: Sequence[str]) -> None:
         columns = len(self.model.config.id2label or {})
@@ -131,7 +134,7 @@ class SplitScoring(LightningModule):
     def write_results(self) -> None:
         """Writes the scores of the test split to ``test_results.txt``; the main process calls it."""
         lines = [f"{name} = {value}\n" for name, value in self.results.items()]
-        (self.output_dir / RESULTS_FILE).write_text("".join(lines), "utf-8")
+        self.run.folder.results("test", "txt").write_text("".join(lines), "utf-8")
 
     def on_predict_epoch_start(self) -> None:
         self._start_scoring(self.splits("predict"))

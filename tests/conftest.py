@@ -18,9 +18,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from common.log import ROOMS
 from tests.helpers import FILLERS, NAMES, SHARED, write_corpus
-from tests.tools.runs import Run, call_script, options_of_run
-from tools.arguments import CrfArguments, SoftmaxArguments
+from tests.tools.runs import FinishedRun, call_script, crf, options_of_run, softmax
 from tools.new_encoder import write_encoder
+from tools.run import Run
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -108,15 +108,15 @@ def corpus_dir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def crf_args(encoder: Path, corpus_dir: Path, tmp_path: Path) -> CrfArguments:
+def crf_args(encoder: Path, corpus_dir: Path, tmp_path: Path) -> Run:
     """Arguments of a short run from scratch on the tiny corpus."""
-    return CrfArguments(**_run_options(encoder, corpus_dir, tmp_path))
+    return crf(**_run_options(encoder, corpus_dir, tmp_path))
 
 
 @pytest.fixture
-def softmax_args(encoder: Path, corpus_dir: Path, tmp_path: Path) -> SoftmaxArguments:
+def softmax_args(encoder: Path, corpus_dir: Path, tmp_path: Path) -> Run:
     """The same with a softmax head."""
-    return SoftmaxArguments(**_run_options(encoder, corpus_dir, tmp_path))
+    return softmax(**_run_options(encoder, corpus_dir, tmp_path))
 
 
 def _run_options(encoder: Path, corpus_dir: Path, tmp_path: Path) -> dict[str, Any]:
@@ -165,21 +165,21 @@ def _one_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def crf_run(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def crf_run(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
     """A CRF trained, scored and applied by its script, with checkpoints on the way."""
     return _run("run_ner_crf", encoder, tmp_path_factory.mktemp("crf_run"))
 
 
 @pytest.fixture(scope="session")
-def softmax_run(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def softmax_run(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
     """The same with a softmax head."""
     return _run("run_ner_softmax", encoder, tmp_path_factory.mktemp("softmax_run"))
 
 
-def _run(script: str, encoder: Path, home: Path) -> Run:
+def _run(script: str, encoder: Path, home: Path) -> FinishedRun:
     corpus = write_corpus(home / "corpus", {"train": 60, "dev": 20, "test": 20})
     options = options_of_run(encoder, corpus, home)
     steps = {"do_train": True, "from_scratch": True, "save_steps": 16, "num_train_epochs": 6.0}
     actions = {"do_eval": True, "do_predict": True, "eval_all_checkpoints": True, "predict_checkpoints": "all"}
     call_script(script, **options, **steps, **actions, log_loss_steps=4)
-    return Run(script, home / "run", options)
+    return FinishedRun(script, home / "run", options)

@@ -3,7 +3,7 @@
 import random
 from pathlib import Path
 
-from tools.arguments import NerArguments
+from tools.run import Run
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
@@ -29,6 +29,6 @@ def write_corpus(folder: Path, sentences: dict[str, int], seed: int = 0) -> Path
     return folder
 
 
-def as_flags(args: NerArguments) -> list[str]:
+def as_flags(args: Run) -> list[str]:
     """The arguments as a command line."""
-    return [f"--{name}={value}" for name, value in args.as_json().items() if value != ""]
+    return [f"--{name}={value}" for name, value in args.settings.flat().items() if value != ""]

@@ -11,8 +11,10 @@ import pytest
 
 from models import BertSoftmaxForNer
 from tests.helpers import ROOT, write_corpus
-from tools.arguments import CrfArguments, parse_arguments
+from tests.tools.runs import FinishedRun
+from tools.command_line import parse_settings
 from tools.loading import load_model_and_tokenizer
+from tools.run import Run
 
 READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
 
@@ -39,8 +41,8 @@ def places(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> dict[str,
     folder = tmp_path_factory.mktemp("readme")
     write_corpus(folder / "data", {"train": 40, "dev": 10, "test": 10})
     flags = ["--task_name=tiny", f"--data_dir={folder / 'data'}", f"--model_name_or_path={encoder}", "--from_scratch"]
-    args = parse_arguments(CrfArguments, [*flags, "--do_train"])
-    model, tokenizer = load_model_and_tokenizer(args, BertSoftmaxForNer)
+    settings = parse_settings(BertSoftmaxForNer.Options, argv=[*flags, "--do_train"])
+    _, model, tokenizer = load_model_and_tokenizer(Run.of(settings), BertSoftmaxForNer)
     encoder_model = getattr(model, model.base_model_prefix)
     encoder_model.save_pretrained(folder / "encoder")
     tokenizer.save_pretrained(folder / "encoder")
@@ -80,10 +82,8 @@ def test_training_command_runs(command: str, places: dict[str, str], tmp_path: P
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", [block for block in COMMANDS if "predict_ner" in block])
-def test_prediction_command_runs(command: str, places: dict[str, str], tmp_path: Path) -> None:
-    training = next(block for block in COMMANDS if "outputs/mine" in block and "--do_train" in block)
-    run_command(f"{training.strip()} {short_flags(tmp_path / 'run')}", places)
-    printed = run_command(command, {**places, "outputs/mine": str(tmp_path / "run")})
+def test_prediction_command_runs(command: str, crf_run: FinishedRun) -> None:
+    printed = run_command(command, {"outputs/mine": str(crf_run.folder)})
     assert json.loads(printed)["text"] == "Anna went to Rome."
 
 

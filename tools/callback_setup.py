@@ -1,9 +1,5 @@
 """The callbacks that the arguments ask for."""
 
-import importlib
-from dataclasses import fields
-from pathlib import Path
-
 from callbacks import (
     Callback,
     Checkpoints,
@@ -13,72 +9,67 @@ from callbacks import (
     MLflow,
     Progress,
     ProjectedGradientDescent,
+    RDrop,
     StochasticWeightAverage,
     TensorBoard,
     WandB,
     Watchdog,
 )
 from callbacks.averaging import WeightAveraging
-from tools.arguments import HeadArguments, ModelArguments, NerArguments, OptimisationArguments
+from common.plugins import imported
+from common.run_files import RunFolder
+from tools.settings import OptimisationSettings, Settings
 
 
-def build_callbacks(args: NerArguments, checkpoints: Checkpoints) -> list[Callback]:
-    """In the order in which they are called: the mean of the weights first, that all others see it.
+def build_callbacks(settings: Settings, folder: RunFolder, checkpoints: Checkpoints) -> list[Callback]:
+    """In the order in which they are called: the averaged weights first, so that all others see them.
 
     Raises:
         ValueError: they ask for what there is not.
     """
-    averaging = weight_averaging(args)
+    averaging, logging = weight_averaging(settings.optimisation), settings.logging
     first: list[Callback] = [averaging] if averaging else []
-    callbacks = [*first, checkpoints, Progress(), Watchdog(), *_reporters(args)]
-    if args.early_stopping_patience:
-        callbacks.append(EarlyStopping(args.early_stopping_patience, args.metric_for_best_model))
-    return [*callbacks, *_adversary(args), *_of_the_user(args)]
+    callbacks = [*first, checkpoints, Progress(), Watchdog(), *_trackers(settings, folder)]
+    if logging.early_stopping_patience:
+        callbacks.append(EarlyStopping(logging.early_stopping_patience, logging.metric_for_best_model))
+    return [*callbacks, *build_strategies(settings.optimisation), *_of_the_user(logging.callback)]
 
 
-def weight_averaging(args: NerArguments) -> WeightAveraging | None:
-    """The mean of the weights that the arguments ask for."""
-    if args.averaging == "ema":
-        return ExponentialAverage(args.ema_decay)
-    return StochasticWeightAverage(args.swa_start) if args.averaging == "swa" else None
+def weight_averaging(optimisation: OptimisationSettings) -> WeightAveraging | None:
+    """The averaging that the settings ask for."""
+    if optimisation.averaging == "ema":
+        return ExponentialAverage(optimisation.ema_decay)
+    return StochasticWeightAverage(optimisation.swa_start) if optimisation.averaging == "swa" else None
 
 
-def _reporters(args: NerArguments) -> list[Callback]:
-    chosen, folder = args.reporters(), Path(args.output_dir)
-    parameters = _hyper_parameters(args)
-    reporters: list[Callback] = []
-    if "tensorboard" in chosen:
-        reporters.append(TensorBoard(folder / "tensorboard", parameters))
-    if "mlflow" in chosen:
-        reporters.append(MLflow(folder.name, parameters))
-    if "wandb" in chosen:
-        reporters.append(WandB(folder.name, parameters))
-    return reporters
+def _trackers(settings: Settings, folder: RunFolder) -> list[Callback]:
+    parameters = {**vars(settings.model), **vars(settings.head), **vars(settings.optimisation)}
+    trackers: list[Callback] = []
+    if "tensorboard" in settings.logging.reporters:
+        trackers.append(TensorBoard(folder.tensorboard, parameters))
+    if "mlflow" in settings.logging.reporters:
+        trackers.append(MLflow(folder.path.name, parameters))
+    if "wandb" in settings.logging.reporters:
+        trackers.append(WandB(folder.path.name, parameters))
+    return trackers
 
 
-def _hyper_parameters(args: NerArguments) -> dict[str, str | float | bool]:
-    groups = (ModelArguments, HeadArguments, OptimisationArguments)
-    return {one.name: getattr(args, one.name) for group in groups for one in fields(group)}
+def build_strategies(optimisation: OptimisationSettings) -> list[Callback]:
+    """The callbacks that learn from a batch in several passes; they work under Lightning too."""
+    strategies: list[Callback] = [RDrop(optimisation.rdrop_alpha)] if optimisation.rdrop_alpha else []
+    name, epsilon = optimisation.adv_name, optimisation.adv_epsilon
+    if optimisation.do_adv and optimisation.adv_type == "pgd":
+        strategies.append(ProjectedGradientDescent(name, epsilon, optimisation.adv_alpha, optimisation.adv_steps))
+    elif optimisation.do_adv:
+        strategies.append(FastGradientMethod(name, epsilon))
+    return strategies
 
 
-def _adversary(args: NerArguments) -> list[Callback]:
-    if not args.do_adv:
-        return []
-    if args.adv_type == "pgd":
-        return [ProjectedGradientDescent(args.adv_name, args.adv_epsilon, args.adv_alpha, args.adv_steps)]
-    return [FastGradientMethod(args.adv_name, args.adv_epsilon)]
-
-
-def _of_the_user(args: NerArguments) -> list[Callback]:
+def _of_the_user(name: str) -> list[Callback]:
     """What ``--callback module:Class`` names, made without arguments."""
-    if not args.callback:
+    if not name:
         return []
-    module_name, _, class_name = args.callback.partition(":")
-    try:
-        found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        advice = "name it as module:Class, with the module beside the script or in a folder of PYTHONPATH"
-        raise ValueError(f"--callback {args.callback}: {error}; {advice}") from error
+    found = imported(name, "--callback")
     if not (isinstance(found, type) and issubclass(found, Callback)):
-        raise ValueError(f"--callback {args.callback}: this is no subclass of callbacks.Callback")
+        raise ValueError(f"--callback {name}: this is no subclass of callbacks.Callback")
     return [found()]

@@ -15,15 +15,14 @@ from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedTokenizerBase, set_seed
 
 from common.durable import publish_files, replaced_folder, unfinished_folder
+from common.run_files import RunFolder
 from models.tagger import Tagger
-from tools.arguments import NerArguments
 from tools.distributed import gather_to_main, rank, run_on_main, world_size
-from tools.run_folder import ARGUMENTS_FILE, checkpoint_folders, explained_failure, save_model_folder
+from tools.run_folder import explained_failure, save_model_folder
+from tools.settings import Settings
 from tools.weights import restore_weights
 
 logger = logging.getLogger(__name__)
-STATE_FILE = "training_state.pt"
-WEIGHTS_FILE = "model.safetensors"
 
 
 class Stateful(Protocol):
@@ -34,7 +33,7 @@ class Stateful(Protocol):
     def load_state_dict(self, saved: Any) -> Any: ...
 
 
-def write_model(folder: Path, args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBase) -> None:
+def write_model(folder: Path, settings: Settings, model: Tagger, tokenizer: PreTrainedTokenizerBase) -> None:
     """Replaces a folder by one that holds the model; all ranks call it, and rank 0 writes.
 
     Raises:
@@ -42,35 +41,35 @@ def write_model(folder: Path, args: NerArguments, model: Tagger, tokenizer: PreT
     """
 
     def write() -> None:
-        with explained_failure(folder, folder.parent), replaced_folder(folder) as fresh:
-            save_model_folder(fresh, args, model, tokenizer)
+        with explained_failure(folder, RunFolder(folder.parent)), replaced_folder(folder) as fresh:
+            save_model_folder(fresh, settings, model, tokenizer)
 
     run_on_main(write)
 
 
 def write_checkpoint(
-    folder: Path, args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBase, parts: Mapping[str, Stateful]
+    folder: Path, settings: Settings, model: Tagger, tokenizer: PreTrainedTokenizerBase, parts: Mapping[str, Stateful]
 ) -> None:
     """The same with the state of the training; of every part rank 0's counts, of random numbers every rank's."""
     saved: dict[str, Any] = {name: part.state_dict() for name, part in parts.items()}
     saved["random"] = gather_to_main(_random_state())
 
     def write() -> None:
-        with explained_failure(folder, folder.parent), replaced_folder(folder) as fresh:
-            save_model_folder(fresh, args, model, tokenizer)
-            with (fresh / STATE_FILE).open("wb") as file:  # torch itself would hide why it cannot write
+        with explained_failure(folder, RunFolder(folder.parent)), replaced_folder(folder) as fresh:
+            save_model_folder(fresh, settings, model, tokenizer)
+            with RunFolder(fresh).training_state.open("wb") as file:  # torch itself would hide why it cannot write
                 torch.save(saved, file)
 
     run_on_main(write)
 
 
-def publish_model(folder: Path, args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBase) -> None:
+def publish_model(folder: RunFolder, settings: Settings, model: Tagger, tokenizer: PreTrainedTokenizerBase) -> None:
     """Writes the model into a folder that holds other things too, each file whole and the config last."""
 
     def write() -> None:
-        with explained_failure(folder / "model.safetensors", folder), unfinished_folder(folder / "model") as fresh:
-            save_model_folder(fresh, args, model, tokenizer)
-            publish_files(fresh, folder, last="config.json")
+        with explained_failure(folder.weights, folder), unfinished_folder(folder.path / "model") as fresh:
+            save_model_folder(fresh, settings, model, tokenizer)
+            publish_files(fresh, folder.path, last=folder.config.name)
 
     run_on_main(write)
 
@@ -81,14 +80,15 @@ def load_training_state(folder: Path, model: Tagger, parts: Mapping[str, Statefu
     Raises:
         ValueError: the checkpoint is damaged, or of another model, other data or another precision.
     """
+    state_file = RunFolder(folder).training_state
     try:
         restore_weights(model, folder)
         # weights_only: tensors and plain values, no code that a pickle could run
-        saved = torch.load(folder / STATE_FILE, map_location="cpu", weights_only=True)
+        saved = torch.load(state_file, map_location="cpu", weights_only=True)
         for name, part in parts.items():
             part.load_state_dict(saved[name])
     except UnpicklingError as error:
-        raise ValueError(f"{folder / STATE_FILE} holds more than tensors and plain values: it is not ours") from error
+        raise ValueError(f"{state_file} holds more than tensors and plain values: it is not ours") from error
     except (SafetensorError, RuntimeError, ValueError, KeyError, EOFError, OSError) as error:
         raise ValueError(f"cannot resume from {folder}: {error}") from error
     states = saved["random"]
@@ -118,72 +118,73 @@ def _set_random_state(state: Mapping[str, Any]) -> None:
 
 
 _KEPT_BY_OPTIMIZER = (
-    *("optim", "adafactor", "learning_rate", "head_learning_rate", "crf_learning_rate", "layer_decay"),
-    *("weight_decay", "adam_epsilon", "freeze_layers", "freeze_embeddings"),
-)
+    *("optim", "adafactor", "layer_decay", "weight_decay", "adam_epsilon", "freeze_layers", "freeze_embeddings"),
+)  # and all learning rates
 
 
-def checkpoint_to_resume(args: NerArguments) -> Path | None:
+def checkpoint_to_resume(named: str, run: RunFolder) -> Path | None:
     """The checkpoint that ``--resume_from_checkpoint`` names, the same on all ranks.
 
-    ``auto`` is the latest whole one of ``output_dir``, and none where there is none.
+    ``auto`` is the latest complete one of the run, and none where there is none.
 
     Raises:
-        ValueError: the checkpoint that is named cannot be resumed from, or later ones stand beside it.
+        ValueError: the named checkpoint cannot be resumed from, or the run has later ones.
     """
-    if not args.resume_from_checkpoint:
+    if not named:
         return None
-    return run_on_main(lambda: _latest(args) if args.resume_from_checkpoint == "auto" else _named(args))
+    return run_on_main(lambda: _latest(run) if named == "auto" else _named(Path(named), run))
 
 
-def _latest(args: NerArguments) -> Path | None:
-    whole = [folder for folder in _checkpoints(Path(args.output_dir)) if _is_whole(folder)]
+def _latest(run: RunFolder) -> Path | None:
+    whole = [folder for folder in _checkpoints(run) if _is_whole(folder)]
     return whole[-1] if whole else None
 
 
-def _named(args: NerArguments) -> Path:
-    folder = Path(args.resume_from_checkpoint)
-    if not (folder / STATE_FILE).is_file():
-        raise ValueError(f"{folder} is no checkpoint to resume from: it has no {STATE_FILE}")
+def _named(folder: Path, run: RunFolder) -> Path:
+    state_file = RunFolder(folder).training_state
+    if not state_file.is_file():
+        raise ValueError(f"{folder} is no checkpoint to resume from: it has no {state_file.name}")
     if not _is_whole(folder):
         raise ValueError(f"{folder} is damaged; resume from an earlier checkpoint")
-    steps = [path.name for path in _checkpoints(Path(args.output_dir))]
-    if is_in_run(folder, args) and folder.name != steps[-1]:
+    steps = [path.name for path in _checkpoints(run)]
+    if is_in_run(folder, run) and folder.name != steps[-1]:
         later = ", ".join(steps[steps.index(folder.name) + 1 :])
         raise ValueError(f"{folder} has later ones beside it ({later}): remove them, or name another --output_dir")
     return folder
 
 
-def check_options(args: NerArguments, checkpoint: Path) -> None:
-    """Raises a ValueError where flags are others than those of the checkpoint, whose optimiser would overrule them."""
-    before = json.loads((checkpoint / ARGUMENTS_FILE).read_text("utf-8"))
-    refuse_kept_options(args.as_json(), before, str(checkpoint))
+def check_options(settings: Settings, checkpoint: Path) -> None:
+    """Raises a ValueError where flags differ from those of the checkpoint, whose optimiser would overrule them."""
+    before = json.loads(RunFolder(checkpoint).settings.read_text("utf-8"))
+    refuse_kept_options(settings.flat(), before, str(checkpoint))
 
 
 def refuse_kept_options(now: Mapping[str, Any], before: Mapping[str, Any], source: str) -> None:
     """Raises a ValueError where a flag has changed that an optimiser brings back as it was."""
-    changed = [name for name in _KEPT_BY_OPTIMIZER if name in now and now[name] != before.get(name, now[name])]
+    kept = [name for name in now if name in _KEPT_BY_OPTIMIZER or name.endswith("learning_rate")]
+    changed = [name for name in kept if now[name] != before.get(name, now[name])]
     if changed:
         flags = ", ".join(f"--{name} {now[name]} (before {before[name]})" for name in changed)
         advice = "give what was before, or train anew from the weights, with --model_name_or_path"
         raise ValueError(f"{flags} cannot change: the optimiser of {source} keeps what it had; {advice}")
 
 
-def is_in_run(checkpoint: Path | None, args: NerArguments) -> bool:
-    """Whether a checkpoint is of the run in ``output_dir``."""
-    return checkpoint is not None and checkpoint.resolve().parent == Path(args.output_dir).resolve()
+def is_in_run(checkpoint: Path | None, run: RunFolder) -> bool:
+    """Whether a checkpoint is one of the run."""
+    return checkpoint is not None and checkpoint.resolve().parent == run.path.resolve()
 
 
-def _checkpoints(output_dir: Path) -> list[Path]:
+def _checkpoints(run: RunFolder) -> list[Path]:
     """The checkpoints of a run that hold a training state, in the order of their steps."""
-    return [folder for folder in checkpoint_folders(output_dir) if (folder / STATE_FILE).is_file()]
+    return [folder for folder in run.checkpoints() if RunFolder(folder).training_state.is_file()]
 
 
 def _is_whole(folder: Path) -> bool:
     """Whether no file is cut off; the formats say how long they are."""
+    files = RunFolder(folder)
     try:
-        with safe_open(folder / WEIGHTS_FILE, "pt"):
-            whole = zipfile.is_zipfile(folder / STATE_FILE)
+        with safe_open(files.weights, "pt"):
+            whole = zipfile.is_zipfile(files.training_state)
     except (SafetensorError, OSError):
         whole = False
     if not whole:

@@ -1,6 +1,7 @@
-"""From arguments to data sets: the corpus, its labels, and features that rank 0 builds and all ranks open."""
+"""From the corpus to data sets: features that rank 0 builds and all ranks open, and what was odd in the data."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,40 +15,23 @@ from processors.features.build import FeatureSpec, default_overlap
 from processors.features.cache import open_or_build_features
 from processors.features.dataset import FeatureDataset
 from processors.features.windows import layout_of_tokenizer
-from tools.arguments import EVAL_WINDOW, NerArguments
 from tools.distributed import is_main, main_process_first
+from tools.run import Run
 
 logger = logging.getLogger(__name__)
 _REMARKS_SHOWN = 10
 _OVERLAP_WORTH_A_WARNING = 0.01
 
 
-def corpus_of(args: NerArguments, task: str | None = None) -> Corpus:
-    """The corpus that the arguments name."""
-    files = {"train": args.train_file, "dev": args.dev_file, "test": args.test_file}
-    return Corpus(
-        task_name=task or args.task_name,
-        data_dir=Path(args.data_dir) if args.data_dir else None,
-        split_files={split: Path(path) for split, path in files.items() if path},
-        dataset_name=args.dataset_name,
-        tag_column=args.tag_column,
-        word_column=args.word_column,
-        word_unit=args.word_unit,
-        kept_words=args.kept_words,
-        span_edges=args.span_edges,
-        offset_unit=args.offset_unit,
-        labels_file=Path(args.labels) if args.labels else None,
-        cache_dir=Path(args.feature_cache_dir),
-    )
-
-
 def load_and_cache_examples(
-    args: NerArguments, task: str, tokenizer: PreTrainedTokenizerBase, data_type: str = "train"
+    run: Run, task: str, tokenizer: PreTrainedTokenizerBase, data_type: str = "train"
 ) -> FeatureDataset:
     """The features of a split, built by rank 0 while the others wait, and opened from the cache by all.
 
+    What the split holds and what was odd in it is logged once in a run.
+
     Args:
-        args: ``label_list`` fixes the labels; where it is empty they are those of the corpus.
+        run: its ``labels`` fix the labels; where there are none they are those of the corpus.
         task: name of the task.
         tokenizer: of the encoder.
         data_type: ``train``, ``dev`` or ``test``.
@@ -57,55 +41,56 @@ def load_and_cache_examples(
             and holds no entity.
     """
     with main_process_first():
-        dataset = open_features(args, task, tokenizer, data_type)
-    corpus = corpus_of(args, task)
-    _report(corpus, data_type, dataset, _window(args, data_type))
+        dataset = open_features(run, task, tokenizer, data_type)
+    corpus, window = _corpus(run, task), run.window(data_type)
+    key = ("reported", corpus.source_name(data_type), data_type, window)
+    if is_main() and key not in run.opened:
+        _report(corpus, data_type, dataset, window)
+    run.opened.add(key)
     return dataset
 
 
-def open_features(args: NerArguments, task: str, tokenizer: PreTrainedTokenizerBase, data_type: str) -> FeatureDataset:
+def open_features(run: Run, task: str, tokenizer: PreTrainedTokenizerBase, data_type: str) -> FeatureDataset:
     """The features of a split from the cache, built where they are not there; each process for itself."""
-    corpus = corpus_of(args, task)
+    corpus, data, window = _corpus(run, task), run.settings.data, run.window(data_type)
     if data_type == "train":
         check_entities(corpus)
-    max_seq_length = _window(args, data_type)
-    layout = layout_of_tokenizer(tokenizer, args.model_type, args.casing_types)
-    overlap = default_overlap(layout.capacity(max_seq_length)) if args.window_overlap < 0 else args.window_overlap
-    place = (corpus.source_name(data_type), data_type, max_seq_length)
-    label_list = args.label_list or corpus.label_list(args.markup)
-    corpus.check_types(data_type, list(dict.fromkeys(split_tag(tag)[1] for tag in label_list if tag != OUTSIDE)))
+    layout = layout_of_tokenizer(tokenizer, run.model_type, list(run.casing_types))
+    overlap = default_overlap(layout.capacity(window)) if run.window_overlap < 0 else run.window_overlap
+    labels = run.labels or tuple(corpus.label_list(run.markup))
+    corpus.check_types(data_type, list(dict.fromkeys(split_tag(tag)[1] for tag in labels if tag != OUTSIDE)))
+    key = ("rebuilt", corpus.source_name(data_type), data_type, window)
     dataset = open_or_build_features(
         corpus,
         data_type,
-        FeatureSpec(max_seq_length, overlap, layout),
+        FeatureSpec(window, overlap, layout),
         tokenizer,
-        Path(args.feature_cache_dir),
-        TagEncoder(label_list, MARKUPS[args.markup]),
-        overwrite=args.overwrite_cache and is_main() and place not in _rebuilt,
+        Path(data.feature_cache_dir),
+        TagEncoder(labels, MARKUPS[run.markup]),
+        overwrite=data.overwrite_cache and is_main() and key not in run.opened,
         show_progress=is_main(),
     )
-    if args.overwrite_cache:
-        _rebuilt.add(place)
+    run.opened.add(key)
     return dataset
 
 
-def _window(args: NerArguments, data_type: str) -> int:
-    return args.train_max_seq_length if data_type == "train" else args.eval_max_seq_length or EVAL_WINDOW
+def _corpus(run: Run, task: str) -> Corpus:
+    return run.corpus if task == run.corpus.task_name else replace(run.corpus, task_name=task)
 
 
-def check_splits(args: NerArguments) -> None:
+def check_splits(run: Run) -> None:
     """Raises a DataError, before anything is loaded, for all missing splits, or for a train split without entities."""
-    corpus, findings = corpus_of(args), Findings()
-    wanted = {"train": args.do_train, "dev": args.do_eval, "test": args.do_predict}
+    actions, findings = run.settings.actions, Findings()
+    wanted = {"train": actions.do_train, "dev": actions.do_eval, "test": actions.do_predict}
     with main_process_first():  # downloads
         for split in (split for split, needed in wanted.items() if needed):
             try:
-                corpus.source_name(split)
+                run.corpus.source_name(split)
             except DataError as error:
                 findings.fault(error)
         findings.raise_faults()
-        if args.do_train:
-            check_entities(corpus)
+        if actions.do_train:
+            check_entities(run.corpus)
 
 
 def check_entities(corpus: Corpus) -> None:
@@ -119,16 +104,9 @@ def check_entities(corpus: Corpus) -> None:
         raise DataError(message, inventory.source)
 
 
-_rebuilt: set[tuple[str, str, int]] = set()
-_reported: set[tuple[str, str, int]] = set()
-
-
 def _report(corpus: Corpus, split: str, dataset: FeatureDataset, max_seq_length: int) -> None:
-    """Says once what a split holds and what was found odd in it."""
+    """Logs what a split holds and what is odd in it."""
     inventory = corpus.inventory(split)
-    if not is_main() or (inventory.source, split, max_seq_length) in _reported:
-        return
-    _reported.add((inventory.source, split, max_seq_length))
     counts = f"{inventory.sentences} sentences, {inventory.words} words, {inventory.entities} entities"
     lost = inventory.words - int(dataset.word_counts.sum())
     windows = f"{len(dataset)} windows of at most {max_seq_length} tokens, {lost} words lost"

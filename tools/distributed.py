@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
-from tools.arguments import NerArguments
+from tools.settings import MachineSettings
 
 Result = TypeVar("Result")
 
@@ -21,35 +21,32 @@ class MainProcessError(RuntimeError):
     """Rank 0 failed while this process waited for it; rank 0 says itself of what."""
 
 
-def setup_devices(args: NerArguments) -> None:
-    """Joins the process group where a launcher started several, and fills ``args.device`` and ``args.n_gpu``.
+def setup_devices(machine: MachineSettings) -> tuple[torch.device, int]:
+    """Joins the process group where a launcher started several processes.
 
-    ``n_gpu`` is the number of GPUs of this process: several without a launcher (DataParallel), one with it.
+    Returns:
+        The device, and the number of GPUs of this process: several without a launcher (DataParallel), one with it.
     """
-    use_cuda = torch.cuda.is_available() and not args.no_cuda
-    if "LOCAL_RANK" in os.environ:  # the launchers set it, whatever flag they pass beside it
-        args.local_rank = int(os.environ["LOCAL_RANK"])
-    if args.local_rank == -1:
-        args.device = torch.device("cuda" if use_cuda else "cpu")
-        args.n_gpu = torch.cuda.device_count() if use_cuda else 0
-        return
+    use_cuda = torch.cuda.is_available() and not machine.no_cuda
+    local_rank = int(os.environ.get("LOCAL_RANK", machine.local_rank))  # launchers set it, whatever flag they pass too
+    if local_rank == -1:
+        return (torch.device("cuda"), torch.cuda.device_count()) if use_cuda else (torch.device("cpu"), 0)
     if "RANK" not in os.environ:
         raise ValueError("--local_rank is for torch.distributed.launch; start several processes with torchrun")
-    args.device = torch.device("cpu")
-    args.n_gpu = 0
+    device = _gpu_of_this_process(local_rank) if use_cuda else torch.device("cpu")
     if use_cuda:
-        args.device, args.n_gpu = _gpu_of_this_process(args.local_rank), 1
-        torch.cuda.set_device(args.device)
+        torch.cuda.set_device(device)
     if not dist.is_initialized():
         # On GPUs gradients go through NCCL; what the processes tell each other goes past them, through Gloo.
         backend = "cpu:gloo,cuda:nccl" if use_cuda else "gloo"
-        timeout = timedelta(seconds=args.ddp_timeout)
+        timeout = timedelta(seconds=machine.ddp_timeout)
         if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0" and os.environ["GROUP_WORLD_SIZE"] == "1":
             place, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
             store = _store_of_this_start(timeout)
             dist.init_process_group(backend, timeout=timeout, store=store, rank=place, world_size=size)
         else:
             dist.init_process_group(backend, timeout=timeout)
+    return device, int(use_cuda)
 
 
 def _store_of_this_start(timeout: timedelta) -> PrefixStore:

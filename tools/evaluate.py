@@ -1,10 +1,8 @@
 """Scores of a split, printed, written and returned."""
 
-import json
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -12,25 +10,26 @@ from transformers import PreTrainedTokenizerBase
 from analysis.analysis import Analysis, analyse, suspicions
 from analysis.documents import ScoredDocument, training_names, write_documents
 from analysis.metrics import EntityScores, score_entities, score_table, score_tags
-from analysis.report.board import draw_on_board
+from analysis.report.charts import draw_on_board
 from analysis.tables import analysis_tables
 from callbacks import ScoredText
 from common.entities import Annotation, Entity, outermost
 from common.log import console
+from common.run_files import RunFolder
 from common.tag_encoder import TagEncoder
 from common.tag_schemes import MARKUPS, entities_to_tags
-from models.tagger import Tagger
+from models.tagger import Tagger, known_words
 from processors.features.dataset import FeatureDataset
 from processors.formats.writers import entity_record
-from tools.arguments import NerArguments
-from tools.data import corpus_of, load_and_cache_examples
+from tools.data import load_and_cache_examples
 from tools.decoding import TaggedDocument, tag_documents
 from tools.distributed import run_on_main
 from tools.loading import adopt_model
 from tools.preparation import casing_types
+from tools.run import Run
+from tools.run_folder import write_json
 
 logger = logging.getLogger(__name__)
-_FILE_NAMES = {"dev": "eval", "test": "test"}
 _EXAMPLES = 8
 
 
@@ -58,7 +57,7 @@ class SplitScores:
         return {name: value for name, value in self.as_dict().items() if isinstance(value, float)}
 
 
-def evaluate(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBase, prefix: str = "") -> dict[str, Any]:
+def evaluate(run: Run, model: Tagger, tokenizer: PreTrainedTokenizerBase, prefix: str = "") -> dict[str, Any]:
     """Scores the dev split, prints tables and writes ``eval_results.txt`` and ``.json`` and ``eval_documents.jsonl``.
 
     Args:
@@ -69,15 +68,15 @@ def evaluate(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBa
         as ``strict_precision`` and so on, ``support``, the scores by type under ``types``, and the fields of
         `analysis.analysis.Analysis`.
     """
-    adopt_model(args, model)
-    dataset = load_and_cache_examples(args, args.task_name, tokenizer, "dev")
-    check_dataset(dataset, model, gold_only=args.label_list[len(model.tag_names) :])
-    tagged = list(tag_documents(args, model, dataset, "Evaluating", with_confidence=True))
-    return analyse_and_report(args, model, dataset, tagged, "dev", prefix)
+    run = adopt_model(run, model)
+    dataset = load_and_cache_examples(run, run.settings.data.task_name, tokenizer, "dev")
+    check_dataset(dataset, model, gold_only=run.labels[len(model.label_names) :])
+    tagged = list(tag_documents(run, model, dataset, "Evaluating", with_confidence=True))
+    return analyse_and_report(run, model, dataset, tagged, "dev", prefix)
 
 
 def analyse_and_report(
-    args: NerArguments,
+    run: Run,
     model: Tagger,
     dataset: FeatureDataset,
     tagged: Sequence[TaggedDocument],
@@ -91,22 +90,22 @@ def analyse_and_report(
         split: dev or test.
         prefix: folder below ``output_dir`` for the results.
     """
-    run, name = Path(args.output_dir), _FILE_NAMES[split]
-    _warn_of_unknown_labels(dataset, split, args.label_list[len(model.tag_names) :])
+    folder = RunFolder(run.folder.path / prefix)
+    _warn_of_unknown_labels(model, dataset, split, run.labels[len(model.label_names) :])
     documents = [_scored_document(dataset, document) for document in tagged]
-    scores = score_tagged(tagged, dataset, args.markup)
-    analysis = scores.analysis = analyse(documents, training_names(corpus_of(args)))
-    report_scores(scores, run / prefix, f"{name}_results", f"{split} {prefix}".strip())
-    run_on_main(lambda: write_documents(run / prefix / f"{name}_documents.jsonl", documents))
-    if "tensorboard" in args.reporters():
-        run_on_main(lambda: draw_on_board(run, prefix, split, documents, analysis.confusion))
+    scores = score_tagged(tagged, dataset, run.markup)
+    analysis = scores.analysis = analyse(documents, training_names(run.corpus))
+    report_scores(scores, folder, split, f"{split} {prefix}".strip())
+    run_on_main(lambda: write_documents(folder.documents(split), documents))
+    if "tensorboard" in run.settings.logging.reporters:
+        run_on_main(lambda: draw_on_board(run.folder.path, prefix, split, documents, analysis.confusion))
     return scores.as_dict()
 
 
-def score_dataset(args: NerArguments, model: Tagger, dataset: FeatureDataset, desc: str) -> SplitScores:
+def score_dataset(run: Run, model: Tagger, dataset: FeatureDataset, desc: str) -> SplitScores:
     """Tags a labelled data set and compares, without analysis."""
-    check_dataset(dataset, model, gold_only=args.label_list[len(model.tag_names) :])
-    return score_tagged(tag_documents(args, model, dataset, desc), dataset, args.markup)
+    check_dataset(dataset, model, gold_only=run.labels[len(model.label_names) :])
+    return score_tagged(tag_documents(run, model, dataset, desc), dataset, run.markup)
 
 
 def score_tagged(documents: Iterable[TaggedDocument], dataset: FeatureDataset, markup: str) -> SplitScores:
@@ -148,15 +147,14 @@ def _scored_document(dataset: FeatureDataset, tagged: TaggedDocument) -> ScoredD
     return ScoredDocument(source.guid, source.words, gold_entities(source.annotation), tagged.entities, confidences)
 
 
-def _warn_of_unknown_labels(dataset: FeatureDataset, split: str, unknown: Sequence[str]) -> None:
-    """Says how many words have one of the labels that only gold tags have, the last ones of the data set."""
-    if not unknown or not isinstance(dataset.encode, TagEncoder):
+def _warn_of_unknown_labels(model: Tagger, dataset: FeatureDataset, split: str, missing: Sequence[str]) -> None:
+    """Says how many annotated words have one of the labels that the model is missing."""
+    if not missing:
         return
-    C = len(dataset.encode.tags) - len(unknown)
-    annotations = map(dataset.annotation, range(dataset.num_documents))
-    if words := sum(int((dataset.encode([annotation]) >= C).sum()) for annotation in annotations):
+    annotations = [replace(dataset.annotation(n), unannotated=()) for n in range(dataset.num_documents)]
+    if unknown := sum(int((~known_words(model.encode([one])))[0, : one.words].sum()) for one in annotations):
         message = "%s: %d of %d words have a tag that the model does not have, and do not count in the loss: %s"
-        logger.warning(message, split, words, dataset.num_words, ", ".join(unknown))
+        logger.warning(message, split, unknown, dataset.num_words, ", ".join(missing))
 
 
 def check_dataset(dataset: FeatureDataset, model: Tagger, gold_only: Sequence[str] = ()) -> None:
@@ -165,21 +163,22 @@ def check_dataset(dataset: FeatureDataset, model: Tagger, gold_only: Sequence[st
     Args:
         gold_only: tags after those of the model that gold labels may also have.
     """
-    if isinstance(dataset.encode, TagEncoder) and dataset.encode.tags != [*model.tag_names, *gold_only]:
-        labels = f"{', '.join(dataset.encode.tags)}, the model's {', '.join(model.tag_names)}"
-        raise ValueError(f"the data set's labels are {labels}; set args.label_list before load_and_cache_examples")
+    if isinstance(dataset.encode, TagEncoder) and dataset.encode.tags != [*model.label_names, *gold_only]:
+        labels = f"{', '.join(dataset.encode.tags)}, the model's {', '.join(model.label_names)}"
+        raise ValueError(f"the data set's labels are {labels}; call load_and_cache_examples with the run of that model")
     types = casing_types(model)
-    if list(dataset.layout.casing_segments) != types:
-        built = f"the data set's token types of casings are {list(dataset.layout.casing_segments)}, the model's {types}"
-        raise ValueError(f"{built}; set args.casing_types = {types} before load_and_cache_examples")
+    if tuple(dataset.layout.casing_segments) != types:
+        built = f"the data set's token types of casings are {list(dataset.layout.casing_segments)}"
+        advice = "call load_and_cache_examples with the run of that model"
+        raise ValueError(f"{built}, the model's {list(types)}; {advice}")
 
 
-def report_scores(scores: SplitScores, folder: Path, name: str, title: str) -> None:
+def report_scores(scores: SplitScores, folder: RunFolder, split: str, title: str) -> None:
     """Prints the table and writes it with all digits as JSON; all ranks call it, and rank 0 does it."""
-    run_on_main(lambda: _report(scores, folder, name, title))
+    run_on_main(lambda: _report(scores, folder, split, title))
 
 
-def _report(scores: SplitScores, folder: Path, name: str, title: str) -> None:
+def _report(scores: SplitScores, folder: RunFolder, split: str, title: str) -> None:
     terminal = console()
     analysis = scores.analysis
     terminal.print(score_table(scores.entities, title, analysis.intervals if analysis else None))
@@ -187,13 +186,14 @@ def _report(scores: SplitScores, folder: Path, name: str, title: str) -> None:
         terminal.print(analysis_tables(analysis))
         for finding in suspicions(analysis.confusion):
             logger.warning("%s: %s", title, finding)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps(scores.as_dict(), indent=2, ensure_ascii=False) + "\n", "utf-8")
+    folder.path.mkdir(parents=True, exist_ok=True)
+    write_json(folder.results(split), scores.as_dict())
     lines = [f"{key} = {value}" for key, value in scores.headline().items()]
     for entity_type, score in scores.entities.types.items():
         numbers = f"precision = {score.precision} recall = {score.recall} f1 = {score.f1} support = {score.support}"
         lines.append(f"{entity_type}: {numbers}")
     for key, (low, high) in analysis.intervals.items() if analysis else ():
         lines.append(f"{key} 95 % interval = {low} {high}")
-    (folder / f"{name}.txt").write_text("\n".join(lines) + "\n", "utf-8")
-    logger.info("%s: F1 %.4f, loss %.4f; written to %s", title, scores.entities.micro.f1, scores.loss, folder / name)
+    folder.results(split, "txt").write_text("\n".join(lines) + "\n", "utf-8")
+    place = folder.results(split).with_suffix("")
+    logger.info("%s: F1 %.4f, loss %.4f; written to %s", title, scores.entities.micro.f1, scores.loss, place)

@@ -3,12 +3,13 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 from huggingface_hub.constants import HF_HUB_OFFLINE
 from torch import nn
 from transformers import (
@@ -20,26 +21,17 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from common.tag_schemes import MARKUPS, legal_transitions
-from models import BertCrfForNer
-from models.tagger import Tagger
+from common.tag_schemes import markup_of_tags
+from models.heads.flat import FlatTagger
+from models.tagger import LabelSpace, Tagger
 from processors.features.alignment import drops_spaces_between_words, vocabulary_of
-from tools.arguments import EVAL_WINDOW, ModelArguments, NerArguments
-from tools.data import corpus_of
+from processors.tasks import task_named
 from tools.distributed import is_main, main_process_first
-from tools.heads import check_head, head_of, is_encoder, missing_folder
-from tools.labels import (
-    difference,
-    label_names,
-    markup_of,
-    name_labels,
-    set_label_names,
-    shortened,
-    tags_of,
-    use_tags,
-    with_missing_tags,
-)
+from tools.heads import check_head, head_of, is_built_in, is_encoder, missing_folder
+from tools.labels import difference, label_names, labels_of, name_labels, shortened, use_labels, with_missing_tags
 from tools.preparation import casing_types, compile_model, tell_casing
+from tools.run import Run
+from tools.settings import EVAL_WINDOW, ModelSettings, Settings
 from tools.weights import read_model
 
 logger = logging.getLogger(__name__)
@@ -58,47 +50,45 @@ _GET_TOKENIZER = "copy the tokenizer files of the encoder there, or name another
 
 
 def load_model_and_tokenizer(
-    args: NerArguments,
-    model_class: type[AnyTagger],
+    run: Run,
+    head: type[AnyTagger],
     source: str | None = None,
     adapt_config: Callable[[PreTrainedConfig], None] | None = None,
-) -> tuple[AnyTagger, PreTrainedTokenizerBase]:
-    """What the run trains or applies.
+) -> tuple[Run, AnyTagger, PreTrainedTokenizerBase]:
+    """The model that the run trains or applies, its tokenizer, and the run with the model's labels, windows and words.
 
-    From it follow ``label_list``, ``markup``, ``model_type`` and ``casing_types`` of the arguments. A trained model is
-    applied with the windows and words that its config names, unless the flags give others.
+    A trained model is applied with the windows and words that its config names, unless the flags give others. When
+    training, a trained model keeps its head where the folder holds this head for the same labels, in whatever order;
+    otherwise only the encoder is taken, and a message says so.
 
     Args:
-        args: the encoder of ``model_name_or_path`` when training, else the trained model of ``output_dir``.
-        model_class: the tagger.
+        run: the encoder of ``model_name_or_path`` when training, else the trained model of ``output_dir``.
+        head: the class of the tagger.
         source: a folder to load instead, for instance a checkpoint.
         adapt_config: changes the encoder's config, for instance its dropout.
-
-    A trained model keeps its head where the folder holds this head for the same labels, in whatever order; otherwise
-    training takes the encoder alone, and says so.
 
     Raises:
         ValueError: weights are missing and not meant to be, the folder holds another head than is to be applied, or the
             parts do not belong together.
     """
-    source = source or (args.model_name_or_path if args.do_train else args.output_dir)
-    check_source(source, args.do_train, args.from_scratch)
+    settings, do_train = run.settings, run.settings.actions.do_train
+    source = source or (settings.model.model_name_or_path if do_train else settings.actions.output_dir)
+    check_source(source, do_train, settings.model.from_scratch)
     with main_process_first():  # downloads
-        config = load_config(args, source)
+        config = load_config(settings.model, source)
         if adapt_config is not None:
             adapt_config(config)
-        tokenizer = load_tokenizer(args, source, config)
-        if not args.do_train:
-            _report_other_settings(args, config)
-        former = _former_tags(args, model_class, config, source)
-        stored = label_names(config)
-        _set_labels(args, model_class, config, former or [])
-        model = _load_tagger(args, model_class, source, config, stored, former)
-        _fit_lengths(args, model)
-        tell_casing(args, model, tokenizer)
+        tokenizer = load_tokenizer(settings.model, source, config)
+        if do_train:
+            run = _with_learned_words(run, config)
+            model = _tagger_to_train(run, head, config, source)
+        else:
+            model = _trained_tagger(run, head, config, source)
+        run = _with_lengths_and_words(_with_labels(run, model), model)
+        run = replace(run, casing_types=tell_casing(settings, model, tokenizer))
     check_vocabulary(tokenizer, config)
-    _check_same_vocabulary(args, config, tokenizer)
-    return model, tokenizer
+    _check_same_vocabulary(do_train, config, tokenizer)
+    return run, model, tokenizer
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
@@ -110,12 +100,12 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfi
         )
 
 
-def _check_same_vocabulary(args: NerArguments, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+def _check_same_vocabulary(do_train: bool, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
     """The tokenizer of a trained model is the one that it learnt with."""
     entries = sorted(vocabulary_of(tokenizer).items(), key=lambda entry: entry[1])
     digest = hashlib.sha256(json.dumps(entries).encode()).hexdigest()[:16]
     lowers_case = tokenizer.tokenize("A") == tokenizer.tokenize("a")
-    if args.do_train:
+    if do_train:
         config.vocabulary_digest = digest
         config.lowers_case = lowers_case
     elif getattr(config, "vocabulary_digest", digest) != digest:
@@ -143,23 +133,23 @@ def has_weights(folder: Path) -> bool:
     return any((folder / name).is_file() for name in _WEIGHT_FILES)
 
 
-def load_config(args: ModelArguments, source: str) -> PreTrainedConfig:
+def load_config(settings: ModelSettings, source: str) -> PreTrainedConfig:
     """The config in ``source``, or what ``config_name`` names; ``model_type`` says the family where it does not."""
-    name = args.config_name or source
+    name = settings.config_name or source
     path = next((file for file in _config_candidates(Path(name)) if file.is_file()), None)
     if path is None:
         if Path(name).is_dir():
             raise ValueError(f"{name} has no {' or '.join(_CONFIG_FILES)}")
-        return _config_of_hub(name, args.cache_dir)
+        return _config_of_hub(name, settings.cache_dir)
     try:
         values = json.loads(path.read_text("utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not the config of an encoder: {error}") from error
-    found, asked = values.pop("model_type", ""), args.model_type.lower()  # folders of old do not say
+    found, asked = values.pop("model_type", ""), settings.model_type.lower()  # folders of old do not say
     if not (found or asked):
         raise ValueError(f"{path} does not say of which family the encoder is; name it with --model_type")
     if found and asked and found != asked:
-        raise ValueError(f"--model_type {args.model_type}, but {path} is of an encoder of the family {found}")
+        raise ValueError(f"--model_type {settings.model_type}, but {path} is of an encoder of the family {found}")
     return AutoConfig.for_model(found or asked, **values)
 
 
@@ -177,15 +167,15 @@ def _config_candidates(name: Path) -> list[Path]:
     return [name] if name.is_file() else [name / file for file in _CONFIG_FILES]
 
 
-def load_tokenizer(args: ModelArguments, source: str, config: PreTrainedConfig) -> PreTrainedTokenizerBase:
+def load_tokenizer(settings: ModelSettings, source: str, config: PreTrainedConfig) -> PreTrainedTokenizerBase:
     """The tokenizer in ``source``, or what ``tokenizer_name`` names, so that words keep the space before them."""
-    name = args.tokenizer_name or source
-    options: dict[str, Any] = {"do_lower_case": True} if args.do_lower_case else {}
+    name = settings.tokenizer_name or source
+    options: dict[str, Any] = {"do_lower_case": True} if settings.do_lower_case else {}
     if Path(name).is_file():
         if config.model_type not in ("bert", "electra", "distilbert"):
             raise ValueError(f"--tokenizer_name {name} is a file; for {config.model_type} name a folder")
-        return BertTokenizer(name, do_lower_case=args.do_lower_case)
-    options |= {"config": config, "cache_dir": args.cache_dir or None}
+        return BertTokenizer(name, do_lower_case=settings.do_lower_case)
+    options |= {"config": config, "cache_dir": settings.cache_dir or None}
     missing = f"{name} has no tokenizer for {config.model_type}"
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, **options)
@@ -199,89 +189,103 @@ def load_tokenizer(args: ModelArguments, source: str, config: PreTrainedConfig) 
     files = type(tokenizer).vocab_files_names
     if files and not vocabulary_of(tokenizer).keys() - tokenizer.added_tokens_encoder.keys() - {"▁"}:
         raise ValueError(f"{missing}: {' or '.join(sorted(files.values()))} is not there or empty; {_GET_TOKENIZER}")
-    if args.do_lower_case and tokenizer.tokenize("A") != tokenizer.tokenize("a"):
+    if settings.do_lower_case and tokenizer.tokenize("A") != tokenizer.tokenize("a"):
         logger.warning("--do_lower_case has no effect on %s, which keeps case", type(tokenizer).__name__)
     return tokenizer
 
 
-def adopt_model(args: NerArguments, model: Tagger) -> None:
-    """Makes labels, tag scheme, windows and words those of the model, and moves it to the device of the run.
-
-    Where asked to, it is compiled too.
-    """
-    source = model.name_or_path or "the model"
-    name_labels(model.config, source, args.task_name)
-    tags = tags_of(model.config, source)
-    use_tags(model, tags, [tag for tag in tags if tag])
-    args.markup = markup_of(model.config, model.tag_names, args.markup)
-    args.label_list = with_missing_tags(model.tag_names, args.markup)
-    args.model_type = model.config.model_type
-    args.casing_types = casing_types(model)
-    _fit_lengths(args, model)
-    nn.Module.to(model, args.device)
-    compile_model(args, model)
-
-
-def _former_tags(
-    args: NerArguments, model_class: type[Tagger], config: PreTrainedConfig, source: str
-) -> list[str] | None:
-    """The tags of the head in ``source`` by id, see `tools.labels.tags_of`; none where it is not such a head.
+def adopt_model(run: Run, model: Tagger) -> Run:
+    """Moves the model to the device of the run, compiles it where asked to, and names its labels.
 
     Returns:
-        ``None`` where there is no head at all.
+        The run with labels, tag scheme, windows and words of the model.
     """
-    if not args.do_train:
-        check_head(Path(source), model_class)
-        name_labels(config, source, args.task_name)
-        return tags_of(config, source)
-    if args.from_scratch or is_encoder(config.architectures, Path(source)):
+    source = model.name_or_path or "the model"
+    name_labels(model.config, source, run.settings.data.task_name)
+    labels = labels_of(type(model), model.config, source)
+    use_labels(model, labels, [label for label in labels if label])
+    run = replace(_with_lengths_and_words(_with_labels(run, model), model), casing_types=casing_types(model))
+    nn.Module.to(model, run.device)
+    compile_model(run.settings.machine, run.n_gpu, model)
+    return run
+
+
+def _trained_tagger(run: Run, head: type[AnyTagger], config: PreTrainedConfig, source: str) -> AnyTagger:
+    """The tagger that a folder holds, without labels that mean nothing."""
+    check_head(Path(source), head)
+    _report_other_settings(run.settings, config)
+    name_labels(config, source, run.settings.data.task_name)
+    labels, file = labels_of(head, config, source), run.settings.data.labels
+    head.override(config, _options(run, head))
+    model: AnyTagger = read_model(head, source, config)
+    use_labels(model, labels, [label for label in labels if label])
+    if file and set(run.corpus.entity_types()) != set(model.types):
+        raise ValueError(f"--labels {file} has other types than the trained model: {', '.join(model.types)}")
+    return model
+
+
+def _tagger_to_train(run: Run, head: type[AnyTagger], config: PreTrainedConfig, source: str) -> AnyTagger:
+    """A tagger for the types of the corpus: with the head in ``source`` where it is this head for the same labels."""
+    stored, former = deepcopy(config), _former_labels(run, head, config, source)
+    single_words = task_named(run.corpus.task_name).plain_tags
+    head.configure(config, LabelSpace(run.corpus.entity_types(), run.markup, single_words), _options(run, head))
+    if not is_built_in(head):
+        config.head_source = f"{head.__module__}:{head.__name__}"  # for messages; nothing imports it
+    if run.settings.model.from_scratch:
+        return head(config)
+    wanted = label_names(config)
+    if former and label_names(stored) == wanted:
+        return read_model(head, source, config)
+    if former and set(former) - {""} == set(wanted):
+        trained = read_model(head, source, stored)
+        use_labels(trained, former, wanted)
+        model = head(config)
+        model.load_state_dict(trained.state_dict())
+        return model
+    if former:
+        logger.info("Labels changed: reinitialising the head of %s (%s)", source, difference(former, wanted))
+    model = read_model(head, source, config, new_head=True)
+    if former is not None:
+        model.reset_head()
+    return model
+
+
+def _options(run: Run, head: type[Tagger]) -> Any:
+    """The options of the head, where the settings are for it, or its defaults."""
+    return run.settings.head if isinstance(run.settings.head, head.Options) else head.Options()
+
+
+def _former_labels(run: Run, head: type[Tagger], config: PreTrainedConfig, source: str) -> list[str] | None:
+    """The labels of the head in ``source`` by id, see `tools.labels.labels_of`; empty where it is another head.
+
+    Returns:
+        ``None`` where there is no head.
+    """
+    if run.settings.model.from_scratch or is_encoder(config.architectures, Path(source)):
         return None
-    with suppress(ValueError):  # another head or labels that are no tags: then both are new
-        if head_of(config.architectures, Path(source)) is model_class and (tags := tags_of(config, source)):
-            return tags
-    held, labels = (config.architectures or ["another head"])[0], shortened(label_names(config)) or "without names"
-    message = "%s holds %s with labels %s: its encoder is taken, and the head %s is new"
-    logger.info(message, source, held, labels, model_class.__name__)
+    with suppress(ValueError):  # another head, or labels that are not its own: then both are new
+        if head_of(config.architectures, Path(source)) is head and (labels := labels_of(head, config, source)):
+            return labels
+    held = (config.architectures or ["another head"])[0]
+    names = shortened(label_names(config)) or "without names"
+    message = "%s holds %s with labels %s: taking its encoder, with a new head %s"
+    logger.info(message, source, held, names, head.__name__)
     return []
 
 
-def _set_labels(args: NerArguments, model_class: type[Tagger], config: PreTrainedConfig, tags: Sequence[str]) -> None:
-    """Gives a new tagger the labels of the corpus, or takes those of a trained one, ``tags``."""
-    args.model_type = config.model_type
-    if args.do_train:
-        _set_words(args, config)
-        args.label_list = corpus_of(args).label_list(args.markup)
-        set_label_names(config, args.label_list)
-        config.tag_markup = args.markup
-        if issubclass(model_class, BertCrfForNer):
-            config.crf_legal = _followers(args.label_list, args.markup) if args.crf_constraints else None
-        else:
-            config.tag_loss = args.loss_type
-        return
-    set_label_names(config, [tag for tag in tags if tag])
-    args.markup = config.tag_markup = markup_of(config, label_names(config), args.markup)
-    args.label_list = with_missing_tags(label_names(config), args.markup)
-    if args.labels and set(corpus_of(args).label_list(args.markup)) != set(args.label_list):
-        raise ValueError(
-            f"--labels {args.labels} has other labels than the trained model: {', '.join(args.label_list)}"
-        )
-    if not args.crf_constraints:
-        config.crf_legal = None
+def _with_labels(run: Run, model: Tagger) -> Run:
+    """The run with the labels and the tag scheme of the model."""
+    run = replace(run, model_type=model.config.model_type)
+    if isinstance(model, FlatTagger):
+        markup = getattr(model.config, "tag_markup", None) or markup_of_tags(model.label_names, run.markup)
+        model.config.tag_markup = markup
+        run = replace(run, markup=markup, labels=tuple(with_missing_tags(model.label_names, markup)))
+    return run
 
 
-def _followers(tags: list[str], markup: str) -> list[list[int]]:
-    """For each tag and the start of a text, the ids of what may follow; the end counts as one tag more than there are.
-
-    The form in which `models.BertCrfForNer` finds the legal transitions in its config.
-    """
-    legal = legal_transitions(tags, MARKUPS[markup])
-    return [np.flatnonzero(row).tolist() for row in legal[:-1]]
-
-
-def _set_words(args: NerArguments, config: PreTrainedConfig) -> None:
+def _with_learned_words(run: Run, config: PreTrainedConfig) -> Run:
     """Learns how raw text becomes words as the corpus has them, uses it for this run and saves it."""
-    cutter, share, written_share = corpus_of(args).learned_cutter()
-    args.word_unit, args.kept_words = cutter.unit, cutter.kept
+    cutter, share, written_share = run.corpus.learned_cutter()
     config.word_unit, config.kept_words = cutter.unit, list(cutter.kept)
     if is_main():
         message = (
@@ -291,44 +295,51 @@ def _set_words(args: NerArguments, config: PreTrainedConfig) -> None:
         logger.info(f"{message}, %.1f %% with punctuation attached", *counts)
     if is_main() and share < _ALIKE:
         logger.warning("Raw text is often cut into other words than the corpus has: prefer NerPredictor.tag_words")
+    return run.cut_by(cutter.unit, cutter.kept)
 
 
-def _report_other_settings(args: NerArguments, config: PreTrainedConfig) -> None:
+def _report_other_settings(settings: Settings, config: PreTrainedConfig) -> None:
     """Says which flags differ from what the trained model was evaluated with; they count for this run only."""
+    flags = settings.flat()
     for name, unset in _LEFT_TO_FOLDER.items():
-        asked, saved = getattr(args, name), getattr(config, name, None)
+        asked, saved = flags[name], getattr(config, name, None)
         if saved is not None and asked not in (unset, saved):
             message = "--%s %s: the model was evaluated with %s, which its folder keeps for prediction"
             logger.warning(message, name, asked, saved)
-    if not args.crf_constraints and getattr(config, "crf_legal", None):
-        logger.warning("--no_crf_constraints: the model was evaluated with them, and its folder keeps them")
 
 
-def _fit_lengths(args: NerArguments, model: Tagger) -> None:
+def _with_lengths_and_words(run: Run, model: Tagger) -> Run:
     """Settles windows and words: in training they are written into the config, otherwise read from it.
 
     Windows are no longer than the positions that the encoder knows; texts are cut into more of them, not lost.
     """
-    config = model.config
-    if args.do_train and args.from_scratch:
-        config.trained_positions = args.train_max_seq_length  # the others keep their random embeddings
-    if not args.do_train:
-        for name, unset in _LEFT_TO_FOLDER.items():
-            if getattr(args, name) == unset:
-                setattr(args, name, getattr(config, name, unset))
-        if args.word_unit == getattr(config, "word_unit", None):
-            args.kept_words = tuple(getattr(config, "kept_words", ()))
-    args.eval_max_seq_length = args.eval_max_seq_length or EVAL_WINDOW
-    usual = {"train_max_seq_length": type(args).train_max_seq_length, "eval_max_seq_length": EVAL_WINDOW}
+    config, flags, do_train = model.config, run.settings.flat(), run.settings.actions.do_train
+    if do_train and flags["from_scratch"]:
+        config.trained_positions = run.train_max_seq_length  # the others keep their random embeddings
+    lengths = {"eval_max_seq_length": run.eval_max_seq_length}
+    if do_train:
+        lengths["train_max_seq_length"] = run.train_max_seq_length
+    else:
+        found: dict[str, Any] = {
+            name: flags[name] if flags[name] != unset else getattr(config, name, unset)
+            for name, unset in _LEFT_TO_FOLDER.items()
+        }
+        is_saved = found["word_unit"] == getattr(config, "word_unit", None)
+        run = run.cut_by(found["word_unit"], getattr(config, "kept_words", ()) if is_saved else ())
+        run = replace(run, window_overlap=found["window_overlap"])
+        lengths["eval_max_seq_length"] = found["eval_max_seq_length"] or EVAL_WINDOW
+    usual = {"train_max_seq_length": ModelSettings.train_max_seq_length, "eval_max_seq_length": EVAL_WINDOW}
     positions = positions_of(model)
-    for name in ["train_max_seq_length"] * args.do_train + ["eval_max_seq_length"]:
-        if positions and getattr(args, name) > positions:
-            chosen = getattr(args, name) != usual[name]  # a default is lowered without a message
+    for name, length in lengths.items():
+        if 0 < positions < length:
+            chosen = length != usual[name] and getattr(run, name) != positions  # a default is lowered without a message
             message = "%s %d is more than the encoder's %d positions: lowered"
-            logger.log(logging.INFO if chosen else logging.DEBUG, message, name, getattr(args, name), positions)
-            setattr(args, name, positions)
-    if args.do_train:
-        config.eval_max_seq_length, config.window_overlap = args.eval_max_seq_length, args.window_overlap
+            logger.log(logging.INFO if chosen else logging.DEBUG, message, name, length, positions)
+            lengths[name] = positions
+    run = replace(run, **lengths)  # type: ignore[arg-type]
+    if do_train:
+        config.eval_max_seq_length, config.window_overlap = run.eval_max_seq_length, run.window_overlap
+    return run
 
 
 def positions_of(model: PreTrainedModel) -> int:
@@ -339,38 +350,3 @@ def positions_of(model: PreTrainedModel) -> int:
     positions -= max(paddings, default=-1) + 1  # they are counted from behind the padding's
     trained = getattr(model.config, "trained_positions", None) or positions
     return min(positions, trained) or trained
-
-
-def _load_tagger(
-    args: NerArguments,
-    model_class: type[AnyTagger],
-    source: str,
-    config: PreTrainedConfig,
-    stored: Sequence[str],
-    former: Sequence[str] | None,
-) -> AnyTagger:
-    """The tagger with the labels of ``config``: with the head in ``source`` where it is one for these labels.
-
-    Args:
-        stored: labels of that head, as its config names them.
-        former: the same as tags, see `_former_tags`.
-    """
-    if args.do_train and args.from_scratch:
-        return model_class(config)
-    wanted = label_names(config)
-    if list(stored) == wanted and former:
-        return read_model(model_class, source, config, new_head=False)
-    if former and set(former) - {""} == set(wanted):
-        legal = config.__dict__.pop("crf_legal", None)  # of the wanted labels, not of the stored ones
-        set_label_names(config, stored)
-        model = read_model(model_class, source, config, new_head=False)
-        if legal is not None:
-            model.config.crf_legal = legal
-        use_tags(model, former, wanted)
-        return model
-    if former:
-        logger.info("Labels changed: reinitialising the head of %s (%s)", source, difference(former, wanted))
-    model = read_model(model_class, source, config, new_head=True)
-    if former is not None:
-        model.reset_head()
-    return model

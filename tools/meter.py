@@ -22,7 +22,6 @@ from transformers import PreTrainedTokenizerBase
 from callbacks import TrainState
 from models.tagger import Tagger
 from processors.features.dataset import FeatureDataset
-from tools.arguments import NerArguments
 from tools.distributed import is_main, sum_over_ranks, world_size
 from tools.run_folder import write_json
 
@@ -177,15 +176,12 @@ def _forward_flops(model: Tagger, tokens: int) -> int:
     return counter.get_total_flops()
 
 
-def peak_flops(args: NerArguments) -> float:
+def peak_flops(device: torch.device, dtype: torch.dtype, n_gpu: int) -> float:
     """Operations a second that all devices together reach in a product of large matrices, in the run's precision."""
-    device, dtype = args.device, torch.float32
-    if args.bf16 or args.fp16:
-        dtype = torch.bfloat16 if args.bf16 else torch.float16
     side = _SIDE.get(device.type, _SIDE_ELSEWHERE)
     factor = torch.ones(side, side, dtype=dtype, device=device)  # not random: the run's random numbers stay its own
     seconds = min(_seconds_of_product(factor) for _ in range(_PRODUCTS))
-    return 2 * side**3 / seconds * world_size() * max(1, args.n_gpu)
+    return 2 * side**3 / seconds * world_size() * max(1, n_gpu)
 
 
 def _seconds_of_product(factor: torch.Tensor) -> float:
@@ -213,23 +209,18 @@ def peak_memory(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
-SUSPECTS_FILE = "nonfinite_steps.json"
-
-
 class NonFiniteSteps:
     """Counts them, and ends the training after too many in a row, with their batches written down for a look.
 
     Args:
         dataset, tokenizer: what the batches are made of.
-        output_dir: folder of the run.
+        file: where the batches are written.
         patience: so many in a row are too many.
     """
 
-    def __init__(
-        self, dataset: FeatureDataset, tokenizer: PreTrainedTokenizerBase, output_dir: Path, patience: int
-    ) -> None:
+    def __init__(self, dataset: FeatureDataset, tokenizer: PreTrainedTokenizerBase, file: Path, patience: int) -> None:
         self._dataset, self._tokenizer = dataset, tokenizer
-        self._file = output_dir / SUSPECTS_FILE
+        self._file = file
         self._patience = patience
         self._pending: list[tuple[int, NDArray[np.int64], Tensor]] = []
         self._finite: list[float] = []

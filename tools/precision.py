@@ -3,57 +3,67 @@
 import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from tools.arguments import NerArguments
+from tools.settings import MachineSettings
 
 logger = logging.getLogger(__name__)
 
 
-def set_precision(args: NerArguments) -> None:
-    """Prepares this process for the precision that the arguments choose.
+@dataclass(frozen=True)
+class Precision:
+    """The precision of forward and backward passes.
+
+    Args:
+        device: where they run.
+        dtype: of matrix products in mixed precision; float32 without.
+        apex: whether float16 goes through ``apex.amp``.
+        apex_level: its optimisation level.
+    """
+
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+    apex: bool = False
+    apex_level: str = "O1"
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The context in which the model's forward pass runs."""
+        if self.dtype == torch.float32 or self.apex:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.dtype)
+
+
+def choose_precision(machine: MachineSettings, device: torch.device) -> Precision:
+    """The precision that the settings ask for; with ``tf32`` this process is set up for it.
 
     Raises:
-        ValueError: the device or the installation does not have it.
+        ValueError: the device or the installation does not support it.
     """
-    uses_apex(args)
-    if args.tf32:
-        if args.device.type == "cpu":
-            raise ValueError("--tf32 needs a GPU; on a CPU use --bf16")
+    for flag in ("fp16", "tf32"):
+        if getattr(machine, flag) and device.type == "cpu":
+            raise ValueError(f"--{flag} needs a GPU; on a CPU use --bf16")
+    if machine.tf32:
         torch.set_float32_matmul_precision("high")
+    if machine.fp16:
+        return Precision(device, torch.float16, _uses_apex(machine), machine.fp16_opt_level)
+    return Precision(device, torch.bfloat16 if machine.bf16 else torch.float32)
 
 
-def autocast(args: NerArguments) -> AbstractContextManager[Any]:
-    """The context in which the model's forward pass runs."""
-    if args.bf16 or (args.fp16 and not uses_apex(args)):
-        dtype = torch.bfloat16 if args.bf16 else torch.float16
-        return torch.autocast(args.device.type, dtype=dtype)
-    return nullcontext()
-
-
-def uses_apex(args: NerArguments) -> bool:
-    """Whether fp16 goes through ``apex.amp``.
-
-    Raises:
-        ValueError: apex is asked for and there is none with amp or the optimiser is sharded, or float16 on a CPU.
-    """
-    if not args.fp16:
-        return False
-    if args.device.type == "cpu":
-        raise ValueError("--fp16 needs a GPU; on a CPU use --bf16")
-    if args.fp16_backend == "native":
+def _uses_apex(machine: MachineSettings) -> bool:
+    if machine.fp16_backend == "native":
         return False
     found = _apex_amp() is not None
-    if args.fp16_backend == "apex" and not found:
+    if machine.fp16_backend == "apex" and not found:
         raise ValueError(
             "--fp16_backend apex: no apex with apex.amp is installed; NVIDIA removed it from apex in 2025 "
             "(the apex on PyPI is another package). Use --fp16_backend native, or --bf16"
         )
-    if found and args.shard_optimizer:
+    if found and machine.shard_optimizer:
         raise ValueError("--shard_optimizer does not go together with apex.amp; add --fp16_backend native")
     return found
 
@@ -67,31 +77,31 @@ def _apex_amp() -> Any | None:
 
 
 class GradientStep:
-    """Backward passes and the optimiser's step under the chosen precision.
+    """Backward passes, clipping and the optimiser's step under the chosen precision.
 
     A step whose loss or gradients are not finite changes nothing, on all ranks alike.
 
     Args:
-        args: precision and clipping.
+        precision: of the passes.
         model, optimizer: as prepared; apex changes both.
     """
 
-    def __init__(self, args: NerArguments, model: nn.Module, optimizer: Optimizer) -> None:
+    def __init__(self, precision: Precision, model: nn.Module, optimizer: Optimizer) -> None:
         self.model, self.optimizer = model, optimizer
-        self._amp = _apex_amp() if uses_apex(args) else None
-        self._max_norm = args.max_grad_norm
-        self._scales = args.fp16 and self._amp is None
+        self._amp = _apex_amp() if precision.apex else None
+        is_half = precision.dtype == torch.float16
+        self._scales = is_half and self._amp is None
         # Without float16 the scale stays 1: the scaler then only leaves out steps, and on a GPU does not wait for it.
         self._scaler = torch.amp.GradScaler(
-            args.device.type, init_scale=2.0**16 if self._scales else 1.0, enabled=self._amp is None
+            precision.device.type, init_scale=2.0**16 if self._scales else 1.0, enabled=self._amp is None
         )
         if self._amp is not None:
-            self.model, self.optimizer = self._amp.initialize(model, optimizer, opt_level=args.fp16_opt_level)
-        if args.fp16:
-            backend = f"apex.amp, {args.fp16_opt_level}" if self._amp else "torch.amp"
+            self.model, self.optimizer = self._amp.initialize(model, optimizer, opt_level=precision.apex_level)
+        if is_half:
+            backend = f"apex.amp, {precision.apex_level}" if self._amp else "torch.amp"
             logger.info("Mixed precision in float16 through %s", backend)
-            if self._amp is None and args.fp16_opt_level != "O1":
-                logger.warning("torch.amp has no levels: --fp16_opt_level %s has no effect", args.fp16_opt_level)
+            if self._amp is None and precision.apex_level != "O1":
+                logger.warning("torch.amp has no levels: --fp16_opt_level %s has no effect", precision.apex_level)
 
     def backward(self, loss: Tensor) -> None:
         """Adds the gradients of a loss to those that are there."""
@@ -103,21 +113,23 @@ class GradientStep:
         else:
             self._scaler.scale(loss).backward()
 
-    def step(self) -> Tensor:
-        """Clips, updates the weights and clears the gradients; returns the gradients' norm before clipping."""
+    def clip(self, max_norm: float) -> Tensor:
+        """Clips the gradients to a norm, 0 to none, and returns their norm before."""
         if self._amp is not None:
-            norm = self._clip(list(self._amp.master_params(self.optimizer)))
-            self.optimizer.step()
+            parameters = list(self._amp.master_params(self.optimizer))
         else:
             self._scaler.unscale_(self.optimizer)
-            norm = self._clip([parameter for group in self.optimizer.param_groups for parameter in group["params"]])
+            parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        return nn.utils.clip_grad_norm_(parameters, max_norm if max_norm > 0 else float("inf"))
+
+    def step(self) -> None:
+        """Updates the weights and clears the gradients."""
+        if self._amp is not None:
+            self.optimizer.step()
+        else:
             self._scaler.step(self.optimizer)
             self._scaler.update(None if self._scales else 1.0)
         self.optimizer.zero_grad(set_to_none=True)
-        return norm
-
-    def _clip(self, parameters: list[Tensor]) -> Tensor:
-        return nn.utils.clip_grad_norm_(parameters, self._max_norm if self._max_norm > 0 else float("inf"))
 
     def state_dict(self) -> dict[str, Any]:
         return {"apex": self._amp.state_dict()} if self._amp is not None else self._scaler.state_dict()

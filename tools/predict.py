@@ -7,23 +7,23 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from common.run_files import RunFolder
 from models.tagger import Tagger
 from processors.features.dataset import Document
 from processors.formats.writers import FORMAT_VERSION, SUBMISSIONS, entity_record, json_line
 from processors.spans import Span
 from processors.tasks import task_named
-from tools.arguments import NerArguments
 from tools.data import load_and_cache_examples
 from tools.decoding import TaggedDocument, tag_documents
 from tools.distributed import is_main, run_on_main
 from tools.evaluate import analyse_and_report
 from tools.loading import adopt_model
+from tools.run import Run
 
 logger = logging.getLogger(__name__)
-PREDICTIONS_FILE = "test_predictions.jsonl"
 
 
-def predict(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBase, prefix: str = "") -> dict[str, Any]:
+def predict(run: Run, model: Tagger, tokenizer: PreTrainedTokenizerBase, prefix: str = "") -> dict[str, Any]:
     """Tags the test split; writes ``test_predictions.jsonl``, and scores where the split is labelled.
 
     A line holds ``format_version``, ``id``, ``text``, ``tokens``, ``tags`` and ``entities``. An entity has its
@@ -36,15 +36,14 @@ def predict(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBas
     Returns:
         Scores as `tools.evaluate.evaluate` returns them; empty for an unlabelled split.
     """
-    adopt_model(args, model)
-    dataset = load_and_cache_examples(args, args.task_name, tokenizer, "test")
-    folder = Path(args.output_dir, prefix)
-    run_on_main(lambda: folder.mkdir(parents=True, exist_ok=True))
+    run, task = adopt_model(run, model), run.settings.data.task_name
+    dataset = load_and_cache_examples(run, task, tokenizer, "test")
+    folder = RunFolder(run.folder.path / prefix)
+    run_on_main(lambda: folder.path.mkdir(parents=True, exist_ok=True))
     labelled, submission, unlabelled = [], [], 0
-    submission_line = SUBMISSIONS.get(task_named(args.task_name).submission or "")
-    path = folder / PREDICTIONS_FILE
-    with (path if is_main() else Path(os.devnull)).open("w", encoding="utf-8") as file:
-        for tagged in tag_documents(args, model, dataset, "Predicting", with_confidence=True):
+    submission_line = SUBMISSIONS.get(task_named(task).submission or "")
+    with (folder.predictions if is_main() else Path(os.devnull)).open("w", encoding="utf-8") as file:
+        for tagged in tag_documents(run, model, dataset, "Predicting", with_confidence=True):
             document = dataset.document(tagged.document)
             record = prediction_record(document, tagged)
             file.write(json_line(record) + "\n")
@@ -56,15 +55,14 @@ def predict(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBas
             else:
                 labelled.append(tagged)
     if is_main():
-        logger.info("Predictions of %d texts written to %s", dataset.num_documents, path)
+        logger.info("Predictions of %d texts written to %s", dataset.num_documents, folder.predictions)
         if submission:
-            submission_path = folder / f"{args.task_name}_predict.json"
-            submission_path.write_text("\n".join(submission) + "\n", "utf-8")
-            logger.info("Submission file: %s", submission_path)
+            folder.submission(task).write_text("\n".join(submission) + "\n", "utf-8")
+            logger.info("Submission file: %s", folder.submission(task))
     if unlabelled:
         logger.info("%d of %d texts are unlabelled: test is not scored", unlabelled, dataset.num_documents)
         return {}
-    return analyse_and_report(args, model, dataset, labelled, "test", prefix)
+    return analyse_and_report(run, model, dataset, labelled, "test", prefix)
 
 
 def prediction_record(document: Document, tagged: TaggedDocument) -> dict[str, Any]:

@@ -6,17 +6,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from models.tagger import Tagger
 from processors.features.alignment import CASINGS
-from tools.arguments import NerArguments
+from tools.settings import MachineSettings, Settings
 
 
-def checkpoint_layers(args: NerArguments, model: Tagger) -> None:
-    """Keeps only the inputs of each layer for the backward pass, where asked to (Chen et al. 2016).
+def checkpoint_layers(model: Tagger) -> None:
+    """Keeps only the inputs of each layer for the backward pass (Chen et al. 2016).
 
     Raises:
         ValueError: the family cannot.
     """
-    if not args.gradient_checkpointing:
-        return
     encoder = model.base_model
     assert isinstance(encoder, PreTrainedModel)
     if not encoder.supports_gradient_checkpointing:
@@ -26,42 +24,42 @@ def checkpoint_layers(args: NerArguments, model: Tagger) -> None:
     enable({"use_reentrant": False})
 
 
-def compile_model(args: NerArguments, model: Tagger) -> None:
-    """Compiles the model in place, so that weights keep their names; once, for batches of any size.
+def compile_model(machine: MachineSettings, n_gpu: int, model: Tagger) -> None:
+    """Compiles the model in place, where asked to, so that weights keep their names; once, for batches of any size.
 
     Raises:
         ValueError: the GPUs are joined by DataParallel, whose copies of a model cannot be compiled.
     """
-    if not args.torch_compile or getattr(model, "_compiled_call_impl", None) is not None:
+    if not machine.torch_compile or getattr(model, "_compiled_call_impl", None) is not None:
         return
-    if args.n_gpu > 1:
-        raise ValueError(f"--torch_compile needs one process a GPU: torchrun --nproc_per_node={args.n_gpu} ...")
-    model.compile(dynamic=True, backend=args.torch_compile_backend)
+    if n_gpu > 1:
+        raise ValueError(f"--torch_compile needs one process a GPU: torchrun --nproc_per_node={n_gpu} ...")
+    model.compile(dynamic=True, backend=machine.torch_compile_backend)
 
 
 logger = logging.getLogger(__name__)
 
 
-def casing_types(model: Tagger) -> list[int]:
+def casing_types(model: Tagger) -> tuple[int, ...]:
     """The token types that mark the casing of words; empty where the model has none."""
-    return list(getattr(model.config, "casing_types", []))
+    return tuple(getattr(model.config, "casing_types", ()))
 
 
-def tell_casing(args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Gives a model that is to be trained types for the casings, where asked to, and tells ``args`` what it has.
+def tell_casing(settings: Settings, model: Tagger, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """Gives a model that is to be trained types for the casings, where asked to, and returns what it has.
 
     Words without capitals keep type 0, with which the encoder was pretrained; the other types begin as its copies.
 
     Raises:
         ValueError: the family has no embeddings of token types, or the trained model has no types for casings.
     """
-    if args.casing and not casing_types(model):
-        if not args.do_train:
-            raise ValueError(f"--casing: the model in {args.output_dir} was trained without it")
+    if settings.model.casing and not casing_types(model):
+        if not settings.actions.do_train:
+            raise ValueError(f"--casing: the model in {settings.actions.output_dir} was trained without it")
         if tokenizer.tokenize("Rome") != tokenizer.tokenize("rome"):
             logger.warning("--casing: the tokenizer tells capital letters apart by itself, so little is to be gained")
         try:
             model.config.casing_types = [0, *model.add_token_types(CASINGS - 1)]
         except ValueError as error:
             raise ValueError(f"--casing: {error}") from None
-    args.casing_types = casing_types(model)
+    return casing_types(model)

@@ -21,23 +21,11 @@ from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
 
 from common.durable import is_full, remove_folder
+from common.run_files import RunFolder
 from models.tagger import Tagger
-from tools.arguments import NerArguments
 from tools.distributed import run_on_main, world_size
+from tools.settings import ActionSettings, Settings
 
-ARGUMENTS_FILE = "training_args.json"
-BEST_FOLDER = "best_tfmr"  # of a run under Lightning: its best model
-_RESULT_FILES = (
-    "train_results.json",
-    "eval_results.*",
-    "eval_documents.jsonl",
-    "test_results.*",
-    "test_documents.jsonl",
-    "test_predictions.jsonl",
-    "*_predict.json",
-    "nonfinite_steps.json",
-    "report.html",
-)
 _PACKAGES = (
     "torch",
     "transformers",
@@ -52,56 +40,52 @@ _PACKAGES = (
 )
 
 
-def prepare_output_dir(args: NerArguments, resumes: bool = False) -> Path:
-    """Makes the folder.
+def prepare_folder(folder: RunFolder, actions: ActionSettings, resumes: bool = False) -> None:
+    """Makes the folder; a new training removes the checkpoints and results of an earlier one.
 
     Args:
-        resumes: whether the run in the folder goes on.
+        resumes: whether the run in the folder is continued.
 
     Raises:
-        ValueError: training would write over an earlier run.
+        ValueError: training would overwrite an earlier run.
     """
-    folder = Path(args.output_dir)
-    run_on_main(lambda: _clear(folder, args) if args.do_train and not resumes else _make(folder))
-    return folder
+
+    def prepare() -> None:
+        is_new = actions.do_train and not resumes
+        if is_new and not actions.overwrite_output_dir:
+            _refuse_to_overwrite(folder, actions)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        if is_new:
+            for old in (*folder.path.glob("checkpoint-*"), folder.tensorboard):
+                remove_folder(old)
+            remove_results(folder)
+
+    run_on_main(prepare)
 
 
-def _make(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-
-
-def _clear(folder: Path, args: NerArguments) -> None:
-    if not args.overwrite_output_dir:
-        _refuse_to_write_over(folder, args)
-    _make(folder)
-    for old in (*folder.glob("checkpoint-*"), folder / "tensorboard"):
-        remove_folder(old)
-    remove_results(folder)
-
-
-def _refuse_to_write_over(folder: Path, args: NerArguments) -> None:
+def _refuse_to_overwrite(folder: RunFolder, actions: ActionSettings) -> None:
     advice = "name another --output_dir, or add --overwrite_output_dir"
-    if (folder / "config.json").is_file():
-        raise ValueError(f"{folder} holds a trained model; {advice}")
-    if checkpoint_folders(folder) and args.resume_from_checkpoint != "auto":  # which found none to go on from
-        raise ValueError(f"{folder} holds checkpoints; {advice} or --resume_from_checkpoint auto")
+    if folder.config.is_file():
+        raise ValueError(f"{folder.path} holds a trained model; {advice}")
+    if folder.checkpoints() and actions.resume_from_checkpoint != "auto":  # which found none to resume from
+        raise ValueError(f"{folder.path} holds checkpoints; {advice} or --resume_from_checkpoint auto")
 
 
-def remove_results(folder: Path) -> None:
-    """Removes what an earlier run scored and predicted: it would be taken for the next one's."""
-    for old in (path for pattern in _RESULT_FILES for path in folder.glob(pattern)):
+def remove_results(folder: RunFolder) -> None:
+    """Removes the scores and predictions of an earlier run, which would be taken for the next one's."""
+    for old in folder.results_of_all_kinds():
         old.unlink()
 
 
-def save_model_folder(folder: Path, args: NerArguments, model: Tagger, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Writes weights (safetensors), config, tokenizer and arguments into an empty folder."""
+def save_model_folder(folder: Path, settings: Settings, model: Tagger, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Writes weights (safetensors), config, tokenizer and settings into an empty folder."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    write_json(folder / ARGUMENTS_FILE, args.as_json())
+    write_json(RunFolder(folder).settings, settings.flat())
 
 
 @contextmanager
-def explained_failure(target: Path, run: Path) -> Iterator[None]:
+def explained_failure(target: Path, run: RunFolder) -> Iterator[None]:
     """Turns what goes wrong while a model is written into an OSError that says why, and which checkpoints are complete.
 
     Args:
@@ -113,15 +97,15 @@ def explained_failure(target: Path, run: Path) -> Iterator[None]:
     except Exception as error:
         if not (is_full(error) or isinstance(error, SafetensorError | RuntimeError | OSError)):
             raise
-        free = f"the disk is full ({shutil.disk_usage(run).free / 1e6:.1f} MB free)"
-        there = [path.name for path in (*checkpoint_folders(run), *sorted(run.glob("*.ckpt")))]
+        free = f"the disk is full ({shutil.disk_usage(run.path).free / 1e6:.1f} MB free)"
+        there = [path.name for path in (*run.checkpoints(), *sorted(run.path.glob("*.ckpt")))]
         state = f"complete: {', '.join(there)}" if there else "no checkpoint was written yet"
         raise OSError(f"{target} cannot be written: {free if is_full(error) else error}; {state}") from error
 
 
-def save_environment(folder: Path, args: NerArguments) -> None:
+def save_environment(folder: RunFolder, device: torch.device) -> None:
     """Writes what the run ran on: versions, machine, command, commit."""
-    gpu = torch.cuda.get_device_name() if args.device.type == "cuda" else None
+    gpu = torch.cuda.get_device_name() if device.type == "cuda" else None
     environment = {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "commit": _commit(),
@@ -132,18 +116,11 @@ def save_environment(folder: Path, args: NerArguments) -> None:
         "threads": torch.get_num_threads(),
         "processes": world_size(),
     }
-    write_json(folder / "environment.json", environment)
+    write_json(folder.environment, environment)
 
 
 def write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
-
-
-def checkpoint_folders(output_dir: Path) -> list[Path]:
-    """The ``checkpoint-STEP`` folders of a run, in order, and the best one last."""
-    folders = [path for path in output_dir.glob("checkpoint-*") if (path / "config.json").is_file()]
-    steps = {path: path.name.rpartition("-")[2] for path in folders}
-    return sorted(folders, key=lambda path: int(steps[path]) if steps[path].isdigit() else sys.maxsize)
 
 
 def _version(package: str) -> str | None:

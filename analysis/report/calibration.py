@@ -1,12 +1,12 @@
-"""Whether confidences can be believed: of the entities that the model is 80 % sure of, 80 % should be right."""
+"""Calibration of confidences: of the entities with a confidence of 0.8, 80 % should be correct."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import sqrt
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 
 from analysis.documents import ScoredDocument
 
@@ -17,8 +17,8 @@ class Judged(NamedTuple):
     """Predicted entities with confidences.
 
     Args:
-        confidences, right: ``(N,)``, of each predicted entity.
-        gold: how many entities there were to find.
+        confidences, right: of each predicted entity ``(N,)``.
+        gold: number of gold entities.
     """
 
     confidences: NDArray[np.float64]
@@ -27,7 +27,7 @@ class Judged(NamedTuple):
 
 
 class Bin(NamedTuple):
-    """Entities of like confidence: their mean confidence, and the share that is right with its 95 % interval."""
+    """Entities of similar confidence: their mean confidence, and their precision with its 95 % Wilson interval."""
 
     confidence: float
     precision: float
@@ -38,12 +38,12 @@ class Bin(NamedTuple):
 
 @dataclass
 class Reliability:
-    """How far confidences are from the truth.
+    """How well confidences match precision.
 
     Args:
-        bins: those that hold entities.
-        error: the expected calibration error (Naeini et al. 2015), the mean distance of confidence and precision.
-        brier: the mean squared distance of an entity's confidence from 1 where it is right, from 0 where it is not.
+        bins: those that are not empty.
+        error: expected calibration error (Naeini et al. 2015), the mean distance between confidence and precision.
+        brier: mean squared difference between the confidence of an entity and 1 if it is correct, 0 if not.
     """
 
     bins: list[Bin]
@@ -52,7 +52,7 @@ class Reliability:
 
 
 def judge(documents: Iterable[ScoredDocument]) -> Judged:
-    """Raises a ValueError where a document has no confidence for each predicted entity."""
+    """Collect the confidences of documents; ValueError if a predicted entity has none."""
     confidences, right, gold = list[float](), list[bool](), 0
     for document in documents:
         wanted = set(document.gold)
@@ -63,7 +63,7 @@ def judge(documents: Iterable[ScoredDocument]) -> Judged:
 
 
 def reliability(judged: Judged) -> Reliability:
-    """In bins of equal width."""
+    """Calibration in bins of equal width."""
     confidences, right, _ = judged
     if not len(confidences):
         return Reliability([], 0.0, 0.0)
@@ -71,22 +71,15 @@ def reliability(judged: Judged) -> Reliability:
     bins = []
     for place in np.unique(places):
         chosen = places == place
-        size, precision = int(chosen.sum()), float(right[chosen].mean())
-        bins.append(Bin(float(confidences[chosen].mean()), precision, *wilson_interval(precision, size), size))
+        correct, size = int(right[chosen].sum()), int(chosen.sum())
+        interval = binomtest(correct, size).proportion_ci(method="wilson")
+        bins.append(Bin(float(confidences[chosen].mean()), correct / size, interval.low, interval.high, size))
     error = sum(one.size * abs(one.confidence - one.precision) for one in bins) / len(confidences)
     return Reliability(bins, error, float(np.mean((confidences - right) ** 2)))
 
 
-def wilson_interval(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
-    """Of a share of so many (Wilson 1927)."""
-    centre = share + z * z / (2 * count)
-    reach = z * sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    whole = 1 + z * z / count
-    return (centre - reach) / whole, (centre + reach) / whole
-
-
 def counts_at(judged: Judged, thresholds: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Right, predicted and gold entities if only those of at least a confidence are kept: ``(K,)`` -> ``(K, 3)``."""
+    """Correct, predicted and gold entities if only confidences >= a threshold are kept: ``(K,)`` -> ``(K, 3)``."""
     order = np.argsort(judged.confidences)
     right_from = np.concatenate((np.cumsum(judged.right[order][::-1])[::-1], [0]))
     first = np.searchsorted(judged.confidences[order], thresholds, side="left")

@@ -1,154 +1,175 @@
-"""Geometry of the charts: where lines, ticks and points lie. How they look is up to `page/charts.html`."""
+"""Every chart of a scored run, drawn once: as SVG in the report, as a picture in TensorBoard."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import groupby
-from math import ceil, floor, isfinite, log10
-from typing import NamedTuple
+import io
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import cycle
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from markupsafe import Markup, escape
+from tensorboardX import SummaryWriter
 
-WIDTH, HEIGHT = 360, 220
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 10, 34
-_MOST_POINTS = 300
-_LOG_FROM = 30  # largest by smallest value
+from analysis.documents import ScoredDocument
+from analysis.intervals import precision_recall_f1
+from analysis.report.calibration import Judged, Reliability, counts_at, judge, reliability
+from callbacks.trackers import picture
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Point = tuple[float, float]
+# The colours of the report's light theme, and the CSS variables that take their place in its SVGs.
+_BLUE, _RED, _GREEN, _GREY, _LIGHT = "#2458b8", "#b4431c", "#217a54", "#5a6169", "#e2e2dc"
+_CSS = {_BLUE: "--accent", _RED: "--wrong", _GREEN: "--third", _GREY: "--quiet", _LIGHT: "--line"}
+_LINES = ((_BLUE, "-"), (_RED, "--"), (_GREEN, ":"), (_GREY, "-."))
+_STYLE: dict[str, Any] = {
+    "axes.spines.left": False,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "ytick.left": False,
+    "font.size": 8,
+    "font.sans-serif": ["DejaVu Sans", "sans-serif"],
+    "legend.frameon": False,
+    "path.simplify_threshold": 0.5,
+    "svg.fonttype": "none",
+    "grid.color": _LIGHT,
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _GREY),
+}
+_MARKED = 60  # points of a curve, up to which each is marked
+_LOG_FROM = 30  # largest by smallest value
+_THRESHOLDS = np.linspace(0, 1, 127)  # as many as TensorBoard draws by itself
 
 
-class Tick(NamedTuple):
-    at: float
-    label: str
-
-
-class Mark(NamedTuple):
-    """A point to be seen by itself, with what it says."""
-
-    x: float
-    y: float
-    text: str
-
-
-@dataclass
-class Line:
-    """A named curve; ``path`` is what SVG draws."""
-
-    name: str
-    path: str
-    marks: list[Mark]
-
-
-@dataclass
-class Chart:
-    """All that is drawn, in the units of a picture of ``WIDTH`` by ``HEIGHT``."""
-
-    title: str
-    x_label: str
-    x_ticks: list[Tick]
-    y_ticks: list[Tick]
-    lines: list[Line]
-    width: int = WIDTH
-    height: int = HEIGHT
-    left: int = _LEFT
-    right: int = WIDTH - _RIGHT
-    top: int = _TOP
-    bottom: int = HEIGHT - _BOTTOM
-
-
-def line_chart(
-    title: str, x_label: str, curves: Mapping[str, Sequence[Point]], with_marks: bool = False, log: bool = False
-) -> Chart:
-    """Curves over a common axis, with a gap where a value is not finite.
+def svg(draw: Callable[["Figure"], None], title: str, description: str, height: float = 2.4) -> Markup:
+    """Draw a chart as a captioned figure of HTML whose colours follow the theme of the page.
 
     Args:
-        curves: the points of each by name, in order.
-        with_marks: whether each point is drawn and can be asked for its value.
-        log: whether the scale is logarithmic where values span orders of magnitude.
+        draw: draws into an empty figure.
+        title: the caption.
+        description: what a screen reader reads after it.
+        height: in inches; the chart is 4 inches wide, and grows with the page.
     """
-    thinned = {name: thin(points) for name, points in curves.items()}
-    xs = [x for points in thinned.values() for x, _ in points]
-    ys = [y for points in thinned.values() for _, y in points if isfinite(y)]
-    y_scale = Axis.logarithmic if log and spans_orders(ys) else Axis.round
-    y_axis = y_scale(ys, HEIGHT - _BOTTOM, _TOP)
-    x_axis = Axis.tight(xs, _LEFT, WIDTH - _RIGHT)
-    lines = []
-    for name, points in thinned.items():
-        path, marks = "", []
-        for finite, part in groupby(points, lambda point: isfinite(point[1])):
-            if finite:
-                shown = [
-                    Mark(x_axis.place(x), y_axis.place(y), f"{name} {number(y)} at {x_label} {number(x)}")
-                    for x, y in part
-                ]
-                path += "M" + "L".join(f"{mark.x:g},{mark.y:g}" for mark in shown)
-                marks += shown
-        lines.append(Line(name, path, marks if with_marks else []))
-    return Chart(title, x_label, x_axis.ticks(), y_axis.ticks(), lines)
+    from matplotlib import rc_context  # importing matplotlib takes long
+    from matplotlib.figure import Figure
+
+    file = io.StringIO()
+    with rc_context(_STYLE | {"svg.hashsalt": title + description}):
+        figure = Figure(figsize=(4, height), layout="constrained")
+        draw(figure)
+        figure.savefig(
+            file, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        )
+    text = file.getvalue()
+    text = re.sub(r' id="[A-Za-z.]+(2d)?_\d+"', "", text[text.index("<svg") :])  # else several charts share them
+    for colour, variable in _CSS.items():
+        text = text.replace(colour, f"var({variable})")
+    opening = f'<svg class="chart" role="img" aria-label="{escape(f"{title}: {description}")}"'
+    return Markup(f"<figure><figcaption>{escape(title)}</figcaption>{text.replace('<svg', opening, 1)}</figure>")
 
 
-@dataclass
-class Axis:
-    """Values from ``low`` to ``high`` on the way from ``start`` to ``end``."""
+def draw_lines(figure: "Figure", x_label: str, curves: Mapping[str, Sequence[Point]], log: bool = False) -> None:
+    """Draw curves over a common axis, with a gap where a value is not finite.
 
-    low: float
-    high: float
-    start: float
-    end: float
-    is_log: bool = False
-
-    @classmethod
-    def tight(cls, values: Sequence[float], start: float, end: float) -> "Axis":
-        """From the smallest value to the largest."""
-        low, high = min(values, default=0), max(values, default=0)
-        reach = 0 if low < high else 0.5
-        return cls(low - reach, high + reach, start, end)
-
-    @classmethod
-    def round(cls, values: Sequence[float], start: float, end: float) -> "Axis":
-        """From a tick to a tick."""
-        axis = cls.tight(values, start, end)
-        step = tick_step(axis.low, axis.high)
-        return cls(floor(axis.low / step) * step, ceil(axis.high / step) * step, start, end)
-
-    @classmethod
-    def logarithmic(cls, values: Sequence[float], start: float, end: float) -> "Axis":
-        """From a power of ten to a power of ten."""
-        return cls(10 ** floor(log10(min(values))), 10 ** ceil(log10(max(values))), start, end, is_log=True)
-
-    def place(self, value: float) -> float:
-        low, high, at = (log10(one) if self.is_log else one for one in (self.low, self.high, value))
-        return round(self.start + (at - low) / (high - low) * (self.end - self.start), 1)
-
-    def ticks(self) -> list[Tick]:
-        if self.is_log:
-            values = [10.0**power for power in range(round(log10(self.low)), round(log10(self.high)) + 1)]
-        else:
-            step = tick_step(self.low, self.high)
-            first, last = ceil(self.low / step - 1e-9), floor(self.high / step + 1e-9)
-            values = [index * step for index in range(first, last + 1)]
-        return [Tick(self.place(value), number(value)) for value in values]
+    Args:
+        curves: the points of each by name, in order of x.
+        log: whether to use a logarithmic scale if the values span orders of magnitude.
+    """
+    axes = figure.subplots()
+    finite = np.array([y for points in curves.values() for _, y in points if np.isfinite(y)])
+    if log and finite.size and finite.min() > 0 and finite.max() > _LOG_FROM * finite.min():
+        axes.set_yscale("log")
+    for (name, points), (colour, dashes) in zip(curves.items(), cycle(_LINES), strict=False):
+        x, y = np.array(points, float).reshape(-1, 2).T
+        y[~np.isfinite(y)] = np.nan
+        marker = "o" if len(points) <= _MARKED else ""
+        axes.plot(x, y, dashes, color=colour, label=name, marker=marker, markersize=2.5, linewidth=1.2, clip_on=False)
+    axes.set_xlabel(x_label)
+    figure.legend(loc="outside upper left", ncols=len(_LINES))
 
 
-def spans_orders(values: Sequence[float]) -> bool:
-    """Whether a linear scale would hide the small ones."""
-    return min(values, default=0) > 0 and max(values) / min(values) > _LOG_FROM
+def draw_calibration(figure: "Figure", found: Reliability) -> None:
+    """Draw precision by confidence with 95 % intervals; below, how many entities there are."""
+    axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(5, 1))
+    confidence, precision, low, high, sizes = np.array(found.bins).reshape(-1, 5).T
+    axes.plot([0, 1], [0, 1], color=_GREY, linestyle=":", linewidth=1)
+    reach = np.maximum((precision - low, high - precision), 0)
+    axes.errorbar(confidence, precision, reach, fmt="o", color=_BLUE, markersize=4, capsize=2)
+    axes.set(ylabel="share correct", xlim=(0, 1.02), ylim=(-0.02, 1.02))
+    below.bar(confidence, sizes, width=0.05, color=_BLUE)
+    below.set(xlabel="confidence", ylabel="entities")
 
 
-def tick_step(low: float, high: float, about: int = 4) -> float:
-    """1, 2, 2.5 or 5 times a power of ten, so that there are about so many steps."""
-    rough = (high - low) / about
-    power = 10.0 ** floor(log10(rough))
-    return next(step * power for step in (1, 2, 2.5, 5, 10) if step * power >= rough * 0.999)
+def draw_confusion(figure: "Figure", confusion: Mapping[str, Any]) -> None:
+    """Draw how often each gold type was predicted as which; colours are shares of the row, on a square-root scale."""
+    axes: Axes = figure.subplots()
+    types = confusion["types"]
+    counts = np.zeros((len(types) + 1, len(types) + 1), int)
+    counts[:-1, :-1] = confusion["matrix"]
+    counts[:-1, -1], counts[-1, :-1] = confusion["missed"], confusion["spurious"]
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.argwhere(counts):
+        colour = "white" if shares[row, column] > 0.4 else "black"
+        axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=8)
+    axes.set_xticks(range(len(types) + 1), [*types, "missed"], rotation=90)
+    axes.set_yticks(range(len(types) + 1), [*types, "spurious"])
+    axes.set(xlabel="predicted", ylabel="gold")
 
 
-def number(value: float) -> str:
-    """As short as four digits let it be."""
-    return f"{value:.4g}".replace("e-0", "e-") if abs(value) < 1e4 else f"{value:,.0f}"
+def draw_on_board(
+    run: Path, checkpoint: str, split: str, documents: Sequence[ScoredDocument], confusion: Mapping[str, Any]
+) -> None:
+    """Add the scores of a split to the TensorBoard events of a run.
+
+    Args:
+        run: its folder.
+        checkpoint: name of the checkpoint that was scored; empty for the run's final model.
+        split: part of the names in TensorBoard.
+        documents: with confidences.
+        confusion: as `analysis.pairs.type_confusion` returns it.
+    """
+    step = step_of(run, checkpoint)
+    judged = judge(documents)
+    with SummaryWriter(str(run / "tensorboard"), filename_suffix=f".{split}.{step}") as writer:
+        _add_curve(writer, f"{split}/entities", judged, step)
+        pictures = {}
+        if confusion["types"]:
+            pictures["confusion"] = partial(draw_confusion, confusion=confusion)
+        if len(judged.right):
+            pictures["calibration"] = partial(draw_calibration, found=reliability(judged))
+        for name, draw in pictures.items():
+            writer.add_image(f"{split}/{name}", picture(draw, 5.5, 5), step, dataformats="HWC")
 
 
-def thin(points: Sequence[Point]) -> list[Point]:
-    """Means of neighbours, where there are more points than can be seen."""
-    if len(points) <= _MOST_POINTS:
-        return list(points)
-    parts = np.array_split(np.array(points), _MOST_POINTS)
-    return [(float(x), float(y)) for x, y in (part.mean(axis=0) for part in parts)]
+def step_of(run: Path, checkpoint: str) -> int:
+    """The step in the name of a checkpoint, otherwise the last step of the training; 0 if it is unknown."""
+    number = checkpoint.rpartition("-")[2]
+    if number.isdecimal():
+        return int(number)
+    results = run / "train_results.json"
+    return int(json.loads(results.read_text("utf-8"))["steps"]) if results.is_file() else 0
+
+
+def _add_curve(writer: SummaryWriter, name: str, judged: Judged, step: int) -> None:
+    counts = counts_at(judged, _THRESHOLDS)  # (K, 3)
+    correct, predicted, gold = counts.T
+    precision, recall, _ = precision_recall_f1(counts).T
+    writer.add_pr_curve_raw(
+        name,
+        true_positive_counts=correct,
+        false_positive_counts=predicted - correct,
+        true_negative_counts=np.zeros_like(correct),  # no text tells how many entities there are not
+        false_negative_counts=gold - correct,
+        precision=np.where(predicted > 0, precision, 1.0),
+        recall=recall,
+        global_step=step,
+        num_thresholds=len(_THRESHOLDS),
+    )

@@ -1,7 +1,7 @@
-"""From a run's folder to one file that a browser shows without anything else."""
+"""The report of a run: one HTML file that needs nothing else."""
 
 import json
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +9,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from analysis.pairs import KINDS
-from analysis.report.charts import Chart, line_chart
-from analysis.report.run_data import RunData, Split, read_run
+from analysis.report.charts import draw_lines, svg
+from analysis.report.run_data import RunData, read_run
 from analysis.report.split_view import sentence_rows, split_view
+from common.run_files import RunFolder
 
-REPORT_FILE = "report.html"
 _PARTS = Path(__file__).parent / "page"
 _CURVES = {
-    "Loss a word": {"train": "train/loss", "dev": "dev/loss"},
-    "Scores of dev, %": {"F1": "dev/f1", "precision": "dev/precision", "recall": "dev/recall"},
+    "Mean loss per word": {"train": "train/loss", "dev": "dev/loss"},
+    "Scores on dev, %": {"F1": "dev/f1", "precision": "dev/precision", "recall": "dev/recall"},
 }
 _RATE = "learning_rate/"
 _RUN_FACTS = {
@@ -32,10 +32,14 @@ _RUN_FACTS = {
 }
 
 
-def write_report(folder: Path, output: Path | None = None) -> Path:
-    """Writes ``report.html`` into the folder of a run, or the file ``output``, and returns where it is."""
-    path = output or folder / REPORT_FILE
-    path.write_text(report_page(read_run(folder)), "utf-8")
+def write_report(folder: Path, output: Path | None = None, head: str = "") -> Path:
+    """Write the report of a run to ``output``, by default ``report.html`` in its folder, and return the path.
+
+    Args:
+        head: the head of the run if it is not built in, as ``module:Class``.
+    """
+    path = output or RunFolder(folder).report
+    path.write_text(report_page(read_run(folder, head)), "utf-8")
     return path
 
 
@@ -49,52 +53,39 @@ def report_page(run: RunData) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["tenths"] = tenths
-    environment.globals["percent"] = percent
+    environment.filters["percent"] = lambda share, digits=2: f"{100 * share:.{digits}f}"
     environment.globals["hues"] = {name: round(20 + 360 * index / len(types)) for index, name in enumerate(types)}
+    sentences = {split.name: sentence_rows(split.documents, types) for split in run.splits}
     return environment.get_template("page.html").render(
         run=run,
-        facts=_facts(run),
+        facts={label: run.arguments[name] for name, label in _RUN_FACTS.items() if name in run.arguments},
         source=lambda name: Markup((_PARTS / name).read_text("utf-8")),
         splits=[split_view(split) for split in run.splits],
         curves=_curves(run),
-        data=_embedded({"types": types, "kinds": KINDS, "splits": _rows(run.splits, types)}),
+        data=_embedded({"types": types, "kinds": KINDS, "splits": sentences}),
         kinds=KINDS,
     )
 
 
-def percent(value: float, digits: int = 2) -> str:
-    return f"{100 * value:.{digits}f}"
-
-
-def tenths(value: float) -> str:
-    return f"{value:.1f}".replace("-0.0", "0.0")
-
-
-def _facts(run: RunData) -> dict[str, Any]:
-    return {label: run.arguments[name] for name, label in _RUN_FACTS.items() if name in run.arguments}
-
-
-def _curves(run: RunData) -> list[Chart]:
+def _curves(run: RunData) -> list[Markup]:
+    """Charts of the training as SVG."""
+    rates = {tag.removeprefix(_RATE): tag for tag in run.scalars if tag.startswith(_RATE)}
     charts = []
-    wanted = _CURVES | {"Learning rate": {name[len(_RATE) :]: name for name in run.scalars if name.startswith(_RATE)}}
-    for title, names in wanted.items():
+    for title, tags in (_CURVES | {"Learning rate": rates}).items():
         scale = 100 if title.endswith("%") else 1
         curves = {
             name: [(step, scale * value) for step, value in sorted(run.scalars[tag].items())]
-            for name, tag in names.items()
+            for name, tag in tags.items()
             if tag in run.scalars
         }
         if curves:
-            charts.append(line_chart(title, "step", curves, with_marks=title in _CURVES, log="Loss" in title))
+            last = (f"{name} {points[-1][1]:.4g} at step {points[-1][0]}" for name, points in curves.items())
+            draw = partial(draw_lines, x_label="step", curves=curves, log="loss" in title)
+            charts.append(svg(draw, title, "; ".join(last)))
     return charts
 
 
-def _rows(splits: Sequence[Split], types: Sequence[str]) -> dict[str, Any]:
-    return {split.name: sentence_rows(split.documents, types) for split in splits}
-
-
 def _embedded(data: Any) -> Markup:
-    """As JSON that cannot end the script element in which it stands."""
+    """JSON that cannot end the script element that contains it."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     return Markup(text.encode("utf-8", "replace").decode("utf-8"))

@@ -1,26 +1,26 @@
-"""What the page says of one split, beside its sentences."""
+"""One split in the report: its tables, its charts and its sentences."""
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+from markupsafe import Markup
 
 from analysis.documents import ScoredDocument, count_entities
 from analysis.intervals import precision_recall_f1, score_intervals
 from analysis.pairs import KINDS, pair_entities
 from analysis.report.calibration import Judged, Reliability, counts_at, judge, reliability
-from analysis.report.charts import Chart, line_chart
+from analysis.report.charts import draw_calibration, draw_lines, svg
 from analysis.report.run_data import Split
 from common.entities import Entity
 from processors.examples import join_words
 
-_THRESHOLDS = np.linspace(0, 1, 101)
-
 
 class ScoreRow(NamedTuple):
-    """A line of a table; ``interval`` is that of F1, ``support`` the number of gold entities."""
+    """A row of a table; ``interval`` is the confidence interval of F1, ``support`` the number of gold entities."""
 
     name: str
     precision: float
@@ -32,12 +32,13 @@ class ScoreRow(NamedTuple):
 
 @dataclass
 class SplitView:
-    """One split, ready to be shown.
+    """What the template shows of a split.
 
     Args:
-        headline: name, value, and interval (``None`` for a single document) of F1, precision and recall.
-        types, readings, parts: scores by type, in the schemes of SemEval-2013, by novelty and by length.
-        calibration, thresholds: ``None`` where there are no confidences.
+        headline: name, value and interval of F1, precision and recall; no interval for a single document.
+        types, schemes, parts: scores by type, by scheme of SemEval-2013, and by novelty and length.
+        calibration: ``None`` if there are no confidences.
+        confidence_charts: SVG.
     """
 
     name: str
@@ -45,15 +46,10 @@ class SplitView:
     documents: int
     headline: list[tuple[str, float, list[float] | None]]
     types: list[ScoreRow]
-    readings: list[ScoreRow]
+    schemes: list[ScoreRow]
     parts: list[ScoreRow]
     calibration: Reliability | None
-    thresholds: Chart | None
-
-    @property
-    def confusion(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.results["confusion"]
-        return found
+    confidence_charts: list[Markup]
 
 
 def split_view(split: Split) -> SplitView:
@@ -66,13 +62,13 @@ def split_view(split: Split) -> SplitView:
         documents=len(split.documents),
         headline=[(label, results[name], results["intervals"].get(name)) for label, name in names.items()],
         types=[_type_row(name, scores, split.documents) for name, scores in sorted(results["types"].items())],
-        readings=[_row(name, scores) for name, scores in results["schemes"].items()],
+        schemes=[_row(name, scores) for name, scores in results["schemes"].items()],
         parts=[
             *(_row(name, scores) for name, scores in (results.get("novelty") or {}).items()),
             *(_row(f"length {name}", scores) for name, scores in results["lengths"].items()),
         ],
         calibration=reliability(judged) if judged else None,
-        thresholds=_threshold_chart(judged) if judged and len(judged.right) else None,
+        confidence_charts=_confidence_charts(judged) if judged and len(judged.right) else [],
     )
 
 
@@ -92,25 +88,34 @@ def _type_row(name: str, scores: Mapping[str, Any], documents: list[ScoredDocume
     return _row(name, scores, (interval[0], interval[1]) if interval else None)
 
 
-def _threshold_chart(judged: Judged) -> Chart:
-    kept = _THRESHOLDS[judged.confidences.max() >= _THRESHOLDS]
-    scores = 100 * precision_recall_f1(counts_at(judged, kept))  # (K, 3)
-    curves = {
-        name: list(zip(kept.tolist(), scores[:, column].tolist(), strict=True))
-        for column, name in enumerate(("precision", "recall", "F1"))
-    }
-    return line_chart("Scores if only surer entities are kept, %", "confidence at least", curves)
+def _confidence_charts(judged: Judged) -> list[Markup]:
+    found = reliability(judged)
+    thresholds = np.linspace(0, judged.confidences.max(), 101)
+    scores = 100 * precision_recall_f1(counts_at(judged, thresholds))  # (K, 3)
+    curves = {name: list(zip(thresholds, scores[:, place], strict=True)) for place, name in enumerate(("P", "R", "F1"))}
+    bins = (
+        f"{one.size} entities of mean confidence {one.confidence:.0%} are {one.precision:.0%} correct"
+        for one in found.bins
+    )
+    return [
+        svg(partial(draw_calibration, found=found), "Share correct by confidence", "; ".join(bins), height=3.1),
+        svg(
+            partial(draw_lines, x_label="least confidence", curves=curves),
+            "Scores if less confident entities are dropped, %",
+            f"best F1 {scores[:, 2].max():.2f} at {thresholds[scores[:, 2].argmax()]:.2f}",
+        ),
+    ]
 
 
 Row = list[Any]
 
 
 def sentence_rows(documents: Sequence[ScoredDocument], types: Sequence[str]) -> list[Row]:
-    """A row a document: its id, its text, and its pairs of entities.
+    """One row per document for the page's script: its id, its text, and its pairs of entities.
 
-    A pair is its kind (a number into `analysis.pairs.KINDS`), the gold and the predicted entity as
-    ``[type, start, end]`` with 0 for none, and the confidence, if there is one. Types are numbers into ``types``,
-    places count UTF-16 units of the text, as JavaScript does.
+    A pair is its kind (an index into `analysis.pairs.KINDS`), the gold and the predicted entity as
+    ``[type, start, end]`` with 0 for none, and the confidence if there is one. Types are indices into ``types``;
+    ``start`` and ``end`` count UTF-16 units of the text, as JavaScript does.
     """
     numbers = {name: index for index, name in enumerate(types)}
     return [_sentences_row(document, numbers) for document in documents]

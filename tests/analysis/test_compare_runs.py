@@ -6,7 +6,7 @@ import pytest
 
 from analysis.compare_runs import main
 from tests.analysis.runs import write_run
-from tests.tools.runs import Run
+from tests.tools.runs import FinishedRun
 
 
 @pytest.fixture
@@ -63,7 +63,9 @@ def test_what_is_wrong_is_said(
 
 
 @pytest.mark.parametrize("split", ["dev", "test"])
-def test_real_runs_are_compared(crf_run: Run, softmax_run: Run, split: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_real_runs_are_compared(
+    crf_run: FinishedRun, softmax_run: FinishedRun, split: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     main([str(crf_run.folder), str(softmax_run.folder), "--split", split, "--resamples", "100"])
     printed = capsys.readouterr().out
     assert "f1 on 20 documents" in printed

@@ -4,18 +4,21 @@ from pathlib import Path
 
 import pytest
 
-from callbacks import BEST_FOLDER, Checkpoints
+from callbacks import Checkpoints
+from common.run_files import RunFolder
 from tests.callbacks.states import state_of
 
 
 class Disk:
-    """Remembers the folders that were written, and which of them are still there."""
+    """Records which folders were written, and which still exist."""
 
     def __init__(self, output_dir: Path, every: int = 0, keep: int = 0, metric: str = "f1") -> None:
         self.models: list[str] = []
         self.checkpoints: list[str] = []
         self.kept: list[str] = []
-        self.callback = Checkpoints(output_dir, self._model, self._checkpoint, every, keep, self._remove, metric)
+        self.callback = Checkpoints(
+            RunFolder(output_dir), self._model, self._checkpoint, every, keep, self._remove, metric
+        )
 
     def _model(self, folder: Path) -> None:
         self.models.append(folder.name)
@@ -36,13 +39,13 @@ class Disk:
 
 
 def evaluations_that_wrote(disk: Disk, scores: list[float], metric: str = "f1") -> list[int]:
-    """The numbers of the evaluations after which the best model was written."""
+    """The numbers of the evaluations after which the best model was saved."""
     wrote = []
     for number, score in enumerate(scores):
         before = len(disk.models)
         disk.callback.on_evaluate(state_of(metrics={"f1": 0.5, metric: score}))
         wrote += [number] * (len(disk.models) - before)
-    assert set(disk.models) == {BEST_FOLDER}
+    assert set(disk.models) == {"checkpoint-best"}
     assert disk.callback.best_score == max(scores)
     return wrote
 
@@ -78,7 +81,7 @@ def test_a_checkpoint_is_removed_only_when_the_next_is_there(tmp_path: Path) -> 
     def fail(folder: Path) -> None:
         raise OSError("disk full")
 
-    failing = Checkpoints(tmp_path, disk._model, fail, 1, 1, disk._remove)
+    failing = Checkpoints(RunFolder(tmp_path), disk._model, fail, 1, 1, disk._remove)
     failing.load_state_dict(disk.callback.state_dict())
     with pytest.raises(OSError, match="disk full"):
         failing.save(state_of(step=2))

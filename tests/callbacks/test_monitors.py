@@ -3,7 +3,6 @@
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +10,8 @@ import torch
 
 from callbacks import Callback, EarlyStopping, TrainState, Watchdog
 from tests.callbacks.states import state_of
-from tests.tools.runs import fit
-from tools.arguments import CrfArguments
+from tests.tools.runs import fit, replace
+from tools.run import Run
 
 
 def evaluations_until_it_stops(scores: list[float], stopping: EarlyStopping, metric: str = "f1") -> int:
@@ -34,7 +33,9 @@ def evaluations_until_it_stops(scores: list[float], stopping: EarlyStopping, met
         (3, [0.0, 0.0, 0.0, 0.0], 4),
     ],
 )
-def test_it_stops_after_so_many_evaluations_in_vain(patience: int, scores: list[float], expected: int) -> None:
+def test_it_stops_after_patience_evaluations_without_a_better_score(
+    patience: int, scores: list[float], expected: int
+) -> None:
     assert evaluations_until_it_stops(scores, EarlyStopping(patience)) == expected
 
 
@@ -122,7 +123,7 @@ def test_two_evaluations_without_a_find_are_said_once(caplog: pytest.LogCaptureF
         watchdog.on_evaluate(state)
         counts.append(len(caplog.messages))
     assert counts == [0, 1, 1, 1]
-    assert "Not one entity of dev is found" in caplog.messages[0]
+    assert "No entity of dev is found" in caplog.messages[0]
 
 
 @pytest.mark.parametrize(
@@ -158,7 +159,7 @@ class Poison(Callback):
             state.model.get_parameter("classifier.weight")[0, 0] = math.nan
 
 
-def test_broken_weights_show_in_a_real_training(crf_args: CrfArguments, caplog: pytest.LogCaptureFixture) -> None:
+def test_broken_weights_show_in_a_real_training(crf_args: Run, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         fit(replace(crf_args, max_steps=2, callback="tests.callbacks.test_monitors:Poison"))
     assert [message for message in caplog.messages if "(NaN or infinity in classifier.weight)" in message]
@@ -175,7 +176,7 @@ def test_other_ranks_say_nothing(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.parametrize(("rate", "warnings"), [(1.0, 1), (2e-3, 0)])
 def test_too_high_a_rate_shows_in_a_real_training(
-    rate: float, warnings: int, crf_args: CrfArguments, caplog: pytest.LogCaptureFixture
+    rate: float, warnings: int, crf_args: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
     args = replace(crf_args, learning_rate=rate, crf_learning_rate=rate, max_grad_norm=0.0, log_loss_steps=1)
     with caplog.at_level(logging.WARNING):

@@ -35,5 +35,5 @@ def test_what_is_not_known_and_padding_is_ignored(scheme: TagScheme) -> None:
 @each_scheme
 def test_a_tag_that_is_no_label_is_refused(scheme: TagScheme) -> None:
     encode = TagEncoder(tag_set("A", scheme), scheme)
-    with pytest.raises(ValueError, match="label '.-B' is not among the labels O, .-A"):
+    with pytest.raises(ValueError, match=r"label '.-B' is not among the labels O, .-A"):
         encode([Annotation(2, [Entity("B", 0, 0)])])

@@ -3,8 +3,8 @@
 import gzip
 import io
 import json
+import os
 import shutil
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,14 +15,14 @@ import pytest
 
 import predict_ner
 from inference.predictor import NerPredictor
-from tests.helpers import ROOT
-from tests.tools.runs import Run, start_script
+from tests.tools.forks import Forked
+from tests.tools.runs import FinishedRun, start_script
 from tools.recipe import run_script
 
 TEXTS = ["anna met bob", "", "the man left new york ."]
 
 
-def call(monkeypatch: pytest.MonkeyPatch, run: Run, *flags: str) -> None:
+def call(monkeypatch: pytest.MonkeyPatch, run: FinishedRun, *flags: str) -> None:
     monkeypatch.setattr(sys, "argv", ["predict_ner.py", "--model", str(run.folder), "--device", "cpu", *flags])
     run_script(predict_ner.main)
 
@@ -32,7 +32,7 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in content.decode().splitlines()]
 
 
-def test_files_become_lines_in_order(crf_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_become_lines_in_order(crf_run: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.txt").write_text("\n".join(TEXTS) + "\n", "utf-8")
     (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(b'{"id": 9, "text": "carol\\nleft"}\n'))
     files = [str(tmp_path / name) for name in ("a.txt", "b.jsonl.gz")]
@@ -48,7 +48,7 @@ def test_files_become_lines_in_order(crf_run: Run, tmp_path: Path, monkeypatch: 
     assert sum(map(len, expected)) >= 3
 
 
-def test_a_file_may_be_one_text(crf_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_may_be_one_text(crf_run: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.txt").write_bytes(b"anna met\r\nbob\n")
     call(monkeypatch, crf_run, str(tmp_path / "a.txt"), "--unit", "file", "--output", str(tmp_path / "out.jsonl"))
     (record,) = lines_of(tmp_path / "out.jsonl")
@@ -57,7 +57,7 @@ def test_a_file_may_be_one_text(crf_run: Run, tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.parametrize("flags", [["--dtype=bf16"], ["--dtype=int8"], ["--batch_tokens=64"], ["--word_unit=char"]])
 def test_every_way_of_computing_is_taken(
-    crf_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str]
+    crf_run: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str]
 ) -> None:
     call(monkeypatch, crf_run, "--text", TEXTS[0], *flags, "--output", str(tmp_path / "out.jsonl"))
     (record,) = lines_of(tmp_path / "out.jsonl")
@@ -65,14 +65,14 @@ def test_every_way_of_computing_is_taken(
     assert all(record["text"][one["start"] : one["end"]] == one["surface"] for one in record["entities"])
 
 
-def test_characters_are_words_when_asked(crf_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_characters_are_words_when_asked(crf_run: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ["--format", "conll", "--word_unit", "char", "--output", str(tmp_path / "out.txt")]
     call(monkeypatch, crf_run, "--text", "a bc", *options)
     assert [line.split(" ")[0] for line in (tmp_path / "out.txt").read_text().split()[::2]] == ["a", "b", "c"]
 
 
 def test_the_standard_input_goes_to_the_standard_output(
-    crf_run: Run, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    crf_run: FinishedRun, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO("anna\nboб\n".encode())))
     call(monkeypatch, crf_run, "-", "--format", "conll")
@@ -90,7 +90,7 @@ def test_the_standard_input_goes_to_the_standard_output(
     ],
 )
 def test_what_cannot_be_done_is_said(
-    crf_run: Run,
+    crf_run: FinishedRun,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -105,7 +105,7 @@ def test_what_cannot_be_done_is_said(
 
 
 def test_what_was_there_stays_until_all_is_written(
-    crf_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    crf_run: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, output = tmp_path / "a.txt", tmp_path / "out.jsonl"
     source.write_bytes(b"anna\nb\xffb\n")
@@ -120,7 +120,7 @@ def test_what_was_there_stays_until_all_is_written(
 
 
 def test_types_that_brat_cannot_write_are_refused_before_a_text_is_read(
-    crf_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    crf_run: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = shutil.copytree(crf_run.folder, tmp_path / "run")
     config = folder / "config.json"
@@ -131,33 +131,36 @@ def test_types_that_brat_cannot_write_are_refused_before_a_text_is_read(
     assert not (tmp_path / "out").exists()
 
 
-def test_what_is_read_is_not_written_over(crf_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_read_is_not_written_over(
+    crf_run: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = tmp_path / "a.txt"
     source.write_bytes(b"anna\n")
     (tmp_path / "b.txt").symlink_to(source)
-    for output, message in ((tmp_path / "b.txt", "is read from, too"), (tmp_path, "is a folder; name a file in it")):
+    for output, message in ((tmp_path / "b.txt", "is also an input"), (tmp_path, "is a folder; name a file in it")):
         with pytest.raises(SystemExit, match=message):
             call(monkeypatch, crf_run, str(source), "--output", str(output))
     assert source.read_bytes() == b"anna\n"
 
 
-def test_a_pipe_or_device_is_written_to_as_it_is(crf_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pipe_or_device_is_written_to_as_it_is(crf_run: FinishedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     call(monkeypatch, crf_run, "--text", "anna", "--output", "/dev/null")
     assert Path("/dev/null").is_char_device()
 
 
-def test_a_reader_that_has_enough_is_no_error(crf_run: Run) -> None:
-    command = [sys.executable, str(ROOT / "predict_ner.py"), "--model", str(crf_run.folder), "--text", "anna"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.close()
-        said = process.stderr.read()
-    assert process.returncode == 0, said
-    assert "pipe" not in said.lower()
+def test_a_reader_that_has_enough_is_no_error(crf_run: FinishedRun, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    flags = [f"--model={crf_run.folder}", "--text=anna"]
+    run = Forked(["predict_ner.py"], flags, stdout=tmp_path / "pipe")
+    (tmp_path / "pipe").open("rb").close()  # once the script has opened its end
+    done = run.end()
+    assert done.returncode == 0, done.stderr
+    assert "pipe" not in done.stderr.lower()
 
 
-def test_broken_bytes_are_replaced_when_asked(crf_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_broken_bytes_are_replaced_when_asked(
+    crf_run: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "a.txt").write_bytes(b"anna\nb\xffb\n")
     call(monkeypatch, crf_run, str(tmp_path / "a.txt"), "--replace_bad_utf8", "--output", str(tmp_path / "out.jsonl"))
     assert [record["text"] for record in lines_of(tmp_path / "out.jsonl")] == ["anna", "b\ufffdb"]
@@ -165,7 +168,7 @@ def test_broken_bytes_are_replaced_when_asked(crf_run: Run, tmp_path: Path, monk
 
 @pytest.mark.parametrize("format", ["jsonl", "conll", "tsv", "html", "brat"])
 def test_lone_surrogates_are_replaced_and_counted(
-    crf_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, format: str
+    crf_run: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, format: str
 ) -> None:
     monkeypatch.setattr("predict_ner.setup_logging", lambda: None)  # which would take caplog's handler away
     source, output = tmp_path / "a.jsonl", tmp_path / "out"
@@ -186,14 +189,14 @@ def test_lone_surrogates_are_replaced_and_counted(
 
 
 def test_nothing_to_read_is_an_error_of_usage(
-    crf_run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    crf_run: FinishedRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
         call(monkeypatch, crf_run)
     assert "nothing to read" in capsys.readouterr().err
 
 
-def test_only_results_reach_the_standard_output(crf_run: Run) -> None:
+def test_only_results_reach_the_standard_output(crf_run: FinishedRun) -> None:
     done = start_script("predict_ner.py", model=crf_run.folder, text="anna met bob", device="cpu")
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()

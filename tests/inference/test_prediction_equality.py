@@ -1,9 +1,9 @@
-"""What was evaluated is what predicts: tags and scores of the scripts' functions and of a predictor of the folder."""
+"""Evaluation and prediction agree: tags and scores of the scripts, and of a predictor of the folder."""
 
 import json
 import logging
 import shutil
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,16 @@ import pytest
 from transformers import set_seed
 
 from inference.predictor import NerPredictor
+from models import BertCrfForNer
 from processors.corpus import Corpus
 from processors.examples import has_wide
 from tests.helpers import ROOT
 from tests.tags import scores_of_tags
-from tests.tools.runs import TAGGERS, read_json, read_predictions
-from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
+from tests.tools.runs import crf, read_json, read_predictions, replace, softmax, tagger_of
 from tools.evaluate import evaluate
 from tools.loading import load_model_and_tokenizer
 from tools.predict import predict
+from tools.run import Run
 from tools.run_folder import save_model_folder
 
 _SAMPLE = ROOT / "datasets" / "sample"
@@ -45,8 +46,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def arguments(kind: type[NerArguments], home: Path, output_dir: Path, **options: Any) -> NerArguments:
-    return kind(
+def arguments(make: Callable[..., Run], home: Path, output_dir: Path, **options: Any) -> Run:
+    return make(
         task_name="sample",
         data_dir=str(home),
         output_dir=str(output_dir),
@@ -55,32 +56,32 @@ def arguments(kind: type[NerArguments], home: Path, output_dir: Path, **options:
     )
 
 
-def untrained(kind: type[NerArguments], home: Path, output_dir: Path, **options: Any) -> NerArguments:
-    """Writes a model folder as a training would, and returns the arguments of that training."""
+def untrained(make: Callable[..., Run], home: Path, output_dir: Path, **options: Any) -> Run:
+    """Write a model folder as training does, and return the arguments of the training."""
     scratch: dict[str, Any] = {"model_name_or_path": str(home / "encoder"), "do_train": True, "from_scratch": True}
-    args = arguments(kind, home, output_dir, **scratch, **options)
-    set_seed(args.seed)
-    model, tokenizer = load_model_and_tokenizer(args, TAGGERS[kind])
+    args = arguments(make, home, output_dir, **scratch, **options)
+    set_seed(args.settings.optimisation.seed)
+    args, model, tokenizer = load_model_and_tokenizer(args, tagger_of(args))
     output_dir.mkdir()
-    save_model_folder(output_dir, args, model, tokenizer)
+    save_model_folder(output_dir, args.settings, model, tokenizer)
     return args
 
 
-@pytest.mark.parametrize(("kind", "overlap"), [(CrfArguments, 7), (SoftmaxArguments, -1)])
-def test_prediction_is_what_was_evaluated(home: Path, tmp_path: Path, kind: type[NerArguments], overlap: int) -> None:
+@pytest.mark.parametrize(("make", "overlap"), [(crf, 7), (softmax, -1)])
+def test_prediction_is_what_was_evaluated(home: Path, tmp_path: Path, make: Callable[..., Run], overlap: int) -> None:
     folder = tmp_path / "run"
-    args = untrained(kind, home, folder, eval_max_seq_length=20, window_overlap=overlap)
+    args = untrained(make, home, folder, eval_max_seq_length=20, window_overlap=overlap)
     predictor = NerPredictor.load(folder, "cpu")
     markup = predictor.model.config.tag_markup
     words = [example.words for example in Corpus("", home).examples("test")]
     whole = NerPredictor(predictor.model, predictor.tokenizer, markup, predictor.cutter, 128).tag_words(words)
-    for name in ("dev_file", "test_file"):  # gold tags that windows of 128 tokens would find
-        setattr(args, name, str(tmp_path / "gold.txt"))
+    gold = str(tmp_path / "gold.txt")  # tags that windows of 128 tokens would find
     lines = (zip(*text, strict=True) for text in zip(words, whole, strict=True))
     blocks = ("".join(f"{word} {tag}\n" for word, tag in text) for text in lines)
     (tmp_path / "gold.txt").write_text("\n".join(blocks), "utf-8")
 
-    model, tokenizer = load_model_and_tokenizer(replace(args, do_train=False), TAGGERS[kind])
+    args = replace(args, do_train=False, dev_file=gold, test_file=gold)
+    args, model, tokenizer = load_model_and_tokenizer(args, tagger_of(args))
     scores = evaluate(args, model, tokenizer)
     predict(args, model, tokenizer)
     records = read_predictions(folder)
@@ -95,8 +96,8 @@ def test_prediction_is_what_was_evaluated(home: Path, tmp_path: Path, kind: type
     assert scores_of_tags(whole, tags, markup).micro.f1 == scores["f1"]
     assert 0.01 < scores["f1"] < 0.9
 
-    later = arguments(kind, home, folder, do_eval=True, dev_file=args.dev_file, test_file=args.test_file)
-    model, tokenizer = load_model_and_tokenizer(later, TAGGERS[kind])
+    later = arguments(make, home, folder, do_eval=True, dev_file=gold, test_file=gold)
+    later, model, tokenizer = load_model_and_tokenizer(later, tagger_of(later))
     assert evaluate(later, model, tokenizer) == scores
     predict(later, model, tokenizer)
     assert read_predictions(folder) == records
@@ -113,14 +114,15 @@ def test_prediction_is_what_was_evaluated(home: Path, tmp_path: Path, kind: type
 def test_flags_count_for_their_run_only(home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = tmp_path / "run"
     cased = str(home / "encoder" / "vocab.txt")
-    untrained(CrfArguments, home, folder, eval_max_seq_length=20, window_overlap=7, tokenizer_name=cased)
+    untrained(crf, home, folder, eval_max_seq_length=20, window_overlap=7, tokenizer_name=cased)
     before = read_json(folder / "config.json")
     assert (before["eval_max_seq_length"], before["window_overlap"], before["word_unit"]) == (20, 7, "auto_token")
     with caplog.at_level(logging.WARNING):
         flags = {"eval_max_seq_length": 40, "word_unit": "char", "crf_constraints": False, "do_lower_case": True}
-        args = arguments(CrfArguments, home, folder, do_eval=True, **flags)
-        load_model_and_tokenizer(args, TAGGERS[CrfArguments])
-    assert (args.eval_max_seq_length, args.window_overlap, args.word_unit, args.kept_words) == (40, 7, "char", ())
+        args = arguments(crf, home, folder, do_eval=True, **flags)
+        args, *_ = load_model_and_tokenizer(args, BertCrfForNer)
+    assert (args.eval_max_seq_length, args.window_overlap) == (40, 7)
+    assert (args.corpus.word_unit, args.corpus.kept_words) == ("char", ())
     assert "--eval_max_seq_length 40: the model was evaluated with 20" in caplog.text
     assert "--no_crf_constraints: the model" in caplog.text
     assert "--do_lower_case: the model" in caplog.text
@@ -130,21 +132,21 @@ def test_flags_count_for_their_run_only(home: Path, tmp_path: Path, caplog: pyte
 
 def test_raw_text_in_data_is_cut_as_the_model_was_trained(home: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    args = untrained(CrfArguments, home, folder)
+    args = untrained(crf, home, folder)
     texts = ["J. Lee left Acme Inc. today.", "李明去了常港市。", "well-known J. Fox"]
     lines = [json.dumps({"text": text, "label": []}) for text in texts]
     (tmp_path / "test.jsonl").write_text("\n".join(lines), "utf-8")
-    for again in (args, arguments(CrfArguments, home, folder, do_predict=True)):
-        again.test_file = str(tmp_path / "test.jsonl")
-        model, tokenizer = load_model_and_tokenizer(replace(again, do_train=False), TAGGERS[CrfArguments])
-        predict(again, model, tokenizer)
+    for again in (args, arguments(crf, home, folder, do_predict=True)):
+        applied = replace(again, do_train=False, test_file=str(tmp_path / "test.jsonl"))
+        applied, model, tokenizer = load_model_and_tokenizer(applied, BertCrfForNer)
+        predict(applied, model, tokenizer)
         words = [record["tokens"] for record in read_predictions(folder)]
         assert words == [list(NerPredictor.load(folder, "cpu").cutter.split(text)[0]) for text in texts]
         assert words[0] == ["J.", "Lee", "left", "Acme", "Inc.", "today", "."]
 
 
 def test_words_must_be_in_lists(home: Path, tmp_path: Path) -> None:
-    untrained(SoftmaxArguments, home, tmp_path / "run")
+    untrained(crf, home, tmp_path / "run")
     predictor = NerPredictor.load(tmp_path / "run", "cpu")
     assert [len(tags) for tags in predictor.tag_words([["Anna", "left"], [], ["x" * 3000]])] == [2, 0, 1]
     with pytest.raises(TypeError, match="list of words for each text"):

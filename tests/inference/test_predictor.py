@@ -22,17 +22,17 @@ from models.crf.cpu import _kernel
 from processors.examples import LONE_SURROGATE
 from processors.text.word_cutting import WORD_UNITS, WordCutter, cut_into_pieces
 from tests.helpers import FILLERS, NAMES
-from tests.tools.runs import Run, read_json, read_predictions
+from tests.tools.runs import FinishedRun, read_json, read_predictions
 
 
 @pytest.fixture(scope="module", params=["crf_run", "softmax_run"])
-def run(request: pytest.FixtureRequest) -> Run:
-    found: Run = request.getfixturevalue(request.param)
+def run(request: pytest.FixtureRequest) -> FinishedRun:
+    found: FinishedRun = request.getfixturevalue(request.param)
     return found
 
 
 @pytest.fixture(scope="module")
-def predictor(run: Run) -> NerPredictor:
+def predictor(run: FinishedRun) -> NerPredictor:
     return NerPredictor.load(run.folder, "cpu")
 
 
@@ -53,7 +53,7 @@ def assert_same(left: list[list[FoundEntity]], right: list[list[FoundEntity]]) -
         assert [entity.confidence for entity in one] == pytest.approx([entity.confidence for entity in other], abs=1e-4)
 
 
-def test_entities_are_those_of_the_run(run: Run, predictor: NerPredictor) -> None:
+def test_entities_are_those_of_the_run(run: FinishedRun, predictor: NerPredictor) -> None:
     records = read_predictions(run.folder)
     expected = [
         [
@@ -90,7 +90,7 @@ def test_token_classifiers_of_other_schemes_give_entities(
 
 @pytest.mark.parametrize(("batch_tokens", "look_ahead"), [(64, 262_144), (4096, 1), (500, 2000)])
 def test_entities_do_not_depend_on_what_is_held_or_batched(
-    run: Run, predictor: NerPredictor, batch_tokens: int, look_ahead: int
+    run: FinishedRun, predictor: NerPredictor, batch_tokens: int, look_ahead: int
 ) -> None:
     texts = sentences(60)
     other = NerPredictor.load(run.folder, "cpu", batch_tokens=batch_tokens)
@@ -198,7 +198,7 @@ HOSTILE = [
 
 
 def hostile_texts(count: int) -> Iterator[str]:
-    """Odd pieces, names, and characters from anywhere in Unicode, put together by chance."""
+    """Random texts of odd pieces, names and any Unicode characters."""
     generator = random.Random(0)
     yield from HOSTILE
     for _ in range(count - len(HOSTILE)):
@@ -210,9 +210,9 @@ def hostile_texts(count: int) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("word_unit", WORD_UNITS)
-def test_two_thousand_hostile_texts_are_predicted_with_right_offsets(run: Run, word_unit: str) -> None:
+def test_two_thousand_hostile_texts_are_predicted_with_right_offsets(crf_run: FinishedRun, word_unit: str) -> None:
     texts = list(hostile_texts(2000))
-    found = NerPredictor.load(run.folder, "cpu", word_unit=word_unit)(texts)
+    found = NerPredictor.load(crf_run.folder, "cpu", word_unit=word_unit)(texts)
     assert len(found) == len(texts)
     for text, entities in zip(texts, found, strict=True):
         readable = LONE_SURROGATE.sub("\ufffd", text)
@@ -222,38 +222,40 @@ def test_two_thousand_hostile_texts_are_predicted_with_right_offsets(run: Run, w
     assert sum(map(len, found)) > 100
 
 
-def copied(run: Run, folder: Path) -> Path:
+def copied(run: FinishedRun, folder: Path) -> Path:
     shutil.copytree(run.folder, folder, ignore=shutil.ignore_patterns("checkpoint-*"))
     return folder
 
 
-def test_the_word_unit_is_that_of_training(run: Run, predictor: NerPredictor) -> None:
+def test_the_word_unit_is_that_of_training(run: FinishedRun, predictor: NerPredictor) -> None:
     assert read_json(run.folder / "config.json")["word_unit"] == predictor.cutter.unit == "word"
 
 
-def test_a_folder_of_old_warns_about_the_word_unit(run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_folder_of_old_warns_about_the_word_unit(
+    run: FinishedRun, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = copied(run, tmp_path / "old")
     config = read_json(folder / "config.json")
     del config["word_unit"]
     (folder / "config.json").write_text(json.dumps(config))
     with caplog.at_level(logging.WARNING):
         assert NerPredictor.load(folder, "cpu").cutter.unit == "auto"
-    assert "how text was cut" in caplog.text
+    assert "which word unit" in caplog.text
     caplog.clear()
     assert NerPredictor.load(folder, "cpu", word_unit="char").cutter.unit == "char"
-    assert "how text was cut" not in caplog.text
+    assert "which word unit" not in caplog.text
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"device": "abacus"}, "device 'abacus'"),
-        ({"dtype": "fp8"}, "'fp8' is none of fp32, bf16, int8"),
+        ({"dtype": "fp8"}, "'fp8' is not one of fp32, bf16, int8"),
         ({"word_unit": "syllable"}, "syllable is none of char, word, token, auto"),
         ({"batch_tokens": 0}, "batch_tokens 0"),
     ],
 )
-def test_options_that_cannot_be_are_refused(run: Run, options: dict[str, str], message: str) -> None:
+def test_options_that_cannot_be_are_refused(run: FinishedRun, options: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         NerPredictor.load(run.folder, **{"device": "cpu", **options})  # type: ignore[arg-type]
 
@@ -269,7 +271,7 @@ def test_options_that_cannot_be_are_refused(run: Run, options: dict[str, str], m
     ],
 )
 def test_a_folder_whose_parts_do_not_belong_together_is_refused(
-    run: Run, tmp_path: Path, spoil: object, message: str
+    run: FinishedRun, tmp_path: Path, spoil: object, message: str
 ) -> None:
     folder = copied(run, tmp_path / "spoilt")
     assert callable(spoil)
@@ -282,7 +284,7 @@ def _edit(folder: Path, **changes: object) -> None:
     (folder / "config.json").write_text(json.dumps(read_json(folder / "config.json") | changes))
 
 
-def test_a_head_of_another_size_than_the_labels_is_refused(run: Run, tmp_path: Path) -> None:
+def test_a_head_of_another_size_than_the_labels_is_refused(run: FinishedRun, tmp_path: Path) -> None:
     folder = copied(run, tmp_path / "spoilt")
     _edit(folder, id2label={"0": "O", "1": "B-PER", "2": "I-PER"}, crf_legal=None)
     with pytest.raises(ValueError, match="do not fit"):

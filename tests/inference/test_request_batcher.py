@@ -7,13 +7,13 @@ from typing import TypeVar
 
 import pytest
 
-from inference.requests import RequestBatcher
+from inference.service import RequestBatcher
 
 Value = TypeVar("Value")
 
 
 class Lengths:
-    """Computes the length of each text, and remembers the batches; `gate` holds it up."""
+    """Computes the length of each text and records the batches; `gate` blocks it."""
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []

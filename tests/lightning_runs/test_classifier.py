@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
-from lightning_runs.glue_classifier import load_classifier_and_tokenizer
+from lightning_runs.glue_classifier import fitting_length, load_classifier_and_tokenizer
 from tests.tools.runs import read_json
-from tools.arguments import ModelArguments
+from tools.settings import ModelSettings
 
 
 @pytest.fixture
@@ -22,8 +22,8 @@ def pretrained(encoder: Path, bert: PreTrainedTokenizerBase, tmp_path: Path) -> 
     return tmp_path
 
 
-def arguments(folder: Path) -> ModelArguments:
-    return ModelArguments(model_name_or_path=str(folder))
+def arguments(folder: Path) -> ModelSettings:
+    return ModelSettings(model_name_or_path=str(folder))
 
 
 def change_config(folder: Path, **changes: Any) -> None:
@@ -56,9 +56,5 @@ def test_weights_of_another_shape_than_the_configs_are_refused(pretrained: Path)
 
 
 def test_texts_are_no_longer_than_the_encoder_has_positions(pretrained: Path) -> None:
-    args = arguments(pretrained)
-    load_classifier_and_tokenizer(args, ["0", "1"], do_train=True)
-    assert args.train_max_seq_length == 64
-    args.train_max_seq_length = 32
-    load_classifier_and_tokenizer(args, ["0", "1"], do_train=True)
-    assert args.train_max_seq_length == 32
+    model, _ = load_classifier_and_tokenizer(arguments(pretrained), ["0", "1"], do_train=True)
+    assert (fitting_length(128, model), fitting_length(32, model)) == (64, 32)

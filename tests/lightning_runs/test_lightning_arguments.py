@@ -9,13 +9,12 @@ from torch.optim import AdamW
 from transformers import AutoConfig
 from transformers.optimization import Adafactor
 
-from lightning_runs.flags import as_arguments, check_arguments, set_dropouts, trainer_options
+from lightning_runs.flags import as_settings, check_arguments, set_dropouts, trainer_options
 from lightning_runs.module import add_generic_args
 from models import BertCrfForNer
 from run_pl_ner import METRICS, NERTransformer
 from tests.lightning_runs.lightning_runs import command_line
 from tests.models.families import tiny_tagger
-from tools.arguments import CrfArguments
 from tools.optimizer import build_optimizer, build_schedule
 
 
@@ -39,7 +38,7 @@ def test_flags_of_the_examples_are_understood() -> None:
     NERTransformer.add_model_specific_args(parser)
     flags = parser.parse_args(line.split())
     assert (flags.max_epochs, flags.gradient_clip_val, flags.accumulate_grad_batches) == (4, 0.5, 2)
-    args = as_arguments(flags, CrfArguments)
+    args = Namespace(**as_settings(flags, BertCrfForNer.Options).flat())
     assert (args.per_gpu_train_batch_size, args.per_gpu_eval_batch_size, args.eval_max_seq_length) == (8, 9, 64)
     assert (args.lr_scheduler_type, args.warmup_steps, args.gradient_accumulation_steps) == (
         "cosine_with_restarts",
@@ -123,8 +122,8 @@ def test_devices_and_precision_in_lightnings_terms(
 def test_the_optimiser_has_the_groups_of_the_other_scripts(
     options: dict[str, Any], kind: type, fused: bool | None
 ) -> None:
-    args = as_arguments(parsed(weight_decay=0.1, **options), CrfArguments, crf_learning_rate=0.5)
-    optimizer = build_optimizer(args, tiny_tagger(BertCrfForNer))
+    settings = as_settings(parsed(weight_decay=0.1, **options), BertCrfForNer.Options)
+    optimizer = build_optimizer(settings.optimisation, tiny_tagger(BertCrfForNer), 0.5)
     assert type(optimizer) is kind
     assert optimizer.param_groups[0].get("fused") == fused
     rates = {group["name"]: (group["lr"], group["weight_decay"]) for group in optimizer.param_groups}
@@ -139,9 +138,10 @@ def test_the_optimiser_has_the_groups_of_the_other_scripts(
 )
 def test_rates_rise_and_fall_as_the_schedule_has_it(name: str, later: float) -> None:
     warmup = {} if name == "constant" else {"warmup_steps": 10}
-    args = as_arguments(parsed(lr_scheduler=name, learning_rate=1.0, **warmup), CrfArguments)
-    optimizer = build_optimizer(args, tiny_tagger(BertCrfForNer))
-    schedule = build_schedule(args, optimizer, 110)
+    flags = parsed(lr_scheduler=name, learning_rate=1.0, **warmup)
+    optimisation = as_settings(flags, BertCrfForNer.Options).optimisation
+    optimizer = build_optimizer(optimisation, tiny_tagger(BertCrfForNer), 0.5)
+    schedule = build_schedule(optimisation, optimizer, 110)
     rates = []
     for _ in range(110):
         rates.append(optimizer.param_groups[0]["lr"])

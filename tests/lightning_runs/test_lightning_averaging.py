@@ -11,12 +11,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from lightning_runs.flags import as_arguments
+from common.options import NoOptions
+from lightning_runs.flags import as_settings
 from lightning_runs.module import BaseTransformer
 from tests.helpers import write_corpus
 from tests.lightning_runs.lightning_runs import CrashError, call_lightning, crash_in, ner_options, read_scores
 from tests.lightning_runs.test_lightning_arguments import parsed
-from tools.arguments import SoftmaxArguments
 
 WATCHED = "classifier.weight"
 
@@ -127,4 +127,4 @@ def test_a_training_goes_on_from_the_best_checkpoint_with_the_weights_themselves
 )
 def test_what_would_change_nothing_is_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        as_arguments(parsed(**changes), SoftmaxArguments)
+        as_settings(parsed(**changes), NoOptions)

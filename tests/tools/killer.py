@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tools.arguments import CrfArguments
+from common.run_files import RunFolder
 from tools.checkpoint import checkpoint_to_resume
 from tools.recipe import run_script
 
@@ -54,7 +54,7 @@ def _exit_status(process: int, patience: float = float("inf")) -> int:
 
 def _step_of_checkpoint(folder: Path) -> int:
     """The step from which the run will go on; 0 where there is no checkpoint yet."""
-    checkpoint = checkpoint_to_resume(CrfArguments(output_dir=str(folder), resume_from_checkpoint="auto"))
+    checkpoint = checkpoint_to_resume("auto", RunFolder(folder))
     return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
 
 

@@ -1,6 +1,5 @@
 """Several processes joined by Gloo, for tests of what they do together."""
 
-import multiprocessing
 import os
 import socket
 from collections.abc import Callable
@@ -9,8 +8,9 @@ from typing import Any, TypeVar
 
 import torch
 
-from tools.arguments import CrfArguments
+from tests.tools.forks import FORKS
 from tools.distributed import leave_process_group, setup_devices
+from tools.settings import MachineSettings
 
 Result = TypeVar("Result")
 
@@ -23,11 +23,9 @@ def on_ranks(count: int, work: Callable[..., Result], *arguments: Any, ddp_timeo
         work: a function of a module, so that other processes find it.
         ddp_timeout: seconds that they wait for each other.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "tools.recipe"])  # imported once for the processes of all tests
     places = [{"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)} for rank in range(count)]
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    with ProcessPoolExecutor(count, mp_context=context) as pool:
+    with ProcessPoolExecutor(count, mp_context=FORKS) as pool:
         futures = [pool.submit(_work, {**place, **meeting}, ddp_timeout, work, arguments) for place in places]
         return [future.result() for future in futures]
 
@@ -43,7 +41,7 @@ def _work(
 ) -> Result:
     os.environ.update(environment)
     torch.set_num_threads(1)
-    setup_devices(CrfArguments(no_cuda=True, ddp_timeout=ddp_timeout))
+    setup_devices(MachineSettings(no_cuda=True, ddp_timeout=ddp_timeout))
     try:
         return work(*arguments)
     finally:

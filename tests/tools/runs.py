@@ -2,13 +2,12 @@
 
 import importlib
 import json
-import os
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from subprocess import CompletedProcess
+from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -16,22 +15,22 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase, set_seed
 
 from models import BertCrfForNer, BertSoftmaxForNer
-from models.tagger import Tagger
+from models.heads.flat import FlatTagger
 from processors.features.dataset import FeatureDataset
-from tests.helpers import ROOT
-from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
+from tests.tools.forks import Forked
 from tools.data import load_and_cache_examples
 from tools.loading import load_model_and_tokenizer
 from tools.recipe import run_script
+from tools.run import Run
+from tools.settings import Settings
 from tools.train import train
 
-AnyArguments = TypeVar("AnyArguments", bound=NerArguments)
-TAGGERS: dict[type[NerArguments], type[Tagger]] = {CrfArguments: BertCrfForNer, SoftmaxArguments: BertSoftmaxForNer}
+TAGGERS: dict[type, type[FlatTagger]] = {head.Options: head for head in (BertCrfForNer, BertSoftmaxForNer)}
 SCRIPTS = ["run_ner_crf", "run_ner_softmax"]
 
 
 @dataclass(frozen=True)
-class Run:
+class FinishedRun:
     """A finished run: its script, its folder, and the options that name data and folder."""
 
     script: str
@@ -61,18 +60,9 @@ def call_script(script: str, **options: Any) -> None:
         run_script(importlib.import_module(script).main)
 
 
-def start_script(*command: str, **options: Any) -> subprocess.CompletedProcess[str]:
+def start_script(*command: str, **options: Any) -> CompletedProcess[str]:
     """Runs ``python COMMAND --option=value ...`` in a process of its own."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(
-        [sys.executable, *command, *flags(**options)],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    return Forked(command, flags(**options)).end()
 
 
 def read_json(path: Path) -> Any:
@@ -98,24 +88,44 @@ def encoder_without_dropout(encoder: Path, folder: Path) -> Path:
     return folder
 
 
-def prepared(args: NerArguments) -> tuple[Tagger, PreTrainedTokenizerBase]:
-    """Model and tokenizer as a script would have them."""
-    set_seed(args.seed)
-    return load_model_and_tokenizer(args, TAGGERS[type(args)])
+def crf(**options: Any) -> Run:
+    """A run of a CRF with these flags, in which nothing is loaded yet."""
+    return Run.of(Settings.of(BertCrfForNer.Options, **options))
 
 
-def fit(args: NerArguments) -> tuple[int, float, dict[str, Tensor]]:
+def softmax(**options: Any) -> Run:
+    """The same with a softmax head."""
+    return Run.of(Settings.of(BertSoftmaxForNer.Options, **options))
+
+
+def replace(run: Run, **options: Any) -> Run:
+    """A run with other flags, in which nothing is loaded yet."""
+    return Run.of(run.settings.replace(**options))
+
+
+def tagger_of(run: Run) -> type[FlatTagger]:
+    """The class of the run's model."""
+    return TAGGERS[type(run.settings.head)]
+
+
+def prepared(run: Run) -> tuple[Run, FlatTagger, PreTrainedTokenizerBase]:
+    """Run, model and tokenizer as a script would have them."""
+    set_seed(run.settings.optimisation.seed)
+    return load_model_and_tokenizer(run, tagger_of(run))
+
+
+def fit(run: Run) -> tuple[int, float, dict[str, Tensor]]:
     """Trains as a script does; steps, mean loss and weights."""
-    model, tokenizer = prepared(args)
-    dataset = load_and_cache_examples(args, args.task_name, tokenizer, "train")
-    steps, loss = train(args, dataset, model, tokenizer)
+    run, model, tokenizer = prepared(run)
+    dataset = load_and_cache_examples(run, run.corpus.task_name, tokenizer, "train")
+    steps, loss = train(run, dataset, model, tokenizer)
     return steps, loss, {name: weight.detach().clone() for name, weight in model.state_dict().items()}
 
 
-def split_of(args: NerArguments, split: str = "dev") -> tuple[Tagger, FeatureDataset]:
-    """A new model, ready to be asked, and a split."""
-    model, tokenizer = prepared(args)
-    return model.eval(), load_and_cache_examples(args, args.task_name, tokenizer, split)
+def split_of(run: Run, split: str = "dev") -> tuple[Run, FlatTagger, FeatureDataset]:
+    """A new model, ready to be asked, its run, and a split."""
+    run, model, tokenizer = prepared(run)
+    return run, model.eval(), load_and_cache_examples(run, run.corpus.task_name, tokenizer, split)
 
 
 def largest_difference(left: dict[str, Tensor], right: dict[str, Tensor]) -> float:

@@ -1,7 +1,7 @@
 """What a model brings to a run that did not train it: labels, scheme, lengths; and what is refused."""
 
+import dataclasses
 import logging
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,34 +10,33 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer
 
 from models import BertCrfForNer, BertSoftmaxForNer
 from tests.models.families import tiny_config
-from tests.tools.runs import TAGGERS
-from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
-from tools.data import corpus_of, load_and_cache_examples
+from tests.tools.runs import replace, softmax, tagger_of
+from tools.data import load_and_cache_examples
 from tools.evaluate import check_dataset, evaluate
 from tools.loading import adopt_model, load_model_and_tokenizer
+from tools.run import Run
 from tools.run_folder import save_model_folder
 from tools.train import train
 
 
-def trained(args: CrfArguments, folder: Path) -> BertCrfForNer:
-    model, tokenizer = load_model_and_tokenizer(args, BertCrfForNer)
-    save_model_folder(folder, args, model, tokenizer)
+def trained(args: Run, folder: Path) -> BertCrfForNer:
+    args, model, tokenizer = load_model_and_tokenizer(args, BertCrfForNer)
+    save_model_folder(folder, args.settings, model, tokenizer)
     return model
 
 
 def test_a_model_of_the_field_brings_its_scheme() -> None:
     config = tiny_config("bert")
     config.id2label = {0: "O", 1: "B-PER", 2: "I-PER"}
-    args = SoftmaxArguments(markup="bios")
-    adopt_model(args, BertSoftmaxForNer(config))
-    assert (args.markup, args.label_list) == ("bio", ["O", "B-PER", "I-PER"])
+    run = adopt_model(softmax(markup="bios"), BertSoftmaxForNer(config))
+    assert (run.markup, run.labels) == ("bio", ("O", "B-PER", "I-PER"))
 
 
-def test_scores_are_the_same_with_and_without_the_command_line(crf_args: CrfArguments, tmp_path: Path) -> None:
+def test_scores_are_the_same_with_and_without_the_command_line(crf_args: Run, tmp_path: Path) -> None:
     args = replace(crf_args, train_max_seq_length=16, eval_max_seq_length=60)
     trained(args, tmp_path / "run")
     by_script = replace(args, do_train=False, from_scratch=False, output_dir=str(tmp_path / "run"))
-    model, tokenizer = load_model_and_tokenizer(by_script, BertCrfForNer)
+    by_script, model, tokenizer = load_model_and_tokenizer(by_script, BertCrfForNer)
     expected = evaluate(by_script, model, tokenizer)
     by_hand = replace(by_script, markup="bio", eval_max_seq_length=60)
     assert evaluate(by_hand, BertCrfForNer.from_pretrained(tmp_path / "run"), tokenizer) == expected
@@ -45,41 +44,44 @@ def test_scores_are_the_same_with_and_without_the_command_line(crf_args: CrfArgu
 
 @pytest.mark.parametrize(("letters", "markup"), [("BMES", "bmes"), ("BILU", "bilou")])
 def test_other_letters_for_the_same_places_score_the_same(
-    crf_args: CrfArguments, tmp_path: Path, letters: str, markup: str
+    crf_args: Run, tmp_path: Path, letters: str, markup: str
 ) -> None:
     trained(replace(crf_args, markup="bioes"), tmp_path / "run")
     args = replace(crf_args, do_train=False, from_scratch=False, output_dir=str(tmp_path / "run"))
-    model, tokenizer = load_model_and_tokenizer(args, BertCrfForNer)
+    args, model, tokenizer = load_model_and_tokenizer(args, BertCrfForNer)
     with torch.no_grad():
-        model.classifier.bias[model.tag_names.index("S-PER")] = 9.0
+        model.classifier.bias[model.label_names.index("S-PER")] = 9.0
     expected = evaluate(args, model, tokenizer)
     assert 0 < expected["f1"] < 1
     of_the_field = str.maketrans("BIES", letters)
-    names = [name[0].translate(of_the_field) + name[1:] for name in model.tag_names]
+    names = [name[0].translate(of_the_field) + name[1:] for name in model.label_names]
     model.config.id2label = dict(enumerate(names))
     del model.config.tag_markup
     assert evaluate(args, model, tokenizer) == expected
-    assert args.markup == markup
+    assert adopt_model(args, model).markup == markup
 
 
-def test_a_data_set_of_other_labels_is_refused(crf_args: CrfArguments) -> None:
-    model, tokenizer = load_model_and_tokenizer(crf_args, BertCrfForNer)
-    crf_args.label_list = list(reversed(crf_args.label_list))
-    dataset = load_and_cache_examples(crf_args, "tiny", tokenizer, "train")
+def test_a_data_set_of_other_labels_is_refused(crf_args: Run) -> None:
+    crf_args, model, tokenizer = load_model_and_tokenizer(crf_args, BertCrfForNer)
+    turned = dataclasses.replace(crf_args, labels=crf_args.labels[::-1])
+    dataset = load_and_cache_examples(turned, "tiny", tokenizer, "train")
     with pytest.raises(ValueError, match="the data set's labels are"):
         check_dataset(dataset, model)
 
 
-def test_a_data_set_without_the_casings_of_the_model_is_refused(crf_args: CrfArguments, tmp_path: Path) -> None:
+def test_a_data_set_without_the_casings_of_the_model_is_refused(crf_args: Run, tmp_path: Path) -> None:
     with_casing = replace(crf_args, casing=True)
     trained(with_casing, tmp_path / "run")
     model, tokenizer = BertCrfForNer.from_pretrained(tmp_path / "run"), AutoTokenizer.from_pretrained(tmp_path / "run")
-    crf_args.label_list = model.tag_names
+    crf_args = dataclasses.replace(crf_args, labels=tuple(model.label_names))
     dataset = load_and_cache_examples(crf_args, "tiny", tokenizer, "train")
-    with pytest.raises(ValueError, match=r"set args\.casing_types = \[0, 2, 3, 4\] before load_and_cache_examples"):
+    with pytest.raises(
+        ValueError,
+        match=r"are \[\], the model's \[0, 2, 3, 4\]; call load_and_cache_examples with the run of that model",
+    ):
         train(crf_args, dataset, model, tokenizer)
-    crf_args.casing_types = [0, 2, 3, 4]
-    check_dataset(load_and_cache_examples(crf_args, "tiny", tokenizer, "train"), model)
+    adopted = adopt_model(crf_args, model)
+    check_dataset(load_and_cache_examples(adopted, "tiny", tokenizer, "train"), model)
 
 
 @pytest.mark.parametrize("kind", ["crf", "softmax"])
@@ -87,16 +89,16 @@ def test_a_data_set_without_the_casings_of_the_model_is_refused(crf_args: CrfArg
 def test_a_head_is_kept_for_the_same_labels_in_whatever_order(
     request: pytest.FixtureRequest, tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str, types: str
 ) -> None:
-    args: NerArguments = request.getfixturevalue(f"{kind}_args")
-    head = TAGGERS[type(args)]
-    former, tokenizer = load_model_and_tokenizer(args, head)
-    save_model_folder(tmp_path / "run", args, former, tokenizer)
+    args: Run = request.getfixturevalue(f"{kind}_args")
+    head = tagger_of(args)
+    args, former, tokenizer = load_model_and_tokenizer(args, head)
+    save_model_folder(tmp_path / "run", args.settings, former, tokenizer)
     labels = tmp_path / "labels.txt"
     labels.write_text(types.replace(" ", "\n"), "utf-8")
     further = replace(args, from_scratch=False, model_name_or_path=str(tmp_path / "run"), labels=str(labels))
     with caplog.at_level(logging.INFO):
-        model, _ = load_model_and_tokenizer(further, head)
-    assert model.tag_names == further.label_list == corpus_of(further).label_list("bios")
+        further, model, _ = load_model_and_tokenizer(further, head)
+    assert model.label_names == list(further.labels) == further.corpus.label_list("bios")
     now, then = model.state_dict(), former.state_dict()
     assert torch.equal(now["bert.embeddings.word_embeddings.weight"], then["bert.embeddings.word_embeddings.weight"])
     if "MISC" in types:
@@ -104,23 +106,23 @@ def test_a_head_is_kept_for_the_same_labels_in_whatever_order(
         assert not torch.equal(now["classifier.weight"], then["classifier.weight"])
         return
     assert "reinitialising" not in caplog.text
-    ids = [former.tag_names.index(tag) for tag in model.tag_names]
+    ids = [former.label_names.index(tag) for tag in model.label_names]
     logits, mask = torch.randn(4, 12, 10), torch.ones(4, 12, dtype=torch.bool)
     assert torch.equal(now["classifier.weight"], then["classifier.weight"][ids])
     assert torch.equal(torch.tensor(ids)[model.decode(logits[..., ids], mask)], former.decode(logits, mask))
     assert model.config.num_labels == 10
     model.save_pretrained(tmp_path / "again")
-    assert type(model).from_pretrained(tmp_path / "again").tag_names == model.tag_names
+    assert type(model).from_pretrained(tmp_path / "again").label_names == model.label_names
 
 
-def test_constraints_can_be_taken_off_a_trained_model(crf_args: CrfArguments, tmp_path: Path) -> None:
+def test_constraints_can_be_taken_off_a_trained_model(crf_args: Run, tmp_path: Path) -> None:
     trained(crf_args, tmp_path / "run")
     later = replace(crf_args, do_train=False, output_dir=str(tmp_path / "run"))
     logits, mask = torch.zeros(1, 1, 10), torch.ones(1, 1, dtype=torch.bool)
     logits[..., 2] = 100  # I-LOC at the start
     decoded = []
     for args in (later, replace(later, crf_constraints=False)):
-        model, _ = load_model_and_tokenizer(args, BertCrfForNer)
+        _, model, _ = load_model_and_tokenizer(args, BertCrfForNer)
         decoded.append(model.decode(logits, mask).item() == 2)
     assert decoded == [False, True]
 
@@ -136,7 +138,7 @@ def test_ignored_words_count_neither_in_the_loss_nor_in_its_mean() -> None:
         kept = labels != -100
         assert output.loss is not None
         assert output.logits is not None
-        summed = model.sequence_losses(output.logits, labels, kept).sum()
+        summed = model.losses(output.logits, labels, kept).sum()
         assert output.loss.item() == pytest.approx(summed.item() / kept.sum().item(), rel=1e-5)
 
 

@@ -4,21 +4,20 @@ import json
 import logging
 import random
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import onnx
 import pytest
 from transformers import AutoConfig, AutoModel
 
-from inference.onnx_graph import write_onnx
+from inference.export_onnx import write_onnx
 from inference.predictor import NerPredictor
 from models import BertCrfForNer
 from tests.helpers import FILLERS
 from tests.lightning_runs.lightning_runs import call_lightning, ner_options, read_scores
-from tests.tools.runs import call_script, options_of_run, prepared, read_json, split_of
-from tools.arguments import CrfArguments
+from tests.tools.runs import call_script, crf, options_of_run, prepared, read_json, replace, split_of
 from tools.evaluate import evaluate
+from tools.run import Run
 
 NAMES = ["rome", "paris", "acme"]
 
@@ -46,9 +45,9 @@ def run(encoder: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -
     return home / "run"
 
 
-def arguments(encoder: Path, corpus: Path, home: Path, **changes: object) -> CrfArguments:
+def arguments(encoder: Path, corpus: Path, home: Path, **changes: object) -> Run:
     options = options_of_run(encoder, corpus, home) | {"from_scratch": True, "do_train": True}
-    return CrfArguments(**options | changes)
+    return crf(**options | changes)
 
 
 def test_capitals_are_learnt_with_it_only(run: Path, encoder: Path, corpus: Path, tmp_path: Path) -> None:
@@ -63,8 +62,8 @@ def test_the_folder_of_the_run_remembers_it(run: Path, encoder: Path, corpus: Pa
     assert read_json(run / "config.json")["casing_types"] == [0, 2, 3, 4]
     trained = read_json(run / "eval_results.json")["f1"]
     args = arguments(encoder, corpus, run.parent, do_train=False, do_eval=True)
-    model, tokenizer = prepared(args)
-    assert args.casing_types == [0, 2, 3, 4]
+    args, model, tokenizer = prepared(args)
+    assert args.casing_types == (0, 2, 3, 4)
     assert evaluate(args, model, tokenizer)["f1"] == pytest.approx(trained)
 
 
@@ -77,9 +76,9 @@ def test_raw_text_is_read_with_it(run: Path) -> None:
 def test_a_model_that_has_it_is_trained_on_with_it(run: Path, encoder: Path, corpus: Path, tmp_path: Path) -> None:
     for casing in (False, True):
         args = arguments(run, corpus, tmp_path, from_scratch=False, casing=casing)
-        model, _ = prepared(args)
+        args, model, _ = prepared(args)
         assert model.config.type_vocab_size == 5
-        assert args.casing_types == [0, 2, 3, 4]
+        assert args.casing_types == (0, 2, 3, 4)
 
 
 def test_nothing_changes_before_the_first_step(encoder: Path, corpus: Path, tmp_path: Path) -> None:
@@ -89,7 +88,7 @@ def test_nothing_changes_before_the_first_step(encoder: Path, corpus: Path, tmp_
     scores = []
     for casing in (False, True):
         args = arguments(pretrained, corpus, tmp_path, from_scratch=False, casing=casing)
-        model, dataset = split_of(args)
+        args, model, dataset = split_of(args)
         batch = dataset.collate([dataset[index] for index in range(4)])
         assert (batch["token_type_ids"].max() > 1) == casing
         scores.append(model(**batch).loss.item())

@@ -11,7 +11,7 @@ from common.tag_schemes import tags_to_entities
 from processors.corpus import Corpus
 from processors.examples import DataError
 from processors.formats.writers import FORMATS
-from tests.tools.runs import Run, call_script, options_of_run, read_json, read_predictions
+from tests.tools.runs import FinishedRun, call_script, options_of_run, read_json, read_predictions
 from tools.convert_corpus import convert_corpus, main
 
 Call = Callable[..., None]
@@ -72,7 +72,7 @@ def test_real_corpora_come_back_as_they_were(data_root: Path, tmp_path: Path, co
 
 
 def test_predictions_become_tasks_with_their_confidences(
-    crf_run: Run, tmp_path: Path, call: Call, capsys: pytest.CaptureFixture[str]
+    crf_run: FinishedRun, tmp_path: Path, call: Call, capsys: pytest.CaptureFixture[str]
 ) -> None:
     target = tmp_path / "new" / "tasks.json"
     call(crf_run.folder / "test_predictions.jsonl", target, "--to", "label_studio")
@@ -88,7 +88,7 @@ def test_predictions_become_tasks_with_their_confidences(
 
 
 @pytest.mark.parametrize("name", ["doccano", "brat", "conll", "jsonl"])
-def test_predictions_become_a_corpus_to_correct(crf_run: Run, tmp_path: Path, name: str) -> None:
+def test_predictions_become_a_corpus_to_correct(crf_run: FinishedRun, tmp_path: Path, name: str) -> None:
     target = tmp_path / f"predicted{FORMATS[name].suffix}"
     convert_corpus(str(crf_run.folder / "test_predictions.jsonl"), target, FORMATS[name])
     found = [(example.words, example.entities) for example in Corpus("", split_files={"test": target}).examples("test")]

@@ -1,8 +1,8 @@
 """From arguments to features."""
 
+import dataclasses
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +14,9 @@ import tools.data
 from processors.examples import DataError, Example
 from processors.features.build import FeatureSpec, build_feature_arrays
 from processors.features.dataset import FeatureArrays, FeatureDataset
-from tools.arguments import CrfArguments
-from tools.data import check_splits, corpus_of, load_and_cache_examples
+from tests.tools.runs import replace
+from tools.data import check_splits, load_and_cache_examples
+from tools.run import Run
 
 
 @pytest.fixture
@@ -25,12 +26,12 @@ def tokenizer(encoder: Path) -> PreTrainedTokenizerBase:
 
 
 @pytest.fixture
-def load(crf_args: CrfArguments, tokenizer: PreTrainedTokenizerBase) -> Callable[..., FeatureDataset]:
+def load(crf_args: Run, tokenizer: PreTrainedTokenizerBase) -> Callable[..., FeatureDataset]:
     """Loads a split under changed arguments."""
 
     def load(split: str = "train", **changes: object) -> FeatureDataset:
-        args = replace(crf_args, train_max_seq_length=32, eval_max_seq_length=64, **changes)  # type: ignore[arg-type]
-        return load_and_cache_examples(args, args.task_name, tokenizer, split)
+        args = replace(crf_args, train_max_seq_length=32, eval_max_seq_length=64, **changes)
+        return load_and_cache_examples(args, args.corpus.task_name, tokenizer, split)
 
     return load
 
@@ -65,15 +66,13 @@ def test_an_overlap_of_a_quarter_is_the_default(load: Load, corpus_dir: Path) ->
     assert len(load("train")) == len(load("train", window_overlap=30 // 4))
 
 
-def test_the_labels_of_the_model_win_over_those_of_the_data(
-    crf_args: CrfArguments, tokenizer: PreTrainedTokenizerBase
-) -> None:
+def test_the_labels_of_the_model_win_over_those_of_the_data(crf_args: Run, tokenizer: PreTrainedTokenizerBase) -> None:
     own = load_and_cache_examples(crf_args, "tiny", tokenizer, "dev")
-    crf_args.label_list = ["O", *(f"{p}-{t}" for t in ("PER", "ORG", "LOC") for p in "SIB")]
-    turned = load_and_cache_examples(crf_args, "tiny", tokenizer, "dev")
-    names = corpus_of(crf_args).label_list("bios")
+    turned_labels = ("O", *(f"{p}-{t}" for t in ("PER", "ORG", "LOC") for p in "SIB"))
+    turned = load_and_cache_examples(dataclasses.replace(crf_args, labels=turned_labels), "tiny", tokenizer, "dev")
+    names = crf_args.corpus.label_list("bios")
     own_ids, turned_ids = (one.collate([one[0]])["labels"][0].tolist() for one in (own, turned))
-    assert [names[label] for label in own_ids] == [crf_args.label_list[label] for label in turned_ids]
+    assert [names[label] for label in own_ids] == [turned_labels[label] for label in turned_ids]
     assert own_ids != turned_ids
 
 
@@ -202,7 +201,7 @@ def test_a_type_that_is_no_label_is_an_error_with_its_line(load: Load, corpus_di
     ],
 )
 def test_training_without_an_entity_is_an_error(
-    load: Load, crf_args: CrfArguments, corpus_dir: Path, name: str, content: str, said: str
+    load: Load, crf_args: Run, corpus_dir: Path, name: str, content: str, said: str
 ) -> None:
     (corpus_dir / "train.txt").unlink()
     (corpus_dir / name).write_text(content, "utf-8")
@@ -223,7 +222,7 @@ def test_scoring_without_an_entity_is_a_warning_where_there_are_labels(
     assert said == ["dev: no entity in this labelled split: its scores mean nothing; is it read as intended?"]
 
 
-def test_all_missing_splits_are_named_at_once(crf_args: CrfArguments, corpus_dir: Path) -> None:
+def test_all_missing_splits_are_named_at_once(crf_args: Run, corpus_dir: Path) -> None:
     for split in ("dev", "test"):
         (corpus_dir / f"{split}.txt").unlink()
     wanted = replace(crf_args, do_train=True, do_eval=True, do_predict=True, test_file="no.txt")

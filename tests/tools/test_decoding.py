@@ -4,7 +4,6 @@ import itertools
 import json
 import random
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,22 +22,22 @@ from common.tag_schemes import (
     tags_to_entities,
 )
 from models import BertCrfForNer, BertSoftmaxForNer
-from models.tagger import Tagger
+from models.heads.flat import FlatTagger
 from processors.features.dataset import FeatureDataset
 from tests.models.families import tiny_config
-from tests.tools.runs import split_of
-from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
-from tools.decoding import GatheredScores, TaggedDocument, entity_confidences, shared_batches, tag_documents
+from tests.tools.runs import replace, split_of
+from tools.decoding import GatheredScores, TaggedDocument, shared_batches, tag_documents
+from tools.run import Run
 
 
 @pytest.fixture(params=["crf", "softmax"])
-def args(request: pytest.FixtureRequest, crf_args: CrfArguments, softmax_args: SoftmaxArguments) -> NerArguments:
+def args(request: pytest.FixtureRequest, crf_args: Run, softmax_args: Run) -> Run:
     """Windows so short that most sentences take several."""
-    chosen: NerArguments = crf_args if request.param == "crf" else softmax_args
+    chosen: Run = crf_args if request.param == "crf" else softmax_args
     return replace(chosen, eval_max_seq_length=7)
 
 
-def disturbed(model: Tagger) -> Tagger:
+def disturbed(model: FlatTagger) -> FlatTagger:
     """A model whose tags differ from word to word."""
     torch.manual_seed(0)
     for weight in model.parameters():
@@ -46,11 +45,11 @@ def disturbed(model: Tagger) -> Tagger:
     return model
 
 
-def tagged(args: NerArguments, model: Tagger, dataset: FeatureDataset) -> list[TaggedDocument]:
+def tagged(args: Run, model: FlatTagger, dataset: FeatureDataset) -> list[TaggedDocument]:
     return list(tag_documents(args, model, dataset, "Testing"))
 
 
-def tagged_slowly(model: Tagger, dataset: FeatureDataset, document: int) -> TaggedDocument:
+def tagged_slowly(model: FlatTagger, dataset: FeatureDataset, document: int) -> TaggedDocument:
     """One window at a time, put together by where their words lie."""
     assert dataset.encode is not None
     gold = dataset.encode([dataset.annotation(document)])[0]
@@ -64,8 +63,8 @@ def tagged_slowly(model: Tagger, dataset: FeatureDataset, document: int) -> Tagg
     assert not logits.isnan().any()
     mask = torch.ones(1, len(gold), dtype=torch.bool)
     with torch.no_grad():
-        loss = model.sequence_losses(logits[None], gold[None], mask)
-        tags = [model.tag_names[tag] for tag in model.decode(logits[None], mask)[0]]
+        loss = model.losses(logits[None], gold[None], mask)
+        tags = [model.label_names[tag] for tag in model.decode(logits[None], mask)[0]]
         return TaggedDocument(document, tags, tags_to_entities(tags), [], float(loss))
 
 
@@ -77,8 +76,8 @@ def assert_same(left: list[TaggedDocument], right: list[TaggedDocument]) -> None
         assert one.loss == pytest.approx(other.loss, rel=1e-4)
 
 
-def test_documents_longer_than_a_window_are_tagged_whole(args: NerArguments) -> None:
-    model, dataset = split_of(args)
+def test_documents_longer_than_a_window_are_tagged_whole(args: Run) -> None:
+    args, model, dataset = split_of(args)
     disturbed(model)
     assert len(dataset) > 1.5 * dataset.num_documents
     found = tagged(args, model, dataset)
@@ -88,29 +87,27 @@ def test_documents_longer_than_a_window_are_tagged_whole(args: NerArguments) -> 
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
-def test_tags_do_not_depend_on_the_batch_size(args: NerArguments, batch_size: int) -> None:
-    model, dataset = split_of(args)
+def test_tags_do_not_depend_on_the_batch_size(args: Run, batch_size: int) -> None:
+    args, model, dataset = split_of(args)
     disturbed(model)
     assert_same(tagged(replace_batch(args, batch_size), model, dataset), tagged(args, model, dataset))
 
 
-def replace_batch(args: NerArguments, batch_size: int) -> NerArguments:
+def replace_batch(args: Run, batch_size: int) -> Run:
     return replace(args, per_gpu_eval_batch_size=batch_size)
 
 
 @pytest.mark.parametrize("name", ["_DOCUMENTS_AT_ONCE", "_WORDS_A_DECODING_BATCH"])
-def test_tags_do_not_depend_on_how_much_is_held_at_once(
-    args: NerArguments, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model, dataset = split_of(args)
+def test_tags_do_not_depend_on_how_much_is_held_at_once(args: Run, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    args, model, dataset = split_of(args)
     disturbed(model)
     expected = tagged(args, model, dataset)
     monkeypatch.setattr(tools.decoding, name, 3)
     assert_same(tagged(args, model, dataset), expected)
 
 
-def test_tags_do_not_depend_on_the_order_of_documents(args: NerArguments, corpus_dir: Path) -> None:
-    model, dataset = split_of(args)
+def test_tags_do_not_depend_on_the_order_of_documents(args: Run, corpus_dir: Path) -> None:
+    args, model, dataset = split_of(args)
     disturbed(model)
     texts = [dataset.document(document).text for document in range(dataset.num_documents)]
     expected = [document.tags for document in tagged(args, model, dataset)]
@@ -120,39 +117,39 @@ def test_tags_do_not_depend_on_the_order_of_documents(args: NerArguments, corpus
     order = list(range(len(blocks)))
     random.Random(1).shuffle(order)
     path.write_text("\n\n".join(blocks[number] for number in order) + "\n", "utf-8")
-    _, shuffled = split_of(args)
+    *_, shuffled = split_of(args)
     assert [shuffled.document(place).text for place in range(len(order))] == [texts[number] for number in order]
     found = [document.tags for document in tagged(args, model, shuffled)]
     assert found == [expected[number] for number in order]
 
 
-def test_empty_documents_keep_their_places(args: NerArguments, corpus_dir: Path) -> None:
+def test_empty_documents_keep_their_places(args: Run, corpus_dir: Path) -> None:
     (corpus_dir / "test.txt").unlink()
     documents = [[], ["anna", "met", "bob"], [], [], ["he", "left"], []]
     records = [{"tokens": words, "tags": ["O"] * len(words)} for words in documents]
     (corpus_dir / "test.jsonl").write_text("\n".join(map(json.dumps, records)), "utf-8")
-    model, dataset = split_of(args, "test")
+    args, model, dataset = split_of(args, "test")
     found = tagged(args, model, dataset)
     assert [document.document for document in found] == [0, 1, 2, 3, 4, 5]
     assert [len(document.tags) for document in found] == [0, 3, 0, 0, 2, 0]
     assert [document.loss > 0 for document in found] == [False, True, False, False, True, False]
 
 
-def test_a_split_of_empty_documents_only_is_no_error(args: NerArguments, corpus_dir: Path) -> None:
+def test_a_split_of_empty_documents_only_is_no_error(args: Run, corpus_dir: Path) -> None:
     (corpus_dir / "test.txt").unlink()
     (corpus_dir / "test.jsonl").write_text('{"tokens": []}\n{"tokens": []}\n', "utf-8")
-    model, dataset = split_of(args, "test")
+    args, model, dataset = split_of(args, "test")
     assert [len(document.tags) for document in tagged(args, model, dataset)] == [0, 0]
 
 
-def test_unlabelled_documents_have_no_loss(args: NerArguments, corpus_dir: Path) -> None:
+def test_unlabelled_documents_have_no_loss(args: Run, corpus_dir: Path) -> None:
     (corpus_dir / "test.txt").write_text("anna\nmet\nbob\n\nhe\nleft\n", "utf-8")
-    model, dataset = split_of(args, "test")
+    args, model, dataset = split_of(args, "test")
     assert [document.loss for document in tagged(args, model, dataset)] == [0.0, 0.0]
 
 
-def test_tagging_switches_dropout_off_and_leaves_gradients_on(args: NerArguments) -> None:
-    model, dataset = split_of(args)
+def test_tagging_switches_dropout_off_and_leaves_gradients_on(args: Run) -> None:
+    args, model, dataset = split_of(args)
     model.train()
     assert_same(tagged(args, model, dataset), tagged(args, model, dataset))
     assert torch.is_grad_enabled()
@@ -174,7 +171,7 @@ def softmax_tagger(tags: list[str]) -> BertSoftmaxForNer:
     return BertSoftmaxForNer(config).eval()
 
 
-def tagger(kind: type[Tagger], markup: str) -> Tagger:
+def tagger(kind: type[FlatTagger], markup: str) -> FlatTagger:
     tags = tag_set(["A", "B"], MARKUPS[markup])
     config = tiny_config("bert")
     config.id2label = dict(enumerate(tags))
@@ -194,19 +191,19 @@ def all_entities() -> list[Entity]:
     return [Entity(entity_type, first, last) for first, last in spans for entity_type in ("A", "B")]
 
 
-def confidences(model: Tagger, logits: Tensor, markup: str) -> list[float]:
+def confidences(model: FlatTagger, logits: Tensor, markup: str) -> list[float]:
     mask = torch.ones(1, WORDS, dtype=torch.bool)
     with torch.no_grad():
-        return entity_confidences(model, logits, mask, [all_entities()], markup)[0]
+        return model.entity_confidences(logits, mask, [all_entities()])[0]
 
 
 def test_the_confidence_of_a_crf_is_the_share_of_all_legal_sequences_that_hold_the_entity(markup: str) -> None:
     model = tagger(BertCrfForNer, markup)
     assert isinstance(model, BertCrfForNer)
-    logits = torch.randn(1, WORDS, len(model.tag_names))
+    logits = torch.randn(1, WORDS, len(model.label_names))
     expected, total = dict.fromkeys(all_entities(), 0.0), 0.0
     crf = model.crf.requires_grad_(False)
-    for path, tags in sequences(model.tag_names):
+    for path, tags in sequences(model.label_names):
         if not illegal_positions(tags, MARKUPS[markup]):
             score = float(crf.start_transitions[path[0]] + crf.end_transitions[path[-1]])
             score += sum(float(logits[0, word, tag]) for word, tag in enumerate(path))
@@ -221,10 +218,10 @@ def test_the_confidence_of_a_crf_is_the_share_of_all_legal_sequences_that_hold_t
 
 def test_the_confidence_of_a_softmax_is_the_share_of_sequences_that_write_it_well(markup: str) -> None:
     model = tagger(BertSoftmaxForNer, markup)
-    logits = torch.randn(1, WORDS, len(model.tag_names))
+    logits = torch.randn(1, WORDS, len(model.label_names))
     probabilities = logits.softmax(-1)[0]
     expected = dict.fromkeys(all_entities(), 0.0)
-    for path, tags in sequences(model.tag_names):
+    for path, tags in sequences(model.label_names):
         weight = float(torch.stack([probabilities[word, tag] for word, tag in enumerate(path)]).prod())
         for entity in tags_to_entities(tags):
             own = tags[entity.first_word : entity.last_word + 1]
@@ -238,7 +235,7 @@ def test_the_confidence_of_a_softmax_is_the_share_of_sequences_that_write_it_wel
 def test_the_confidence_of_a_model_of_another_scheme_is_that_of_its_own_tags(scheme: str) -> None:
     foreign = softmax_tagger(tag_set(["A", "B"], SCHEMES[scheme]))
     ours = softmax_tagger(tag_set(["A", "B"], SCHEMES["BIOES"]))
-    logits = torch.randn(1, WORDS, len(ours.tag_names))
+    logits = torch.randn(1, WORDS, len(ours.label_names))
     assert confidences(foreign, logits, "bios") == confidences(ours, logits, "bioes")
 
 
@@ -269,14 +266,14 @@ def test_a_scheme_that_lacks_a_tag_still_gives_a_confidence() -> None:
 
 def test_confidences_of_rows_and_batches_are_kept_apart(markup: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tagger(BertCrfForNer, markup)
-    logits = torch.randn(2, WORDS, len(model.tag_names))
+    logits = torch.randn(2, WORDS, len(model.label_names))
     mask = torch.tensor([[True] * WORDS, [True, True, False, False]])
     entities = [[Entity("A", 0, 1), Entity("B", 3, 3)], [Entity("A", 1, 1)]]
     with torch.no_grad():
-        together = entity_confidences(model, logits, mask, entities, markup)
-        monkeypatch.setattr("tools.decoding._SPANS_AT_ONCE", 1)
-        apart = entity_confidences(model, logits, mask, entities, markup)
-        alone = entity_confidences(model, logits[1:, :2], mask[1:, :2], entities[1:], markup)
+        together = model.entity_confidences(logits, mask, entities)
+        monkeypatch.setattr("models.heads.flat._SPANS_AT_ONCE", 1)
+        apart = model.entity_confidences(logits, mask, entities)
+        alone = model.entity_confidences(logits[1:, :2], mask[1:, :2], entities[1:])
     assert [len(row) for row in together] == [2, 1]
     assert apart == [pytest.approx(row, abs=1e-6) for row in together]
     assert alone[0] == pytest.approx(together[1], abs=1e-6)

@@ -2,10 +2,9 @@
 
 import shutil
 from contextlib import redirect_stdout
-from dataclasses import replace
 from io import StringIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -14,11 +13,11 @@ from numpy.typing import NDArray
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 
 from analysis.report.run_data import read_scalars
+from models import BertCrfForNer
 from tests.helpers import write_corpus
 from tests.tools.ranks import on_ranks
-from tests.tools.runs import Run, call_script, encoder_without_dropout, fit
-from tools.arguments import CrfArguments
-from tools.train import Training
+from tests.tools.runs import FinishedRun, call_script, crf, encoder_without_dropout, fit, replace
+from tools.run import Run
 
 GLOBAL_BATCH = 8
 STEPS = 3
@@ -39,11 +38,11 @@ class Learned(NamedTuple):
     words: list[int]
 
 
-def learn(args: CrfArguments) -> Learned:
+def learn(args: Run) -> Learned:
     """Trains as a script does, and keeps the gradients that the optimiser is given."""
     gradients: list[NDArray[np.float32]] = []
     words: list[int] = []
-    backward = Training._backward
+    forward = BertCrfForNer.forward
 
     def keep_gradients(optimizer: Optimizer, *_: object) -> None:
         groups = [parameter.grad for group in optimizer.param_groups for parameter in group["params"]]
@@ -52,22 +51,22 @@ def learn(args: CrfArguments) -> Learned:
     hook = register_optimizer_step_pre_hook(keep_gradients)
     with pytest.MonkeyPatch.context() as patch:
 
-        def count_words(training: Training, inputs: dict[str, torch.Tensor], *rest: bool) -> torch.Tensor:
+        def count_words(model: BertCrfForNer, **inputs: Any) -> Any:
             words.append(int(inputs["word_mask"].sum()))
-            return backward(training, inputs, *rest)
+            return forward(model, **inputs)
 
-        patch.setattr(Training, "_backward", count_words)
+        patch.setattr(BertCrfForNer, "forward", count_words)
         _, _, weights = fit(args)
     hook.remove()
     return Learned(np.stack(gradients), torch.cat([one.flatten() for one in weights.values()]).numpy(), words)
 
 
 @pytest.fixture(scope="module")
-def whole(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> CrfArguments:
+def whole(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Steps of eight windows by one process at once; gradients as they are, unclipped."""
     home = tmp_path_factory.mktemp("equality")
     write_corpus(home / "corpus", {"train": 60})
-    return CrfArguments(
+    return crf(
         task_name="tiny",
         data_dir=str(home / "corpus"),
         output_dir=str(home / "whole"),
@@ -85,21 +84,21 @@ def whole(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> CrfArgumen
 
 
 @pytest.fixture(scope="module")
-def at_once(whole: CrfArguments) -> Learned:
+def at_once(whole: Run) -> Learned:
     (learned,) = on_ranks(1, learn, whole)
     return learned
 
 
-def losses(args: CrfArguments) -> list[float]:
-    return list(read_scalars(Path(args.output_dir, "tensorboard"))["train/loss"].values())
+def losses(args: Run) -> list[float]:
+    return list(read_scalars(Path(args.folder.path, "tensorboard"))["train/loss"].values())
 
 
 @pytest.mark.parametrize(("processes", "rounds"), SHARES)
 def test_loss_gradients_and_weights_are_those_of_one_process(
-    processes: int, rounds: int, whole: CrfArguments, at_once: Learned
+    processes: int, rounds: int, whole: Run, at_once: Learned
 ) -> None:
     share = GLOBAL_BATCH // processes // rounds
-    folder = f"{whole.output_dir}-{processes}-{rounds}"
+    folder = f"{whole.folder.path}-{processes}-{rounds}"
     args = replace(whole, output_dir=folder, per_gpu_train_batch_size=share, gradient_accumulation_steps=rounds)
     ranks = on_ranks(processes, learn, args)
     assert processes == 1 or len({tuple(rank.words) for rank in ranks}) > 1  # equal shares would show nothing
@@ -133,7 +132,7 @@ def score_and_predict(script: str, options: dict[str, object]) -> None:
 def test_scores_and_predictions_are_those_of_one_process_to_the_last_byte(
     trained: str, processes: int, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    run: Run = request.getfixturevalue(trained)
+    run: FinishedRun = request.getfixturevalue(trained)
     write_corpus(tmp_path / "corpus", {"dev": 21, "test": 3})  # neither divides, and 3 are fewer than 4 processes
     results = []
     for count in (1, processes):

@@ -15,10 +15,10 @@ from models import BertCrfForNer, BertSoftmaxForNer
 from tests.helpers import write_corpus
 from tests.models.families import EVERY_FAMILY, tiny_config
 from tests.tools.encoder_folders import write_encoder_folder
-from tests.tools.runs import call_script, options_of_run, read_json, read_predictions
-from tools.arguments import CrfArguments
+from tests.tools.runs import call_script, crf, options_of_run, read_json, read_predictions
 from tools.data import load_and_cache_examples
 from tools.loading import load_tokenizer
+from tools.settings import ModelSettings
 from tools.weights import restore_weights
 
 FORMER_NAMES = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
@@ -75,7 +75,7 @@ def test_from_a_published_folder_to_entities(family: str, corpus: Path, tmp_path
 
     predictor = NerPredictor.load(run, device="cpu")
     assert len(predictor([row["text"] for row in read_predictions(run)])) == 4
-    dataset = load_and_cache_examples(CrfArguments(**options), "tiny", predictor.tokenizer, "dev")
+    dataset = load_and_cache_examples(crf(**options), "tiny", predictor.tokenizer, "dev")
     for features in dataset:
         words = dataset.document(features.document).words[features.first_word :][: len(features.word_positions)]
         firsts = predictor.tokenizer.convert_ids_to_tokens(features.input_ids[features.word_positions].tolist())
@@ -96,15 +96,15 @@ def test_families_that_need_more_than_text_are_refused_by_name(family: str, need
 def test_a_folder_without_tokenizer_files_is_refused(family: str, tmp_path: Path) -> None:
     folder = write_encoder_folder(family, tmp_path / "encoder", weights=False)
     config = tiny_config(family)
-    assert len(load_tokenizer(CrfArguments(), str(folder), config)) > 30
+    assert len(load_tokenizer(ModelSettings(), str(folder), config)) > 30
     for path in folder.iterdir():
         if path.name != "config.json":
             path.unlink()
     if family == "canine":  # whose tokenizer needs no file
-        load_tokenizer(CrfArguments(), str(folder), config)
+        load_tokenizer(ModelSettings(), str(folder), config)
         return
     with pytest.raises(ValueError, match=rf"encoder has no tokenizer for {family}.*copy the tokenizer files"):
-        load_tokenizer(CrfArguments(), str(folder), config)
+        load_tokenizer(ModelSettings(), str(folder), config)
 
 
 @pytest.mark.parametrize("damage", ["missing", "unexpected", "of another shape"])

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from common.run_files import RunFolder
 from tests.lightning_runs.lightning_runs import call_lightning, ner_options
 from tests.tools.runs import call_script
-from tools.arguments import CrfArguments
+from tools.run import Run
 from tools.run_folder import explained_failure
 
 SIZE = 4_000_000
@@ -51,9 +52,9 @@ def test_a_full_disk_is_named_with_what_is_there(
     target: str,
     there: str,
     disk: Disk,
-    crf_args: CrfArguments,
+    crf_args: Run,
 ) -> None:
-    options = crf_args.as_json() | {"max_steps": 6}
+    options = crf_args.settings.flat() | {"max_steps": 6}
     with disk(free) as folder:
         run = folder / "run"
         options |= {"output_dir": str(run), "evaluate_during_training": not changes, "report_to": "none"}
@@ -88,7 +89,7 @@ def write(path: Path, hidden: bool) -> None:
 @pytest.mark.parametrize("hidden", [False, True])
 def test_a_full_disk_is_seen_behind_other_errors(hidden: bool, tmp_path: Path) -> None:
     said = pytest.raises(OSError, match=r"model cannot be written: the disk is full \(\d\S+ MB free\); no checkpoint")
-    with said, explained_failure(tmp_path / "model", tmp_path):
+    with said, explained_failure(tmp_path / "model", RunFolder(tmp_path)):
         write(Path("/dev/full"), hidden)
 
 
@@ -96,7 +97,7 @@ def test_other_failures_keep_their_words(tmp_path: Path) -> None:
     (tmp_path / "checkpoint-3").mkdir()
     (tmp_path / "checkpoint-3" / "config.json").touch()
     said = pytest.raises(OSError, match=r"model cannot be written: .*Is a directory.*; complete: checkpoint-3")
-    with said, explained_failure(tmp_path / "model", tmp_path):
+    with said, explained_failure(tmp_path / "model", RunFolder(tmp_path)):
         write(tmp_path, hidden=False)
-    with pytest.raises(ZeroDivisionError), explained_failure(tmp_path / "model", tmp_path):
+    with pytest.raises(ZeroDivisionError), explained_failure(tmp_path / "model", RunFolder(tmp_path)):
         _ = 1 / 0

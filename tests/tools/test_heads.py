@@ -2,8 +2,8 @@
 
 import logging
 import shutil
+import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from inference.predictor import NerPredictor
 from lightning_runs.glue_classifier import load_classifier_and_tokenizer
 from models import BertCrfForNer, BertSoftmaxForNer
 from tests.lightning_runs.lightning_runs import call_lightning
-from tests.tools.runs import Run, call_script, edit_json, read_predictions
-from tools.arguments import CrfArguments
+from tests.tools.runs import FinishedRun, call_script, edit_json, read_predictions, replace
 from tools.loading import load_model_and_tokenizer
+from tools.run import Run
+from tools.settings import ModelSettings
 
 
 class ReversedHead(BertSoftmaxForNer):
@@ -31,7 +32,7 @@ class ReversedHead(BertSoftmaxForNer):
         return logits.argmin(-1)
 
 
-def copied(run: Run, folder: Path, checkpoints: bool = False) -> Path:
+def copied(run: FinishedRun, folder: Path, checkpoints: bool = False) -> Path:
     return shutil.copytree(run.folder, folder, ignore=None if checkpoints else shutil.ignore_patterns("checkpoint-*"))
 
 
@@ -60,7 +61,7 @@ def refusal(script: str, **options: Any) -> str:
 def test_a_script_refuses_the_run_of_another_head_before_it_writes(
     request: pytest.FixtureRequest, tmp_path: Path, other: str, found: str, actions: dict[str, Any]
 ) -> None:
-    run: Run = request.getfixturevalue(f"{found}_run")
+    run: FinishedRun = request.getfixturevalue(f"{found}_run")
     folder = copied(run, tmp_path / "run", checkpoints=True)
     torch.save({}, folder / "checkpoint-32" / "training_state.pt")
     before = contents(folder)
@@ -71,7 +72,7 @@ def test_a_script_refuses_the_run_of_another_head_before_it_writes(
 
 
 def test_a_checkpoint_of_another_head_is_refused_before_anything_is_scored(
-    crf_run: Run, softmax_run: Run, tmp_path: Path
+    crf_run: FinishedRun, softmax_run: FinishedRun, tmp_path: Path
 ) -> None:
     folder = copied(crf_run, tmp_path / "run")
     shutil.copytree(softmax_run.folder / "checkpoint-16", folder / "checkpoint-16")
@@ -98,7 +99,7 @@ def by_lightning(folder: Path) -> None:
     [
         (
             "MyHead",
-            "holds the head MyHead; expected BertSoftmaxForNer, BertCrfForNer or a .*import its module",
+            "holds the head MyHead, which is none of BertSoftmaxForNer, BertCrfForNer; .*--head module:MyHead",
         ),
         ("BertSpanForNer", r"holds the span head of BERT-NER-Pytorch \(BertSpanForNer\)"),
         ("BertForSequenceClassification", r"holds a classifier of texts .*run_pl_glue\.py"),
@@ -116,7 +117,7 @@ def by_lightning(folder: Path) -> None:
     ],
 )
 def test_what_is_no_known_head_is_refused_by_name(
-    softmax_run: Run, tmp_path: Path, load: Callable[[Path], object], architecture: str, message: str
+    softmax_run: FinishedRun, tmp_path: Path, load: Callable[[Path], object], architecture: str, message: str
 ) -> None:
     folder = copied(softmax_run, tmp_path / "run")
     shutil.copytree(softmax_run.options["data_dir"], tmp_path / "corpus")
@@ -125,7 +126,7 @@ def test_what_is_no_known_head_is_refused_by_name(
         load(folder)
 
 
-def test_a_head_of_the_users_own_is_loaded_as_itself(softmax_run: Run, tmp_path: Path) -> None:
+def test_a_head_of_the_users_own_is_loaded_as_itself(softmax_run: FinishedRun, tmp_path: Path) -> None:
     folder = copied(softmax_run, tmp_path / "run")
     edit_json(folder / "config.json", architectures=["ReversedHead"])
     predictor = NerPredictor.load(folder, "cpu")
@@ -135,9 +136,44 @@ def test_a_head_of_the_users_own_is_loaded_as_itself(softmax_run: Run, tmp_path:
     )
 
 
+def test_a_folder_never_makes_the_program_import_code(
+    softmax_run: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever its config names; the user's --head does, and must be the head of the folder."""
+    (tmp_path / "their_head.py").write_text(
+        "from models import BertSoftmaxForNer\nclass TheirHead(BertSoftmaxForNer): pass\n"
+        "class OtherHead(BertSoftmaxForNer): pass\ndef loss(logits, labels): raise NotImplementedError\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    folder = copied(softmax_run, tmp_path / "run")
+    named = {"head": "their_head:TheirHead", "head_source": "their_head:TheirHead", "tag_loss": "their_head:loss"}
+    classes = {"AutoModel": "their_head.TheirHead", "AutoConfig": "their_head.TheirHead"}
+    edit_json(folder / "config.json", architectures=["TheirHead"], auto_map=classes, **named)
+    loads: list[Callable[[], object]] = [
+        lambda: NerPredictor.load(folder, "cpu"),
+        lambda: export(folder, folder / "model.onnx"),
+        lambda: read_run(folder),
+        lambda: call_script("run_ner_softmax", **{**softmax_run.options, "do_eval": True, "output_dir": folder}),
+    ]
+    for load in loads:
+        with pytest.raises((ValueError, SystemExit), match=r"if you trust its code, .* --head their_head:TheirHead"):
+            load()
+    edit_json(folder / "config.json", architectures=["BertSoftmaxForNer"])
+    NerPredictor.load(folder, "cpu")(["anna met bob"])  # which needs no loss
+    assert "their_head" not in sys.modules
+    edit_json(folder / "config.json", architectures=["TheirHead"])
+    predictor = NerPredictor.load(folder, "cpu", head="their_head:TheirHead")
+    assert type(predictor.model).__name__ == "TheirHead"
+    assert read_run(folder, "their_head:TheirHead").head == "softmax"
+    with pytest.raises(ValueError, match="holds the head TheirHead, not OtherHead"):
+        NerPredictor.load(folder, "cpu", head="their_head:OtherHead")
+    with pytest.raises(ValueError, match="--head their_head:loss: this is no subclass"):
+        NerPredictor.load(folder, "cpu", head="their_head:loss")
+
+
 @pytest.mark.parametrize("head", ["crf", "softmax"])
 def test_an_old_folder_shows_its_head_by_its_weights(
-    crf_run: Run, softmax_run: Run, tmp_path: Path, head: str, caplog: pytest.LogCaptureFixture
+    crf_run: FinishedRun, softmax_run: FinishedRun, tmp_path: Path, head: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = {"crf": crf_run, "softmax": softmax_run}[head]  # both are made before caplog listens: a run resets logging
     folder = copied(run, tmp_path / "run")
@@ -160,34 +196,35 @@ def test_an_old_folder_shows_its_head_by_its_weights(
 
 
 def test_training_takes_the_encoder_of_another_head_and_says_so(
-    crf_args: CrfArguments, softmax_run: Run, caplog: pytest.LogCaptureFixture
+    crf_args: Run, softmax_run: FinishedRun, caplog: pytest.LogCaptureFixture
 ) -> None:
     args = replace(crf_args, from_scratch=False, model_name_or_path=str(softmax_run.folder))
     with caplog.at_level(logging.INFO):
-        model, _ = load_model_and_tokenizer(args, BertCrfForNer)
-    assert "its encoder is taken, and the head BertCrfForNer is new" in caplog.text
+        _, model, _ = load_model_and_tokenizer(args, BertCrfForNer)
+    assert "taking its encoder, with a new head BertCrfForNer" in caplog.text
     weights, now = load_file(softmax_run.folder / "model.safetensors"), model.state_dict()
     same = {name for name in weights if torch.equal(weights[name], now[name])}
     assert weights.keys() - same == {"classifier.weight", "classifier.bias"}
 
 
 def test_taggers_and_classifiers_of_texts_do_not_pass_for_one_another(
-    crf_args: CrfArguments, encoder: Path, bert: PreTrainedTokenizerBase, crf_run: Run, tmp_path: Path
+    crf_args: Run, encoder: Path, bert: PreTrainedTokenizerBase, crf_run: FinishedRun, tmp_path: Path
 ) -> None:
     config = AutoConfig.from_pretrained(encoder, num_labels=10)  # as many as the corpus has tags
     classifier = AutoModelForSequenceClassification.from_config(config)
     classifier.save_pretrained(tmp_path / "classifier")
     bert.save_pretrained(tmp_path / "classifier")
     args = replace(crf_args, from_scratch=False, model_name_or_path=str(tmp_path / "classifier"))
-    tagger, _ = load_model_and_tokenizer(args, BertCrfForNer)
+    _, tagger, _ = load_model_and_tokenizer(args, BertCrfForNer)
     former = classifier.get_parameter("classifier.weight")
     assert tagger.classifier.weight.shape == former.shape
     assert not torch.equal(tagger.classifier.weight, former)
 
-    args.model_name_or_path, classes = str(crf_run.folder), [str(number) for number in range(10)]
+    settings = ModelSettings(model_name_or_path=str(crf_run.folder))
+    classes = [str(number) for number in range(10)]
     weights = load_file(crf_run.folder / "model.safetensors")["classifier.weight"]
-    new, _ = load_classifier_and_tokenizer(args, classes, do_train=True)
+    new, _ = load_classifier_and_tokenizer(settings, classes, do_train=True)
     assert new.get_parameter("classifier.weight").shape == weights.shape
     assert not torch.equal(new.get_parameter("classifier.weight"), weights)
     with pytest.raises(ValueError, match="holds BertCrfForNer, not a classifier of texts"):
-        load_classifier_and_tokenizer(args, classes, do_train=False)
+        load_classifier_and_tokenizer(settings, classes, do_train=False)

@@ -1,7 +1,6 @@
 """Models of other projects: their labels are understood as tags, labels for no word are never decoded."""
 
 import logging
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,11 +13,11 @@ from inference.predictor import NerPredictor
 from models import BertCrfForNer, BertSoftmaxForNer
 from models.tagger import Tagger
 from processors.tasks import NUMBERED_TAGS
-from tests.tools.runs import edit_json
-from tools.arguments import CrfArguments, SoftmaxArguments
+from tests.tools.runs import crf, edit_json, replace
 from tools.evaluate import evaluate
 from tools.heads import head_of_folder
 from tools.loading import load_model_and_tokenizer
+from tools.run import Run
 
 TEXTS = ["anna met bob", "the man saw new york and big co near paris"] * 10
 
@@ -69,7 +68,7 @@ def test_a_model_of_bert_ner_pytorch_predicts(
         predictor = NerPredictor.load(folder, "cpu")
     assert (f"they are taken for BERT-NER-Pytorch's of {task}: X, B-" in caplog.text) != is_named
     assert "special labels X, [END], [START]" in caplog.text
-    assert predictor.model.tag_names == list(names[1:-2])
+    assert predictor.model.label_names == list(names[1:-2])
     assert predictor.cutter.unit == "char"
     assert predictor.model.classifier.out_features == len(names) - 3
     found = [one for entities in predictor(TEXTS) for one in entities]
@@ -107,7 +106,7 @@ def test_labels_without_names_are_not_guessed(
     encoder: Path, bert: PreTrainedTokenizerBase, tmp_path: Path, labels: int, task: str, message: str
 ) -> None:
     folder = folder_of(BertCrfForNer, labels, encoder, bert, tmp_path)
-    args = CrfArguments(output_dir=str(folder), do_eval=True, task_name=task)
+    args = crf(output_dir=str(folder), do_eval=True, task_name=task)
     with pytest.raises(ValueError, match=message):
         load_model_and_tokenizer(args, BertCrfForNer)
 
@@ -134,7 +133,7 @@ def test_a_token_classifier_that_numbers_its_labels_is_not_taken_for_one_of_that
     ],
 )
 def test_a_published_model_predicts_and_is_scored(
-    softmax_args: SoftmaxArguments,
+    softmax_args: Run,
     encoder: Path,
     bert: PreTrainedTokenizerBase,
     tmp_path: Path,
@@ -149,7 +148,7 @@ def test_a_published_model_predicts_and_is_scored(
     assert log in caplog.text
     assert any(predictor(TEXTS))
     args = replace(softmax_args, do_train=False, from_scratch=False, do_eval=True, output_dir=str(folder))
-    model, tokenizer = load_model_and_tokenizer(args, head_of_folder(folder))
+    args, model, tokenizer = load_model_and_tokenizer(args, head_of_folder(folder))
     scores = evaluate(args, model, tokenizer)
     assert args.markup == markup
     assert scores["support"] == 38
@@ -176,7 +175,7 @@ def test_labels_that_cannot_be_understood_are_named_with_their_file(
 
 
 def test_words_whose_tag_a_model_lacks_count_in_the_scores_but_not_in_the_loss(
-    softmax_args: SoftmaxArguments,
+    softmax_args: Run,
     encoder: Path,
     bert: PreTrainedTokenizerBase,
     tmp_path: Path,
@@ -185,8 +184,8 @@ def test_words_whose_tag_a_model_lacks_count_in_the_scores_but_not_in_the_loss(
     folder = token_classifier(["O", "B-LOC", "I-LOC", "B-ORG", "B-PER", "I-PER"], encoder, bert, tmp_path / "published")
     edit_json(folder / "config.json", tag_markup="bio")
     args = replace(softmax_args, do_train=False, from_scratch=False, do_eval=True, output_dir=str(folder))
-    model, tokenizer = load_model_and_tokenizer(args, BertSoftmaxForNer)
-    assert args.label_list == [*model.tag_names, "I-ORG"]
+    args, model, tokenizer = load_model_and_tokenizer(args, BertSoftmaxForNer)
+    assert args.labels == (*model.label_names, "I-ORG")
     with caplog.at_level(logging.WARNING):
         scores = evaluate(args, model, tokenizer)
     assert "words have a tag that the model does not have, and do not count in the loss: I-ORG" in caplog.text

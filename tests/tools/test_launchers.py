@@ -2,17 +2,20 @@
 
 import random
 import time
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from analysis.report.run_data import read_scalars
+from models import BertCrfForNer
 from tests.helpers import write_corpus
 from tests.tools.launched import TORCHRUN, Launched
+from tests.tools.ranks import on_ranks
 from tests.tools.runs import call_script, encoder_without_dropout, options_of_run, read_json, read_predictions
-from tools.arguments import CrfArguments, parse_arguments
-from tools.distributed import setup_devices
+from tools.command_line import parse_settings
 
 pytestmark = pytest.mark.slow
 STEPS = 48
@@ -91,9 +94,8 @@ def test_everything_is_written_and_said_once(alone: Path, together: tuple[Path, 
 
 
 def test_the_arguments_written_by_two_processes_run_in_one(together: tuple[Path, str]) -> None:
-    args = parse_arguments(CrfArguments, ["--config_file", str(together[0] / "training_args.json")])
-    setup_devices(args)
-    assert args.local_rank == -1
+    config = str(together[0] / "training_args.json")
+    assert parse_settings(BertCrfForNer.Options, argv=["--config_file", config]).machine.local_rank == -1
 
 
 def test_an_error_ends_both_processes_and_is_said_once(home: Path) -> None:
@@ -106,9 +108,13 @@ def test_an_error_ends_both_processes_and_is_said_once(home: Path) -> None:
 
 def test_accumulation_and_adversarial_training_run_on_two_processes(home: Path) -> None:
     changes = {"gradient_accumulation_steps": 2, "per_gpu_train_batch_size": 2, "do_adv": True, "max_steps": 3}
-    code, printed = Launched([*TORCHRUN, "run_ner_softmax.py"], **options(home, "softmax", **changes)).end()
-    assert code == 0, printed
+    on_ranks(2, call_quietly, "run_ner_softmax", options(home, "softmax", **changes))
     assert list(read_scalars(home / "softmax" / "tensorboard")["train/loss"]) == [1, 2, 3]
+
+
+def call_quietly(script: str, options: dict[str, Any]) -> None:
+    with redirect_stdout(StringIO()):
+        call_script(script, **options)
 
 
 def some_step() -> int:

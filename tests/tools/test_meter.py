@@ -6,9 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -24,13 +22,12 @@ from tests.helpers import write_corpus
 from tests.models.families import FAMILIES, tiny_tagger
 from tests.tools.interrupted import fit_with_interruption, signal_in_step
 from tests.tools.ranks import on_ranks
-from tests.tools.runs import call_script, fit, read_json
-from tools.arguments import CrfArguments
+from tests.tools.runs import call_script, fit, read_json, replace
 from tools.distributed import rank
 from tools.interruption import Interrupted
-from tools.meter import SUSPECTS_FILE, Meter, _forward_flops, encoder_cost, peak_flops, peak_memory
-from tools.precision import GradientStep
-from tools.train import Training
+from tools.meter import Meter, _forward_flops, encoder_cost, peak_flops, peak_memory
+from tools.precision import GradientStep, Precision
+from tools.run import Run
 
 
 def counted(*losses: float) -> Meter:
@@ -143,14 +140,14 @@ def test_counting_changes_neither_the_mode_nor_the_random_numbers() -> None:
     model = tiny_tagger(BertCrfForNer).train()
     before = torch.get_rng_state()
     encoder_cost(model)
-    peak_flops(CrfArguments())
+    peak_flops(torch.device("cpu"), torch.float32, 0)
     assert model.training
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("bf16", [False, True])
-def test_a_cpu_can_do_more_than_nothing(bf16: bool) -> None:
-    assert 1e7 < peak_flops(CrfArguments(bf16=bf16)) < 1e15
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_cpu_can_do_more_than_nothing(dtype: torch.dtype) -> None:
+    assert 1e7 < peak_flops(torch.device("cpu"), dtype, 0) < 1e15
 
 
 def test_the_memory_is_that_of_the_process() -> None:
@@ -161,29 +158,25 @@ def test_the_memory_is_that_of_the_process() -> None:
 
 
 @pytest.fixture
-def args(crf_args: CrfArguments) -> CrfArguments:
+def args(crf_args: Run) -> Run:
     return replace(crf_args, evaluate_during_training=False, max_steps=6, log_loss_steps=1)
 
 
 @contextmanager
 def poisoned(steps: range, poison: Callable[[Tensor], Tensor]) -> Iterator[list[dict[str, Tensor]]]:
     """Changes the losses of some steps; yields the weights after each step."""
-    losses, learn = BertCrfForNer.sequence_losses, Training.learn
+    true_losses, step = BertCrfForNer.losses, GradientStep.step
     weights: list[dict[str, Tensor]] = []
-    training = False
 
-    def sequence_losses(model: BertCrfForNer, *inputs: Tensor) -> Tensor:
-        found = losses(model, *inputs)
-        return poison(found) if training and len(weights) + 1 in steps else found
+    def losses(model: BertCrfForNer, *inputs: Tensor) -> Tensor:
+        found = true_losses(model, *inputs)
+        return poison(found) if model.training and len(weights) + 1 in steps else found
 
-    def recorded(self: Training, *inputs: Any) -> None:
-        nonlocal training
-        training = True
-        learn(self, *inputs)
-        training = False
-        weights.append({name: weight.detach().clone() for name, weight in self.state.model.named_parameters()})
+    def recorded(gradients: GradientStep) -> None:
+        step(gradients)
+        weights.append({name: weight.detach().clone() for name, weight in gradients.model.named_parameters()})
 
-    with patch.object(BertCrfForNer, "sequence_losses", sequence_losses), patch.object(Training, "learn", recorded):
+    with patch.object(BertCrfForNer, "losses", losses), patch.object(GradientStep, "step", recorded):
         yield weights
 
 
@@ -201,7 +194,7 @@ POISONS = {
 @pytest.mark.parametrize("poison", POISONS.values(), ids=POISONS)
 @pytest.mark.parametrize("rounds", [1, 2])
 def test_such_a_step_changes_no_weight_and_is_counted(
-    args: CrfArguments, rounds: int, poison: Callable[[Tensor], Tensor]
+    args: Run, rounds: int, poison: Callable[[Tensor], Tensor]
 ) -> None:
     args = replace(args, gradient_accumulation_steps=rounds, per_gpu_train_batch_size=8 // rounds)
     with poisoned(range(3, 5), poison) as weights:
@@ -211,7 +204,7 @@ def test_such_a_step_changes_no_weight_and_is_counted(
     assert math.isfinite(loss)
 
 
-def test_a_single_bad_sentence_is_enough(args: CrfArguments) -> None:
+def test_a_single_bad_sentence_is_enough(args: Run) -> None:
     def first_of_batch(losses: Tensor) -> Tensor:
         return losses * torch.where(torch.arange(len(losses)) == 0, torch.inf, 1.0)
 
@@ -221,48 +214,48 @@ def test_a_single_bad_sentence_is_enough(args: CrfArguments) -> None:
     assert changed(weights[1], weights[2])
 
 
-def test_the_curves_show_finite_means(args: CrfArguments) -> None:
+def test_the_curves_show_finite_means(args: Run) -> None:
     with poisoned(range(3, 4), POISONS["nan"]):
         fit(replace(args, log_loss_steps=2))
-    losses = read_scalars(Path(args.output_dir, "tensorboard"))["train/loss"]
+    losses = read_scalars(Path(args.folder.path, "tensorboard"))["train/loss"]
     assert list(losses) == [2, 4, 6]
     assert all(math.isfinite(loss) for loss in losses.values())
 
 
-def test_too_many_in_a_row_end_the_training_with_their_batches_written_down(args: CrfArguments) -> None:
-    expected = rf"3 steps in a row \(2 to 4\) were not finite; lower --learning_rate.*{SUSPECTS_FILE}"
+def test_too_many_in_a_row_end_the_training_with_their_batches_written_down(args: Run) -> None:
+    expected = r"3 steps in a row \(2 to 4\) were not finite; lower --learning_rate.*nonfinite_steps\.json"
     with poisoned(range(2, 7), POISONS["nan"]), pytest.raises(FloatingPointError, match=expected):
         fit(replace(args, max_nonfinite_steps=3))
-    suspects = read_json(Path(args.output_dir, SUSPECTS_FILE))
+    suspects = read_json(args.folder.nonfinite_steps)
     assert [step["step"] for step in suspects] == [2, 3, 4]
     assert {step["gradient_norm"] for step in suspects} == {"nan"}
-    corpus = Path(args.data_dir, "train.txt").read_text("utf-8")
+    corpus = Path(args.settings.data.data_dir, "train.txt").read_text("utf-8")
     for window in (window for step in suspects for window in step["windows"]):
         assert all(0 <= one["first_word"] <= one["last_word"] < len(window["words"]) for one in window["entities"])
         assert "\n".join(line.split()[0] for line in corpus.splitlines() if line).find("\n".join(window["words"])) >= 0
         assert window["tokens"][0] == "[CLS]"
 
 
-def test_others_in_between_do_not_count_as_in_a_row(args: CrfArguments) -> None:
+def test_others_in_between_do_not_count_as_in_a_row(args: Run) -> None:
     with poisoned(range(2, 4), POISONS["nan"]):
         assert fit(replace(args, max_nonfinite_steps=3))[0] == 6
 
 
-def test_steps_in_a_row_are_counted_over_an_interruption(args: CrfArguments) -> None:
+def test_steps_in_a_row_are_counted_over_an_interruption(args: Run) -> None:
     args = replace(args, max_nonfinite_steps=3)
     with poisoned(range(2, 7), POISONS["nan"]), signal_in_step(3), pytest.raises(Interrupted):
         fit(args)
     expected = r"3 steps in a row \(2 to 4\) were not finite"
     with poisoned(range(1, 4), POISONS["nan"]), pytest.raises(FloatingPointError, match=expected):
         fit(replace(args, resume_from_checkpoint="auto"))
-    suspects = read_json(Path(args.output_dir, SUSPECTS_FILE))
+    suspects = read_json(args.folder.nonfinite_steps)
     assert [step["step"] for step in suspects] == [2, 3, 4]
     assert all(window["words"] for step in suspects for window in step["windows"])
 
 
-def test_a_checkpoint_between_two_logs_loses_no_norm(args: CrfArguments, tmp_path: Path) -> None:
-    def logged_norms(run: CrfArguments) -> dict[int, float]:
-        return read_scalars(Path(run.output_dir, "tensorboard"))["train/gradient_norm"]
+def test_a_checkpoint_between_two_logs_loses_no_norm(args: Run, tmp_path: Path) -> None:
+    def logged_norms(run: Run) -> dict[int, float]:
+        return read_scalars(Path(run.folder.path, "tensorboard"))["train/gradient_norm"]
 
     undisturbed = replace(args, log_loss_steps=3, output_dir=str(tmp_path / "undisturbed"))
     fit(undisturbed)
@@ -272,13 +265,11 @@ def test_a_checkpoint_between_two_logs_loses_no_norm(args: CrfArguments, tmp_pat
     assert logged_norms(interrupted) == pytest.approx(logged_norms(undisturbed), rel=1e-6)
 
 
-def test_a_run_that_diverges_ends_with_a_message(
-    args: CrfArguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_that_diverges_ends_with_a_message(args: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A learning rate that makes the weights infinite, as a user would see it."""
     corpus = write_corpus(tmp_path / "corpus", {"train": 60})
     options = {"data_dir": corpus, "learning_rate": 2e9, "max_nonfinite_steps": 2, "warmup_proportion": 0.0}
-    given = {name: value for name, value in args.as_json().items() if value != ""}
+    given = {name: value for name, value in args.settings.flat().items() if value != ""}
     with pytest.raises(SystemExit) as end:
         call_script("run_ner_crf", **{**given, **options})
     assert re.search(r"error: loss or gradients of 2 steps in a row", str(end.value))
@@ -289,12 +280,13 @@ def _steps_of_a_rank_with_an_infinite_loss() -> list[tuple[bool, bool]]:
     torch.manual_seed(0)
     model = nn.Linear(3, 1)
     before = model.weight.detach().clone()
-    step = GradientStep(CrfArguments(no_cuda=True), model, torch.optim.AdamW(model.parameters(), fused=True))
+    step = GradientStep(Precision(torch.device("cpu")), model, torch.optim.AdamW(model.parameters(), fused=True))
     parallel = DistributedDataParallel(model)
     found = []
     for poison in (torch.inf if rank() == 1 else 0.0, 0.0):
         step.backward(parallel(torch.ones(2, 3)).sum() + poison)
-        norm = step.step()
+        norm = step.clip(1.0)
+        step.step()
         found.append((bool(norm.isfinite()), torch.equal(before, model.weight)))
     return found
 

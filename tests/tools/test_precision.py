@@ -2,7 +2,6 @@
 
 import sys
 import types
-from dataclasses import replace
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -10,18 +9,18 @@ import pytest
 import torch
 from torch import nn
 
-from tests.tools.runs import fit
-from tools.arguments import CrfArguments
+from tests.tools.runs import crf, fit, replace
 from tools.distributed import setup_devices
-from tools.precision import GradientStep, autocast, set_precision, uses_apex
+from tools.precision import GradientStep, Precision, choose_precision
+from tools.run import Run
+from tools.settings import MachineSettings
 
 GPU = torch.device("cuda")
+CPU = Precision(torch.device("cpu"))
 
 
-def fp16_args(backend: str = "auto", device: torch.device = GPU) -> CrfArguments:
-    args = CrfArguments(fp16=True, fp16_backend=backend)
-    args.device = device
-    return args
+def half(backend: str = "auto", device: torch.device = GPU, **others: Any) -> Precision:
+    return choose_precision(MachineSettings(fp16=True, fp16_backend=backend, **others), device)
 
 
 @pytest.fixture
@@ -42,60 +41,57 @@ def no_apex(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "apex", None)
 
 
-def product_dtype(args: CrfArguments) -> torch.dtype:
-    with autocast(args):
+def product_dtype(args: Run) -> torch.dtype:
+    with args.precision.autocast():
         return (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
 
 
 def test_full_precision_is_the_default() -> None:
-    assert product_dtype(CrfArguments()) == torch.float32
+    assert product_dtype(crf()) == torch.float32
 
 
 def test_bf16_runs_on_a_cpu() -> None:
-    assert product_dtype(CrfArguments(bf16=True)) == torch.bfloat16
+    assert product_dtype(crf(bf16=True)) == torch.bfloat16
 
 
 def test_fp16_on_a_cpu_is_refused() -> None:
     with pytest.raises(ValueError, match="--fp16 needs a GPU; on a CPU use --bf16"):
-        uses_apex(fp16_args(device=torch.device("cpu")))
+        half(device=torch.device("cpu"))
 
 
 @pytest.mark.usefixtures("apex")
 def test_apex_does_not_see_a_sharded_optimizer() -> None:
-    args = fp16_args()
-    args.shard_optimizer = True
     with pytest.raises(ValueError, match=r"--shard_optimizer does not .* apex\.amp; add --fp16_backend native"):
-        uses_apex(args)
+        half(shard_optimizer=True)
 
 
 @pytest.mark.usefixtures("no_apex")
 def test_without_apex_torchs_own_is_used() -> None:
-    assert not uses_apex(fp16_args())
-    assert not uses_apex(fp16_args("native"))
+    assert not half().apex
+    assert not half("native").apex
     with pytest.raises(ValueError, match=r"no apex with apex\.amp is installed"):
-        uses_apex(fp16_args("apex"))
+        half("apex")
 
 
 def test_an_apex_without_amp_is_no_apex(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "apex", types.ModuleType("apex"))
-    assert not uses_apex(fp16_args())
+    assert not half().apex
     with pytest.raises(ValueError, match="NVIDIA removed it"):
-        uses_apex(fp16_args("apex"))
+        half("apex")
 
 
 @pytest.mark.usefixtures("apex")
 def test_an_apex_with_amp_is_used_unless_torchs_own_is_asked_for() -> None:
-    assert uses_apex(fp16_args())
-    assert uses_apex(fp16_args("apex"))
-    assert not uses_apex(fp16_args("native"))
-    assert not uses_apex(CrfArguments())
+    assert half().apex
+    assert half("apex").apex
+    assert not half("native").apex
+    assert not CPU.apex
 
 
 def test_apex_scales_the_loss_at_the_chosen_level(apex: MagicMock) -> None:
-    args, model = replace(fp16_args(), fp16_opt_level="O2", max_grad_norm=0.0), nn.Linear(1, 1, bias=False)
-    args.device = GPU
+    model = nn.Linear(1, 1, bias=False)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    step = GradientStep(args, model, optimizer)
+    step = GradientStep(half(fp16_opt_level="O2"), model, optimizer)
     assert apex.initialize.call_args.kwargs["opt_level"] == "O2"
     step.backward(model(torch.ones(1, 1)).sum())
     assert model.weight.grad is not None
@@ -106,9 +102,10 @@ def test_apex_scales_the_loss_at_the_chosen_level(apex: MagicMock) -> None:
 def test_a_step_moves_along_the_clipped_sum_of_gradients(max_norm: float, expected: float) -> None:
     model = nn.Linear(2, 1, bias=False)
     before = model.weight.detach().clone()
-    step = GradientStep(CrfArguments(max_grad_norm=max_norm), model, torch.optim.SGD(model.parameters(), lr=1.0))
+    step = GradientStep(CPU, model, torch.optim.SGD(model.parameters(), lr=1.0))
     step.backward(model(torch.tensor([[3.0, 0.0]])).sum())
     step.backward(model(torch.tensor([[0.0, 4.0]])).sum())
+    step.clip(max_norm)
     step.step()
     assert (model.weight - before).norm().item() == pytest.approx(expected, rel=1e-4)
     assert model.weight.grad is None
@@ -116,15 +113,13 @@ def test_a_step_moves_along_the_clipped_sum_of_gradients(max_norm: float, expect
 
 def test_tf32_on_a_cpu_is_refused() -> None:
     with pytest.raises(ValueError, match="--tf32 needs a GPU"):
-        set_precision(CrfArguments(tf32=True))
+        crf(tf32=True)
 
 
 def test_tf32_is_set_for_products_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen: list[str] = []
     monkeypatch.setattr(torch, "set_float32_matmul_precision", chosen.append)
-    args = CrfArguments(tf32=True)
-    args.device = GPU
-    set_precision(args)
+    choose_precision(MachineSettings(tf32=True), GPU)
     assert chosen == ["high"]
 
 
@@ -132,27 +127,25 @@ def test_the_loss_scale_goes_on_after_an_interruption(apex: MagicMock) -> None:
     model = nn.Linear(1, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     apex.state_dict.return_value = {"loss_scaler0": {"loss_scale": 8.0}}
-    step = GradientStep(fp16_args(), model, optimizer)
+    step = GradientStep(half(), model, optimizer)
     step.load_state_dict(step.state_dict())
     apex.load_state_dict.assert_called_once_with({"loss_scaler0": {"loss_scale": 8.0}})
     with pytest.raises(ValueError, match="of the other --fp16_backend"):
-        GradientStep(CrfArguments(), model, optimizer).load_state_dict(step.state_dict())
+        GradientStep(CPU, model, optimizer).load_state_dict(step.state_dict())
 
 
 def test_a_step_tells_the_norm_before_clipping() -> None:
     model = nn.Linear(2, 1, bias=False)
-    step = GradientStep(CrfArguments(max_grad_norm=1.0), model, torch.optim.SGD(model.parameters(), lr=1.0))
+    step = GradientStep(CPU, model, torch.optim.SGD(model.parameters(), lr=1.0))
     step.backward((model.weight * torch.tensor([[3.0, 4.0]])).sum())
-    assert step.step().item() == 5.0
+    assert step.clip(1.0).item() == 5.0
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["fp16", "bf16", "tf32", ""])
-def test_a_gpu_learns_in_every_precision(precision: str, crf_args: CrfArguments) -> None:
+def test_a_gpu_learns_in_every_precision(precision: str, crf_args: Run) -> None:
     args = replace(crf_args, no_cuda=False, evaluate_during_training=False, num_train_epochs=4.0)
     chosen: dict[str, Any] = {precision: True} if precision else {}
     args = replace(args, fp16_backend="native", **chosen)
-    setup_devices(args)
-    set_precision(args)
-    _, loss, _ = fit(args)
+    _, loss, _ = fit(Run.of(args.settings, *setup_devices(args.settings.machine)))
     assert loss < 1.0

@@ -1,6 +1,5 @@
 """Recomputed layers and compiled models compute what the others compute."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,17 +8,19 @@ from torch import Tensor
 
 from models import BertCrfForNer
 from tests.models.families import FAMILIES, collate, random_rows, tiny_tagger
-from tests.tools.runs import fit, largest_difference, split_of
-from tools.arguments import CrfArguments
+from tests.tools.runs import fit, largest_difference, replace, split_of
 from tools.evaluate import score_dataset
 from tools.preparation import checkpoint_layers, compile_model
+from tools.run import Run
+from tools.settings import MachineSettings
 
 UNABLE = ("albert", "xlnet")
 
 
-def loss_and_gradients(family: str, **options: Any) -> tuple[Tensor, dict[str, Tensor]]:
+def loss_and_gradients(family: str, recomputed: bool) -> tuple[Tensor, dict[str, Tensor]]:
     model = tiny_tagger(BertCrfForNer, family)
-    checkpoint_layers(CrfArguments(**options), model)
+    if recomputed:
+        checkpoint_layers(model)
     torch.manual_seed(0)
     loss = model.train()(**collate(random_rows([12, 7]), model.config)).loss
     loss.backward()
@@ -28,7 +29,7 @@ def loss_and_gradients(family: str, **options: Any) -> tuple[Tensor, dict[str, T
 
 @pytest.mark.parametrize("family", [family for family in FAMILIES if family not in UNABLE])
 def test_recomputed_layers_give_the_same_gradients_dropout_included(family: str) -> None:
-    kept, recomputed = (loss_and_gradients(family, gradient_checkpointing=chosen) for chosen in (False, True))
+    kept, recomputed = (loss_and_gradients(family, chosen) for chosen in (False, True))
     assert torch.equal(recomputed[0], kept[0])
     assert largest_difference(recomputed[1], kept[1]) < 1e-6
 
@@ -36,13 +37,14 @@ def test_recomputed_layers_give_the_same_gradients_dropout_included(family: str)
 @pytest.mark.parametrize("family", UNABLE)
 def test_a_family_that_cannot_recompute_layers_is_refused(family: str) -> None:
     with pytest.raises(ValueError, match=f"--gradient_checkpointing: .* family {family}"):
-        loss_and_gradients(family, gradient_checkpointing=True)
+        loss_and_gradients(family, recomputed=True)
 
 
-def test_layers_are_recomputed_where_asked_to() -> None:
+def test_layers_are_recomputed() -> None:
     def passes(chosen: bool) -> int:
         model = tiny_tagger(BertCrfForNer).train()
-        checkpoint_layers(CrfArguments(gradient_checkpointing=chosen), model)
+        if chosen:
+            checkpoint_layers(model)
         seen: list[object] = []
         attention = next(module for name, module in model.named_modules() if name.endswith("layer.0.attention.self"))
         attention.register_forward_hook(lambda *_: seen.append(None))
@@ -52,15 +54,15 @@ def test_layers_are_recomputed_where_asked_to() -> None:
     assert (passes(False), passes(True)) == (1, 2)
 
 
-def test_a_compiled_training_is_the_same_and_weights_keep_their_names(crf_args: CrfArguments) -> None:
+def test_a_compiled_training_is_the_same_and_weights_keep_their_names(crf_args: Run) -> None:
     args = replace(crf_args, max_steps=3, evaluate_during_training=False)
     plain = fit(args)[2]
     compiled = fit(replace(args, torch_compile=True, torch_compile_backend="eager"))[2]
     assert largest_difference(compiled, plain) < 1e-6
 
 
-def test_a_compiled_model_scores_as_it_did_before(crf_args: CrfArguments) -> None:
-    model, dataset = split_of(crf_args)
+def test_a_compiled_model_scores_as_it_did_before(crf_args: Run) -> None:
+    crf_args, model, dataset = split_of(crf_args)
     before = score_dataset(crf_args, model, dataset, "")
     seen: list[object] = []
 
@@ -74,7 +76,5 @@ def test_a_compiled_model_scores_as_it_did_before(crf_args: CrfArguments) -> Non
 
 
 def test_compilation_with_data_parallel_is_refused() -> None:
-    args = CrfArguments(torch_compile=True)
-    args.n_gpu = 2
     with pytest.raises(ValueError, match="--torch_compile needs one process a GPU: torchrun --nproc_per_node=2"):
-        compile_model(args, tiny_tagger(BertCrfForNer))
+        compile_model(MachineSettings(torch_compile=True), 2, tiny_tagger(BertCrfForNer))

@@ -13,8 +13,16 @@ from safetensors.torch import load_file
 from analysis.report.run_data import read_scalars
 from models import BertCrfForNer, BertSoftmaxForNer
 from models.tagger import Tagger
-from tests.tools.runs import SCRIPTS, Run, call_script, options_of_run, read_json, read_predictions, start_script
-from tools.arguments import CrfArguments
+from tests.tools.runs import (
+    SCRIPTS,
+    FinishedRun,
+    call_script,
+    crf,
+    options_of_run,
+    read_json,
+    read_predictions,
+    start_script,
+)
 from tools.recipe import start_run
 
 all_runs = pytest.mark.parametrize("run_name", ["crf_run", "softmax_run"])
@@ -22,8 +30,8 @@ TAGGERS: dict[str, type[Tagger]] = {"run_ner_crf": BertCrfForNer, "run_ner_softm
 
 
 @pytest.fixture
-def run(run_name: str, request: pytest.FixtureRequest) -> Run:
-    found: Run = request.getfixturevalue(run_name)
+def run(run_name: str, request: pytest.FixtureRequest) -> FinishedRun:
+    found: FinishedRun = request.getfixturevalue(run_name)
     return found
 
 
@@ -49,7 +57,7 @@ def test_scripts_offer_the_functions_that_the_field_knows(script: str) -> None:
 
 
 @all_runs
-def test_the_run_folder_holds_everything(run: Run) -> None:
+def test_the_run_folder_holds_everything(run: FinishedRun) -> None:
     names = {path.name for path in run.folder.iterdir()}
     assert {"model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"} <= names
     assert {"training_args.json", "environment.json", "run.log", "tensorboard"} <= names
@@ -58,13 +66,13 @@ def test_the_run_folder_holds_everything(run: Run) -> None:
 
 
 @all_runs
-def test_the_model_learns_the_tiny_corpus(run: Run) -> None:
+def test_the_model_learns_the_tiny_corpus(run: FinishedRun) -> None:
     assert read_json(run.folder / "eval_results.json")["f1"] > 0.8
     assert read_json(run.folder / "test_results.json")["f1"] > 0.8
 
 
 @all_runs
-def test_the_config_names_labels_and_scheme(run: Run) -> None:
+def test_the_config_names_labels_and_scheme(run: FinishedRun) -> None:
     config = read_json(run.folder / "config.json")
     labels = ["O", *(f"{prefix}-{name}" for name in ("LOC", "ORG", "PER") for prefix in "BIS")]
     assert list(config["id2label"].values()) == labels
@@ -88,15 +96,15 @@ def test_schemes_of_other_letters_train_the_same_model(options: dict[str, Any], 
 
 
 @all_runs
-def test_the_folder_loads_with_from_pretrained(run: Run) -> None:
+def test_the_folder_loads_with_from_pretrained(run: FinishedRun) -> None:
     model, report = TAGGERS[run.script].from_pretrained(run.folder, output_loading_info=True)
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
-    assert model.tag_names[0] == "O"
+    assert model.label_names[0] == "O"
 
 
 @all_runs
-def test_arguments_and_environment_are_written_down(run: Run) -> None:
+def test_arguments_and_environment_are_written_down(run: FinishedRun) -> None:
     arguments = read_json(run.folder / "training_args.json")
     assert arguments["learning_rate"] == 2e-3
     assert arguments["num_train_epochs"] == 6.0
@@ -108,7 +116,7 @@ def test_arguments_and_environment_are_written_down(run: Run) -> None:
 
 
 @all_runs
-def test_the_log_tells_counts_scores_and_where_things_are(run: Run) -> None:
+def test_the_log_tells_counts_scores_and_where_things_are(run: FinishedRun) -> None:
     log = (run.folder / "run.log").read_text("utf-8")
     assert "train: 60 sentences" in log
     assert "0 words lost" in log
@@ -119,7 +127,7 @@ def test_the_log_tells_counts_scores_and_where_things_are(run: Run) -> None:
 
 
 @all_runs
-def test_tensorboard_shows_loss_rates_and_scores(run: Run) -> None:
+def test_tensorboard_shows_loss_rates_and_scores(run: FinishedRun) -> None:
     scalars = read_scalars(run.folder / "tensorboard")
     assert list(scalars["train/loss"]) == list(range(4, 49, 4))
     assert list(scalars["dev/f1"]) == [8, 16, 24, 32, 40, 48]
@@ -129,7 +137,7 @@ def test_tensorboard_shows_loss_rates_and_scores(run: Run) -> None:
 
 
 @all_runs
-def test_every_checkpoint_is_scored_and_predicted(run: Run) -> None:
+def test_every_checkpoint_is_scored_and_predicted(run: FinishedRun) -> None:
     scores = read_scalars(run.folder / "tensorboard")["dev/f1"]
     for step in (16, 32, 48):
         folder = run.folder / f"checkpoint-{step}"
@@ -152,7 +160,7 @@ def test_checkpoints_are_decoded_as_the_run_is(options: dict[str, Any]) -> None:
 
 
 @all_runs
-def test_evaluation_alone_gives_the_same_scores(run: Run, tmp_path: Path) -> None:
+def test_evaluation_alone_gives_the_same_scores(run: FinishedRun, tmp_path: Path) -> None:
     folder = _copy(run, tmp_path)
     before = read_json(folder / "eval_results.json"), read_predictions(folder)
     for name in ("eval_results.json", "test_predictions.jsonl"):
@@ -168,14 +176,14 @@ def test_evaluation_alone_gives_the_same_scores(run: Run, tmp_path: Path) -> Non
     assert records == before[1]
 
 
-def _copy(run: Run, home: Path) -> Path:
+def _copy(run: FinishedRun, home: Path) -> Path:
     folder = home / "copy"
     shutil.copytree(run.folder, folder)
     return folder
 
 
 @all_runs
-def test_applying_a_run_leaves_its_training_record_alone(run: Run, tmp_path: Path) -> None:
+def test_applying_a_run_leaves_its_training_record_alone(run: FinishedRun, tmp_path: Path) -> None:
     folder = _copy(run, tmp_path)
     before = {name: (folder / name).read_text() for name in ("training_args.json", "environment.json")}
     call_script(run.script, **{**run.options, "output_dir": folder, "do_eval": True})
@@ -183,7 +191,7 @@ def test_applying_a_run_leaves_its_training_record_alone(run: Run, tmp_path: Pat
 
 
 @all_runs
-def test_a_trained_folder_is_not_overwritten_unasked(run: Run) -> None:
+def test_a_trained_folder_is_not_overwritten_unasked(run: FinishedRun) -> None:
     before = (run.folder / "model.safetensors").stat().st_mtime_ns
     message = error_of(run.script, **run.options, do_train=True, from_scratch=True)
     assert f"{run.folder} holds a trained model" in message
@@ -217,7 +225,7 @@ def test_a_config_file_runs_the_script(options: dict[str, Any], tmp_path: Path) 
     assert read_json(Path(options["output_dir"], "training_args.json"))["max_steps"] == 1
 
 
-def test_the_written_arguments_repeat_the_run(crf_run: Run, tmp_path: Path) -> None:
+def test_the_written_arguments_repeat_the_run(crf_run: FinishedRun, tmp_path: Path) -> None:
     again = tmp_path / "again"
     only_training = {"do_eval": False, "do_predict": False, "save_steps": 0}
     call_script("run_ner_crf", config_file=crf_run.folder / "training_args.json", output_dir=again, **only_training)
@@ -258,7 +266,7 @@ def test_bad_data_is_named_with_its_line(options: dict[str, Any], corpus_dir: Pa
     assert f"{corpus_dir / 'dev.txt'}:2: " in error_of("run_ner_crf", **options, do_train=True)
 
 
-def test_a_label_that_the_model_does_not_know_is_named_with_its_line(crf_run: Run, tmp_path: Path) -> None:
+def test_a_label_that_the_model_does_not_know_is_named_with_its_line(crf_run: FinishedRun, tmp_path: Path) -> None:
     dev = tmp_path / "dev.txt"
     dev.write_text("anna B-PER\nfelt O\nsick B-ILL\n", "utf-8")
     message = error_of("run_ner_crf", **crf_run.options, do_eval=True, dev_file=dev)
@@ -300,11 +308,11 @@ def test_a_split_that_is_needed_later_is_missed_at_once(
     [
         ({"do_train": True, "eval_all_checkpoints": True}, "--eval_all_checkpoints has no effect without --do_eval"),
         ({"do_train": True, "predict_checkpoints": "all"}, "--predict_checkpoints all has no effect without"),
-        ({"do_train": True, "shard_optimizer": True}, "--shard_optimizer has no effect in one process"),
+        ({"do_train": True, "shard_optimizer": True}, "--shard_optimizer has no effect in a single process"),
     ],
 )
 def test_what_has_no_effect_in_this_run_is_said(options: dict[str, Any], flags: dict[str, Any], said: str) -> None:
-    start_run(CrfArguments(**options, **flags), BertCrfForNer)
+    start_run(crf(**options, **flags).settings, BertCrfForNer)
     assert said in Path(options["output_dir"], "run.log").read_text("utf-8")
 
 
@@ -314,7 +322,7 @@ def test_a_run_without_checkpoints_says_that_there_are_none_to_score(options: di
     assert "has no checkpoints beside its model" in Path(options["output_dir"], "run.log").read_text("utf-8")
 
 
-def test_a_checkpoint_that_is_not_there_is_named_with_those_that_are(crf_run: Run, tmp_path: Path) -> None:
+def test_a_checkpoint_that_is_not_there_is_named_with_those_that_are(crf_run: FinishedRun, tmp_path: Path) -> None:
     options = {**crf_run.options, "output_dir": str(_copy(crf_run, tmp_path))}
     message = error_of("run_ner_crf", **options, do_predict=True, predict_checkpoints=77)
     assert "has no checkpoint-77; there are checkpoint-" in message
@@ -328,7 +336,7 @@ def test_a_lone_surrogate_is_replaced_and_predicted(options: dict[str, Any], cor
     assert record["tokens"] == ["anna", "\ufffd", "left"]
 
 
-def test_an_earlier_run_is_left_alone_where_the_data_cannot_be_found(crf_run: Run, tmp_path: Path) -> None:
+def test_an_earlier_run_is_left_alone_where_the_data_cannot_be_found(crf_run: FinishedRun, tmp_path: Path) -> None:
     folder = _copy(crf_run, tmp_path)
     before = sorted(path.relative_to(folder) for path in folder.rglob("*"))
     changes = {"output_dir": str(folder), "data_dir": str(tmp_path / "nowhere"), "overwrite_output_dir": True}

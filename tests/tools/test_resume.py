@@ -3,7 +3,6 @@
 import re
 import shutil
 import signal
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +14,28 @@ from analysis.report.run_data import read_scalars
 from models import BertCrfForNer
 from tests.helpers import write_corpus
 from tests.tools.interrupted import fit_with_interruption, signal_in_step
-from tests.tools.runs import fit, read_json
-from tools.arguments import CrfArguments, NerArguments, SoftmaxArguments
-from tools.checkpoint import STATE_FILE, checkpoint_to_resume
+from tests.tools.runs import fit, read_json, replace
+from tools.checkpoint import checkpoint_to_resume
 from tools.interruption import EXIT_CODE, Interrupted
 from tools.recipe import start_run
+from tools.run import Run
 
 STEPS_PER_EPOCH = 8
 
 
 @pytest.fixture
-def args(crf_args: CrfArguments) -> CrfArguments:
+def args(crf_args: Run) -> Run:
     """Two epochs and a half, with dropout."""
     return replace(crf_args, max_steps=20, log_loss_steps=3)
 
 
-def undisturbed(args: NerArguments, tmp_path: Path) -> tuple[int, float, dict[str, Tensor]]:
+def undisturbed(args: Run, tmp_path: Path) -> tuple[int, float, dict[str, Tensor]]:
     return fit(replace(args, output_dir=str(tmp_path / "undisturbed")))
 
 
-def test_it_takes_a_training_to_go_on_with(args: CrfArguments) -> None:
+def test_it_takes_a_training_to_go_on_with(args: Run) -> None:
     with pytest.raises(ValueError, match=r"--resume_from_checkpoint .*: add --do_train"):
-        start_run(replace(args, do_train=False, do_eval=True, resume_from_checkpoint="auto"), BertCrfForNer)
+        start_run(args.settings.replace(do_train=False, do_eval=True, resume_from_checkpoint="auto"), BertCrfForNer)
 
 
 def assert_equal(left: tuple[int, float, dict[str, Tensor]], right: tuple[int, float, dict[str, Tensor]]) -> None:
@@ -48,7 +47,7 @@ def assert_equal(left: tuple[int, float, dict[str, Tensor]], right: tuple[int, f
 
 
 @pytest.mark.parametrize("step", [1, 5, STEPS_PER_EPOCH, 13, 19, 20])
-def test_it_goes_on_at_any_step(args: CrfArguments, tmp_path: Path, step: int) -> None:
+def test_it_goes_on_at_any_step(args: Run, tmp_path: Path, step: int) -> None:
     assert_equal(fit_with_interruption(args, step), undisturbed(args, tmp_path))
 
 
@@ -66,26 +65,26 @@ def test_it_goes_on_at_any_step(args: CrfArguments, tmp_path: Path, step: int) -
     ],
     ids=lambda changes: "-".join(changes),
 )
-def test_it_goes_on_with_any_kind_of_training(args: CrfArguments, tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_it_goes_on_with_any_kind_of_training(args: Run, tmp_path: Path, changes: dict[str, Any]) -> None:
     args = replace(args, **changes)
     assert_equal(fit_with_interruption(args, 13), undisturbed(args, tmp_path))
 
 
-def test_it_goes_on_with_a_softmax(softmax_args: SoftmaxArguments, tmp_path: Path) -> None:
+def test_it_goes_on_with_a_softmax(softmax_args: Run, tmp_path: Path) -> None:
     args = replace(softmax_args, max_steps=12)
     assert_equal(fit_with_interruption(args, 5), undisturbed(args, tmp_path))
 
 
-def test_a_signal_in_mid_accumulation_finishes_the_step(args: CrfArguments, tmp_path: Path) -> None:
+def test_a_signal_in_mid_accumulation_finishes_the_step(args: Run, tmp_path: Path) -> None:
     args = replace(args, gradient_accumulation_steps=3, per_gpu_train_batch_size=3)
     with signal_in_step(7, in_round=2), pytest.raises(Interrupted):
         fit(args)
-    assert Path(args.output_dir, "checkpoint-7", STATE_FILE).is_file()
+    assert Path(args.folder.path, "checkpoint-7", "training_state.pt").is_file()
     assert_equal(fit(replace(args, resume_from_checkpoint="auto")), undisturbed(args, tmp_path))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_it_can_be_interrupted_again_and_again(args: CrfArguments, tmp_path: Path, number: int) -> None:
+def test_it_can_be_interrupted_again_and_again(args: Run, tmp_path: Path, number: int) -> None:
     for step in (4, 5, 12):
         with signal_in_step(step, number), pytest.raises(Interrupted) as stop:
             fit(replace(args, resume_from_checkpoint="auto"))
@@ -93,71 +92,69 @@ def test_it_can_be_interrupted_again_and_again(args: CrfArguments, tmp_path: Pat
     assert_equal(fit(replace(args, resume_from_checkpoint="auto")), undisturbed(args, tmp_path))
 
 
-def test_the_best_model_of_before_the_interruption_is_remembered(args: CrfArguments, tmp_path: Path) -> None:
+def test_the_best_model_of_before_the_interruption_is_remembered(args: Run, tmp_path: Path) -> None:
     args = replace(args, learning_rate=0.0, crf_learning_rate=0.0)  # the first is the best: none is better
     fit_with_interruption(args, 18)
-    assert read_json(Path(args.output_dir, "checkpoint-best", "training_args.json"))["resume_from_checkpoint"] == ""
+    assert read_json(Path(args.folder.path, "checkpoint-best", "training_args.json"))["resume_from_checkpoint"] == ""
 
 
-def test_without_a_checkpoint_auto_starts_from_the_beginning(args: CrfArguments, tmp_path: Path) -> None:
+def test_without_a_checkpoint_auto_starts_from_the_beginning(args: Run, tmp_path: Path) -> None:
     assert_equal(fit(replace(args, resume_from_checkpoint="auto")), undisturbed(args, tmp_path))
 
 
-def test_a_finished_training_is_not_trained_on(args: CrfArguments) -> None:
+def test_a_finished_training_is_not_trained_on(args: Run) -> None:
     args = replace(args, save_steps=7)
     first = fit(args)
     assert_equal(fit(replace(args, resume_from_checkpoint="auto")), first)
 
 
-def test_a_finished_training_can_be_made_longer(args: CrfArguments, tmp_path: Path) -> None:
+def test_a_finished_training_can_be_made_longer(args: Run, tmp_path: Path) -> None:
     args = replace(args, save_steps=7, learning_rate=1e-3)
     fit(replace(args, max_steps=10))
     steps, _, _ = fit(replace(args, max_steps=20, resume_from_checkpoint="auto"))
     assert steps == 20
 
 
-def test_a_folder_named_outright_is_gone_on_from_elsewhere(args: CrfArguments, tmp_path: Path) -> None:
+def test_a_folder_named_outright_is_gone_on_from_elsewhere(args: Run, tmp_path: Path) -> None:
     args = replace(args, save_steps=7)
     expected = fit(args)
-    checkpoint = str(Path(args.output_dir, "checkpoint-7"))
+    checkpoint = str(Path(args.folder.path, "checkpoint-7"))
     elsewhere = replace(args, output_dir=str(tmp_path / "elsewhere"), resume_from_checkpoint=checkpoint)
     assert_equal(fit(elsewhere), expected)
 
 
-def test_elsewhere_the_best_is_chosen_anew(
-    args: CrfArguments, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_elsewhere_the_best_is_chosen_anew(args: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     args = replace(args, save_steps=10, learning_rate=0.0, crf_learning_rate=0.0)  # the first is the best
     fit(args)
-    checkpoint = str(Path(args.output_dir, "checkpoint-10"))
+    checkpoint = str(Path(args.folder.path, "checkpoint-10"))
     elsewhere = replace(args, output_dir=str(tmp_path / "elsewhere"), resume_from_checkpoint=checkpoint)
     assert fit(elsewhere)[0] == 20
     assert "has no checkpoint-best" in caplog.text
-    assert Path(elsewhere.output_dir, "checkpoint-best", "model.safetensors").is_file()
-    results = read_json(Path(elsewhere.output_dir, "train_results.json"))
-    assert results["best_score"] == read_json(Path(args.output_dir, "train_results.json"))["best_score"]
+    assert Path(elsewhere.folder.path, "checkpoint-best", "model.safetensors").is_file()
+    results = read_json(Path(elsewhere.folder.path, "train_results.json"))
+    assert results["best_score"] == read_json(Path(args.folder.path, "train_results.json"))["best_score"]
 
 
-def test_a_finished_training_has_no_best_elsewhere(args: CrfArguments, tmp_path: Path) -> None:
+def test_a_finished_training_has_no_best_elsewhere(args: Run, tmp_path: Path) -> None:
     args = replace(args, save_steps=10, learning_rate=0.0, crf_learning_rate=0.0)
     fit(args)
-    checkpoint = str(Path(args.output_dir, "checkpoint-20"))
+    checkpoint = str(Path(args.folder.path, "checkpoint-20"))
     elsewhere = replace(args, output_dir=str(tmp_path / "elsewhere"), resume_from_checkpoint=checkpoint)
     assert fit(elsewhere)[0] == 20
-    assert read_json(Path(elsewhere.output_dir, "train_results.json"))["best_score"] is None
+    assert read_json(Path(elsewhere.folder.path, "train_results.json"))["best_score"] is None
 
 
-def test_curves_go_on_where_they_stopped(args: CrfArguments) -> None:
+def test_curves_go_on_where_they_stopped(args: Run) -> None:
     args = replace(args, log_loss_steps=1)
     fit_with_interruption(args, 11)
-    assert list(read_scalars(Path(args.output_dir, "tensorboard"))["train/loss"]) == list(range(1, 21))
+    assert list(read_scalars(Path(args.folder.path, "tensorboard"))["train/loss"]) == list(range(1, 21))
 
 
 # What cannot be resumed from
 
 
 @pytest.fixture
-def stopped(args: CrfArguments) -> CrfArguments:
+def stopped(args: Run) -> Run:
     """A run with checkpoints after steps 3, 6 and 9."""
     args = replace(args, save_steps=3, max_steps=9)
     fit(args)
@@ -173,7 +170,7 @@ def stopped(args: CrfArguments) -> CrfArguments:
     ],
 )
 def test_another_order_of_the_data_is_refused(
-    stopped: CrfArguments, tmp_path: Path, changes: dict[str, Any], message: str
+    stopped: Run, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     if "data_dir" in changes:
         changes["data_dir"] = str(write_corpus(tmp_path / "other", {"train": 70, "dev": 20}, seed=1))
@@ -181,43 +178,41 @@ def test_another_order_of_the_data_is_refused(
         fit(replace(stopped, **changes))
 
 
-def test_the_same_order_in_other_shares_is_not(stopped: CrfArguments) -> None:
+def test_the_same_order_in_other_shares_is_not(stopped: Run) -> None:
     assert fit(replace(stopped, per_gpu_train_batch_size=4, gradient_accumulation_steps=2))[0] == 12
 
 
-@pytest.mark.parametrize("name", [STATE_FILE, "model.safetensors"])
+@pytest.mark.parametrize("name", ["training_state.pt", "model.safetensors"])
 def test_auto_passes_over_a_checkpoint_that_is_cut_off(
-    stopped: CrfArguments, tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+    stopped: Run, tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    cut = Path(stopped.output_dir, "checkpoint-9", name)
+    cut = Path(stopped.folder.path, "checkpoint-9", name)
     cut.write_bytes(cut.read_bytes()[:1000])
-    assert checkpoint_to_resume(stopped) == Path(stopped.output_dir, "checkpoint-6")
+    assert checkpoint_to_resume("auto", stopped.folder) == Path(stopped.folder.path, "checkpoint-6")
     assert "checkpoint-9 is damaged" in caplog.text
     with pytest.raises(ValueError, match=r"checkpoint-9 is damaged; resume from an earlier checkpoint"):
-        checkpoint_to_resume(replace(stopped, resume_from_checkpoint=str(cut.parent)))
+        checkpoint_to_resume(str(cut.parent), stopped.folder)
 
 
-def test_a_model_is_no_checkpoint(stopped: CrfArguments) -> None:
-    best = Path(stopped.output_dir, "checkpoint-best")
-    with pytest.raises(ValueError, match=rf"checkpoint-best is no checkpoint .* no {STATE_FILE}"):
+def test_a_model_is_no_checkpoint(stopped: Run) -> None:
+    best = Path(stopped.folder.path, "checkpoint-best")
+    with pytest.raises(ValueError, match=r"checkpoint-best is no checkpoint .* no training_state\.pt"):
         fit(replace(stopped, resume_from_checkpoint=str(best)))
 
 
-def test_a_checkpoint_of_another_head_is_refused(
-    stopped: CrfArguments, softmax_args: SoftmaxArguments, tmp_path: Path
-) -> None:
-    checkpoint = str(Path(stopped.output_dir, "checkpoint-9"))
+def test_a_checkpoint_of_another_head_is_refused(stopped: Run, softmax_args: Run, tmp_path: Path) -> None:
+    checkpoint = str(Path(stopped.folder.path, "checkpoint-9"))
     other = replace(softmax_args, output_dir=str(tmp_path / "other"), resume_from_checkpoint=checkpoint)
     with pytest.raises(ValueError, match=r"cannot resume from .*checkpoint-9: (.|\n)*crf\.transitions"):
         fit(other)
 
 
-def test_an_earlier_checkpoint_is_refused_while_later_ones_stand_beside_it(stopped: CrfArguments) -> None:
-    earlier = replace(stopped, resume_from_checkpoint=str(Path(stopped.output_dir, "checkpoint-3")))
+def test_an_earlier_checkpoint_is_refused_while_later_ones_stand_beside_it(stopped: Run) -> None:
+    earlier = replace(stopped, resume_from_checkpoint=str(Path(stopped.folder.path, "checkpoint-3")))
     with pytest.raises(ValueError, match=r"checkpoint-3 has later ones beside it \(checkpoint-6, checkpoint-9\)"):
         fit(earlier)
     for step in (6, 9):
-        shutil.rmtree(Path(stopped.output_dir, f"checkpoint-{step}"))
+        shutil.rmtree(Path(stopped.folder.path, f"checkpoint-{step}"))
     assert fit(earlier)[0] == 12
 
 
@@ -228,9 +223,9 @@ class Code:
         return print, ("executed",)
 
 
-def test_a_checkpoint_cannot_run_code(stopped: CrfArguments, capsys: pytest.CaptureFixture[str]) -> None:
-    torch.save({"progress": Code()}, Path(stopped.output_dir, "checkpoint-9", STATE_FILE))
-    with pytest.raises(ValueError, match=f"{STATE_FILE} holds more than tensors and plain values"):
+def test_a_checkpoint_cannot_run_code(stopped: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"progress": Code()}, Path(stopped.folder.path, "checkpoint-9", "training_state.pt"))
+    with pytest.raises(ValueError, match=r"training_state\.pt holds more than tensors and plain values"):
         fit(stopped)
     assert "executed" not in capsys.readouterr().out
 
@@ -245,8 +240,6 @@ def test_a_checkpoint_cannot_run_code(stopped: CrfArguments, capsys: pytest.Capt
         ({"optim": "adamw_torch"}, "--optim adamw_torch (before adamw_torch_fused)"),
     ],
 )
-def test_a_flag_that_the_optimiser_would_keep_is_refused(
-    stopped: CrfArguments, changes: dict[str, Any], said: str
-) -> None:
+def test_a_flag_that_the_optimiser_would_keep_is_refused(stopped: Run, changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=rf"{re.escape(said)} cannot change: .*checkpoint-9 keeps what it had"):
         fit(replace(stopped, **changes))

@@ -2,22 +2,26 @@
 
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 import tools.distributed
-from tests.tools.runs import prepared, read_json
-from tools.arguments import CrfArguments
-from tools.run_folder import checkpoint_folders, prepare_output_dir, save_environment, save_model_folder, write_json
+from common.run_files import RunFolder
+from tests.tools.runs import prepared, read_json, replace
+from tools.run import Run
+from tools.run_folder import prepare_folder, save_environment, save_model_folder, write_json
+
+
+def prepare(run: Run) -> None:
+    prepare_folder(run.folder, run.settings.actions)
 
 
 @pytest.fixture
-def trained(crf_args: CrfArguments) -> Path:
+def trained(crf_args: Run) -> Path:
     """Looks as an earlier run left it."""
-    folder = Path(crf_args.output_dir)
+    folder = crf_args.folder.path
     for name in ("config.json", "checkpoint-8/config.json", "checkpoint-best/config.json", "tensorboard/events.1"):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -25,20 +29,19 @@ def trained(crf_args: CrfArguments) -> Path:
     return folder
 
 
-def test_the_folder_is_made_with_its_parents(crf_args: CrfArguments, tmp_path: Path) -> None:
-    folder = prepare_output_dir(replace(crf_args, output_dir=str(tmp_path / "a" / "b")))
-    assert folder == tmp_path / "a" / "b"
-    assert folder.is_dir()
+def test_the_folder_is_made_with_its_parents(crf_args: Run, tmp_path: Path) -> None:
+    prepare(replace(crf_args, output_dir=str(tmp_path / "a" / "b")))
+    assert (tmp_path / "a" / "b").is_dir()
 
 
-def test_training_does_not_write_over_an_earlier_run(crf_args: CrfArguments, trained: Path) -> None:
+def test_training_does_not_write_over_an_earlier_run(crf_args: Run, trained: Path) -> None:
     with pytest.raises(ValueError, match=r"holds a trained model; .* --overwrite_output_dir"):
-        prepare_output_dir(crf_args)
+        prepare(crf_args)
     assert (trained / "checkpoint-8").is_dir()
 
 
 @pytest.fixture
-def interrupted(crf_args: CrfArguments, trained: Path) -> Path:
+def interrupted(crf_args: Run, trained: Path) -> Path:
     """Looks as a training left it that never came to its end."""
     (trained / "config.json").unlink()
     return trained
@@ -46,32 +49,33 @@ def interrupted(crf_args: CrfArguments, trained: Path) -> Path:
 
 @pytest.mark.parametrize("named", ["", "elsewhere/checkpoint-3"])
 def test_checkpoints_of_an_interrupted_run_are_not_cleared_away_unasked(
-    crf_args: CrfArguments, interrupted: Path, named: str
+    crf_args: Run, interrupted: Path, named: str
 ) -> None:
     with pytest.raises(ValueError, match=r"holds checkpoints; .* or --resume_from_checkpoint auto"):
-        prepare_output_dir(replace(crf_args, resume_from_checkpoint=named))
-    assert {path.name for path in checkpoint_folders(interrupted)} == {"checkpoint-8", "checkpoint-best"}
+        prepare(replace(crf_args, resume_from_checkpoint=named))
+    assert {path.name for path in RunFolder(interrupted).checkpoints()} == {"checkpoint-8", "checkpoint-best"}
 
 
-def test_they_are_where_auto_found_none_to_go_on_from(crf_args: CrfArguments, interrupted: Path) -> None:
-    prepare_output_dir(replace(crf_args, resume_from_checkpoint="auto"))
-    assert not checkpoint_folders(interrupted)
+def test_they_are_where_auto_found_none_to_go_on_from(crf_args: Run, interrupted: Path) -> None:
+    prepare(replace(crf_args, resume_from_checkpoint="auto"))
+    assert not RunFolder(interrupted).checkpoints()
 
 
-def test_an_overwrite_clears_checkpoints_and_events(crf_args: CrfArguments, trained: Path) -> None:
-    prepare_output_dir(replace(crf_args, overwrite_output_dir=True))
+def test_an_overwrite_clears_checkpoints_and_events(crf_args: Run, trained: Path) -> None:
+    prepare(replace(crf_args, overwrite_output_dir=True))
     assert not list(trained.glob("checkpoint-*"))
     assert not (trained / "tensorboard").exists()
 
 
-def test_an_earlier_run_may_be_applied(crf_args: CrfArguments, trained: Path) -> None:
-    prepare_output_dir(replace(crf_args, do_train=False, do_eval=True, overwrite_output_dir=True))
-    assert {path.name for path in checkpoint_folders(trained)} == {"checkpoint-8", "checkpoint-best"}
+def test_an_earlier_run_may_be_applied(crf_args: Run, trained: Path) -> None:
+    prepare(replace(crf_args, do_train=False, do_eval=True, overwrite_output_dir=True))
+    assert {path.name for path in RunFolder(trained).checkpoints()} == {"checkpoint-8", "checkpoint-best"}
 
 
-def test_other_ranks_make_no_folder(crf_args: CrfArguments, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_ranks_make_no_folder(crf_args: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tools.distributed, "is_main", lambda: False)
-    assert not prepare_output_dir(crf_args).exists()
+    prepare(crf_args)
+    assert not crf_args.folder.path.exists()
 
 
 def test_checkpoints_come_in_the_order_of_their_steps_and_the_best_last(tmp_path: Path) -> None:
@@ -80,7 +84,7 @@ def test_checkpoints_come_in_the_order_of_their_steps_and_the_best_last(tmp_path
         if name != "checkpoint-broken":
             (tmp_path / name / "config.json").write_text("{}")
     (tmp_path / "checkpoint-5").write_text("a file")
-    assert [path.name for path in checkpoint_folders(tmp_path)] == [
+    assert [path.name for path in RunFolder(tmp_path).checkpoints()] == [
         "checkpoint-3",
         "checkpoint-20",
         "checkpoint-100",
@@ -88,20 +92,20 @@ def test_checkpoints_come_in_the_order_of_their_steps_and_the_best_last(tmp_path
     ]
 
 
-def test_a_model_folder_holds_weights_config_tokenizer_and_arguments(crf_args: CrfArguments, tmp_path: Path) -> None:
-    model, tokenizer = prepared(crf_args)
+def test_a_model_folder_holds_weights_config_tokenizer_and_arguments(crf_args: Run, tmp_path: Path) -> None:
+    crf_args, model, tokenizer = prepared(crf_args)
     folder = tmp_path / "a" / "model"
-    save_model_folder(folder, crf_args, model, tokenizer)
+    save_model_folder(folder, crf_args.settings, model, tokenizer)
     names = {path.name for path in folder.iterdir()}
     assert {"model.safetensors", "config.json", "tokenizer.json", "training_args.json"} <= names
-    assert read_json(folder / "training_args.json") == crf_args.as_json()
+    assert read_json(folder / "training_args.json") == crf_args.settings.flat()
 
 
 def test_the_environment_names_versions_machine_and_command(
-    crf_args: CrfArguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    crf_args: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["/somewhere/run_ner_crf.py", "--seed=1"])
-    save_environment(tmp_path, crf_args)
+    save_environment(RunFolder(tmp_path), crf_args.device)
     environment = read_json(tmp_path / "environment.json")
     assert environment["command"] == ["run_ner_crf.py", "--seed=1"]
     assert environment["python"] == sys.version.split()[0]

@@ -1,6 +1,5 @@
 """Optimiser state in shares: the same weights, and a state that any number of processes can go on with."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,42 +11,42 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from tests.tools.interrupted import signal_in_step
 from tests.tools.ranks import on_ranks
-from tests.tools.runs import fit
-from tools.arguments import CrfArguments
+from tests.tools.runs import fit, replace
 from tools.interruption import Interrupted
+from tools.run import Run
 from tools.sharding import ShardedOptimizer, sharded
 
 
-def weights_after(args: CrfArguments) -> NDArray[np.float32]:
+def weights_after(args: Run) -> NDArray[np.float32]:
     _, _, weights = fit(args)
     return torch.cat([one.flatten() for one in weights.values()]).numpy()
 
 
 @pytest.fixture
-def args(crf_args: CrfArguments) -> CrfArguments:
+def args(crf_args: Run) -> Run:
     """A short training by two, with dropout, clipping and evaluation of which not all have the same share."""
     return replace(crf_args, per_gpu_train_batch_size=4, max_steps=6, logging_steps=3, max_grad_norm=0.5)
 
 
-def differently(args: CrfArguments, name: str, **changes: Any) -> CrfArguments:
-    return replace(args, output_dir=f"{args.output_dir}-{name}", **changes)
+def differently(args: Run, name: str, **changes: Any) -> Run:
+    return replace(args, output_dir=f"{args.folder.path}-{name}", **changes)
 
 
 @pytest.mark.parametrize("processes", [2, 3])
-def test_the_weights_are_those_of_the_whole_optimizer_to_the_last_bit(args: CrfArguments, processes: int) -> None:
+def test_the_weights_are_those_of_the_whole_optimizer_to_the_last_bit(args: Run, processes: int) -> None:
     whole = on_ranks(processes, weights_after, args)
     shared = on_ranks(processes, weights_after, differently(args, "shared", shard_optimizer=True))
     for weights in shared:
         assert np.array_equal(weights, whole[0])
 
 
-def interrupted_training(args: CrfArguments) -> None:
+def interrupted_training(args: Run) -> None:
     with signal_in_step(4), pytest.raises(Interrupted):
         fit(args)
 
 
 @pytest.mark.parametrize(("first", "then"), [(True, True), (True, False), (False, True)])
-def test_a_training_goes_on_from_a_checkpoint_of_either_kind(args: CrfArguments, first: bool, then: bool) -> None:
+def test_a_training_goes_on_from_a_checkpoint_of_either_kind(args: Run, first: bool, then: bool) -> None:
     undisturbed = on_ranks(2, weights_after, differently(args, "undisturbed"))
     stopped = differently(args, "stopped", shard_optimizer=first)
     on_ranks(2, interrupted_training, stopped)

@@ -1,15 +1,15 @@
-"""Calibration against counts by hand and against chance."""
+"""Calibration, compared with hand counts and with simulated entities."""
 
 import numpy as np
 import pytest
 
-from analysis.report.calibration import Judged, counts_at, judge, reliability, wilson_interval
+from analysis.report.calibration import Judged, counts_at, judge, reliability
 from common.entities import Entity
 from tests.analysis.report.scored import LOC, PER, document
 
 
 def drawn(size: int, seed: int = 0) -> Judged:
-    """Confidences that are true: an entity of confidence p is right with probability p."""
+    """Perfectly calibrated entities: one of confidence p is correct with probability p."""
     generator = np.random.default_rng(seed)
     confidences = generator.random(size)
     return Judged(confidences, generator.random(size) < confidences, size)
@@ -50,12 +50,15 @@ def test_without_entities_there_is_no_error() -> None:
     assert (found.bins, found.error, found.brier) == ([], 0.0, 0.0)
 
 
-@pytest.mark.parametrize(("right", "size"), [(0, 5), (1, 5), (12, 40), (990, 1000), (5, 5)])
-def test_the_bounds_of_an_interval_are_1_96_of_their_own_deviations_from_the_share(right: int, size: int) -> None:
-    low, high = wilson_interval(right / size, size)
-    assert low <= right / size <= high
-    for bound in (low, high):
-        assert abs(right / size - bound) == pytest.approx(1.96 * (max(bound * (1 - bound), 0) / size) ** 0.5, abs=1e-7)
+@pytest.mark.parametrize(("correct", "size"), [(0, 5), (1, 5), (12, 40), (990, 1000), (5, 5)])
+def test_each_bound_of_an_interval_is_1_96_of_its_own_standard_deviations_from_the_share(
+    correct: int, size: int
+) -> None:
+    (one,) = reliability(Judged(np.full(size, 0.5), np.arange(size) < correct, size)).bins
+    assert one.low <= one.precision <= one.high
+    for bound in (one.low, one.high):
+        deviation = (max(bound * (1 - bound), 0) / size) ** 0.5
+        assert abs(one.precision - bound) == pytest.approx(1.959964 * deviation, abs=1e-7)
 
 
 def test_counts_at_thresholds_are_those_of_a_direct_count() -> None:

@@ -1,86 +1,120 @@
-"""Where things lie on a chart."""
+"""The charts of the report, and the same in TensorBoard."""
 
 import re
-from collections.abc import Sequence
+import zlib
+from functools import partial
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
-from analysis.report.charts import HEIGHT, WIDTH, Point, line_chart, number, thin, tick_step
+from analysis.documents import ScoredDocument
+from analysis.pairs import all_pairs, type_confusion
+from analysis.report.calibration import judge, reliability
+from analysis.report.charts import draw_calibration, draw_lines, draw_on_board, step_of, svg
+from analysis.report.run_data import event_values
+from common.entities import Entity
+from tests.analysis.report.scored import LOC, PER, document, documents_of_each_kind
+from tests.tools.runs import FinishedRun
 
-
-def places(path: str) -> list[tuple[float, float]]:
-    return [(float(x), float(y)) for x, y in re.findall(r"(-?[\d.]+),(-?[\d.]+)", path)]
-
-
-def test_larger_values_are_higher_and_later_ones_to_the_right() -> None:
-    (line,) = line_chart("F1", "step", {"dev": [(0, 10), (50, 20), (100, 40)]}, with_marks=True).lines
-    xs, ys = zip(*places(line.path), strict=True)
-    assert list(xs) == sorted(xs)
-    assert list(ys) == sorted(ys, reverse=True)
-    assert [mark.text for mark in line.marks] == ["dev 10 at step 0", "dev 20 at step 50", "dev 40 at step 100"]
+NAN, INFINITY = float("nan"), float("inf")
 
 
-@pytest.mark.parametrize("values", [[0.0, 0.0], [1e-9, 1e9], [-3.0, 5.0], [87.1, 87.2], [0.0, 1e-5]])
-@pytest.mark.parametrize("log", [False, True])
-def test_all_that_is_drawn_lies_inside(values: list[float], log: bool) -> None:
-    chart = line_chart("loss", "step", {"train": list(enumerate(values))}, log=log)
-    assert 2 <= len(chart.y_ticks) <= 20
-    for x, y in places(chart.lines[0].path):
-        assert chart.left <= x <= chart.right < WIDTH
-        assert 0 < chart.top <= y <= chart.bottom < HEIGHT
-    assert all(chart.top <= tick.at <= chart.bottom for tick in chart.y_ticks)
-    assert all(chart.left <= tick.at <= chart.right for tick in chart.x_ticks)
+def test_a_chart_is_the_same_svg_each_time_and_its_colours_and_references_belong_to_the_page() -> None:
+    curves = {"<F1>": [(0.0, 10.0), (50.0, 20.0)], "recall": [(0.0, NAN), (50.0, 20.0)]}
+    first, again = (svg(partial(draw_lines, x_label="step", curves=curves), "F1 < 1", 'last "20"') for _ in range(2))
+    assert first == again
+    (figure,) = [ElementTree.fromstring(first)]
+    texts = {element.text for element in figure.iter() if element.text}
+    assert {"F1 < 1", "step", "<F1>", "recall"} <= texts
+    assert 'aria-label="F1 &lt; 1: last &#34;20&#34;"' in first
+    assert "var(--accent)" in first
+    assert set(re.findall(r"#[0-9a-f]{6}", first)) == set()
+    ids = re.findall(r' id="([^"]+)"', first)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:href="|url\()#(\w+)', first)) == set(ids)
+    other = svg(partial(draw_lines, x_label="step", curves=curves), "F1 < 1", "of another split")
+    assert not set(ids) & set(re.findall(r' id="([^"]+)"', other))
 
 
-def test_a_single_point_is_a_chart_too() -> None:
-    chart = line_chart("F1", "step", {"dev": [(10, 0.5)]})
-    assert places(chart.lines[0].path)
+@pytest.mark.parametrize("values", [[2.0, 0.004], [2.0, 1.0], [0.0, 1.0], [-3.0, 100.0], [NAN, 2.0, INFINITY, 0.004]])
+def test_the_scale_is_logarithmic_where_values_span_orders_of_magnitude(values: list[float]) -> None:
+    scales = []
+    for log in (True, False):
+        figure = Figure()
+        draw_lines(figure, "step", {"loss": list(enumerate(values))}, log)
+        (axes,) = figure.axes
+        scales.append(axes.get_yscale())
+        finite = [value for value in values if np.isfinite(value)]
+        assert axes.get_ylim()[0] <= min(finite) <= max(finite) <= axes.get_ylim()[1]
+        drawn = axes.lines[0].get_ydata()
+        assert np.array_equal(np.isfinite(values), np.isfinite(drawn))
+    assert scales == ["log" if 0.004 in values else "linear", "linear"]
 
 
-@pytest.mark.parametrize("odd", [float("nan"), float("inf"), float("-inf")])
-@pytest.mark.parametrize("log", [False, True])
-def test_a_line_breaks_where_a_value_is_not_finite(odd: float, log: bool) -> None:
-    values = [odd, 1.0, 2.0, odd, 400.0, 300.0, odd]
-    chart = line_chart("loss", "step", {"dev": list(enumerate(values))}, with_marks=True, log=log)
-    (line,) = chart.lines
-    assert [len(places(part)) for part in line.path.split("M")[1:]] == [2, 2]
-    assert [mark.text.split()[1] for mark in line.marks] == ["1", "2", "400", "300"]
-    assert all(chart.top <= y <= chart.bottom and chart.left < x < chart.right for x, y in places(line.path))
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("points", [[(10.0, 0.5)], [(0.0, NAN), (1.0, INFINITY)], [(0.0, 0.0), (1.0, 0.0)], []])
+def test_curves_with_little_to_show_are_charts_too(points: list[tuple[float, float]]) -> None:
+    for log in (True, False):
+        ElementTree.fromstring(svg(partial(draw_lines, x_label="step", curves={"dev": points}, log=log), "loss", ""))
 
 
-@pytest.mark.parametrize("values", [[float("nan")] * 3, [float("inf")], [float("nan")] * 5000])
-@pytest.mark.parametrize("log", [False, True])
-def test_a_line_without_a_finite_value_is_empty(values: list[float], log: bool) -> None:
-    curves: dict[str, Sequence[Point]] = {"train": list(enumerate(values)), "dev": [(0, 1.0), (1, 2.0)]}
-    nothing, line = line_chart("loss", "step", curves, with_marks=True, log=log).lines
-    assert (nothing.path, nothing.marks) == ("", [])
-    assert len(places(line.path)) == 2
-    chart = line_chart("loss", "step", {"train": list(enumerate(values))}, log=log)
-    assert [one.path for one in chart.lines] == [""]
+def test_calibration_shows_a_point_and_a_bar_per_bin() -> None:
+    figure: Any = Figure()
+    found = reliability(judge(documents_of_each_kind(4)))
+    draw_calibration(figure, found)
+    axes, below = figure.axes
+    (points,) = (container.lines[0] for container in axes.containers)
+    expected = [(one.confidence, one.precision) for one in found.bins]
+    assert np.array(points.get_xydata()).tolist() == pytest.approx(np.array(expected))
+    assert [bar.get_height() for bar in below.patches] == [one.size for one in found.bins]
 
 
-def test_a_logarithmic_scale_has_powers_of_ten() -> None:
-    chart = line_chart("loss", "step", {"train": [(0, 2.0), (1, 0.004)]}, log=True)
-    assert [tick.label for tick in chart.y_ticks] == ["0.001", "0.01", "0.1", "1", "10"]
-    distances = {round(one.at - other.at) for one, other in zip(chart.y_ticks, chart.y_ticks[1:], strict=False)}
-    assert len(distances) == 1
+def drawn(run: Path, documents: list[ScoredDocument], checkpoint: str = "") -> dict[str, tuple[int, object]]:
+    draw_on_board(run, checkpoint, "dev", documents, type_confusion(all_pairs(documents)))
+    return {value.tag: (step, value) for step, value in event_values(run / "tensorboard")}
 
 
-@pytest.mark.parametrize(("low", "high", "step"), [(0, 1, 0.25), (0, 100, 25), (76, 88, 5), (0, 0.01, 0.0025)])
-def test_steps_between_ticks_are_round(low: float, high: float, step: float) -> None:
-    assert tick_step(low, high) == pytest.approx(step)
+def test_the_curve_counts_the_entities_that_are_sure_enough(tmp_path: Path) -> None:
+    gold = [Entity(PER, 0, 0), Entity(LOC, 1, 1), Entity(LOC, 2, 2)]
+    sure = document("a", "x y z", gold, gold[:1], confidence=0.9)
+    doubtful = document("b", "x y z", [], [Entity(PER, 1, 1)], confidence=0.3)
+    _, value = drawn(tmp_path, [sure, doubtful])["dev/entities"]
+    numbers = np.array(value.tensor.float_val).reshape(6, 127)  # type: ignore[attr-defined]
+    right, wrong, _, left_out, precision, recall = numbers
+    assert (right[0], wrong[0], left_out[0]) == (1, 1, 2)
+    assert (precision[0], recall[0]) == pytest.approx((1 / 2, 1 / 3))
+    middle = 63  # confidence 0.5
+    assert (right[middle], wrong[middle], left_out[middle]) == (1, 0, 2)
+    assert (right[-1], wrong[-1], left_out[-1]) == (0, 0, 3)
+    assert (precision[-1], recall[-1]) == (1, 0)
 
 
-@pytest.mark.parametrize(
-    ("value", "written"), [(0, "0"), (0.25, "0.25"), (2634, "2634"), (1e-5, "1e-5"), (2e6, "2,000,000")]
-)
-def test_numbers_are_short(value: float, written: str) -> None:
-    assert number(value) == written
+def test_pictures_are_not_empty(tmp_path: Path) -> None:
+    values = drawn(tmp_path, documents_of_each_kind(4))
+    for name in ("dev/confusion", "dev/calibration"):
+        picture = values[name][1].image  # type: ignore[attr-defined]
+        assert picture.encoded_image_string.startswith(b"\x89PNG")
+        assert picture.width == 495
+        assert len(zlib.compress(picture.encoded_image_string)) > 4000
 
 
-def test_many_points_become_means_of_neighbours() -> None:
-    points = [(float(x), float(x % 2)) for x in range(6000)]
-    thinned = thin(points)
-    assert len(thinned) == 300
-    assert all(y == pytest.approx(0.5) for _, y in thinned)
-    assert thin(points[:300]) == points[:300]
+def test_a_split_without_entities_has_a_curve_and_no_pictures(tmp_path: Path) -> None:
+    assert set(drawn(tmp_path, [document("a", "x y", [], [])])) == {"dev/entities"}
+
+
+def test_a_checkpoint_stands_at_its_step_and_the_final_model_at_the_last(crf_run: FinishedRun, tmp_path: Path) -> None:
+    documents = documents_of_each_kind(1)
+    assert drawn(tmp_path, documents, "checkpoint-16")["dev/entities"][0] == 16
+    assert step_of(crf_run.folder, "") == step_of(crf_run.folder, "checkpoint-best") > 16
+    assert step_of(tmp_path, "") == 0
+
+
+def test_a_run_draws_both_splits_and_its_checkpoints(crf_run: FinishedRun) -> None:
+    values = list(event_values(crf_run.folder / "tensorboard"))
+    for split in ("dev", "test"):
+        steps = {step for step, value in values if value.tag == f"{split}/entities"}
+        assert steps >= {16, step_of(crf_run.folder, "")}

@@ -112,7 +112,9 @@ def test_arrays_appended_on_disk_are_those_in_memory(
 def test_arrays_on_disk_are_mapped_and_cannot_be_changed(tmp_path: Path) -> None:
     arrays_of([[3]], RIGHT).append_to(tmp_path)
     ids = FeatureArrays.mapped(tmp_path)["input_ids"]
-    assert isinstance(ids.base, np.memmap)
+    while isinstance(ids.base, np.ndarray):
+        ids = ids.base
+    assert isinstance(ids, np.memmap)
     with pytest.raises(ValueError, match="read-only"):
         ids[0] = 1
 

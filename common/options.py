@@ -1,0 +1,199 @@
+"""Settings as frozen dataclasses whose fields carry their help and bounds, and the command lines made from them."""
+
+import argparse
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, NoReturn
+
+from transformers.hf_argparser import string_to_bool
+
+from common.command_line import Bounds, CommandLine
+
+
+def option(
+    default: Any,
+    help: str,
+    choices: Sequence[str] = (),
+    *,
+    common: bool = False,
+    needs: Mapping[str, Sequence[Any]] | None = None,
+    nargs: str | None = None,
+    const: Any = None,
+    kind: type[int] | type[float] | None = None,
+    aliases: Sequence[str] = (),
+    **bounds: Any,
+) -> Any:
+    """A field of a dataclass of settings, which becomes a flag of the same name.
+
+    Args:
+        default: its type is that of the flag: bool, int, float or str.
+        help: one line.
+        choices: the values that are allowed.
+        common: whether ``--help`` shows it; ``--help_all`` shows all.
+        needs: other options and the values of which each must have one; otherwise this option has no effect, and
+            changing it is an error.
+        nargs, const: as for `argparse.ArgumentParser.add_argument`.
+        kind: type of the number, where ``default`` is None.
+        aliases: other names of the flag.
+        **bounds: see `common.command_line.Bounds`.
+    """
+    if kind is None and type(default) in (int, float):
+        kind = type(default)
+    metadata = {"help": help, "choices": list(choices), "common": common, "needs": dict(needs or {})}
+    metadata |= {"nargs": nargs, "const": const, "bounds": Bounds(kind, **bounds) if kind else None}
+    metadata["aliases"] = tuple(aliases)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """The options of what has none."""
+
+
+def faults_of(settings: Iterable[Any]) -> Iterator[str]:
+    """What is wrong with the values of settings: out of bounds, no choice, or without effect.
+
+    Args:
+        settings: instances of dataclasses of `option` fields; an option may need one of another dataclass.
+    """
+    settings = list(settings)
+    values = {one.name: getattr(part, one.name) for part in settings for one in fields(part)}
+    options = [one for part in settings for one in fields(part)]
+    for one in options:
+        value, bounds, choices = values[one.name], one.metadata["bounds"], one.metadata["choices"]
+        if bounds and value is not None and value not in bounds:
+            yield f"--{one.name} {value}: must be {bounds}"
+        if choices and value not in choices:
+            yield f"--{one.name} {value} is none of {', '.join(filter(None, choices))}"
+    for one in options:
+        for other, allowed in one.metadata["needs"].items():
+            value = values[one.name]
+            if value != one.default and values.get(other, allowed[0]) not in allowed:
+                shown = " or ".join(map(str, allowed))
+                yield f"--{one.name} {value} has no effect " + (
+                    f"without --{other} {shown}" if shown else f"with --{other}"
+                )
+
+
+class _Switch(argparse.Action):
+    """``--name``, ``--name VALUE``, and ``--no_name`` for what is on by default."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
+        super().__init__(option_strings, dest, nargs="?", const=True, type=string_to_bool, **options)
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
+    ) -> None:
+        is_off = self.default is True and str(option_string)[2:5] in ("no_", "no-")
+        setattr(namespace, self.dest, not values if is_off else values)
+
+
+class _HelpFormatter(argparse.HelpFormatter):
+    """Shows one spelling of each flag."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=40, width=120)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings:
+            return super()._format_action_invocation(action)
+        if isinstance(action, _Switch):
+            return f"--[no_]{action.dest}" if action.default is True else f"--{action.dest}"
+        value = self._format_args(action, self._get_default_metavar_for_optional(action))
+        return f"{action.option_strings[0]} {value}".strip()
+
+
+class OptionsCommandLine(CommandLine):
+    """A command line made from dataclasses of `option` fields; ``--help`` shows the common ones only."""
+
+    def __init__(self, description: str | None = None, **options: Any) -> None:
+        super().__init__(
+            description=description,
+            usage="%(prog)s --flag VALUE ...",
+            formatter_class=_HelpFormatter,
+            add_help=False,
+            **options,
+        )
+        self._rare: list[argparse.Action] = []
+        about = self.add_argument_group("help")
+        about.add_argument("-h", "--help", action="help", help="show the common flags")
+        about.add_argument(
+            "--help_all", "--help-all", action=_HelpAll, nargs=0, default=argparse.SUPPRESS, help="show all flags"
+        )
+
+    def add_options(
+        self,
+        kind: type,
+        title: str,
+        *,
+        aliases: Mapping[str, Sequence[str]] | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        leave_out: Collection[str] = (),
+        hidden: bool = False,
+        common: bool = False,
+    ) -> None:
+        """Adds a flag for each field of a dataclass.
+
+        Args:
+            title: heading of the flags in the help.
+            aliases: further names of fields; the first is the one that the help shows.
+            defaults: defaults that differ from those of the fields.
+            leave_out: fields that get no flag.
+            common: shows all of them in ``--help``.
+            hidden: shows none of them in any help.
+        """
+        group = self.add_argument_group(title)
+        for one in fields(kind):
+            if one.name not in leave_out:
+                default = (defaults or {}).get(one.name, one.default)
+                self._add_option(group, one, default, (aliases or {}).get(one.name, ()), hidden, common)
+
+    def _add_option(
+        self, group: Any, one: "Field[Any]", default: Any, aliases: Sequence[str], hidden: bool, common: bool
+    ) -> argparse.Action:
+        metadata, names = one.metadata, [*aliases, one.name, *one.metadata["aliases"]]
+        options: dict[str, Any] = {"dest": one.name, "default": default}
+        options["help"] = argparse.SUPPRESS if hidden else _described(metadata["help"], default)
+        if isinstance(default, bool):
+            options["action"] = _Switch
+            names += [f"no_{name}" for name in names] if default else []
+        else:
+            options |= {"choices": metadata["choices"] or None, "type": metadata["bounds"] or str}
+            options |= {"metavar": _metavar(one.name, metadata["choices"])}
+            options |= {name: metadata[name] for name in ("nargs", "const") if metadata[name] is not None}
+        spellings = [f"--{spelling}" for name in names for spelling in (name, name.replace("_", "-"))]
+        action: argparse.Action = group.add_argument(*dict.fromkeys(spellings), **options)
+        if not (common or metadata["common"]):
+            self._rare.append(action)
+        return action
+
+    def format_help(self) -> str:
+        shown = [(action, action.help) for action in self._rare]
+        for action, _ in shown:
+            action.help = argparse.SUPPRESS
+        try:
+            return super().format_help()
+        finally:
+            for action, text in shown:
+                action.help = text
+
+    def print_all_help(self) -> NoReturn:
+        """Prints the help of all flags and ends the program."""
+        self._rare.clear()
+        self.print_help()
+        self.exit()
+
+
+class _HelpAll(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
+        assert isinstance(parser, OptionsCommandLine)
+        parser.print_all_help()
+
+
+def _metavar(name: str, choices: Sequence[str]) -> str:
+    return f"{{{','.join(filter(None, choices))}}}" if choices else name.rpartition("_")[2].upper()
+
+
+def _described(text: str, default: Any) -> str:
+    shown = "" if default in ("", None) or isinstance(default, bool) else f" (default: {default})"
+    return (text + shown).replace("%", "%%")

@@ -1,0 +1,131 @@
+"""The names of all files in the folder of a run."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+_SPLIT_NAMES = {"train": "train", "dev": "eval", "test": "test"}
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of a run, or of a checkpoint in it.
+
+    Nothing is read or written here; see `tools.run_folder`.
+    """
+
+    path: Path
+
+    @property
+    def weights(self) -> Path:
+        return self.path / "model.safetensors"
+
+    @property
+    def config(self) -> Path:
+        """Config of the model, with its labels; written last, so that where it is a model is complete."""
+        return self.path / "config.json"
+
+    @property
+    def settings(self) -> Path:
+        return self.path / "training_args.json"
+
+    @property
+    def environment(self) -> Path:
+        return self.path / "environment.json"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "run.log"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def train_results(self) -> Path:
+        return self.path / "train_results.json"
+
+    @property
+    def nonfinite_steps(self) -> Path:
+        return self.path / "nonfinite_steps.json"
+
+    def results(self, split: str, suffix: str = "json") -> Path:
+        """Scores of a split, for programs (json) or people (txt)."""
+        return self.path / f"{_SPLIT_NAMES[split]}_results.{suffix}"
+
+    def documents(self, split: str) -> Path:
+        """Entities of a split, gold and predicted."""
+        return self.path / f"{_SPLIT_NAMES[split]}_documents.jsonl"
+
+    @property
+    def predictions(self) -> Path:
+        return self.path / "test_predictions.jsonl"
+
+    @property
+    def tag_predictions(self) -> Path:
+        """Predictions as columns, of a run under Lightning."""
+        return self.path / "test_predictions.txt"
+
+    def submission(self, task: str) -> Path:
+        return self.path / f"{task}_predict.json"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        """The model that was best on dev."""
+        return self.path / "checkpoint-best"
+
+    def checkpoint(self, step: int | str) -> Path:
+        return self.path / f"checkpoint-{step}"
+
+    @property
+    def training_state(self) -> Path:
+        """Of a checkpoint: optimiser, schedule, place in the data, random numbers."""
+        return self.path / "training_state.pt"
+
+    @property
+    def best_lightning_model(self) -> Path:
+        """The best model of a run under Lightning."""
+        return self.path / "best_tfmr"
+
+    @property
+    def last_lightning_checkpoint(self) -> Path:
+        return self.path / "last.ckpt"
+
+    def checkpoints(self) -> list[Path]:
+        """The checkpoint folders that hold a model, by step, the best one last."""
+        folders = [path for path in self.path.glob("checkpoint-*") if RunFolder(path).config.is_file()]
+        steps = {path: path.name.rpartition("-")[2] for path in folders}
+        return sorted(folders, key=lambda path: int(steps[path]) if steps[path].isdigit() else sys.maxsize)
+
+    def lightning_checkpoints(self) -> list[Path]:
+        """Checkpoints of the best epochs under Lightning, the latest last."""
+        return sorted(self.path.glob("checkpoint-epoch=*.ckpt"), key=lambda path: path.stat().st_mtime)
+
+    def results_of_all_kinds(self) -> list[Path]:
+        """All files in which a run leaves scores and predictions."""
+        scored = [name for split in ("eval", "test") for name in (f"{split}_results.*", f"{split}_documents.jsonl")]
+        others = (self.train_results, self.predictions, self.tag_predictions, self.nonfinite_steps, self.report)
+        patterns = (*scored, "*_predict.json", *(path.name for path in others))
+        return [path for pattern in patterns for path in self.path.glob(pattern)]
+
+    def described(self) -> dict[Path, str]:
+        """What a user looks for in the folder, with a description."""
+        return {
+            self.weights: "weights",
+            self.config: "config and labels",
+            self.settings: "settings",
+            self.environment: "versions and machine",
+            self.log: "log",
+            self.tensorboard: "curves",
+            self.train_results: "steps, loss, speed",
+            self.results("dev"): "scores of dev",
+            self.documents("dev"): "entities of dev, gold and predicted",
+            self.results("test"): "scores of test",
+            self.documents("test"): "entities of test, gold and predicted",
+            self.predictions: "predictions of test",
+            self.report: "report",
+        }

@@ -1,0 +1,108 @@
+"""What a run is and has found out: one frozen value, made at the start."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+
+from common.run_files import RunFolder
+from processors.corpus import Corpus
+from tools.precision import Precision, choose_precision
+from tools.settings import EVAL_WINDOW, DataSettings, Settings
+
+
+@dataclass(frozen=True)
+class Run:
+    """Settings, corpus, device and folder of a run, and how the model reads text and names labels.
+
+    `tools.recipe.start_run` makes it; `tools.loading` returns a copy that follows the model. Rank and number of
+    processes are those of ``torch.distributed``, see `tools.distributed`.
+
+    Args:
+        settings: what the user chose.
+        corpus: the one reader of the data; raw text is cut as the model expects it.
+        folder: ``output_dir``.
+        device: of this process.
+        n_gpu: GPUs of this process: several for DataParallel.
+        precision: of forward and backward passes.
+        labels: the tags of the model, then those that only gold entities have; empty before a model is loaded.
+        markup: the tag scheme.
+        model_type: family of the encoder; empty where the model or the flags have to say.
+        casing_types: token types that tell the model the casing of words; mostly none.
+        train_max_seq_length, eval_max_seq_length: tokens of a window, no more than the encoder's positions.
+        window_overlap: word pieces that neighbouring windows share; -1: a quarter of a window.
+        opened: which data sets were rebuilt and reported so far: `tools.data` does so once in a run.
+    """
+
+    settings: Settings
+    corpus: Corpus
+    folder: RunFolder
+    device: torch.device
+    n_gpu: int
+    precision: Precision
+    labels: tuple[str, ...]
+    markup: str
+    model_type: str
+    casing_types: tuple[int, ...]
+    train_max_seq_length: int
+    eval_max_seq_length: int
+    window_overlap: int
+    opened: set[tuple[str | int, ...]] = field(default_factory=set, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, settings: Settings, device: torch.device | None = None, n_gpu: int = 0) -> "Run":
+        """A run in which nothing is loaded yet; reads and writes nothing.
+
+        Args:
+            device: the CPU by default.
+
+        Raises:
+            ValueError: the device does not support the chosen precision.
+        """
+        device = device or torch.device("cpu")
+        return cls(
+            settings=settings,
+            corpus=corpus_of(settings.data),
+            folder=RunFolder(Path(settings.actions.output_dir)),
+            device=device,
+            n_gpu=n_gpu,
+            precision=choose_precision(settings.machine, device),
+            labels=(),
+            markup=settings.data.markup,
+            model_type=settings.model.model_type,
+            casing_types=(),
+            train_max_seq_length=settings.model.train_max_seq_length,
+            eval_max_seq_length=settings.model.eval_max_seq_length or EVAL_WINDOW,
+            window_overlap=settings.model.window_overlap,
+        )
+
+    def applying(self) -> "Run":
+        """The same run where a trained model is only applied."""
+        return replace(self, settings=self.settings.replace(do_train=False))
+
+    def window(self, split: str) -> int:
+        """Tokens of a window of this split."""
+        return self.train_max_seq_length if split == "train" else self.eval_max_seq_length
+
+    def cut_by(self, word_unit: str, kept_words: Sequence[str]) -> "Run":
+        """The same run where raw text is cut into words otherwise; see `processors.text.word_cutting.WordCutter`."""
+        return replace(self, corpus=replace(self.corpus, word_unit=word_unit, kept_words=tuple(kept_words)))
+
+
+def corpus_of(data: DataSettings) -> Corpus:
+    """The corpus that the settings name."""
+    files = {"train": data.train_file, "dev": data.dev_file, "test": data.test_file}
+    return Corpus(
+        task_name=data.task_name,
+        data_dir=Path(data.data_dir) if data.data_dir else None,
+        split_files={split: Path(path) for split, path in files.items() if path},
+        dataset_name=data.dataset_name,
+        tag_column=data.tag_column,
+        word_column=data.word_column,
+        word_unit=data.word_unit,
+        span_edges=data.span_edges,
+        offset_unit=data.offset_unit,
+        labels_file=Path(data.labels) if data.labels else None,
+        cache_dir=Path(data.feature_cache_dir),
+    )

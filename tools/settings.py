@@ -1,0 +1,377 @@
+"""Settings of a run: a frozen dataclass per subject, whose fields are the flags and the keys of a config file.
+
+A config file (YAML or JSON, ``--config_file``) holds the same names; flags on the command line override it.
+"""
+
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from common.options import NoOptions, faults_of, option
+from common.tag_schemes import TRAINED_MARKUPS
+from processors.spans import OFFSET_UNITS, SPAN_EDGES
+from processors.text.word_cutting import WORD_UNITS
+
+EVAL_WINDOW = 512  # tokens
+ADAMS = ("adamw_torch_fused", "adamw_torch", "apex_fused_adam")
+REPORTERS = ("tensorboard", "mlflow", "wandb")
+AVERAGES = ("none", "ema", "swa")
+BEST_MODEL_METRICS = ("f1", "precision", "recall", "accuracy", "loss", "strict_f1", "strict_precision", "strict_recall")
+LARGEST_SEED = 2**32 - 2**16  # numpy takes 32 bits, and each process adds its rank
+_SCHEDULES_WITH_OPTIONS = (
+    "cosine",
+    "cosine_with_restarts",
+    "cosine_with_min_lr",
+    "polynomial",
+    "inverse_sqrt",
+    "warmup_stable_decay",
+)
+SCHEDULES = ("linear", *_SCHEDULES_WITH_OPTIONS, "constant", "constant_with_warmup")
+
+
+@dataclass(frozen=True)
+class ActionSettings:
+    """What to do, and where the results go."""
+
+    output_dir: str = option("", "folder of the run: model, scores, predictions, log, TensorBoard events", common=True)
+    do_train: bool = option(False, "train on the train split", common=True)
+    do_eval: bool = option(False, "score the dev split", common=True)
+    do_predict: bool = option(False, "predict the test split, and score it if it is labelled", common=True)
+    overwrite_output_dir: bool = option(
+        False, "allow output_dir to contain an earlier run, which is deleted", common=True
+    )
+    resume_from_checkpoint: str = option(
+        "", "resume from this checkpoint folder; auto: from the latest one in output_dir", common=True
+    )
+    eval_all_checkpoints: bool = option(False, "with do_eval: evaluate every checkpoint, not only the final model")
+    predict_checkpoints: str = option(
+        "",
+        "with do_predict: also predict with the checkpoint of this step, or with all checkpoints",
+        nargs="?",
+        const="all",
+    )
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """The corpus, how it is read, and where its features are cached."""
+
+    task_name: str = option("", "name of the corpus: cner, cluener, conll2003, or any name for your own", common=True)
+    data_dir: str = option("", "folder with the train, dev and test files, and optionally labels.txt", common=True)
+    train_file: str = option(
+        "", "file of the train split, if data_dir does not have it under a usual name", needs={"dataset_name": [""]}
+    )
+    dev_file: str = option("", "file of the dev split, likewise", needs={"dataset_name": [""]})
+    test_file: str = option("", "file of the test split, likewise", needs={"dataset_name": [""]})
+    dataset_name: str = option(
+        "", "a Hugging Face dataset (name, name:configuration or folder) instead of data_dir", common=True
+    )
+    labels: str = option(
+        "", "file with one tag or entity type per line; default: labels.txt in data_dir, or the labels in the data"
+    )
+    tag_column: str = option(
+        "last",
+        "column of the tags: last, a number from 0, or a name (header, pos/chunk/ner); in JSON their key",
+        common=True,
+    )
+    word_column: str = option(
+        "", "column of the words, likewise; default: the first, or the second if the first numbers the words"
+    )
+    word_unit: str = option(
+        "", "how raw text is split into words; default: that of the trained model, or of the task", ["", *WORD_UNITS]
+    )
+    span_edges: str = option(
+        "snap", "entities that start or end inside a word: widen them, drop them, or stop with an error", SPAN_EDGES
+    )
+    offset_unit: str = option(
+        "auto", "how annotation files count characters; utf16: emoji count as two, as in JavaScript", OFFSET_UNITS
+    )
+    markup: str = option("bios", "tag scheme used for training, whatever the files use", TRAINED_MARKUPS, common=True)
+    feature_cache_dir: str = option("outputs/feature_cache", "folder in which features are cached between runs")
+    overwrite_cache: bool = option(False, "rebuild the cached features")
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The encoder, its windows, and which head it has."""
+
+    model_type: str = option(
+        "", "family of the encoder (bert, roberta, xlnet, ...), if its config.json does not name it"
+    )
+    model_name_or_path: str = option("", "encoder: a name on the Hugging Face hub, or a folder", common=True)
+    head: str = option("", "head: crf, softmax, or your own as module:Class; default: that of the script", common=True)
+    config_name: str = option("", "config of the encoder, if it is elsewhere: name, folder or file")
+    tokenizer_name: str = option("", "tokenizer, if it is elsewhere: name, folder or vocabulary file")
+    cache_dir: str = option("", "folder for downloaded encoders")
+    from_scratch: bool = option(False, "start from random weights: only the config and the tokenizer are read")
+    do_lower_case: bool = option(False, "lower-case the text, for uncased encoders", common=True)
+    casing: bool = option(False, "tell an uncased encoder by token types which words are capitalised")
+    train_max_seq_length: int = option(
+        128, "tokens per training window; longer texts are split into several windows", common=True, at_least=1
+    )
+    eval_max_seq_length: int = option(
+        0,
+        f"tokens per window in evaluation and prediction; 0: that of the trained model, or {EVAL_WINDOW}",
+        common=True,
+        at_least=0,
+    )
+    window_overlap: int = option(
+        -1,
+        "word pieces shared by neighbouring windows; -1: that of the trained model, or a quarter of a window",
+        at_least=-1,
+    )
+
+
+@dataclass(frozen=True)
+class OptimisationSettings:
+    """The training itself."""
+
+    per_gpu_train_batch_size: int = option(
+        8, "windows per training batch on each GPU or CPU process", common=True, at_least=1
+    )
+    per_gpu_eval_batch_size: int = option(
+        8, "windows per evaluation batch on each GPU or CPU process", common=True, at_least=1
+    )
+    max_batch_tokens: int = option(
+        0, "maximum number of padded tokens per training batch, instead of windows; 0: off", at_least=0
+    )
+    gradient_accumulation_steps: int = option(
+        1, "batches whose gradients are accumulated before a step", common=True, at_least=1
+    )
+    learning_rate: float = option(5e-5, "peak learning rate of the encoder", common=True, at_least=0)
+    head_learning_rate: float = option(
+        -1.0,
+        "peak learning rate of the linear layer; -1: that of the CRF, or of the encoder without a CRF",
+        at_least=0,
+        also=-1,
+    )
+    weight_decay: float = option(0.01, "weight decay, except for biases and normalisation weights", at_least=0)
+    adam_epsilon: float = option(1e-8, "epsilon of AdamW", needs={"optim": ADAMS}, above=0)
+    max_grad_norm: float = option(1.0, "maximum gradient norm; 0: no clipping", at_least=0)
+    max_nonfinite_steps: int = option(
+        20, "stop after this many consecutive steps with a loss or gradients that are not finite", at_least=1
+    )
+    num_train_epochs: float = option(3.0, "passes over the training data; may be a fraction", common=True, at_least=0)
+    max_steps: int = option(-1, "optimiser steps, instead of num_train_epochs", common=True, at_least=1, also=-1)
+    optim: str = option(
+        "adamw_torch_fused",
+        "optimiser; adafactor needs less memory; apex_fused_adam needs apex",
+        ["adamw_torch_fused", "adamw_torch", "adafactor", "apex_fused_adam"],
+    )
+    layer_decay: float = option(
+        1.0,
+        "layer-wise learning rate decay: ratio between the rates of a layer and the layer above; 1: off",
+        above=0,
+        at_most=1,
+    )
+    freeze_layers: int = option(0, "freeze the lowest N encoder layers", at_least=0)
+    freeze_embeddings: bool = option(False, "freeze the encoder's embeddings")
+    lr_scheduler_type: str = option("linear", "learning rate schedule after the warm-up", SCHEDULES)
+    lr_scheduler_kwargs: str = option(
+        "",
+        """options of the schedule as JSON, such as '{"num_cycles": 3}' for cosine_with_restarts""",
+        needs={"lr_scheduler_type": _SCHEDULES_WITH_OPTIONS},
+    )
+    warmup_proportion: float = option(
+        0.1, "fraction of the steps used for linear warm-up", common=True, at_least=0, at_most=1
+    )
+    warmup_steps: int = option(0, "warm-up steps, instead of warmup_proportion", at_least=0)
+    averaging: str = option(
+        "none",
+        "evaluate and save averaged weights: exponential moving average, or stochastic weight averaging",
+        AVERAGES,
+    )
+    ema_decay: float = option(
+        0.99, "with averaging ema: decay per step", needs={"averaging": ["ema"]}, at_least=0, at_most=1
+    )
+    swa_start: float = option(
+        0.75,
+        "with averaging swa: fraction of the run after which averaging starts",
+        needs={"averaging": ["swa"]},
+        at_least=0,
+        below=1,
+    )
+    do_adv: bool = option(False, "adversarial training on perturbed embeddings")
+    adv_type: str = option(
+        "fgm",
+        "fgm: one step (Miyato et al. 2017); pgd: several (Madry et al. 2018)",
+        ["fgm", "pgd"],
+        needs={"do_adv": [True]},
+    )
+    adv_epsilon: float = option(1.0, "maximum norm of the perturbation", needs={"do_adv": [True]}, above=0)
+    adv_alpha: float = option(0.3, "with adv_type pgd: step size", needs={"adv_type": ["pgd"]}, above=0)
+    adv_steps: int = option(3, "with adv_type pgd: number of steps", needs={"adv_type": ["pgd"]}, at_least=1)
+    adv_name: str = option(
+        "word_embeddings", "perturb the parameters whose name contains this", needs={"do_adv": [True]}
+    )
+    rdrop_alpha: float = option(
+        0.0, "weight of the R-Drop loss between two passes with different dropout; 0: off", at_least=0
+    )
+    seed: int = option(
+        42,
+        "random seed of initial weights, dropout and the order of the data",
+        common=True,
+        at_least=0,
+        at_most=LARGEST_SEED,
+    )
+    num_workers: int = option(0, "worker processes that prepare batches", at_least=0)
+
+
+@dataclass(frozen=True)
+class LoggingSettings:
+    """What is evaluated, logged and saved during training, and when."""
+
+    logging_steps: int = option(
+        -1,
+        "evaluate on dev every N steps (see evaluate_during_training); -1: every epoch",
+        common=True,
+        at_least=1,
+        also=-1,
+    )
+    save_steps: int = option(
+        0,
+        "save a checkpoint to resume from every N steps; -1: every epoch; 0: only when interrupted",
+        common=True,
+        at_least=-1,
+    )
+    save_total_limit: int = option(0, "keep only the latest N checkpoints; 0: keep all", at_least=0)
+    log_loss_steps: int = option(
+        20, "log loss, learning rates and speed every N steps; -1: every epoch", at_least=1, also=-1
+    )
+    report_to: str = option("tensorboard", "trackers, separated by commas: tensorboard, mlflow, wandb; or none")
+    callback: str = option("", "your own callback as module:Class; see docs/callbacks.md")
+    evaluate_during_training: bool = option(
+        True, "evaluate on dev during training, and restore the best model at the end"
+    )
+    metric_for_best_model: str = option(
+        "f1",
+        "dev score that selects the best model; for loss, lower is better",
+        BEST_MODEL_METRICS,
+        needs={"evaluate_during_training": [True]},
+    )
+    early_stopping_patience: int = option(
+        0,
+        "stop after this many evaluations without improvement; 0: never",
+        needs={"evaluate_during_training": [True]},
+        at_least=0,
+    )
+
+    @property
+    def reporters(self) -> list[str]:
+        """What ``report_to`` names."""
+        return [] if self.report_to == "none" else self.report_to.split(",")
+
+
+@dataclass(frozen=True)
+class MachineSettings:
+    """Devices, processes and precision."""
+
+    no_cuda: bool = option(False, "use the CPU even if there is a GPU", common=True)
+    local_rank: int = option(-1, "set by torch.distributed.launch", at_least=-1)
+    ddp_timeout: int = option(
+        3600,
+        "seconds that a process waits for the others, for example during a download, before the run fails",
+        at_least=1,
+    )
+    shard_optimizer: bool = option(False, "shard the optimiser state over the processes (ZeRO stage 1)")
+    fp16: bool = option(False, "mixed precision in float16 with loss scaling", common=True)
+    fp16_backend: str = option(
+        "auto",
+        "auto: apex if it is installed with amp, otherwise PyTorch's native mixed precision",
+        ["auto", "native", "apex"],
+        needs={"fp16": [True]},
+    )
+    fp16_opt_level: str = option(
+        "O1", "optimisation level of apex.amp", ["O0", "O1", "O2", "O3"], needs={"fp16": [True]}
+    )
+    bf16: bool = option(False, "mixed precision in bfloat16", common=True)
+    tf32: bool = option(False, "use TensorFloat-32 for float32 matrix products, on GPUs that support it")
+    gradient_checkpointing: bool = option(False, "save memory by recomputing each layer in the backward pass")
+    torch_compile: bool = option(False, "compile the model for training and evaluation")
+    torch_compile_backend: str = option(
+        "inductor",
+        "with torch_compile: eager and aot_eager need no C++ compiler",
+        needs={"torch_compile": [True]},
+    )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of a run, checked together.
+
+    Make one from flag names with `Settings.of`, and a changed copy with `replace`.
+
+    Args:
+        head: the options of the head: an instance of its ``Options``.
+
+    Raises:
+        ValueError: names all settings that are out of bounds, have no effect or contradict each other.
+    """
+
+    actions: ActionSettings = ActionSettings()
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    head: Any = field(default_factory=NoOptions)
+    optimisation: OptimisationSettings = OptimisationSettings()
+    logging: LoggingSettings = LoggingSettings()
+    machine: MachineSettings = MachineSettings()
+
+    def __post_init__(self) -> None:
+        optimisation, machine, reported = self.optimisation, self.machine, self.logging.reporters
+        faults = list(faults_of(vars(self).values()))
+        if machine.fp16 and machine.bf16:
+            faults.append("--fp16 and --bf16 exclude each other")
+        if self.model.casing and optimisation.freeze_embeddings:
+            faults.append(
+                "--casing adds embeddings that must be trained, but --freeze_embeddings freezes them: use one"
+            )
+        if optimisation.max_steps < 0 and optimisation.num_train_epochs == 0:
+            epochs = optimisation.num_train_epochs
+            faults.append(f"--num_train_epochs {epochs} trains nothing; leave out --do_train instead")
+        if not ((checkpoints := self.actions.predict_checkpoints) in ("", "all") or checkpoints.isdigit()):
+            faults.append(f"--predict_checkpoints {checkpoints} is neither a step nor all")
+        if not set(reported) <= set(REPORTERS):
+            report_to = self.logging.report_to
+            faults.append(f"--report_to {report_to}: expected none alone, or some of {', '.join(REPORTERS)}")
+        if optimisation.warmup_steps and optimisation.warmup_proportion not in (
+            0,
+            type(optimisation).warmup_proportion,
+        ):
+            faults.append("--warmup_steps and --warmup_proportion exclude each other")
+        if faults:
+            raise ValueError("; ".join(faults))
+
+    @classmethod
+    def of(cls, head: type = NoOptions, /, **flags: Any) -> "Settings":
+        """Settings from flag names: ``Settings.of(BertCrfForNer.Options, task_name="cner", seed=1)``.
+
+        Args:
+            head: the class of the head's options.
+        """
+        return cls(head=head()).replace(**flags)
+
+    def replace(self, **changes: Any) -> "Settings":
+        """A copy with some flags changed.
+
+        Raises:
+            TypeError: there is no flag of this name.
+        """
+        parts = {}
+        for subject, part in vars(self).items():
+            own = {one.name: changes.pop(one.name) for one in fields(part) if one.name in changes}
+            parts[subject] = replace(part, **own)
+        if changes:
+            raise TypeError(f"there is no setting {', '.join(changes)}")
+        return type(self)(**parts)
+
+    def flat(self) -> dict[str, Any]:
+        """All settings by flag name: what a config file of the same run holds, on any process."""
+        values = {name: value for part in vars(self).values() for name, value in vars(part).items()}
+        del values["local_rank"]
+        return values
+
+
+def require(settings: Settings, *names: str) -> None:
+    """Raises a ValueError that names the flags that are missing."""
+    missing = [f"--{name}" for name in names if not settings.flat()[name]]
+    if missing:
+        raise ValueError(f"{', '.join(missing)} must be given")
