@@ -93,10 +93,10 @@ class NERTransformer(BaseTransformer):
         markup, everything, is_test = self.run.markup, range(dataset.num_documents), stage == "test"
         documents = list(decoded_documents(self.model, dataset, scores, everything, markup, with_confidence=is_test))
         if not is_test:
-            scored = score_tagged(documents, dataset, dataset.label_list, markup).headline()
+            scored = score_tagged(documents, dataset, markup).headline()
             return {name: scored[name] for name in METRICS}
         self._write_predictions(dataset, [document.tags for document in documents])
-        if (dataset.arrays["label_ids"] < 0).any():
+        if not dataset.is_annotated:
             return {}
         scored = analyse_and_report(self.run, self.model, dataset, documents, "test", "")
         return {name: scored[name] for name in METRICS}

@@ -275,12 +275,12 @@ class NonFiniteSteps:
         return {"step": step, "gradient_norm": str(norm), "windows": [self._window(one) for one in windows]}
 
     def _window(self, index: int) -> dict[str, Any]:
-        window, names = self._dataset[index], self._dataset.label_list
+        window = self._dataset[index]
         document = self._dataset.document(window.document)
         words = document.words[window.first_word : window.first_word + len(window.word_positions)]
         return {
             "guid": document.guid,
             "words": words,
-            "tags": [names[label] for label in window.label_ids],
+            "entities": [entity._asdict() for entity in window.annotation.entities or ()],
             "tokens": self._tokenizer.convert_ids_to_tokens(window.input_ids.tolist()),
         }

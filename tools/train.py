@@ -63,6 +63,7 @@ def train(
     set_seed(optimisation.seed + rank())
     run = adopt_model(run, model)
     check_dataset(train_dataset, model)
+    train_dataset.encode = model.encode
     feed = _step_feed(optimisation, train_dataset, run.n_gpu)
     total_steps = _total_steps(optimisation, feed.steps_per_epoch)
 

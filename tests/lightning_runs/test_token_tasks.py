@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerBase
 
+from common.tag_schemes import split_tag
 from lightning_runs.token_tasks import NER, POS, TASK_TYPES, Chunk, TokenClassificationTask, token_task
 from processors.examples import DataError
+from tests.tags import iob2
 
 COLUMNS = "-DOCSTART- -X- O O\n\nEU NNP I-NP I-ORG\nrejects VBZ I-VP O\nGerman JJ I-NP I-MISC\n\nPeter NNP B-NP B-PER\n"
 
@@ -20,15 +22,15 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("task", "tags"),
     [
-        (NER(), [["I-ORG", "O", "I-MISC"], ["B-PER"]]),
-        (Chunk(), [["I-NP", "I-VP", "I-NP"], ["B-NP"]]),
-        (POS(), [["S-NNP", "S-VBZ", "S-JJ"], ["S-NNP"]]),
+        (NER(), [["B-ORG", "O", "B-MISC"], ["B-PER"]]),
+        (Chunk(), [["B-NP", "B-VP", "B-NP"], ["B-NP"]]),
+        (POS(), [["B-NNP", "B-VBZ", "B-JJ"], ["B-NNP"]]),
     ],
 )
 def test_each_task_reads_its_column(task: TokenClassificationTask, tags: list[list[str]], folder: Path) -> None:
     examples = task.read_examples_from_file(folder, "train")
     assert [example.words for example in examples] == [["EU", "rejects", "German"], ["Peter"]]
-    assert [example.labels for example in examples] == tags
+    assert [iob2(example) for example in examples] == tags
 
 
 def test_default_labels_are_those_of_conll_2003() -> None:
@@ -54,8 +56,8 @@ def test_examples_become_features(folder: Path, bert: PreTrainedTokenizerBase) -
     task = POS()
     examples, labels = task.read_examples_from_file(folder, "train"), task.get_labels()
     features = task.convert_examples_to_features(examples, labels, 32, bert)
-    names = [[labels[label] for label in features.gold_label_ids(index)] for index in range(2)]
-    assert names == [["B-NNP", "B-VBZ", "B-JJ"], ["B-NNP"]]
+    ids = features.collate([features[index] for index in range(2)])["labels"].tolist()
+    assert [[labels[label] for label in row if label >= 0] for row in ids] == [["B-NNP", "B-VBZ", "B-JJ"], ["B-NNP"]]
 
 
 def test_a_missing_split_says_what_was_looked_for(folder: Path) -> None:
@@ -73,10 +75,8 @@ def test_an_unknown_task_names_those_that_there_are() -> None:
 @pytest.mark.corpora
 @pytest.mark.parametrize("task", [NER(), Chunk(), POS()])
 def test_conll_2003_has_no_tag_but_the_default_labels(task: TokenClassificationTask, data_root: Path) -> None:
-    from common.tag_schemes import split_tag
-
     known = {split_tag(tag)[1] for tag in task.get_labels()}
     for split, sentences in {"train": 14041, "dev": 3250, "test": 3453}.items():
         examples = task.read_examples_from_file(data_root / "conll2003", split)
         assert len(examples) == sentences
-        assert {split_tag(tag)[1] for example in examples for tag in example.labels or []} <= known
+        assert {entity.type for example in examples for entity in example.entities or []} <= known
