@@ -39,11 +39,6 @@ def load(crf_args: Run, tokenizer: PreTrainedTokenizerBase) -> Callable[..., Fea
 Load = Callable[..., FeatureDataset]
 
 
-@pytest.fixture(autouse=True)
-def _nothing_reported_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tools.data, "_reported", set())
-
-
 @pytest.mark.parametrize(("split", "sentences"), [("train", 60), ("dev", 20), ("test", 20)])
 def test_a_split_has_all_its_sentences_and_words(load: Load, corpus_dir: Path, split: str, sentences: int) -> None:
     dataset = load(split)
