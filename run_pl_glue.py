@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
+from transformers.modeling_outputs import SequenceClassifierOutput
 
 from common.command_line import CommandLine
 from common.options import NoOptions
@@ -82,8 +83,10 @@ class GLUETransformer(BaseTransformer):
     def logits(self, batch: dict[str, Tensor]) -> Tensor:
         return self.model(**{name: batch[name] for name in self._inputs}).logits  # (B, C)
 
-    def summed_loss(self, batch: dict[str, Tensor]) -> Tensor:
-        return self._losses(self.logits(batch), batch["labels"]).sum()
+    def forward(self, batch: dict[str, Any]) -> SequenceClassifierOutput:
+        logits = self.logits(batch)
+        loss = self._losses(logits, batch["labels"]).sum() / batch["num_items_in_batch"]
+        return SequenceClassifierOutput(loss=loss, logits=logits)
 
     def _losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Of each of B texts, in float32: a score's squared error, or a class's cross-entropy; 0 without a label."""

@@ -68,7 +68,7 @@ class NERTransformer(BaseTransformer):
     @property
     def traits(self) -> dict[str, str]:
         named = {name: str(self.hparams[name]) for name in ("task_type", "head", "markup", "casing", "max_seq_length")}
-        return named | {"labels": f"FILE of {' '.join(self.model.tag_names)}"}
+        return named | {"labels": f"FILE of {' '.join(self.model.label_names)}"}
 
     def check_split(self, split: str) -> None:
         self.run.corpus.source_name(split)
@@ -80,8 +80,8 @@ class NERTransformer(BaseTransformer):
     def unit_counts(self, dataset: FeatureDataset) -> NDArray[np.int32]:
         return dataset.word_counts
 
-    def summed_loss(self, batch: dict[str, Tensor]) -> Tensor:
-        return self.model(**{**batch, "num_items_in_batch": 1}).loss
+    def forward(self, batch: dict[str, Any]) -> Any:
+        return self.model(**batch)
 
     def logits(self, batch: dict[str, Tensor]) -> Tensor:
         return self.model(**{name: tensor for name, tensor in batch.items() if name != "labels"}).logits

@@ -90,6 +90,13 @@ class ScoredText:
     predicted: list[str]
 
 
+class Forward(Protocol):
+    """Runs a batch through the model; what it returns has a ``loss`` and ``logits``."""
+
+    def __call__(self, batch: dict[str, Any]) -> Any:
+        """``batch`` holds the inputs of the model, with ``labels`` and ``num_items_in_batch``."""
+
+
 class Backward(Protocol):
     """Runs a batch forward and backward under the present weights, and adds its gradients to those that are there."""
 
@@ -107,8 +114,12 @@ class Callback:
     def on_train_begin(self, state: TrainState) -> None:
         """Before the first step; after ``load_state_dict`` where a training goes on."""
 
+    def around_forward(self, state: TrainState, forward: Forward, batch: dict[str, Any]) -> Any:
+        """In place of each forward pass in training; may run several, and returns what ``forward`` does."""
+        return forward(batch)
+
     def around_backward(self, state: TrainState, backward: Backward) -> Tensor:
-        """In place of each batch's backward pass; returns the batch's loss."""
+        """In place of each batch's forward and backward pass; may run several, and returns the batch's loss."""
         return backward()
 
     def on_step(self, state: TrainState) -> None:
@@ -149,6 +160,11 @@ class Callbacks(Callback):
     def on_train_begin(self, state: TrainState) -> None:
         for callback in self._callbacks:
             callback.on_train_begin(state)
+
+    def around_forward(self, state: TrainState, forward: Forward, batch: dict[str, Any]) -> Any:
+        for callback in self._callbacks:
+            forward = partial(callback.around_forward, state, forward)
+        return forward(batch)
 
     def around_backward(self, state: TrainState, backward: Backward) -> Tensor:
         for callback in self._callbacks:

@@ -20,6 +20,7 @@ def option(
     nargs: str | None = None,
     const: Any = None,
     kind: type[int] | type[float] | None = None,
+    aliases: Sequence[str] = (),
     **bounds: Any,
 ) -> Any:
     """A field of a dataclass of settings, which becomes a flag of the same name.
@@ -33,12 +34,14 @@ def option(
             changing it is an error.
         nargs, const: as for `argparse.ArgumentParser.add_argument`.
         kind: type of the number, where ``default`` is None.
+        aliases: other names of the flag.
         **bounds: see `common.command_line.Bounds`.
     """
     if kind is None and type(default) in (int, float):
         kind = type(default)
     metadata = {"help": help, "choices": list(choices), "common": common, "needs": dict(needs or {})}
     metadata |= {"nargs": nargs, "const": const, "bounds": Bounds(kind, **bounds) if kind else None}
+    metadata["aliases"] = tuple(aliases)
     return field(default=default, metadata=metadata)
 
 
@@ -146,7 +149,7 @@ class OptionsCommandLine(CommandLine):
     def _add_option(
         self, group: Any, one: "Field[Any]", default: Any, aliases: Sequence[str], hidden: bool
     ) -> argparse.Action:
-        metadata, names = one.metadata, [*aliases, one.name]
+        metadata, names = one.metadata, [*aliases, one.name, *one.metadata["aliases"]]
         options: dict[str, Any] = {"dest": one.name, "default": default}
         options["help"] = argparse.SUPPRESS if hidden else _described(metadata["help"], default)
         if isinstance(default, bool):

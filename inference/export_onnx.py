@@ -22,7 +22,7 @@ from common.command_line import CommandLine
 from common.log import console, setup_logging
 from inference.onnx_graph import random_inputs, write_onnx
 from inference.predictor import NerPredictor
-from models.tagger import Tagger
+from models.heads.flat import FlatTagger
 from tools.recipe import run_script
 
 _TOLERANCE = 1e-3  # of a score, and of the score of a whole row; float32 rounds a hundred times finer
@@ -69,7 +69,7 @@ def open_session(path: Path) -> onnxruntime.InferenceSession:
 
 
 def compare(
-    tagger: Tagger, session: onnxruntime.InferenceSession, longest: int, count: int = 50, seed: int = 0
+    tagger: FlatTagger, session: onnxruntime.InferenceSession, longest: int, count: int = 50, seed: int = 0
 ) -> Comparison:
     """Both on so many random batches, from one token to the longest window."""
     generator = torch.Generator().manual_seed(seed)
@@ -88,7 +88,7 @@ def compare(
 
 
 def time_both(
-    tagger: Tagger, session: onnxruntime.InferenceSession, B: int, T: int, W: int, repeats: int = 10
+    tagger: FlatTagger, session: onnxruntime.InferenceSession, B: int, T: int, W: int, repeats: int = 10
 ) -> Timing:
     """Model and session on the same batch, by turns; the first run of each does not count."""
     inputs = random_inputs(tagger, B, T, W, torch.Generator().manual_seed(0))
@@ -111,14 +111,14 @@ def _shapes(longest: int, count: int, generator: torch.Generator) -> Iterator[tu
 
 
 @torch.inference_mode()
-def _run_torch(tagger: Tagger, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+def _run_torch(tagger: FlatTagger, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     logits = tagger(**inputs).logits  # (B, W, C)
     return tagger.decode(logits, inputs["word_mask"]), logits
 
 
 @torch.inference_mode()
-def _losses(tagger: Tagger, logits: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
-    return tagger.sequence_losses(logits, tags.masked_fill(~mask, 0), mask)  # (B,)
+def _losses(tagger: FlatTagger, logits: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
+    return tagger.losses(logits, tags.masked_fill(~mask, 0), mask)  # (B,)
 
 
 def _as_numpy(inputs: dict[str, Tensor]) -> dict[str, NDArray[Any]]:
@@ -137,17 +137,23 @@ _TIMED_SHAPES = ((1, 32, 24), (1, 128, 96), (8, 128, 96), (32, 64, 48))
 def main() -> None:
     args = parse_arguments()
     setup_logging()
-    export(args.model, args.output or args.model / "model.onnx")
+    export(args.model, args.output or args.model / "model.onnx", args.head)
 
 
-def export(folder: Path, path: Path) -> None:
+def export(folder: Path, path: Path, head: str = "") -> None:
     """Writes the file, and prints what the check found and how fast it is.
 
+    Args:
+        head: the head of the folder where it is not built in, as ``module:Class``.
+
     Raises:
-        ValueError: the folder holds no trained model, or the file does not give the model's tags.
+        ValueError: the folder holds no trained model, its head cannot be exported, or the file does not give the
+            model's tags.
     """
-    predictor = NerPredictor.load(folder, device="cpu")
+    predictor = NerPredictor.load(folder, device="cpu", head=head)
     tagger, longest = predictor.model, predictor.max_seq_length
+    if tagger.unexportable or not isinstance(tagger, FlatTagger):
+        raise ValueError(f"{folder} holds the head {type(tagger).__name__}: {tagger.unexportable}")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_onnx(tagger, path)
     session = open_session(path)
@@ -189,6 +195,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("model", type=Path, help="folder of a run")
     parser.add_argument("--output", type=Path, help="file to write; by default model.onnx in that folder")
+    parser.add_argument("--head", default="", help="head of the model if it is your own, as module:Class")
     return parser.parse_args()
 
 

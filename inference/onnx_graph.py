@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
+from models.heads.flat import FlatTagger
 from models.tagger import Tagger
 from tools.preparation import casing_types
 
@@ -21,7 +22,7 @@ _FREE_SIZES = {"word_positions": "words", "word_mask": "words"}
 class TaggerGraph(nn.Module):
     """What is exported: a tagger together with its decoding."""
 
-    def __init__(self, tagger: Tagger) -> None:
+    def __init__(self, tagger: FlatTagger) -> None:
         super().__init__()
         self.tagger = tagger
 
@@ -38,7 +39,7 @@ class TaggerGraph(nn.Module):
         return self.tagger.decode(logits, word_mask).masked_fill(~word_mask, -100), logits
 
 
-def write_onnx(tagger: Tagger, path: Path) -> None:
+def write_onnx(tagger: FlatTagger, path: Path) -> None:
     """Writes the file; beside it, in ``FILE.data``, the weights of a model of 2 GiB or more.
 
     The metadata holds the names of the tags in the order of their ids, their scheme, the token types that tell the
@@ -57,7 +58,7 @@ def write_onnx(tagger: Tagger, path: Path) -> None:
             verbose=False,
         )
     assert program is not None
-    program.model.metadata_props["tags"] = json.dumps(tagger.tag_names, ensure_ascii=False)
+    program.model.metadata_props["tags"] = json.dumps(tagger.label_names, ensure_ascii=False)
     program.model.metadata_props["casing_types"] = json.dumps(casing_types(tagger))
     program.model.metadata_props["markup"] = getattr(tagger.config, "tag_markup", "")
     for name in ("eval_max_seq_length", "window_overlap", "word_unit", "kept_words"):

@@ -77,7 +77,7 @@ class NerPredictor:
         self.max_seq_length = max_seq_length
         layout = layout_of_tokenizer(tokenizer, model.config.model_type, list(casing_types(model)))
         overlap = default_overlap(layout.capacity(max_seq_length)) if window_overlap < 0 else window_overlap
-        self._spec = FeatureSpec(tuple(model.tag_names), markup, max_seq_length, overlap, layout)
+        self._spec = FeatureSpec(tuple(model.label_names), markup, max_seq_length, overlap, layout)
         self._batch_tokens = batch_tokens or _BATCH_TOKENS.get(model.device.type, _BATCH_TOKENS["cpu"])
 
     @classmethod
@@ -88,6 +88,7 @@ class NerPredictor:
         dtype: str = "fp32",
         batch_tokens: int | None = None,
         word_unit: str | None = None,
+        head: str | type[Tagger] = "",
     ) -> Self:
         """Loads the folder of a run, or a checkpoint in it.
 
@@ -97,6 +98,7 @@ class NerPredictor:
             dtype: ``fp32``, ``bf16`` or ``int8``; see `inference.predictor`.
             batch_tokens: tokens that the encoder sees at once; by default what suits the device.
             word_unit: cuts text instead of the unit that was learned in training; one that differs has no kept words.
+            head: the head of the folder where it is not built in, as ``module:Class`` or the class.
 
         Raises:
             ValueError: parts of the folder are missing or do not belong together.
@@ -106,7 +108,7 @@ class NerPredictor:
             what = f"{folder} holds no trained model" if Path(folder).is_dir() else missing_folder(str(folder))
             raise ValueError(f"{what}; name the output_dir of a run")
         run = Run.of(Settings.of(output_dir=str(folder), word_unit=word_unit or ""))
-        run, model, tokenizer = load_model_and_tokenizer(run, head_of_folder(Path(folder)))
+        run, model, tokenizer = load_model_and_tokenizer(run, head_of_folder(Path(folder), head))
         set_encoder_precision(model, dtype, where)
         torch.nn.Module.to(model, where)
         if not run.corpus.word_unit:
@@ -127,10 +129,7 @@ class NerPredictor:
         for B in (1, 64):  # heads may have other kernels for many rows than for few
             logits = torch.zeros(B, 2, C, device=device)  # (B, W, C)
             mask = torch.ones(B, 2, dtype=torch.bool, device=device)  # (B, W)
-            self.model.decode(logits, mask)
-            spans = torch.zeros(1, 3, dtype=torch.long, device=device)  # (N, 3): the first word of the first row
-            every_tag = torch.ones(1, 1, C, dtype=torch.bool, device=device)  # (N, L, C)
-            self.model.span_confidences(logits, mask, spans, every_tag, after=every_tag[0])
+            self.model.warm_up(logits, mask)
 
     def __call__(self, texts: Sequence[str]) -> list[list[FoundEntity]]:
         """The entities of each text."""

@@ -11,9 +11,10 @@ import warnings
 from abc import abstractmethod
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
-from callbacks.adversarial import loss_nearby
+from callbacks import Callbacks, TrainState
 from common.durable import remove_folder, replaced_file, replaced_folder, tidy
 from common.log import setup_logging
 from common.run_files import RunFolder
@@ -40,7 +41,7 @@ from lightning_runs.callbacks import (
 from lightning_runs.flags import add_generic_args, add_model_args, check_arguments, trainer_options
 from lightning_runs.scoring import SplitScoring
 from processors.features.batching import BucketBatchSampler, StepLoader
-from tools.callback_setup import weight_averaging
+from tools.callback_setup import build_strategies, weight_averaging
 from tools.distributed import is_main, rank, sum_over_ranks, world_size
 from tools.optimizer import build_optimizer, build_schedule
 from tools.run import Run
@@ -81,6 +82,7 @@ class BaseTransformer(SplitScoring):
     """
 
     mode: ClassVar[str]
+    automatic_optimization = False  # a batch may take several passes
 
     def __init__(
         self,
@@ -95,6 +97,7 @@ class BaseTransformer(SplitScoring):
         self._sampler: BucketBatchSampler | None = None
         self._order = ""
         self._loss_of_step: Tensor | float = 0.0
+        self._strategies = Callbacks(build_strategies(run.settings.optimisation))
 
     @property
     @abstractmethod
@@ -110,8 +113,8 @@ class BaseTransformer(SplitScoring):
         """The features of a split, from the cache; ``alone`` where the other processes do not do the same."""
 
     @abstractmethod
-    def summed_loss(self, batch: dict[str, Tensor]) -> Tensor:
-        """The loss of a batch, summed over its units."""
+    def forward(self, batch: dict[str, Any]) -> Any:
+        """The model's output for a batch; its ``loss`` is a sum over the units, divided by ``num_items_in_batch``."""
 
     def prepare_data(self) -> None:
         assert self.trainer.state.fn is not None
@@ -162,8 +165,7 @@ class BaseTransformer(SplitScoring):
 
     def configure_optimizers(self) -> Any:
         settings = self.run.settings
-        rate = getattr(settings.head, "crf_learning_rate", None)
-        optimizer = build_optimizer(settings.optimisation, self.model, rate)
+        optimizer = build_optimizer(settings.optimisation, self.model, settings.head)
         schedule = build_schedule(settings.optimisation, optimizer, self.total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -177,29 +179,39 @@ class BaseTransformer(SplitScoring):
         place = (self.run.settings.optimisation.seed, self.current_epoch, batch_idx, rank())
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
 
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        optimisation = self.run.settings.optimisation
-        loss = self._mean_loss(batch)
-        self._log_loss(loss.detach(), batch_idx)
-        if optimisation.do_adv:
-            embeddings = self.model.get_input_embeddings().get_parameter("weight")
-            loss = loss + loss_nearby(
-                self._scaled(loss), partial(self._mean_loss, batch), embeddings, optimisation.adv_epsilon
-            )
-        # DDP averages over ranks and Lightning over rounds; the loss is already divided by what all of them hold
-        return loss * world_size() * optimisation.gradient_accumulation_steps
+    def on_train_start(self) -> None:
+        rounds, optimizer = self.run.settings.optimisation.gradient_accumulation_steps, self.trainer.optimizers[0]
+        self.trainer.accumulate_grad_batches = rounds  # only counts steps for the logs: this module steps by itself
+        steps_per_epoch = max(1, self.total_steps // int(self.hparams["max_epochs"]))
+        self._state = TrainState(self.model, optimizer, self.total_steps, steps_per_epoch)
+        self._strategies.on_train_begin(self._state)
 
-    def _mean_loss(self, batch: dict[str, Any]) -> Tensor:
-        return self.summed_loss(batch) / batch["num_items_in_batch"]
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        ends_step = (batch_idx + 1) % self.run.settings.optimisation.gradient_accumulation_steps == 0
+        loss = self._strategies.around_backward(self._state, partial(self._backward, batch, ends_step))
+        self._log_loss(loss, ends_step)
+        if ends_step:
+            optimizer, schedule = self.optimizers(), self.lr_schedulers()
+            optimizer.step()  # type: ignore[union-attr]
+            optimizer.zero_grad()  # type: ignore[union-attr]
+            schedule.step()  # type: ignore[union-attr]
 
-    def _scaled(self, loss: Tensor) -> Tensor:
-        """As float16 needs it, in which small gradients vanish."""
-        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        return loss if scaler is None else scaler.scale(loss)
+    def _backward(self, batch: dict[str, Any], ends_step: bool, last: bool = True) -> Tensor:
+        strategy = self.trainer.strategy
+        is_last = not isinstance(strategy, DDPStrategy) or (last and ends_step)
+        with nullcontext() if is_last else cast(DDPStrategy, strategy).block_backward_sync():
+            loss: Tensor = self._strategies.around_forward(self._state, self.forward, batch).loss
+            # DDP averages over ranks; the loss is already divided by what all of them hold
+            self.manual_backward(loss * world_size())
+        return loss.detach()
 
-    def _log_loss(self, loss: Tensor, batch_idx: int) -> None:
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        if self.hparams["gradient_clip_val"]:
+            self.clip_gradients(optimizer, self.hparams["gradient_clip_val"], "norm")
+
+    def _log_loss(self, loss: Tensor, ends_step: bool) -> None:
         self._loss_of_step = self._loss_of_step + loss
-        if (batch_idx + 1) % self.run.settings.optimisation.gradient_accumulation_steps:
+        if not ends_step:
             return
         if (self.global_step + 1) % int(self.hparams["log_every_n_steps"]) == 0:  # `Trainer` writes after the step
             self.log("train_loss", sum_over_ranks(torch.as_tensor(self._loss_of_step)), prog_bar=True)
@@ -304,8 +316,6 @@ def generic_train(model: BaseTransformer, args: Namespace, extra_callbacks: Sequ
         **machine,
         strategy="auto" if alone else DDPStrategy(broadcast_buffers=False),  # ranks score different numbers of batches
         max_epochs=args.max_epochs,
-        accumulate_grad_batches=args.accumulate_grad_batches,
-        gradient_clip_val=args.gradient_clip_val or None,
         log_every_n_steps=args.log_every_n_steps,
         num_sanity_val_steps=0,  # scores are of whole splits
         use_distributed_sampler=False,  # the sampler deals out to ranks by itself

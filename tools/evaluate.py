@@ -67,7 +67,7 @@ def evaluate(run: Run, model: Tagger, tokenizer: PreTrainedTokenizerBase, prefix
     """
     run = adopt_model(run, model)
     dataset = load_and_cache_examples(run, run.settings.data.task_name, tokenizer, "dev")
-    check_dataset(dataset, model, gold_only=run.labels[len(model.tag_names) :])
+    check_dataset(dataset, model, gold_only=run.labels[len(model.label_names) :])
     tagged = list(tag_documents(run, model, dataset, "Evaluating", with_confidence=True))
     return analyse_and_report(run, model, dataset, tagged, "dev", prefix)
 
@@ -88,7 +88,7 @@ def analyse_and_report(
         prefix: folder below ``output_dir`` for the results.
     """
     folder = RunFolder(run.folder.path / prefix)
-    C = len(model.tag_names)
+    C = len(model.label_names)
     if unknown := int((dataset.arrays["label_ids"] >= C).sum()):
         message = "%s: %d of %d words have a tag that the model does not have, and do not count in the loss: %s"
         logger.warning(message, split, unknown, dataset.num_words, ", ".join(dataset.label_list[C:]))
@@ -104,7 +104,7 @@ def analyse_and_report(
 
 def score_dataset(run: Run, model: Tagger, dataset: FeatureDataset, desc: str) -> SplitScores:
     """Tags a labelled data set and compares, without analysis."""
-    check_dataset(dataset, model, gold_only=run.labels[len(model.tag_names) :])
+    check_dataset(dataset, model, gold_only=run.labels[len(model.label_names) :])
     return score_tagged(tag_documents(run, model, dataset, desc), dataset, dataset.label_list, run.markup)
 
 
@@ -152,8 +152,8 @@ def check_dataset(dataset: FeatureDataset, model: Tagger, gold_only: Sequence[st
     Args:
         gold_only: tags after those of the model that gold labels may also have.
     """
-    if dataset.label_list and dataset.label_list != [*model.tag_names, *gold_only]:
-        labels = f"{', '.join(dataset.label_list)}, the model's {', '.join(model.tag_names)}"
+    if dataset.label_list and dataset.label_list != [*model.label_names, *gold_only]:
+        labels = f"{', '.join(dataset.label_list)}, the model's {', '.join(model.label_names)}"
         raise ValueError(f"the data set's labels are {labels}; call load_and_cache_examples with the run of that model")
     types = casing_types(model)
     if tuple(dataset.layout.casing_segments) != types:

@@ -20,7 +20,6 @@ from transformers import PreTrainedTokenizerBase, set_seed
 from analysis.metrics import Score
 from callbacks import Callbacks, Checkpoints, TrainState
 from common.durable import remove_folder
-from models.rdrop import RDrop
 from models.tagger import Tagger
 from processors.features.batching import BucketBatchSampler
 from processors.features.dataset import FeatureDataset
@@ -142,7 +141,7 @@ class Training:
         freeze(optimisation, model)
         if machine.gradient_checkpointing:
             checkpoint_layers(model)
-        optimizer = build_optimizer(optimisation, model, getattr(settings.head, "crf_learning_rate", None))
+        optimizer = build_optimizer(optimisation, model, settings.head)
         if machine.shard_optimizer:
             from tools.sharding import (
                 sharded,
@@ -151,16 +150,15 @@ class Training:
             optimizer = sharded(optimizer)
         self._schedule = build_schedule(optimisation, optimizer, total_steps)
         self._gradient_step = GradientStep(run.precision, optimisation.max_grad_norm, model, optimizer)
-        learner = RDrop(model, optimisation.rdrop_alpha) if optimisation.rdrop_alpha else self._gradient_step.model
-        self._parallel_model = _parallel(run, learner)
+        self._parallel_model = _parallel(run, self._gradient_step.model)
         self._dev_dataset = _dev_dataset(run, tokenizer)
         self._encoder_cost = encoder_cost(model)
-        self._passes = 0
+        self._rows = 0  # that the forward passes of a step computed
         self.meter = Meter(run.device, peak_flops(run.device, run.precision.dtype, run.n_gpu))
         self._nonfinite = NonFiniteSteps(
             train_dataset, tokenizer, run.folder.nonfinite_steps, optimisation.max_nonfinite_steps
         )
-        self.state = TrainState(model, optimizer, total_steps, self._feed.steps_per_epoch, is_main(), model.tag_names)
+        self.state = TrainState(model, optimizer, total_steps, self._feed.steps_per_epoch, is_main(), model.label_names)
         self.checkpoints = Checkpoints(
             run.folder,
             save_model=lambda folder: write_model(folder, settings, model, tokenizer),
@@ -210,10 +208,10 @@ class Training:
         for round_, batch in enumerate(step.batches, start=1):
             inputs = {name: tensor.to(self._run.device, non_blocking=True) for name, tensor in batch.items()}
             last_round = round_ == self._run.settings.optimisation.gradient_accumulation_steps
-            backward = partial(self._backward, inputs, words, last_round)
+            backward = partial(self._backward, {**inputs, "num_items_in_batch": words}, last_round)
             self.meter.add_loss(self.callbacks.around_backward(self.state, backward))
         norm = self._gradient_step.step()
-        passes, self._passes = self._passes / len(step.batches), 0
+        passes, self._rows = self._rows / sum(len(batch["input_ids"]) for batch in step.batches), 0
         self._schedule.step()
         self.state.step += 1
         self._nonfinite.add(self.state.step, step.windows, norm)
@@ -223,14 +221,17 @@ class Training:
         self.meter.add_step(words, int(lengths.sum()), computed, flops)
         self.callbacks.on_step(self.state)
 
-    def _backward(self, inputs: dict[str, Tensor], words: int, last_round: bool, last: bool = True) -> Tensor:
-        self._passes += 2 if self._run.settings.optimisation.rdrop_alpha else 1
+    def _backward(self, batch: dict[str, Any], last_round: bool, last: bool = True) -> Tensor:
         with _gradient_sync(self._parallel_model, last and last_round):
             with self._run.precision.autocast():
-                loss = self._parallel_model(**inputs, num_items_in_batch=words).loss.sum()
+                loss = self.callbacks.around_forward(self.state, self._forward, batch).loss.sum()
             # DDP averages gradients over ranks; the loss is already divided by the words of all of them
             self._gradient_step.backward(loss * world_size())
         return loss.detach()
+
+    def _forward(self, batch: dict[str, Any]) -> Any:
+        self._rows += len(batch["input_ids"])
+        return self._parallel_model(**batch)
 
     def log(self) -> None:
         """Looks at what the device has counted."""

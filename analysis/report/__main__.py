@@ -14,9 +14,10 @@ def main() -> None:
     )
     parser.add_argument("run", type=Path, help="the folder of a run, as --output_dir named it")
     parser.add_argument("--output", type=Path, help="the file to write; by default report.html in the folder")
+    parser.add_argument("--head", default="", help="head of the run if it is your own, as module:Class")
     arguments = parser.parse_args()
     try:
-        path = write_report(arguments.run, arguments.output)
+        path = write_report(arguments.run, arguments.output, arguments.head)
     except (ValueError, OSError) as error:
         sys.exit(f"{parser.prog}: error: {error}")
     print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")

@@ -17,11 +17,9 @@ from tensorboardX.proto.event_pb2 import Event
 
 from analysis.documents import ScoredDocument, read_documents
 from common.run_files import RunFolder
-from models import BertCrfForNer, BertSoftmaxForNer
 from models.tagger import Tagger
-from tools.heads import head_of_folder, script_of
+from tools.heads import head_of_folder
 
-_HEAD_NAMES: dict[type[Tagger], str] = {BertCrfForNer: "CRF", BertSoftmaxForNer: "softmax"}
 _SPLITS = {"dev": "do_eval", "test": "do_predict"}
 _ANALYSED = {"intervals", "schemes", "errors", "confusion", "lengths"}
 
@@ -77,15 +75,22 @@ class RunData:
     missing: dict[str, str]
 
 
-def read_run(folder: Path) -> RunData:
-    """Raises a ValueError where the folder is not that of a run that tags words, or its head is not known."""
+def read_run(folder: Path, named: str = "") -> RunData:
+    """What a run's folder holds.
+
+    Args:
+        named: the head of the run where it is not built in, as ``module:Class``.
+
+    Raises:
+        ValueError: the folder is not that of a run that finds entities, or its head is not known.
+    """
     under_lightning = is_lightning_run(folder)
     files = RunFolder(folder)
     model = RunFolder(files.best_lightning_model) if under_lightning else files
     if not model.config.is_file():
         raise ValueError(f"{folder} holds no run: there is no {model.config.name}; name what --output_dir named")
     config, environment = _json_of(model.config), _json_of(files.environment)
-    head = head_of_folder(model.path)
+    head = head_of_folder(model.path, named)
 
     def command(action: str) -> str:
         return command_of(environment, action) if under_lightning else _command(folder, head, action)
@@ -107,13 +112,13 @@ def read_run(folder: Path) -> RunData:
             missing[f"Confidences of {split.name}"] = command(_SPLITS[split.name])
     return RunData(
         folder,
-        _HEAD_NAMES.get(head, head.__name__),
+        head.title or head.__name__,
         read_flags(folder) if under_lightning else _json_of(files.settings),
         config,
         environment,
         splits,
         as_other_runs_name_them(scalars) if under_lightning else scalars,
-        _transitions(model.weights, config) if issubclass(head, BertCrfForNer) else None,
+        _transitions(model.weights, config),
         missing,
     )
 
@@ -124,16 +129,17 @@ def _json_of(path: Path) -> dict[str, Any]:
 
 
 def _command(folder: Path, head: type[Tagger], action: str) -> str:
-    script = script_of(head)
     paths = {"config_file": RunFolder(folder).settings, "output_dir": folder}
     actions = {name: name == action for name in ("do_train", "do_eval", "do_predict")}
-    return shlex.join(["python", script, *(f"--{name}={value}" for name, value in (paths | actions).items())])
+    return shlex.join(["python", head.script, *(f"--{name}={value}" for name, value in (paths | actions).items())])
 
 
 def _transitions(weights: Path, config: Mapping[str, Any]) -> Transitions | None:
     if not weights.is_file():
         return None
     with safe_open(weights, "pt") as file:
+        if "crf.transitions" not in file.keys() or len(config["id2label"]) != len(file.get_tensor("crf.transitions")):  # noqa: SIM118
+            return None
         inner, start, end = (
             file.get_tensor(f"crf.{name}").double().numpy()
             for name in ("transitions", "start_transitions", "end_transitions")
@@ -208,7 +214,7 @@ def command_of(environment: Mapping[str, Any], action: str) -> str:
     """The command line of a training, to be given again; or one that predicts with what it left."""
     script, *flags = environment.get("command", ["run_pl_ner.py"])
     wanted = flags if action == "do_train" else [*_without_training(flags), "--do_predict"]
-    return shlex.join(["python", script, *wanted])
+    return shlex.join(["python", head.script, *wanted])
 
 
 def _without_training(flags: Sequence[str]) -> Iterator[str]:

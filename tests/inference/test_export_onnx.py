@@ -13,7 +13,7 @@ import torch
 from inference.export_onnx import compare, export, main, open_session, time_both
 from inference.onnx_graph import random_inputs, write_onnx
 from models import BertCrfForNer, BertSoftmaxForNer
-from models.tagger import Tagger
+from models.heads.flat import FlatTagger
 from tests.models.families import LABELS, tiny_tagger
 from tests.tools.runs import FinishedRun
 
@@ -42,8 +42,8 @@ def softmax_tagger() -> BertSoftmaxForNer:
     return tiny_tagger(BertSoftmaxForNer, initializer_range=0.3)
 
 
-Exported = tuple[Tagger, onnxruntime.InferenceSession]
-TAGGERS: dict[str, Callable[[], Tagger]] = {
+Exported = tuple[FlatTagger, onnxruntime.InferenceSession]
+TAGGERS: dict[str, Callable[[], FlatTagger]] = {
     "bert crf": crf_tagger,
     "roberta crf": lambda: crf_tagger("roberta"),
     "distilbert crf": lambda: crf_tagger("distilbert"),

@@ -167,12 +167,12 @@ def args(crf_args: Run) -> Run:
 @contextmanager
 def poisoned(steps: range, poison: Callable[[Tensor], Tensor]) -> Iterator[list[dict[str, Tensor]]]:
     """Changes the losses of some steps; yields the weights after each step."""
-    losses, learn = BertCrfForNer.sequence_losses, Training.learn
+    true_losses, learn = BertCrfForNer.losses, Training.learn
     weights: list[dict[str, Tensor]] = []
     training = False
 
-    def sequence_losses(model: BertCrfForNer, *inputs: Tensor) -> Tensor:
-        found = losses(model, *inputs)
+    def losses(model: BertCrfForNer, *inputs: Tensor) -> Tensor:
+        found = true_losses(model, *inputs)
         return poison(found) if training and len(weights) + 1 in steps else found
 
     def recorded(self: Training, *inputs: Any) -> None:
@@ -182,7 +182,7 @@ def poisoned(steps: range, poison: Callable[[Tensor], Tensor]) -> Iterator[list[
         training = False
         weights.append({name: weight.detach().clone() for name, weight in self.state.model.named_parameters()})
 
-    with patch.object(BertCrfForNer, "sequence_losses", sequence_losses), patch.object(Training, "learn", recorded):
+    with patch.object(BertCrfForNer, "losses", losses), patch.object(Training, "learn", recorded):
         yield weights
 
 

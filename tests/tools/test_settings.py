@@ -52,7 +52,7 @@ FIELD_FLAGS: dict[str, Any] = {
     "fp16_opt_level": "O2",
     "local_rank": 0,
     "markup": "bio",
-    "loss_type": "focal",
+    "loss": "focal",
     "do_adv": True,
     "adv_epsilon": 0.5,
     "adv_name": "embeddings",

@@ -28,7 +28,7 @@ def test_transitions_are_those_of_the_model(crf_run: FinishedRun) -> None:
     found = read_run(crf_run.folder).transitions
     model = BertCrfForNer.from_pretrained(crf_run.folder)
     assert found is not None
-    assert found.tags == model.tag_names
+    assert found.tags == model.label_names
     C = len(found.tags)
     legal = legal_transitions(found.tags, MARKUPS["bios"])
     learnt = {(C, tag): model.crf.start_transitions[tag] for tag in range(C)}
