@@ -6,6 +6,7 @@ python run_pl_ner.py --help
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.command_line import Bounds, CommandLine
+from common.command_line import Bounds
+from common.options import OptionsCommandLine
 from common.tag_schemes import OUTSIDE, TRAINED_MARKUPS, split_tag
 from lightning_runs.flags import as_settings, set_dropouts
 from lightning_runs.module import (
@@ -26,7 +28,7 @@ from lightning_runs.module import (
     test_best,
 )
 from lightning_runs.token_tasks import TASK_TYPES, TokenClassificationTask, token_task
-from models import BertCrfForNer, BertSoftmaxForNer
+from models import HEADS, BertSoftmaxForNer, head_named
 from models.tagger import Tagger
 from processors.features.dataset import FeatureDataset
 from processors.tasks import task_named
@@ -34,6 +36,7 @@ from tools.data import load_and_cache_examples, open_features
 from tools.decoding import decoded_documents
 from tools.distributed import is_main
 from tools.evaluate import analyse_and_report, score_tagged
+from tools.head_flags import add_head_flags, chosen_head, without_other_heads
 from tools.loading import load_model_and_tokenizer
 from tools.recipe import run_script
 from tools.run import Run
@@ -52,7 +55,7 @@ class NERTransformer(BaseTransformer):
     def __init__(self, hparams: Namespace | Mapping[str, Any]) -> None:
         flags = hparams if isinstance(hparams, Namespace) else Namespace(**hparams)
         task = token_task(flags.task_type)
-        head = BertCrfForNer if flags.head == "crf" else BertSoftmaxForNer
+        head = head_named(flags.head)
         run, model, tokenizer = load_model_and_tokenizer(
             Run.of(_settings(flags, task, head)),
             head,
@@ -118,18 +121,15 @@ class NERTransformer(BaseTransformer):
         flag = parser.add_argument_group("tagging").add_argument
         flag("--task_type", default="NER", help=f"what the tags are: {', '.join(TASK_TYPES)}")
         flag("--labels", default="", help="file with one tag or type a line; by default those of CoNLL-2003")
-        flag("--head", default="softmax", choices=["softmax", "crf"], help="each word by itself, or a CRF")
-        rate, or_default = Bounds(float, at_least=0), Bounds(float, at_least=0, also=-1)
+        flag("--head", default="softmax", help=f"head: {', '.join(HEADS)}, or your own as module:Class")
+        or_default = Bounds(float, at_least=0, also=-1)
         flag("--head_learning_rate", type=or_default, default=-1.0, help="of the linear layer; -1: CRF's or encoder's")
-        flag("--crf_learning_rate", type=rate, default=1e-3, help="peak learning rate of the CRF's transitions")
         flag("--casing", action="store_true", help="let an uncased encoder know which words are written with capitals")
         flag("--markup", default="bio", choices=TRAINED_MARKUPS, help="tag scheme used inside, whatever the files use")
 
 
 def _settings(flags: Namespace, task: TokenClassificationTask, head: type[Tagger]) -> Settings:
-    options = {"crf_learning_rate": flags.crf_learning_rate} if head is BertCrfForNer else {}
-    if not options and flags.crf_learning_rate != BertCrfForNer.Options.crf_learning_rate:
-        raise ValueError(f"--crf_learning_rate {flags.crf_learning_rate} has no effect with --head {flags.head}")
+    options = {one.name: getattr(flags, one.name) for one in fields(head.Options)}
     return as_settings(
         flags,
         head.Options,
@@ -145,10 +145,13 @@ def _settings(flags: Namespace, task: TokenClassificationTask, head: type[Tagger
 
 
 def main() -> None:
-    parser = CommandLine(description=__doc__.partition("\n")[0])
+    head = chosen_head(BertSoftmaxForNer)
+    parser = OptionsCommandLine(__doc__)
     add_generic_args(parser)
     NERTransformer.add_model_specific_args(parser)
+    add_head_flags(parser, head.Options)
     args = parser.parse_args()
+    without_other_heads(head.Options, vars(args))
     start_lightning_run(args, METRICS)
     model = NERTransformer(args)
     trainer = generic_train(model, args)

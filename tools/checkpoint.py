@@ -118,9 +118,8 @@ def _set_random_state(state: Mapping[str, Any]) -> None:
 
 
 _KEPT_BY_OPTIMIZER = (
-    *("optim", "adafactor", "learning_rate", "head_learning_rate", "crf_learning_rate", "layer_decay"),
-    *("weight_decay", "adam_epsilon", "freeze_layers", "freeze_embeddings"),
-)
+    *("optim", "adafactor", "layer_decay", "weight_decay", "adam_epsilon", "freeze_layers", "freeze_embeddings"),
+)  # and all learning rates
 
 
 def checkpoint_to_resume(named: str, run: RunFolder) -> Path | None:
@@ -162,7 +161,8 @@ def check_options(settings: Settings, checkpoint: Path) -> None:
 
 def refuse_kept_options(now: Mapping[str, Any], before: Mapping[str, Any], source: str) -> None:
     """Raises a ValueError where a flag has changed that an optimiser brings back as it was."""
-    changed = [name for name in _KEPT_BY_OPTIMIZER if name in now and now[name] != before.get(name, now[name])]
+    kept = [name for name in now if name in _KEPT_BY_OPTIMIZER or name.endswith("learning_rate")]
+    changed = [name for name in kept if now[name] != before.get(name, now[name])]
     if changed:
         flags = ", ".join(f"--{name} {now[name]} (before {before[name]})" for name in changed)
         advice = "give what was before, or train anew from the weights, with --model_name_or_path"

@@ -7,16 +7,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from common.command_line import read_config_file
 from common.options import NoOptions, OptionsCommandLine, faults_of, option
 from common.tag_schemes import TRAINED_MARKUPS
-from models import HEADS
 from processors.spans import OFFSET_UNITS, SPAN_EDGES
 from processors.text.word_cutting import WORD_UNITS
+from tools.head_flags import add_head_flags, flag_value, without_other_heads
 
 EVAL_WINDOW = 512  # tokens
 ADAMS = ("adamw_torch_fused", "adamw_torch", "apex_fused_adam")
@@ -99,12 +98,13 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """The encoder and its windows."""
+    """The encoder, its windows, and which head it has."""
 
     model_type: str = option(
         "", "family of the encoder (bert, roberta, xlnet, ...), if its config.json does not name it"
     )
     model_name_or_path: str = option("", "encoder: a name on the Hugging Face hub, or a folder", common=True)
+    head: str = option("", "head: crf, softmax, or your own as module:Class; default: that of the script", common=True)
     config_name: str = option("", "config of the encoder, if it is elsewhere: name, folder or file")
     tokenizer_name: str = option("", "tokenizer, if it is elsewhere: name, folder or vocabulary file")
     cache_dir: str = option("", "folder for downloaded encoders")
@@ -388,25 +388,21 @@ def parse_settings(
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = OptionsCommandLine(description)
     for subject, part in vars(Settings()).items():
-        parser.add_options(head if subject == "head" else type(part), subject)
-    own, others = {one.name for one in fields(head)}, dict[str, Any]()
-    for kind in (one.Options for one in HEADS.values()):
-        parser.add_options(kind, "other heads", leave_out={*own, *others}, hidden=True)
-        others |= {one.name: one.default for one in fields(kind) if one.name not in own}
+        if subject == "head":
+            add_head_flags(parser, head)
+        else:
+            parser.add_options(type(part), subject)
     namespace = argparse.Namespace()
     try:
-        if config_file := _config_file(argv):
-            entries, parser.faults = read_config_file(config_file)
+        if config_file := flag_value(argv, "config_file"):
+            entries, parser.faults = read_config_file(Path(config_file))
             places = {f"--{entry.name}": entry.place for entry in entries}
             parser.collect([f"--{entry.name}={entry.value}" for entry in entries], namespace, places)
         text = "YAML or JSON file with any of these flags; flags on the command line override it"
         parser.add_argument("--config_file", "--config-file", metavar="FILE", help=text)
         flags = vars(parser.parse_args(argv, namespace))
         del flags["config_file"]
-        for name, default in others.items():
-            if (value := flags.pop(name)) != default:
-                raise ValueError(f"--{name} {value} has no effect: it is an option of another head; leave it out")
-        return Settings.of(head, **flags)
+        return Settings.of(head, **without_other_heads(head, flags))
     except ValueError as error:
         parser.error(str(error))
 
@@ -416,11 +412,3 @@ def require(settings: Settings, *names: str) -> None:
     missing = [f"--{name}" for name in names if not settings.flat()[name]]
     if missing:
         raise ValueError(f"{', '.join(missing)} must be given")
-
-
-def _config_file(argv: Sequence[str]) -> Path | None:
-    for token, following in pairwise([*argv, ""]):
-        name, equals, value = token.partition("=")
-        if name in ("--config_file", "--config-file") and (value or following):
-            return Path(value if equals else following)
-    return None

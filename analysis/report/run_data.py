@@ -214,7 +214,7 @@ def command_of(environment: Mapping[str, Any], action: str) -> str:
     """The command line of a training, to be given again; or one that predicts with what it left."""
     script, *flags = environment.get("command", ["run_pl_ner.py"])
     wanted = flags if action == "do_train" else [*_without_training(flags), "--do_predict"]
-    return shlex.join(["python", head.script, *wanted])
+    return shlex.join(["python", script, *wanted])
 
 
 def _without_training(flags: Sequence[str]) -> Iterator[str]:

@@ -68,13 +68,12 @@ class StartEnd(Tagger):
         probabilities = emissions.float().sigmoid().cpu()
         for row, W in zip(probabilities, word_mask.sum(1).tolist(), strict=True):
             starts, ends = row[:W].chunk(2, -1)  # (W, K) each
-            pairs = []
+            entities, confidences = list[Entity](), list[float]()
             for first, place in (starts > 0.5).nonzero().tolist():
                 last = first + int((ends[first:, place] > 0.5).float().argmax())
                 if ends[last, place] > 0.5 and last - first < self.config.longest_entity:
                     open_before = (1 - ends[first:last, place]).prod()  # no earlier end
-                    confidence = float(starts[first, place] * open_before * ends[last, place])
-                    pairs.append((Entity(self.types[place], first, last), confidence))
-            entities, confidences = ([one[part] for one in pairs] for part in (0, 1))
+                    entities.append(Entity(self.types[place], first, last))
+                    confidences.append(float(starts[first, place] * open_before * ends[last, place]))
             found.append(Prediction(entities, confidences if with_confidence else []))
         return found

@@ -96,7 +96,7 @@ def test_the_documents_are_written_with_their_entities(crf_args: Run) -> None:
 
 def test_what_is_odd_is_said(crf_args: Run, caplog: pytest.LogCaptureFixture) -> None:
     crf_args, model, tokenizer = prepared(crf_args)
-    model.classifier.bias.data[model.tag_names.index("O")] += 1000
+    model.classifier.bias.data[model.label_names.index("O")] += 1000
     with caplog.at_level(logging.WARNING):
         evaluate(crf_args, model, tokenizer)
     assert any(message.startswith("dev: nothing is predicted but O") for message in caplog.messages)
@@ -145,7 +145,7 @@ def test_a_perfect_model_scores_one(crf_args: Run, monkeypatch: pytest.MonkeyPat
     dataset = load_and_cache_examples(crf_args, "tiny", tokenizer, "dev")
 
     def gold(*_: object) -> list[object]:
-        tags = [[model.tag_names[label] for label in dataset.gold_label_ids(n)] for n in range(dataset.num_documents)]
+        tags = [[model.label_names[label] for label in dataset.gold_label_ids(n)] for n in range(dataset.num_documents)]
         return [TaggedDocument(document, row, [], [], 0.25) for document, row in enumerate(tags)]
 
     monkeypatch.setattr(tools.evaluate, "tag_documents", gold)
