@@ -60,7 +60,7 @@ class GlueCorpus:
     def __init__(self, task: GlueTask, data_dir: str, dataset_name: str = "", cache_dir: str | None = None) -> None:
         if not (data_dir or dataset_name):
             raise ValueError("--data_dir or --dataset_name must be given")
-        self._task = task
+        self.task = task
         self._data_dir = Path(data_dir)
         self._dataset_name = dataset_name
         self._cache_dir = cache_dir
@@ -77,24 +77,24 @@ class GlueCorpus:
         """
         found = self._find(split)
         if found is None:
-            if split not in self._task.files:
-                advice = "apply a trained model by --do_predict --model_name_or_path RUN/best_tfmr"
-                raise DataError(f"{self._task.folder} has no {split} split; {advice}")
-            name = f"{self._task.files[split]}.tsv"
-            raise DataError(f"no {name}, nor {self._task.folder}/{name}", self._dataset_name or self._data_dir)
+            if split not in self.task.files:
+                advice = "apply a trained model by --do_predict --model_name_or_path RUN"
+                raise DataError(f"{self.task.folder} has no {split} split; {advice}")
+            name = f"{self.task.files[split]}.tsv"
+            raise DataError(f"no {name}, nor {self.task.folder}/{name}", self._dataset_name or self._data_dir)
         return found
 
     def _find(self, split: str) -> GlueSplit | None:
-        if split not in self._read and split in self._task.files:
+        if split not in self._read and split in self.task.files:
             if self._dataset_name:
-                self._read[split] = read_glue_hub(self._task, self._dataset_name, split, self._cache_dir)
+                self._read[split] = read_glue_hub(self.task, self._dataset_name, split, self._cache_dir)
             else:
-                path = self._file(self._task.files[split])
-                self._read[split] = read_glue_file(self._task, path, split) if path else None
+                path = self._file(self.task.files[split])
+                self._read[split] = read_glue_file(self.task, path, split) if path else None
         return self._read.get(split)
 
     def _file(self, name: str) -> Path | None:
-        folders = (self._data_dir, self._data_dir / self._task.folder, self._data_dir / name)
+        folders = (self._data_dir, self._data_dir / self.task.folder, self._data_dir / name)
         return next((path for folder in folders if (path := folder / f"{name}.tsv").is_file()), None)
 
 

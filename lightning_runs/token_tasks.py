@@ -1,4 +1,4 @@
-"""The tasks of CoNLL's columns: names, chunks and parts of speech, each a reading of the same files."""
+"""The tasks in the columns of the CoNLL files: names, chunks and parts of speech."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -9,7 +9,7 @@ from processors.features.build import convert_examples_to_features
 
 
 class TokenClassificationTask:
-    """A tag for each word; subclasses say which column holds it and which tags there are by default."""
+    """A tag per word; subclasses name the column that holds it, and the corpus whose labels are the default."""
 
     task_name: ClassVar[str]
     tag_column: ClassVar[str]
@@ -25,7 +25,7 @@ class TokenClassificationTask:
         return list(corpus.examples(mode))
 
     def get_labels(self, path: str | Path | None = None, markup: str = "bio") -> list[str]:
-        """The tags of a file that lists tags or types, a line each; without one those of CoNLL-2003."""
+        """The tags of a file with one tag or type per line; by default those of CoNLL-2003."""
         return Corpus(self.task_name, labels_file=Path(path) if path else None).label_list(markup)
 
 
@@ -51,14 +51,3 @@ class POS(TokenClassificationTask):
 
 
 TASK_TYPES: dict[str, type[TokenClassificationTask]] = {task.__name__: task for task in (NER, Chunk, POS)}
-
-
-def token_task(task_type: str) -> TokenClassificationTask:
-    """The task of this name.
-
-    Raises:
-        ValueError: there is none.
-    """
-    if task_type not in TASK_TYPES:
-        raise ValueError(f"--task_type {task_type} is none of {', '.join(TASK_TYPES)}")
-    return TASK_TYPES[task_type]()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.utils.data import DataLoader
-from transformers import PreTrainedTokenizerBase, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from analysis.metrics import Score
 from callbacks import Callbacks, Checkpoints, TrainState
@@ -34,7 +34,7 @@ from tools.checkpoint import (
 )
 from tools.data import load_and_cache_examples
 from tools.distributed import is_main, rank, run_on_main, send_from_main, world_size
-from tools.evaluate import check_dataset, score_dataset
+from tools.evaluate import SplitScores, check_dataset, score_dataset
 from tools.interruption import Interrupted, watch_for_interruption
 from tools.loading import adopt_model
 from tools.meter import Meter, NonFiniteSteps, encoder_cost, peak_flops, peak_memory
@@ -137,7 +137,7 @@ class Training:
         check_dataset(train_dataset, model)
         self._dataset, self._model = train_dataset, model
         self._feed = StepFeed(optimisation, train_dataset, run.n_gpu)
-        total_steps = _total_steps(optimisation, self._feed.steps_per_epoch)
+        total_steps = count_steps(optimisation, self._feed.steps_per_epoch)
         freeze(optimisation, model)
         if machine.gradient_checkpointing:
             checkpoint_layers(model)
@@ -151,7 +151,7 @@ class Training:
         self._schedule = build_schedule(optimisation, optimizer, total_steps)
         self._gradient_step = GradientStep(run.precision, optimisation.max_grad_norm, model, optimizer)
         self._parallel_model = _parallel(run, self._gradient_step.model)
-        self._dev_dataset = _dev_dataset(run, tokenizer)
+        self._dev_dataset = dev_dataset_of(run, tokenizer)
         self._encoder_cost = encoder_cost(model)
         self._rows = 0  # that the forward passes of a step computed
         self.meter = Meter(run.device, peak_flops(run.device, run.precision.dtype, run.n_gpu))
@@ -189,10 +189,7 @@ class Training:
         check_options(self._run.settings, checkpoint)
         load_training_state(checkpoint, self._model, self._parts)
         logger.info("Going on after step %d of %d, from %s", self.state.step, self.state.total_steps, checkpoint)
-        best = self.checkpoints.best_folder
-        if self.checkpoints.has_best and not run_on_main(best.is_dir):
-            self.checkpoints.forget_best(self.state)
-            logger.warning("%s has no %s: the best model is one of those scored from now on", best.parent, best.name)
+        forget_missing_best(self.checkpoints, self.state)
 
     def remaining_steps(self) -> Iterator[Step]:
         """What is left to learn from, until a callback wants to stop."""
@@ -247,33 +244,39 @@ class Training:
             return
         with self.meter.paused():
             self.callbacks.before_evaluate(state)
-            scores = score_dataset(self._run, self._model, self._dev_dataset, "Evaluating")
-            state.metrics, state.evaluated_step = scores.headline(), state.step
-            state.type_metrics = {name: _rates(score) for name, score in scores.entities.types.items()}
-            state.examples = scores.examples
-            logger.info("Epoch %.2f: dev F1 %.4f, loss %.4f", state.epoch, scores.entities.micro.f1, scores.loss)
+            set_scores(state, score_dataset(self._run, self._model, self._dev_dataset, "Evaluating"))
             self.callbacks.on_evaluate(state)
             self.callbacks.after_evaluate(state)
 
-    def results(self) -> dict[str, Any]:
-        """What came of it, over all steps, those before an interruption too."""
-        total = self.meter.total
-        return {
-            "steps": self.state.step,
-            "skipped_steps": self.state.skipped_steps,
-            "loss": total.loss / total.steps,
-            "best_score": self.checkpoints.best_score if self.checkpoints.has_best else None,
-            "seconds": total.seconds,
-            "words_per_second": self.meter.words_per_second,
-            "padding_share": 1 - total.tokens / total.computed_tokens,
-        }
+
+def training_results(state: TrainState, meter: Meter, checkpoints: Checkpoints) -> dict[str, Any]:
+    """What ``train_results.json`` holds: totals of all steps, including those before an interruption."""
+    total = meter.total
+    return {
+        "steps": state.step,
+        "skipped_steps": state.skipped_steps,
+        "loss": total.loss / total.steps,
+        "best_score": checkpoints.best_score if checkpoints.has_best else None,
+        "seconds": total.seconds,
+        "words_per_second": meter.words_per_second,
+        "padding_share": 1 - total.tokens / total.computed_tokens,
+    }
+
+
+def set_scores(state: TrainState, scores: SplitScores) -> None:
+    """Tells callbacks the scores of dev."""
+    state.metrics, state.evaluated_step = scores.headline(), state.step
+    state.type_metrics = {name: _rates(score) for name, score in scores.entities.types.items()}
+    state.examples = scores.examples
+    logger.info("Epoch %.2f: dev F1 %.4f, loss %.4f", state.epoch, scores.entities.micro.f1, scores.loss)
 
 
 def _rates(score: Score) -> dict[str, float]:
     return {"precision": score.precision, "recall": score.recall, "f1": score.f1}
 
 
-def _total_steps(optimisation: OptimisationSettings, steps_per_epoch: int) -> int:
+def count_steps(optimisation: OptimisationSettings, steps_per_epoch: int) -> int:
+    """Optimiser steps of the whole training."""
     if optimisation.max_steps > 0:
         return optimisation.max_steps
     return max(
@@ -294,7 +297,7 @@ def _gradient_sync(model: nn.Module, now: bool) -> AbstractContextManager[Any]:
     return model.no_sync() if isinstance(model, DistributedDataParallel) and not now else nullcontext()
 
 
-def _dev_dataset(run: Run, tokenizer: PreTrainedTokenizerBase) -> FeatureDataset | None:
+def dev_dataset_of(run: Run, tokenizer: PreTrainedTokenizerBase) -> FeatureDataset | None:
     if not run.settings.logging.evaluate_during_training:
         return None
     if not run.corpus.has("dev"):
@@ -336,14 +339,14 @@ def train(
 
     with watch_for_interruption() as interruption, closing(callbacks):
         callbacks.on_train_begin(state)
-        if _is_due(logging_steps, state):
+        if is_due(logging_steps, state):
             training.evaluate()  # unless that was done before the interruption
         for step in training.remaining_steps():
             training.learn(step)
-            if _is_due(log_loss_steps, state):
+            if is_due(log_loss_steps, state):
                 training.log()
             interrupted = interruption.seen_by_any()
-            if _is_due(logging_steps, state) and not interrupted:
+            if is_due(logging_steps, state) and not interrupted:
                 training.evaluate()
             if checkpoints.is_due(state) or interrupted:
                 checkpoints.save(state)
@@ -355,8 +358,8 @@ def train(
         callbacks.on_train_end(state)
 
     if checkpoints.has_best:
-        _restore_best(checkpoints.best_folder, model)
-    results = training.results()
+        restore_best(checkpoints.best_folder, model)
+    results = training_results(state, training.meter, checkpoints)
     logger.info(
         "Trained %(steps)d steps: %(words_per_second).0f words/s in %(seconds).0f s without evaluation", results
     )
@@ -364,13 +367,21 @@ def train(
     return results["steps"], results["loss"]
 
 
-def _is_due(every: int, state: TrainState) -> bool:
+def is_due(every: int, state: TrainState) -> bool:
     """Whether something is to be done after this step: every so many, each epoch for -1, and in the end."""
     interval = every if every > 0 else state.steps_per_epoch
     return state.step > 0 and (state.step % interval == 0 or state.step == state.total_steps or state.should_stop)
 
 
-def _restore_best(folder: Path, model: Tagger) -> None:
+def forget_missing_best(checkpoints: Checkpoints, state: TrainState) -> None:
+    """Where the folder of the best model is missing, the next model that is scored is the best so far."""
+    best = checkpoints.best_folder
+    if checkpoints.has_best and not run_on_main(best.is_dir):
+        checkpoints.forget_best(state)
+        logger.warning("%s has no %s: the best model is one of those scored from now on", best.parent, best.name)
+
+
+def restore_best(folder: Path, model: PreTrainedModel) -> None:
     """Rank 0 reads the best weights that it wrote, and sends them to the others."""
     run_on_main(lambda: restore_weights(model, folder))
     send_from_main(model.state_dict().values())
