@@ -4,13 +4,12 @@ import json
 import shlex
 import struct
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from safetensors import safe_open
 from tensorboardX.proto.event_pb2 import Event
@@ -84,41 +83,33 @@ def read_run(folder: Path, named: str = "") -> RunData:
     Raises:
         ValueError: the folder is not that of a run that finds entities, or its head is not known.
     """
-    under_lightning = is_lightning_run(folder)
     files = RunFolder(folder)
-    model = RunFolder(files.best_lightning_model) if under_lightning else files
-    if not model.config.is_file():
-        raise ValueError(f"{folder} holds no run: there is no {model.config.name}; name what --output_dir named")
-    config, environment = _json_of(model.config), _json_of(files.environment)
-    head = head_of_folder(model.path, named)
-
-    def command(action: str) -> str:
-        return command_of(environment, action) if under_lightning else _command(folder, head, action)
-
+    if not files.config.is_file():
+        raise ValueError(f"{folder} holds no run: there is no {files.config.name}; name what --output_dir named")
+    config, environment = _json_of(files.config), _json_of(files.environment)
+    head = head_of_folder(folder, named)
     splits, missing = [], {}
     for name, action in _SPLITS.items():
         results, documents = files.results(name), files.documents(name)
         if documents.is_file() and set(found := _json_of(results)) >= _ANALYSED:
             splits.append(Split(name, found, read_documents(documents)))
-        elif under_lightning and (name == "dev" or files.tag_predictions.is_file()):
-            continue  # dev is scored while training only, and test has no labels
         elif results.is_file() or name == "dev" or not files.predictions.is_file():  # else it is not labelled
-            missing[f"Scores and sentences of {name}"] = command(action)
+            missing[f"Scores and sentences of {name}"] = _command(folder, head, action)
     scalars = read_scalars(files.tensorboard)
     if not scalars:
-        missing["Training curves"] = command("do_train")
+        missing["Training curves"] = _command(folder, head, "do_train")
     for split in splits:
         if not split.has_confidences:
-            missing[f"Confidences of {split.name}"] = command(_SPLITS[split.name])
+            missing[f"Confidences of {split.name}"] = _command(folder, head, _SPLITS[split.name])
     return RunData(
         folder,
         head.title or head.__name__,
-        read_flags(folder) if under_lightning else _json_of(files.settings),
+        _json_of(files.settings),
         config,
         environment,
         splits,
-        as_other_runs_name_them(scalars) if under_lightning else scalars,
-        _transitions(model.weights, config),
+        scalars,
+        _transitions(files.weights, config),
         missing,
     )
 
@@ -181,48 +172,3 @@ def _events(content: bytes) -> Iterator[Any]:
         position = start + length + _CHECKSUM
         if position <= len(content):
             yield Event.FromString(content[start : start + length])
-
-
-_DEV, _RATE = "val_", "lr-"
-_OF_A_TRAINING = {"--do_train": 0, "--overwrite_output_dir": 0, "--resume_from_checkpoint": 1}  # flags, their values
-
-
-def is_lightning_run(folder: Path) -> bool:
-    return RunFolder(RunFolder(folder).best_lightning_model).config.is_file()
-
-
-def read_flags(folder: Path) -> dict[str, Any]:
-    """What the run was told, as its logger has it."""
-    path = RunFolder(folder).tensorboard / "hparams.yaml"
-    return dict(yaml.safe_load(path.read_text("utf-8"))) if path.is_file() else {}
-
-
-def as_other_runs_name_them(scalars: Mapping[str, dict[int, float]]) -> dict[str, dict[int, float]]:
-    """Curves under the names of `callbacks.trackers`: ``dev/f1`` for ``val_f1``."""
-    return {_name(tag): curve for tag, curve in scalars.items()}
-
-
-def _name(tag: str) -> str:
-    if tag.startswith(_DEV):
-        return f"dev/{tag.removeprefix(_DEV)}"
-    if tag.startswith(_RATE):  # lr-AdamW/encoder/not decayed: a part's rate is the same with decay and without
-        return f"learning_rate/{tag.split('/')[1]}"
-    return "train/loss" if tag == "train_loss" else tag
-
-
-def command_of(environment: Mapping[str, Any], action: str) -> str:
-    """The command line of a training, to be given again; or one that predicts with what it left."""
-    script, *flags = environment.get("command", ["run_pl_ner.py"])
-    wanted = flags if action == "do_train" else [*_without_training(flags), "--do_predict"]
-    return shlex.join(["python", script, *wanted])
-
-
-def _without_training(flags: Sequence[str]) -> Iterator[str]:
-    left = iter(flags)
-    for flag in left:
-        name, equals, _ = flag.partition("=")
-        if name not in _OF_A_TRAINING:
-            if name != "--do_predict":
-                yield flag
-        elif _OF_A_TRAINING[name] and not equals:
-            next(left, None)
