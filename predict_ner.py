@@ -1,4 +1,4 @@
-"""Finds entities in raw text with a trained model: text in, entities with places and confidence out.
+"""Find entities in raw text with a trained model; entities have character offsets and confidences.
 
 python predict_ner.py --model outputs/sample_crf --text "..."
 python predict_ner.py --model outputs/sample_crf news.txt.gz --output entities.jsonl.gz
@@ -45,21 +45,23 @@ def parse_arguments() -> argparse.Namespace:
     parser = CommandLine(
         description=(__doc__ or "").partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("files", nargs="*", metavar="FILE", help="texts, a line each, or .jsonl, or .gz; - is stdin")
-    parser.add_argument("--model", required=True, help="folder of a run")
+    parser.add_argument(
+        "files", nargs="*", metavar="FILE", help="texts, one per line, or .jsonl; may be .gz; - for stdin"
+    )
+    parser.add_argument("--model", required=True, help="output_dir of a training run")
     parser.add_argument("--head", default="", help="head of the model if it is your own, as module:Class")
-    parser.add_argument("--text", action="append", default=[], help="a text itself; may be given several times")
-    parser.add_argument("--unit", choices=["line", "file"], default="line", help="what of a .txt file is one text")
-    parser.add_argument("--format", choices=FORMATS, default="jsonl", help="of the result")
-    parser.add_argument("--output", default="", help="file to write, packed if it ends in .gz; a new folder for brat")
+    parser.add_argument("--text", action="append", default=[], help="a text; may be given several times")
+    parser.add_argument("--unit", choices=["line", "file"], default="line", help="what a text is in a .txt file")
+    parser.add_argument("--format", choices=FORMATS, default="jsonl", help="format of the output")
+    parser.add_argument("--output", default="", help="file to write, gzipped if it ends in .gz; a new folder for brat")
     parser.add_argument("--dtype", choices=PRECISIONS, default="fp32", help="precision of the encoder")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; by default a GPU where there is one")
-    parser.add_argument("--batch_tokens", type=Bounds(int, at_least=1), help="tokens that the encoder sees at once")
-    parser.add_argument("--word_unit", choices=WORD_UNITS, help="how text is cut, if not as the model has it")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")
+    parser.add_argument("--batch_tokens", type=Bounds(int, at_least=1), help="tokens per batch of the encoder")
+    parser.add_argument("--word_unit", choices=WORD_UNITS, help="word unit, instead of that of the model")
     parser.add_argument("--replace_bad_utf8", action="store_true", help="read bytes that are not UTF-8 as U+FFFD")
     args = parser.parse_args()
     if not (args.files or args.text):
-        parser.error("nothing to read: name files, - for the standard input, or give --text")
+        parser.error("nothing to read: name files, - for the standard input, or --text")
     return args
 
 

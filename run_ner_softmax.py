@@ -5,13 +5,12 @@ python run_ner_softmax.py --help
 """
 
 from models import BertSoftmaxForNer
+from tools.command_line import chosen_head, parse_settings
 from tools.data import load_and_cache_examples
 from tools.evaluate import evaluate
-from tools.head_flags import chosen_head
 from tools.loading import load_model_and_tokenizer
 from tools.predict import predict
 from tools.recipe import evaluate_run, finish_run, predict_run, run_script, start_run, train_and_save
-from tools.settings import parse_settings
 from tools.train import train
 
 __all__ = ["evaluate", "load_and_cache_examples", "main", "predict", "train"]

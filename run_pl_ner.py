@@ -23,10 +23,10 @@ from models import BertSoftmaxForNer
 from models.tagger import Tagger
 from processors.features.dataset import FeatureDataset
 from processors.tasks import task_named
+from tools.command_line import chosen_head
 from tools.data import check_splits, load_and_cache_examples
 from tools.distributed import run_on_main
 from tools.evaluate import evaluate, score_dataset
-from tools.head_flags import chosen_head
 from tools.loading import adopt_model, load_model_and_tokenizer
 from tools.meter import NonFiniteSteps
 from tools.predict import predict

@@ -93,8 +93,8 @@ def parse_arguments() -> argparse.Namespace:
         description=(__doc__ or "").partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     seconds = Bounds(float, at_least=0.01, at_most=86_400)
-    parser.add_argument("--head", default="", help="head of the model if it is your own, as module:Class")
     parser.add_argument("--model", required=True, help="output_dir of a training run")
+    parser.add_argument("--head", default="", help="head of the model if it is your own, as module:Class")
     parser.add_argument("--host", type=address, default="127.0.0.1", help="address to listen on; 0.0.0.0 for all")
     port = Bounds(int, at_least=0, at_most=65_535)
     parser.add_argument("--port", type=port, default=8000, help="port to listen on; 0 for a free one")

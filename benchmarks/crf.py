@@ -1,8 +1,8 @@
-"""The CRF layer against its peers: time, memory and exactness of the same work, measured side by side.
+"""Compare the CRF layer with other implementations: time, memory and exactness.
 
-    python -m benchmarks.crf                     # training step and decoding at the shapes of docs/crf.md
-    python -m benchmarks.crf --shape 32,128,9    # at others: B,W,C
-    python -m benchmarks.crf --encoder           # what the layer adds to the step of an encoder, against softmax
+    python -m benchmarks.crf                     # training step and decoding, for the shapes in docs/crf.md
+    python -m benchmarks.crf --shape 32,128,9    # another shape: B,W,C
+    python -m benchmarks.crf --encoder           # training step of an encoder with a CRF and with softmax
 
 Rows are ragged. A training step is what a loop calls: loss, backward, gradients of emissions and parameters. All
 implementations take turns within a round, so that whatever else the machine does hits them alike; times are medians
@@ -44,7 +44,7 @@ class Batch:
 
     @classmethod
     def ragged(cls, B: int, W: int, C: int, device: torch.device) -> "Batch":
-        """Rows of a quarter of the width to all of it, one as wide as can be."""
+        """Rows of W / 4 to W words, at least one of them with W."""
         torch.manual_seed(0)
         lengths = torch.randint(max(W // 4, 1), W + 1, (B,))
         lengths[0] = W
@@ -87,7 +87,7 @@ class TorchStruct(nn.Module):
 
 @dataclass
 class Contender:
-    """One implementation: its name, its parameters, the log-likelihood of a batch, and its decoding."""
+    """An implementation: its name, its parameters, the log-likelihood of a batch, and decoding."""
 
     name: str
     module: nn.Module
@@ -119,7 +119,7 @@ def _decode(crf: Any, batch: Batch) -> Any:
 
 
 def contenders(num_tags: int, device: torch.device) -> list[Contender]:
-    """All that are installed, with equal parameters; pytorch-crf first."""
+    """All installed implementations, with the same parameters; pytorch-crf first."""
     peer = torchcrf.CRF(num_tags, batch_first=True).to(device)
     modules: list[tuple[str, nn.Module, str | None]] = [("pytorch-crf", peer, None)]
     if importlib.util.find_spec("torch_struct"):
@@ -145,7 +145,7 @@ def contenders(num_tags: int, device: torch.device) -> list[Contender]:
 
 
 def exact_gradient(crf: CRF, batch: Batch) -> Tensor:
-    """The gradient of the negative log-likelihood by the emissions, in float64 log space: (B, W, C)."""
+    """The gradient of the negative log-likelihood with respect to the emissions, in float64 log space: (B, W, C)."""
     with torch.no_grad():
         chains = crf._chains(batch.emissions, batch.mask)
         lattice = lattice_of(chains, torch.float64)
@@ -156,7 +156,7 @@ def exact_gradient(crf: CRF, batch: Batch) -> Tensor:
 
 
 def seconds(work: Callable[[Batch], None], batch: Batch, repeats: int) -> float:
-    """The mean time of one call over `repeats` calls, after one that brings code and data into the caches."""
+    """The mean time of a call over `repeats` calls, after a warm-up call."""
     work(batch)
     begin = time.perf_counter()
     for _ in range(repeats):
@@ -167,7 +167,7 @@ def seconds(work: Callable[[Batch], None], batch: Batch, repeats: int) -> float:
 
 
 def peak_memory(contender: Contender, batch: Batch) -> float:
-    """MiB of tensors that a training step holds at its peak, beyond its inputs."""
+    """Peak memory of the tensors of a training step, in MiB, without its inputs."""
     if batch.emissions.is_cuda:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -203,7 +203,7 @@ def compare(shape: tuple[int, int, int], rounds: int, device: torch.device) -> N
             contender.search(batch)
             assert batch.emissions.grad is not None
             errors[contender.name] = (batch.emissions.grad - exact).abs().max().item()
-            # Thirty milliseconds or more a measurement.
+            # A measurement takes at least 30 ms.
             repeats[contender.name] = max(1, int(0.03 / seconds(contender.train, batch, 1)))
             peaks[contender.name] = peak_memory(contender, batch)
     for _ in range(rounds):
@@ -250,7 +250,7 @@ class Tagger(nn.Module):
 
 
 def encoder_step(rounds: int, device: torch.device) -> None:
-    """A training step of an encoder with a CRF against the same with a softmax."""
+    """Compare a training step of an encoder with a CRF and with softmax."""
     B, W, C = 32, 128, 9
     width, layers = (768, 12) if device.type == "cuda" else (256, 4)
     batch = Batch.ragged(B, W, C, device)
@@ -298,9 +298,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", action="append", type=lambda text: tuple(map(int, text.split(","))))
     parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--threads", type=int, default=4, help="torch's threads on a CPU")
+    parser.add_argument("--threads", type=int, default=4, help="number of torch threads on a CPU")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--encoder", action="store_true", help="measure the step of an encoder instead")
+    parser.add_argument("--encoder", action="store_true", help="measure the training step of an encoder instead")
     args = parser.parse_args()
     device = torch.device(args.device)
     torch.set_num_threads(args.threads)

@@ -1,4 +1,4 @@
-"""Trains the same run on 1, 2, ... processes with one thread or GPU each, in turn, and compares speed and result.
+"""Train the same run on 1, 2, ... processes with one thread or GPU each, and compare speed and result.
 
 The batch of a step is the same for all: `--per_gpu_train_batch_size` is what one process alone would have.
 
@@ -18,7 +18,7 @@ from rich.table import Table
 
 from common.log import console
 
-ROUNDS = 3  # so that what else the machine does falls on all alike
+ROUNDS = 3  # taken in turn, so that other load on the machine affects all alike
 
 
 def main() -> None:
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def _run(processes: int, command: list[str]) -> tuple[float, float]:
-    """Words a second and mean loss of a training."""
+    """Words per second and mean loss of a run."""
     flag = "--per_gpu_train_batch_size"
     whole_batch = int(command[command.index(flag) + 1]) if flag in command else 32
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]

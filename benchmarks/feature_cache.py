@@ -1,4 +1,4 @@
-"""Builds the feature cache of a large corpus and opens it again in a new process.
+"""Build the feature cache of a large corpus, and open it again in a new process.
 
 python -m benchmarks.feature_cache --sentences 1000000
 """
@@ -25,9 +25,13 @@ _SAMPLE = Path(__file__).parent.parent / "datasets" / "sample"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("--sentences", type=int, default=1_000_000, help="size of the corpus: the sample, repeated")
-    parser.add_argument("--folder", type=Path, help="where to work; by default a temporary folder")
-    parser.add_argument("--open_only", action="store_true", help="open the cache of an earlier call in --folder")
+    parser.add_argument(
+        "--sentences", type=int, default=1_000_000, help="sentences of the corpus: the sample, repeated"
+    )
+    parser.add_argument("--folder", type=Path, help="working folder; default: a temporary folder")
+    parser.add_argument(
+        "--open_only", action="store_true", help="only open the cache that an earlier call built in --folder"
+    )
     args = parser.parse_args()
     if args.open_only:
         if args.folder is None:
@@ -72,7 +76,7 @@ def _measure_opening(folder: Path) -> None:
 
 
 def _resident_mib() -> float:
-    """Memory that this process holds now (Linux)."""
+    """Resident memory of this process (Linux)."""
     status = Path("/proc/self/status").read_text("ascii")
     return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 

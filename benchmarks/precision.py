@@ -1,4 +1,4 @@
-"""Trains the same run in every precision that the device has, and compares speed and score.
+"""Train the same run in every precision of the device, and compare speed and score.
 
 python -m benchmarks.precision run_ner_crf.py --task_name cner --data_dir /data/cner --model_name_or_path ENCODER
 """
@@ -37,7 +37,7 @@ def main() -> None:
     for mode, flags in modes.items():
         with TemporaryDirectory() as folder:
             done = subprocess.run([*command, *flags, f"--output_dir={folder}/run"], text=True, stderr=subprocess.PIPE)
-            if done.returncode:  # for instance because there is no apex
+            if done.returncode:  # for example without apex
                 table.add_row(mode, done.stderr.strip().splitlines()[-1])
                 continue
             trained = json.loads(Path(folder, "run", "train_results.json").read_text("utf-8"))

@@ -1,4 +1,4 @@
-"""Our predictor against the token-classification pipeline of transformers: same checkpoint, texts and entities.
+"""Compare the predictor with the token-classification pipeline of transformers: same checkpoint, texts, entities.
 
 python -m benchmarks.predict --model outputs/conll2003_softmax --texts /data/conll2003/iob2/valid.txt
 """
@@ -20,7 +20,7 @@ from processors.formats.columns import read_columns
 
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
 _PIPELINE_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-_LONGEST = 500  # tokens of a long text: the pipeline would need strides for more than a window
+_LONGEST = 500  # tokens per long text; beyond a window the pipeline would need strides
 Entities = set[tuple[str, int, int]]
 Call = Callable[[list[str]], list[Entities]]
 
@@ -29,9 +29,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--model", required=True, help="folder of a softmax run with --markup bio")
     parser.add_argument("--texts", required=True, type=Path, help="a corpus in columns")
-    parser.add_argument("--sentences", type=int, default=1000, help="sentences that are texts of their own")
-    parser.add_argument("--documents", type=int, default=20, help="long texts, made of the sentences after these")
-    parser.add_argument("--rounds", type=int, default=5, help="how often each is timed, in turn; the median counts")
+    parser.add_argument("--sentences", type=int, default=1000, help="sentences to use as short texts")
+    parser.add_argument("--documents", type=int, default=20, help="long texts to make of the sentences after these")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="measurements of each, taken in turn; the median is shown"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda, ...")
     args = parser.parse_args()
     logging.set_verbosity_error()
@@ -54,7 +56,7 @@ def main() -> None:
 
 
 def mixed_texts(path: Path, sentences: int, documents: int, tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
-    """Sentences, and long texts of nearly a window."""
+    """Sentences, and long texts that nearly fill a window."""
     corpus = (" ".join(example.words) for example in read_columns(path, "dev"))
     for _, sentence in zip(range(sentences), corpus, strict=False):
         yield sentence
@@ -70,7 +72,7 @@ def mixed_texts(path: Path, sentences: int, documents: int, tokenizer: PreTraine
 
 
 def best_pipeline(model: str, dtype: str, device: str, texts: list[str]) -> tuple[int, Call]:
-    """The pipeline at the batch size that suits it best, each tried on a part of the texts."""
+    """The pipeline with its fastest batch size, found on some of the texts."""
     pipe = pipeline(
         "token-classification", model, dtype=_PIPELINE_DTYPES[dtype], device=device, aggregation_strategy="first"
     )
@@ -98,18 +100,18 @@ def predictor_call(predictor: NerPredictor) -> Call:
 
 def timed(call: Call, texts: list[str]) -> float:
     start = time.perf_counter()
-    call(texts)  # its result is Python objects, so a GPU has finished
+    call(texts)  # returns Python objects, so a GPU has finished
     return time.perf_counter() - start
 
 
 def report(texts: list[str], found: dict[str, list[Entities]], seconds: dict[str, list[float]]) -> None:
-    """Speeds, ratios to the pipeline in float32 and in the same precision, and texts with other entities than its."""
+    """Speeds, ratios to the float32 pipeline, and the number of texts whose entities differ from the pipeline's."""
     reference, base = found["pipeline fp32"], statistics.median(seconds["pipeline fp32"])
     entities = sum(map(len, reference))
     print(
         f"{len(texts)} texts, {sum(map(len, texts))} characters, {entities} entities, {torch.get_num_threads()} threads"
     )
-    print("| | texts/s | times the pipeline | texts with other entities |\n|---|---|---|---|")
+    print("| | texts/s | ratio to pipeline | texts with other entities |\n|---|---|---|---|")
     for name, times in seconds.items():
         median = statistics.median(times)
         other = sum(left != right for left, right in zip(found[name], reference, strict=True))

@@ -1,4 +1,4 @@
-"""Trains the bundled sample in two commits and compares losses, weights, scores and predictions bit for bit.
+"""Train the bundled sample in two commits and compare losses, weights, scores and predictions bit for bit.
 
 A refactoring must not change results. This tool checks out both commits, runs the same commands in each, and lists
 every difference; it exits with status 1 if there is one.
@@ -164,7 +164,7 @@ def _content(path: Path) -> Any:
 
 
 def _differences(left: Any, right: Any, place: str = "") -> Iterator[str]:
-    """Where two nested values differ; a float that is not a number equals itself."""
+    """The differences between two nested values; NaN equals NaN."""
     if isinstance(left, dict) and isinstance(right, dict):
         for key in sorted({*left, *right}, key=str):
             if str(key).rpartition("/")[2] in _UNCOMPARED:

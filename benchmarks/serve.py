@@ -1,4 +1,4 @@
-"""Many clients at once ask the service for texts of mixed lengths: is anything lost, how fast is it, how large?
+"""Load test of the service: concurrent clients with texts of mixed lengths; lost answers, speed and memory.
 
 python -m benchmarks.serve --model outputs/run --texts news.txt
 """
@@ -26,19 +26,19 @@ from inference.formats import json_entities
 from inference.predictor import NerPredictor
 
 _ROOT = Path(__file__).parent.parent
-_PATIENCE = 120  # seconds for a service to start
-_SAME_CONFIDENCE = 1e-3  # float32 rounds otherwise in another batch
+_START_TIMEOUT = 300  # seconds
+_SAME_CONFIDENCE = 1e-3  # float32 rounding depends on the batch
 
 
 class Service(NamedTuple):
-    """A service in a process of its own."""
+    """A service in its own process."""
 
     port: int
     process: subprocess.Popen[str]
 
 
 class Answer(NamedTuple):
-    """What came back, and after how many seconds."""
+    """The answer to a request, and how long it took."""
 
     status: int
     body: Any
@@ -48,12 +48,12 @@ class Answer(NamedTuple):
 def main() -> None:
     args = parse_arguments()
     texts = mixed_texts(args.texts.read_text("utf-8").split(), args.requests, args.shortest, args.longest)
-    print(f"{len(texts)} texts of {args.shortest} to {args.longest} characters, by the predictor itself ...")
+    print(f"{len(texts)} texts of {args.shortest} to {args.longest} characters: the predictor alone ...")
     predictor = NerPredictor.load(args.model, "cpu")
     start = time.perf_counter()
     expected = [json_entities(entities) for entities in predictor(texts)]
     alone = time.perf_counter() - start
-    print(f"... and by the service, to {args.clients} clients")
+    print(f"... and the service with {args.clients} clients")
     limits = ("--device=cpu", f"--max_characters={max(20_000, args.longest)}", "--timeout=600")
     with running_service(args.model, *limits, f"--workers={args.workers}") as service:
         processes = wait_for_workers(service, args.workers) if args.workers > 1 else [service.process.pid]
@@ -70,13 +70,13 @@ def main() -> None:
     table.add_column(justify="right")
     table.add_row("requests", str(len(texts)))
     table.add_row("lost", str(lost))
-    table.add_row("other than the predictor's", str(wrong))
-    table.add_row("requests a second", f"{len(texts) / seconds:.1f}")
-    table.add_row("texts a second, predictor by itself", f"{len(texts) / alone:.1f}")
+    table.add_row("different from the predictor's", str(wrong))
+    table.add_row("requests per second", f"{len(texts) / seconds:.1f}")
+    table.add_row("texts per second, predictor alone", f"{len(texts) / alone:.1f}")
     table.add_row("p50, ms", f"{milliseconds[0]:.0f}")
     table.add_row("p99, ms", f"{milliseconds[1]:.0f}")
-    table.add_row("memory before the load, MiB", f"{idle:.0f}")
-    table.add_row("most memory at any time, MiB", f"{peak:.0f}")
+    table.add_row("memory before, MiB", f"{idle:.0f}")
+    table.add_row("peak memory, MiB", f"{peak:.0f}")
     console().print(table)
     if lost or wrong:
         sys.exit("the service lost or changed answers")
@@ -84,7 +84,7 @@ def main() -> None:
 
 @contextmanager
 def running_service(model: Path, *options: str) -> Iterator[Service]:
-    """Starts ``serve_ner.py`` on a free port, waits until it is healthy, and stops it in the end."""
+    """Start ``serve_ner.py`` on a free port, wait until it is healthy, and stop it at the end."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     command = [sys.executable, "serve_ner.py", f"--model={model}", f"--port={port}", *options]
@@ -97,10 +97,10 @@ def running_service(model: Path, *options: str) -> Iterator[Service]:
 
 
 def _wait_for_health(port: int, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _START_TIMEOUT
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise RuntimeError(f"the service ended: {process.communicate()[1]}")
+            raise RuntimeError(f"the service exited: {process.communicate()[1]}")
         try:
             connection = HTTPConnection("127.0.0.1", port, timeout=5)
             connection.request("GET", "/health")
@@ -108,17 +108,17 @@ def _wait_for_health(port: int, process: subprocess.Popen[str]) -> None:
                 return
         except OSError:
             time.sleep(0.1)
-    raise RuntimeError(f"the service was not healthy after {_PATIENCE} s")
+    raise RuntimeError(f"the service was not healthy after {_START_TIMEOUT} s")
 
 
 def ask_all(port: int, texts: Sequence[str], clients: int) -> list[Answer]:
-    """The answers to all texts, in order; so many clients at a time, each with a connection of its own."""
+    """The answers to all texts, in order, from concurrent clients with one connection each."""
     with ThreadPoolExecutor(clients) as pool:
         return list(pool.map(lambda text: ask(port, {"text": text}), texts))
 
 
 def ask(port: int, request: Any) -> Answer:
-    """Posts a request; bytes as they are, all else as JSON. A request without an answer has status 0."""
+    """Post a request: bytes as they are, anything else as JSON. Without an answer the status is 0."""
     body = request if isinstance(request, bytes) else json.dumps(request).encode()
     start = time.perf_counter()
     connection = HTTPConnection("127.0.0.1", port, timeout=600)
@@ -133,7 +133,7 @@ def ask(port: int, request: Any) -> Answer:
 
 
 def is_same(answer: Answer, expected: list[dict[str, Any]]) -> bool:
-    """Whether an answer has these entities, with confidences that differ by rounding only."""
+    """Whether an answer has these entities, with confidences that differ only by rounding."""
     found = answer.body.get("entities", [])
     return (
         answer.status == 200
@@ -147,7 +147,7 @@ def is_same(answer: Answer, expected: list[dict[str, Any]]) -> bool:
 
 
 def mixed_texts(words: list[str], count: int, shortest: int, longest: int, seed: int = 0) -> list[str]:
-    """Passages of a text, from a random place on; short ones are as frequent as long ones on a logarithmic scale."""
+    """Passages from random places of a text, with log-uniform lengths."""
     generator = random.Random(seed)
     texts = []
     for _ in range(count):
@@ -159,7 +159,7 @@ def mixed_texts(words: list[str], count: int, shortest: int, longest: int, seed:
 
 
 def wait_for_workers(service: Service, count: int) -> list[int]:
-    """Waits until all processes of ``--workers`` have said that they serve: their ids, and that of their parent."""
+    """Wait until all workers are ready; returns the process ids of the parent and of the workers."""
     assert service.process.stderr is not None
     found = [service.process.pid]
     while len(found) <= count and (line := service.process.stderr.readline()):
@@ -169,20 +169,20 @@ def wait_for_workers(service: Service, count: int) -> list[int]:
 
 
 def memory_mib(pids: Sequence[int], what: str) -> float:
-    """``VmRSS``, what processes hold now, or ``VmHWM``, the most each ever held, as the kernel counts (Linux)."""
+    """Sum of ``VmRSS`` (resident memory) or ``VmHWM`` (its peak) of processes (Linux)."""
     states = (Path(f"/proc/{pid}/status").read_text("ascii") for pid in pids)
     return sum(int(state.partition(f"{what}:")[2].split()[0]) for state in states) / 1024
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--model", type=Path, required=True, help="folder of a run")
-    parser.add_argument("--texts", type=Path, required=True, help="any text, of which passages are sent")
-    parser.add_argument("--workers", type=int, default=1, help="processes of the service")
-    parser.add_argument("--clients", type=int, default=64, help="requests at a time")
-    parser.add_argument("--requests", type=int, default=2000, help="in all")
-    parser.add_argument("--shortest", type=int, default=20, help="characters of a text")
-    parser.add_argument("--longest", type=int, default=2000, help="characters of a text")
+    parser.add_argument("--model", type=Path, required=True, help="output_dir of a training run")
+    parser.add_argument("--texts", type=Path, required=True, help="any text file; passages of it are sent")
+    parser.add_argument("--workers", type=int, default=1, help="worker processes of the service")
+    parser.add_argument("--clients", type=int, default=64, help="concurrent clients")
+    parser.add_argument("--requests", type=int, default=2000, help="total number of requests")
+    parser.add_argument("--shortest", type=int, default=20, help="characters of the shortest text")
+    parser.add_argument("--longest", type=int, default=2000, help="characters of the longest text")
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""The share of test sentences that raw text is cut into the words of, after learning from train how a corpus cuts.
+"""The share of test sentences whose raw text is split into the words of the corpus, after learning from train.
 
 python -m benchmarks.word_cutting datasets/sample $DATA/conll2003 $DATA/bio/NCBI-disease-IOB
 python -m benchmarks.word_cutting --tweets 300
@@ -18,7 +18,7 @@ from processors.text.word_cutting import WordCutter, find_words
 from processors.text.word_learning import LearnedCutter, learn_cutter, shares_cut_alike
 from tools.recipe import run_script
 
-# Parts of tweets, two spaces apart. A bar separates words where WNUT-17 separates them and the text has no space.
+# Parts of tweets, two spaces apart. A bar separates words that WNUT-17 separates although the text has no space.
 _PARTS = """\
 so  I  saw  my  new  phone  at  home  today  and  was  not  good  but  we  had  fun  with  old  friends  in
 2nite  lol
@@ -32,7 +32,7 @@ Rock-n-Roll  AT&T  U.S.  St. Louis  Jan. 3  New York  Dr. Lee  J. Lee  vs.  p.m.
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0], allow_abbrev=False)
     parser.add_argument("folders", nargs="*", type=Path, help="corpora: folders with a train and a test file")
-    parser.add_argument("--tweets", type=int, default=0, help="also cut this many made-up tweets")
+    parser.add_argument("--tweets", type=int, default=0, help="also split this many generated tweets")
     args = parser.parse_args()
     table = Table("corpus", "unit", "kept words", "test sentences", "cut alike", "punctuation attached")
     for folder in args.folders:
@@ -40,7 +40,7 @@ def main() -> None:
         table.add_row(folder.name, *_row(corpus.learned_cutter(), list(corpus.examples("test"))))
     if args.tweets:
         train, test = _tweets(10 * args.tweets, seed=0), _tweets(args.tweets, seed=1)
-        table.add_row("made-up tweets", *_row(learn_cutter(train, WordCutter()), test))
+        table.add_row("generated tweets", *_row(learn_cutter(train, WordCutter()), test))
     console().print(table)
 
 

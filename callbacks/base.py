@@ -1,4 +1,4 @@
-"""The hooks of the training loop, and the one object that they see."""
+"""The hooks of the training loop, and the state that they see."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,30 +11,30 @@ from torch.optim import Optimizer
 
 @dataclass
 class TrainState:
-    """Where the training stands.
+    """The state of the training. Loss, norm, speeds and shares are means since the last log.
 
     Args:
         model: without the wrappers of DataParallel or DDP.
-        optimizer: its groups carry a ``name``.
+        optimizer: its groups have a ``name``.
         total_steps: optimiser steps of the whole run.
-        steps_per_epoch: optimiser steps of the first epoch; with a token budget others differ by a few.
-        is_main: whether this process is the one that writes.
+        steps_per_epoch: optimiser steps of the first epoch; with a token budget other epochs differ by a few.
+        is_main: whether this is the process that writes.
         tag_names: the tags in the order of their ids.
         step: optimiser steps done.
-        loss: mean loss a word over the steps since it was last logged.
-        gradient_norm: mean norm before clipping, over the same steps.
-        words_per_second, tokens_per_second: of all processes, over the same steps.
-        padding_share: of the tokens that were computed, over the same steps.
-        utilisation: share of what the devices can compute that the encoder's training made use of, over the same steps.
-        memory_gib: of this process, at most: on its GPU, or on a CPU in all.
-        skipped_steps: steps so far whose loss or gradients were not finite; they changed no weight.
+        loss: mean loss per word.
+        gradient_norm: before clipping.
+        words_per_second, tokens_per_second: of all processes.
+        padding_share: share of padding in the computed tokens.
+        utilisation: share of the devices' peak FLOP/s that training the encoder used.
+        memory_gib: peak memory of this process, on its GPU or, on a CPU, in total.
+        skipped_steps: steps so far that changed no weight because loss or gradients were not finite.
         metrics: scores of the last evaluation.
-        type_metrics: precision, recall and F1 of each entity type, at the same time.
-        examples: some texts of dev with what was found in them, wrong ones first, at the same time.
-        best_metrics: those of the evaluation whose model was kept.
+        type_metrics: its precision, recall and F1 by entity type.
+        examples: some texts of dev with the entities it found, wrong ones first.
+        best_metrics: scores of the best model.
         evaluated_step: the step of the last evaluation.
-        should_stop: set by a callback to end the training after this step, on all ranks alike; checkpoints do not keep
-            it, so that a training can go on under other arguments.
+        should_stop: set by a callback, on all ranks, to end training after this step. Not stored in checkpoints, so
+            that training can continue with other arguments.
     """
 
     model: nn.Module
@@ -65,15 +65,15 @@ class TrainState:
 
     @property
     def learning_rates(self) -> dict[str, float]:
-        """The present rate of each part of the model."""
+        """The current learning rate of each part of the model."""
         return {group["name"].partition("/")[0]: group["lr"] for group in self.optimizer.param_groups}
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps of it."""
+        """What a checkpoint stores."""
         return {name: getattr(self, name) for name in _REMEMBERED}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Goes on from there."""
+        """Restore what ``state_dict`` returned."""
         for name in _REMEMBERED:
             setattr(self, name, saved[name])
 
@@ -83,7 +83,7 @@ _REMEMBERED = ("step", "skipped_steps", "evaluated_step", "best_metrics")
 
 @dataclass(frozen=True)
 class ScoredText:
-    """A text and its entities, in words: those that it has and those that were found."""
+    """A text of dev, with its gold and predicted entities as text."""
 
     text: str
     gold: list[str]
@@ -98,57 +98,56 @@ class Forward(Protocol):
 
 
 class Backward(Protocol):
-    """Runs a batch forward and backward under the present weights, and adds its gradients to those that are there."""
+    """Runs a batch forward and backward with the current weights, and adds to the gradients."""
 
     def __call__(self, last: bool = True) -> Tensor:
-        """The loss; ``last`` says that no other pass of this batch follows, so ranks may exchange gradients."""
+        """Returns the loss. ``last``: this batch has no further pass, so ranks may exchange gradients."""
 
 
 class Callback:
-    """Does nothing at every point of the loop; subclass and override what you need.
+    """Hooks that do nothing; subclass and override those that you need.
 
-    What a callback must remember over an interruption it gives in ``state_dict``: numbers, strings, tensors, and
-    lists and dicts of them.
+    What must survive an interruption goes into ``state_dict``: numbers, strings, tensors, and lists and dicts of them.
     """
 
     def on_train_begin(self, state: TrainState) -> None:
-        """Before the first step; after ``load_state_dict`` where a training goes on."""
+        """Before the first step; after ``load_state_dict`` if training resumes."""
 
     def around_forward(self, state: TrainState, forward: Forward, batch: dict[str, Any]) -> Any:
-        """In place of each forward pass in training; may run several, and returns what ``forward`` does."""
+        """Instead of each forward pass in training; may run several, and returns what ``forward`` does."""
         return forward(batch)
 
     def around_backward(self, state: TrainState, backward: Backward) -> Tensor:
-        """In place of each batch's forward and backward pass; may run several, and returns the batch's loss."""
+        """Instead of the forward and backward pass of each batch; may run several, and returns the loss."""
         return backward()
 
     def on_step(self, state: TrainState) -> None:
-        """An optimiser step is done."""
+        """After each optimiser step."""
 
     def on_log(self, state: TrainState) -> None:
-        """Loss and speed are fresh."""
+        """After loss and speed were updated."""
 
     def before_evaluate(self, state: TrainState) -> None:
-        """The dev split is about to be scored."""
+        """Before dev is scored."""
 
     def on_evaluate(self, state: TrainState) -> None:
-        """The dev split was scored, with the weights that the model has now; see ``state.metrics``."""
+        """After dev was scored with the current weights; see ``state.metrics``."""
 
     def after_evaluate(self, state: TrainState) -> None:
-        """All callbacks know the scores; the training goes on."""
+        """After ``on_evaluate`` of all callbacks, before training continues."""
 
     def on_train_end(self, state: TrainState) -> None:
         """After the last step."""
 
     def close(self) -> None:
-        """The training is over, has failed or was interrupted: let go of files and bars."""
+        """Release files and progress bars; also after an error or an interruption."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps of this callback."""
+        """What a checkpoint stores of this callback."""
         return {}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Goes on from what ``state_dict`` gave."""
+        """Restore what ``state_dict`` returned."""
 
 
 class Callbacks(Callback):
@@ -221,5 +220,5 @@ _SMALLER_IS_BETTER = ("loss",)
 
 
 def comparable(metrics: Mapping[str, float], metric: str) -> float:
-    """One of the scores, larger where the model is better."""
+    """A score for which larger is better: the negative of a loss."""
     return -metrics[metric] if metric in _SMALLER_IS_BETTER else metrics[metric]

@@ -1,4 +1,4 @@
-"""Folders written while training: checkpoints to go on from, and the best model on dev."""
+"""Folders written during training: checkpoints to resume from, and the best model on dev."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,16 +9,16 @@ from common.run_files import RunFolder
 
 
 class Checkpoints(Callback):
-    """Writes ``checkpoint-STEP`` folders, when asked to, and ``checkpoint-best``.
+    """Writes ``checkpoint-STEP`` and ``checkpoint-best``.
 
     Args:
-        run: its folder.
-        save_model: writes what is needed to use the model into a folder; called on all ranks.
-        save_checkpoint: the same and all that is needed to go on.
-        every: steps between checkpoints; 0 writes none.
-        keep: how many checkpoints are kept, the latest; 0 keeps all.
+        run: the run folder.
+        save_model: saves the model into a folder; called on all ranks.
+        save_checkpoint: saves the model and all that is needed to resume; called on all ranks.
+        every: steps between checkpoints; 0 for none.
+        keep: how many of the latest checkpoints to keep; 0 for all.
         remove: removes a folder.
-        metric: the score by which the best is chosen.
+        metric: the score on dev that the best model is selected by.
     """
 
     def __init__(
@@ -42,26 +42,26 @@ class Checkpoints(Callback):
 
     @property
     def has_best(self) -> bool:
-        """Whether this run has scored a model and kept the best."""
+        """Whether this run has saved a best model."""
         return self.best_score > float("-inf")
 
     @property
     def best_folder(self) -> Path:
-        """Where the best model is, or will be."""
+        """The folder of the best model."""
         return self._run.best_checkpoint
 
     def forget_best(self, state: TrainState) -> None:
-        """The next model that is scored is the best so far."""
+        """Take the next scored model as the best so far."""
         self.best_score, state.best_metrics = float("-inf"), {}
 
     def is_due(self, state: TrainState) -> bool:
-        """Whether a checkpoint is to be written after this step."""
+        """Whether to save a checkpoint after this step."""
         return bool(self._every) and (
             state.step % self._every == 0 or state.step == state.total_steps or state.should_stop
         )
 
     def save(self, state: TrainState) -> None:
-        """Writes the checkpoint of this step, then removes those that are too many."""
+        """Save the checkpoint of this step, then remove the oldest ones."""
         self._written = [*(step for step in self._written if step != state.step), state.step]
         self._save_checkpoint(self._folder(state.step))
         surplus = self._written[: -self._keep] if self._keep else []

@@ -1,4 +1,4 @@
-"""Warnings while there is still time to end a training that comes to nothing."""
+"""Early stopping, and warnings about a training that fails."""
 
 import logging
 import math
@@ -15,68 +15,67 @@ logger = logging.getLogger(__name__)
 
 
 class EarlyStopping(Callback):
-    """Stops after several evaluations in a row without a better score.
+    """Stops after ``patience`` evaluations in a row without a better score.
 
     Args:
-        patience: so many are too many.
-        metric: the score that counts.
+        metric: the score of dev; for a loss, lower is better.
     """
 
     def __init__(self, patience: int, metric: str = "f1") -> None:
         self._patience = patience
         self._metric = metric
         self._best = float("-inf")
-        self._in_vain = 0
+        self._waited = 0
 
     def on_train_begin(self, state: TrainState) -> None:
-        self._stop_if_in_vain(state)
+        self._stop_if_due(state)
 
     def on_evaluate(self, state: TrainState) -> None:
         score = comparable(state.metrics, self._metric)
-        self._in_vain = 0 if score > self._best else self._in_vain + 1
+        self._waited = 0 if score > self._best else self._waited + 1
         self._best = max(self._best, score)
-        self._stop_if_in_vain(state)
+        self._stop_if_due(state)
 
-    def _stop_if_in_vain(self, state: TrainState) -> None:
-        if self._in_vain >= self._patience:
-            state.should_stop = True  # on all ranks, since all have the same scores
-            logger.info("Stopping: no better %s in the last %d evaluations", self._metric, self._in_vain)
+    def _stop_if_due(self, state: TrainState) -> None:
+        if self._waited >= self._patience:
+            state.should_stop = True  # all ranks have the same scores
+            logger.info("Stopping: no better %s in the last %d evaluations", self._metric, self._waited)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self._best, "in_vain": self._in_vain}
+        return {"best": self._best, "waited": self._waited}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        self._best, self._in_vain = saved["best"], saved["in_vain"]
+        self._best, self._waited = saved["best"], saved["waited"]
 
 
-_LOGS_AVERAGED = 5  # a single hard batch is no divergence
-_EVALUATIONS_IN_VAIN = 2  # the first of a new head may find nothing
+_LOGS_AVERAGED = 5  # a single hard batch is not divergence
+_EMPTY_EVALUATIONS = 2  # a new head may find nothing at the first one
 
 
 def nonfinite_loss(loss: float, model: nn.Module) -> str:
-    """What a loss of dev that is NaN or infinite comes from, and what to do; empty for any other."""
+    """Explain a loss on dev that is NaN or infinite, and say what to do; empty for a finite loss."""
     if math.isfinite(loss):
         return ""
     broken = [name for name, weight in model.named_parameters() if not weight.isfinite().all()]
     more = f" and {len(broken) - 1} more parameters" if len(broken) > 1 else ""
     where = f"NaN or infinity in {broken[0]}{more}" if broken else "the weights are finite"
     cause = "a learning rate that is too high, or float16 overflow" if broken else "float16 overflow in the emissions"
-    advice = "lower the learning rates, use --bf16 instead of --fp16, and start from the weights before"
-    return f"The loss of dev is {loss} ({where}). The likely cause is {cause}: {advice}"
+    advice = "lower the learning rates, use --bf16 instead of --fp16, and restart from earlier weights"
+    return f"The loss on dev is {loss} ({where}). The likely cause is {cause}: {advice}"
 
 
 class Watchdog(Callback):
-    """Says that the loss diverges, once, and that dev has a loss that is not finite or that nothing is found in it.
+    """Warns, once, if the loss diverges; and if the loss on dev is not finite, or no entity is found there.
 
-    The loss diverges where its mean over the last five logs is twice the least such mean so far, and a quarter of the
-    first one above it: near zero a loss may double and mean nothing.
+    The loss diverges if its mean over five logs is twice the lowest such mean so far, and higher than it by a quarter
+    of the first one (near zero, doubling means little).
     """
 
     def __init__(self) -> None:
         self._recent: deque[float] = deque(maxlen=_LOGS_AVERAGED)
-        self._first = self._least = float("inf")
+        self._first = self._lowest = float("inf")
         self._diverged = False
-        self._in_vain = 0
+        self._empty = 0
 
     def on_log(self, state: TrainState) -> None:
         self._recent.append(state.loss)
@@ -85,32 +84,32 @@ class Watchdog(Callback):
         mean = fmean(self._recent)
         if self._first == float("inf"):
             self._first = mean
-        self._least = min(self._least, mean)
-        if not self._diverged and mean > max(2 * self._least, self._least + self._first / 4):
+        self._lowest = min(self._lowest, mean)
+        if not self._diverged and mean > max(2 * self._lowest, self._lowest + self._first / 4):
             self._diverged = True
             rates = ", ".join(f"{name} {rate:.1e}" for name, rate in state.learning_rates.items())
-            message = "The loss diverges: about %.4f at step %d, after %.4f at best; lower the learning rates (now %s)"
-            _warn(state, message, mean, state.step, self._least, rates)
+            message = "The loss diverges: %.4f at step %d, lowest %.4f; lower the learning rates (now %s)"
+            _warn(state, message, mean, state.step, self._lowest, rates)
 
     def on_evaluate(self, state: TrainState) -> None:
         if nonfinite := nonfinite_loss(state.metrics.get("loss", 0.0), state.model):
             _warn(state, "%s", nonfinite)
             return
-        self._in_vain = 0 if state.metrics["f1"] else self._in_vain + 1
-        if self._in_vain == _EVALUATIONS_IN_VAIN:
-            advice = "train longer, raise the learning rates (a new head wants 1e-3 to 1e-2), or look at the labels"
-            _warn(state, "Not one entity of dev is found after step %d: %s", state.step, advice)
+        self._empty = 0 if state.metrics.get("f1", 1.0) else self._empty + 1
+        if self._empty == _EMPTY_EVALUATIONS:
+            advice = "train longer, raise the learning rates (1e-3 to 1e-2 for a new head), or check the labels"
+            _warn(state, "No entity of dev is found after step %d: %s", state.step, advice)
 
     def state_dict(self) -> dict[str, Any]:
-        means = {"first": self._first, "least": self._least}
-        return {"recent": list(self._recent), **means, "diverged": self._diverged, "in_vain": self._in_vain}
+        means = {"first": self._first, "lowest": self._lowest}
+        return {"recent": list(self._recent), **means, "diverged": self._diverged, "empty": self._empty}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         self._recent.extend(saved["recent"])
-        self._first, self._least = saved["first"], saved["least"]
-        self._diverged, self._in_vain = saved["diverged"], saved["in_vain"]
+        self._first, self._lowest = saved["first"], saved["lowest"]
+        self._diverged, self._empty = saved["diverged"], saved["empty"]
 
 
 def _warn(state: TrainState, message: str, *values: object) -> None:
-    if state.is_main:  # all ranks see the same
+    if state.is_main:  # all ranks have the same values
         logger.warning(message, *values)

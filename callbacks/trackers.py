@@ -1,28 +1,26 @@
-"""The training as TensorBoard shows it: curves, example texts, the CRF's transitions, runs side by side."""
+"""Where a training is watched: TensorBoard, MLflow and Weights & Biases."""
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tensorboardX import SummaryWriter
 from tensorboardX.summary import hparams
-from torch import nn
+from torch import Tensor, nn
 
 from callbacks.base import Callback, ScoredText, TrainState
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+HyperParameters = Mapping[str, str | float | bool]
 
-class Reporter(Callback):
-    """Sends numbers by name and step to where somebody looks at them; on rank 0 only.
 
-    Subclasses say how to open, write and close.
-    """
+class Tracker(Callback):
+    """Sends numbers with names and steps to a tracker, on rank 0. Subclasses open it, write to it and close it."""
 
     def __init__(self) -> None:
         self._is_open = False
@@ -34,11 +32,26 @@ class Reporter(Callback):
 
     def on_log(self, state: TrainState) -> None:
         if self._is_open:
-            self.write(_of_training(state), state.step)
+            scalars = {
+                "train/loss": state.loss,
+                "train/gradient_norm": state.gradient_norm,
+                "train/epoch": state.epoch,
+                "train/words_per_second": state.words_per_second,
+                "train/padding_share": state.padding_share,
+                "train/utilisation": state.utilisation,
+                "train/memory_gib": state.memory_gib,
+                "train/skipped_steps": state.skipped_steps,
+            }
+            rates = {f"learning_rate/{part}": rate for part, rate in state.learning_rates.items()}
+            self.write(scalars | rates, state.step)
 
     def on_evaluate(self, state: TrainState) -> None:
         if self._is_open:
-            self.write(_of_dev(state), state.step)
+            scalars = {f"dev/{name}": value for name, value in state.metrics.items()}
+            for entity_type, scores in state.type_metrics.items():
+                group = f"dev_types/{entity_type}" if entity_type else "dev_types"  # MLflow takes no empty part
+                scalars |= {f"{group}/{name}": value for name, value in scores.items()}
+            self.write(scalars, state.step)
 
     def on_train_end(self, state: TrainState) -> None:
         if self._is_open and state.best_metrics:
@@ -50,57 +63,34 @@ class Reporter(Callback):
             self.shut()
 
     def open(self, state: TrainState) -> None:
-        """The training begins, or goes on after ``state.step``."""
+        """Training starts, or resumes after ``state.step``."""
         raise NotImplementedError
 
     def write(self, scalars: Mapping[str, float], step: int) -> None:
-        """Numbers of a step; names have parts joined by slashes."""
+        """Write the numbers of a step; names have parts joined by slashes."""
         raise NotImplementedError
 
     def shut(self) -> None:
-        """The training has ended, well or not."""
+        """Training has ended, with or without an error."""
         raise NotImplementedError
 
 
-def _of_training(state: TrainState) -> dict[str, float]:
-    scalars = {
-        "loss": state.loss,
-        "gradient_norm": state.gradient_norm,
-        "epoch": state.epoch,
-        "words_per_second": state.words_per_second,
-        "padding_share": state.padding_share,
-        "utilisation": state.utilisation,
-        "memory_gib": state.memory_gib,
-        "skipped_steps": state.skipped_steps,
-    }
-    rates = {f"learning_rate/{learner}": rate for learner, rate in state.learning_rates.items()}
-    return {f"train/{name}": value for name, value in scalars.items()} | rates
-
-
-def _of_dev(state: TrainState) -> dict[str, float]:
-    scalars = {f"dev/{name}": value for name, value in state.metrics.items()}
-    for entity_type, scores in state.type_metrics.items():
-        group = f"dev_types/{entity_type}" if entity_type else "dev_types"  # MLflow takes no empty part
-        scalars |= {f"{group}/{name}": value for name, value in scores.items()}
-    return scalars
-
-
-class TensorBoard(Reporter):
-    """Writes events into a folder: ``tensorboard --logdir outputs`` shows all runs side by side.
+class TensorBoard(Tracker):
+    """Writes events into a folder; ``tensorboard --logdir outputs`` shows all runs side by side.
 
     Args:
         log_dir: the folder.
-        hyper_parameters: what tells this run from others.
+        hyper_parameters: shown next to the final scores.
     """
 
-    def __init__(self, log_dir: Path, hyper_parameters: Mapping[str, str | float | bool]) -> None:
+    def __init__(self, log_dir: Path, hyper_parameters: HyperParameters) -> None:
         super().__init__()
         self._log_dir = log_dir
         self._hyper_parameters = dict(hyper_parameters)
         self._writer: SummaryWriter
 
     def open(self, state: TrainState) -> None:
-        purge = state.step + 1 if state.step else None  # what an interrupted run drew beyond its checkpoint
+        purge = state.step + 1 if state.step else None  # what an interrupted run wrote after its checkpoint
         self._writer = SummaryWriter(str(self._log_dir), purge_step=purge, filename_suffix=f".{state.step}")
 
     def write(self, scalars: Mapping[str, float], step: int) -> None:
@@ -113,7 +103,7 @@ class TensorBoard(Reporter):
     def on_evaluate(self, state: TrainState) -> None:
         super().on_evaluate(state)
         if self._is_open and state.examples:
-            self._writer.add_text("dev/examples", _table(state.examples), state.step)
+            self._writer.add_text("dev/examples", _markdown_table(state.examples), state.step)
 
     def on_train_end(self, state: TrainState) -> None:
         super().on_train_end(state)
@@ -121,15 +111,14 @@ class TensorBoard(Reporter):
             return
         crf = getattr(state.model, "crf", None)
         if crf is not None:
-            picture = transition_picture(crf, state.tag_names)
-            self._writer.add_image("crf/transitions", picture, state.step, dataformats="HWC")
-        # add_hparams would open another run for them; here they belong to this one
+            transitions = transition_picture(crf, state.tag_names)
+            self._writer.add_image("crf/transitions", transitions, state.step, dataformats="HWC")
+        # add_hparams would create another run for them
         for summary in hparams(self._hyper_parameters, {f"final/{name}": 0.0 for name in state.best_metrics}):
             self._writer.file_writer.add_summary(summary)
 
 
-def _table(examples: Sequence[ScoredText]) -> str:
-    """Markdown."""
+def _markdown_table(examples: Sequence[ScoredText]) -> str:
     lines = ["| text | gold | predicted |", "|---|---|---|"]
     for example in examples:
         cells = (example.text, "; ".join(example.gold), "; ".join(example.predicted))
@@ -138,17 +127,13 @@ def _table(examples: Sequence[ScoredText]) -> str:
 
 
 def transition_picture(crf: nn.Module, tag_names: Sequence[str]) -> NDArray[np.uint8]:
-    """The scores from each tag, and the start, to each tag, and the end; grey where the scheme forbids it.
+    """Transition scores as pixels ``(height, width, 3)``; grey if the tag scheme forbids the transition.
 
     Args:
-        crf: with ``transitions (C, C)``, ``start_transitions (C,)``, ``end_transitions (C,)``, and ``legal``, which is
-            None or ``(C + 2, C + 2)``.
+        crf: see `transition_scores`.
         tag_names: of the C tags.
-
-    Returns:
-        ``(height, width, 3)``.
     """
-    scores = transition_scores(crf)
+    scores = transition_scores(crf.transitions, crf.start_transitions, crf.end_transitions, crf.legal)
 
     def draw(figure: "Figure") -> None:
         axes = figure.subplots()
@@ -176,50 +161,48 @@ def picture(draw: Callable[["Figure"], None], width: float, height: float) -> ND
     return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
-def transition_scores(crf: nn.Module) -> NDArray[np.float64]:
-    """From each of the C tags and the start to each of them and the end, ``(C + 1, C + 1)``; NaN where illegal."""
-    C = len(_array(crf.start_transitions))
+def transition_scores(transitions: Any, start: Any, end: Any, legal: Any) -> NDArray[np.float64]:
+    """Scores from each of the C tags and the start to each tag and the end, ``(C + 1, C + 1)``; NaN if illegal.
+
+    Args:
+        transitions, start, end: tensors ``(C, C)``, ``(C,)``, ``(C,)``.
+        legal: bool tensor ``(C + 2, C + 2)`` as in `models.crf.CRF.set_legal`, or ``None``.
+    """
+
+    def array(tensor: Tensor) -> NDArray[Any]:
+        return tensor.detach().cpu().numpy()
+
+    C = len(start)
     scores = np.full((C + 1, C + 1), np.nan)
-    scores[:C, :C] = _array(crf.transitions)
-    scores[C, :C], scores[:C, C] = _array(crf.start_transitions), _array(crf.end_transitions)
-    if crf.legal is not None:
-        legal = _array(crf.legal).astype(bool)
-        scores[~np.delete(legal[: C + 1], C, axis=1)] = np.nan  # nothing goes to the start
+    scores[:C, :C], scores[C, :C], scores[:C, C] = array(transitions), array(start), array(end)
+    if legal is not None:
+        scores[~np.delete(array(legal)[: C + 1], C, axis=1)] = np.nan  # column C: nothing precedes the start
     return scores
 
 
-def _array(tensor: object) -> NDArray[np.float64]:
-    return tensor.detach().double().cpu().numpy()  # type: ignore[attr-defined]
-
-
-class MLflow(Reporter):
-    """A run where ``MLFLOW_TRACKING_URI`` and ``MLFLOW_EXPERIMENT_NAME`` say; a resumed training goes on in its run.
+class RemoteTracker(Tracker):
+    """A tracker with a package and runs of its own; a resumed training continues its run.
 
     Args:
         name: of the run.
-        hyper_parameters: what tells this run from others.
+        hyper_parameters: stored with the run.
 
     Raises:
-        ValueError: the package mlflow is not installed.
+        ValueError: the package is not installed.
     """
 
-    def __init__(self, name: str, hyper_parameters: Mapping[str, str | float | bool]) -> None:
+    package: str
+
+    def __init__(self, name: str, hyper_parameters: HyperParameters) -> None:
         super().__init__()
-        self._mlflow = import_optional("mlflow", "--report_to mlflow")
         self._name, self._hyper_parameters = name, dict(hyper_parameters)
         self._run_id: str | None = None
-
-    def open(self, state: TrainState) -> None:
-        run = self._mlflow.start_run(run_id=self._run_id, run_name=self._name)
-        if self._run_id is None:
-            self._mlflow.log_params(self._hyper_parameters)
-        self._run_id = run.info.run_id
-
-    def write(self, scalars: Mapping[str, float], step: int) -> None:
-        self._mlflow.log_metrics(dict(scalars), step=step)
-
-    def shut(self) -> None:
-        self._mlflow.end_run()
+        try:
+            self._package: Any = importlib.import_module(self.package)
+        except ImportError as error:
+            raise ValueError(
+                f"--report_to {self.package}: the package cannot be imported ({error}); pip install {self.package}"
+            ) from error
 
     def state_dict(self) -> dict[str, Any]:
         return {"run_id": self._run_id}
@@ -228,27 +211,32 @@ class MLflow(Reporter):
         self._run_id = saved["run_id"]
 
 
-class WandB(Reporter):
-    """A run of the project that ``WANDB_PROJECT`` names; a resumed training goes on in its run.
+class MLflow(RemoteTracker):
+    """Runs at ``MLFLOW_TRACKING_URI`` in the experiment ``MLFLOW_EXPERIMENT_NAME``."""
 
-    Args:
-        name: of the run.
-        hyper_parameters: what tells this run from others.
+    package = "mlflow"
 
-    Raises:
-        ValueError: the package wandb is not installed.
-    """
+    def open(self, state: TrainState) -> None:
+        run = self._package.start_run(run_id=self._run_id, run_name=self._name)
+        if self._run_id is None:
+            self._package.log_params(self._hyper_parameters)
+        self._run_id = run.info.run_id
 
-    def __init__(self, name: str, hyper_parameters: Mapping[str, str | float | bool]) -> None:
-        super().__init__()
-        self._wandb = import_optional("wandb", "--report_to wandb")
-        self._name, self._hyper_parameters = name, dict(hyper_parameters)
-        self._run_id: str | None = None
-        self._run: Any = None
+    def write(self, scalars: Mapping[str, float], step: int) -> None:
+        self._package.log_metrics(dict(scalars), step=step)
+
+    def shut(self) -> None:
+        self._package.end_run()
+
+
+class WandB(RemoteTracker):
+    """Runs of the project ``WANDB_PROJECT``."""
+
+    package = "wandb"
 
     def open(self, state: TrainState) -> None:
         config = self._hyper_parameters
-        self._run = self._wandb.init(name=self._name, config=config, id=self._run_id, resume="allow")
+        self._run = self._package.init(name=self._name, config=config, id=self._run_id, resume="allow")
         self._run_id = self._run.id
 
     def write(self, scalars: Mapping[str, float], step: int) -> None:
@@ -256,23 +244,3 @@ class WandB(Reporter):
 
     def shut(self) -> None:
         self._run.finish()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"run_id": self._run_id}
-
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        self._run_id = saved["run_id"]
-
-
-def import_optional(package: str, flag: str) -> ModuleType:
-    """The package.
-
-    Raises:
-        ValueError: it is not installed; the flag asked for it.
-    """
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise ValueError(
-            f"{flag}: the package {package} cannot be imported ({error}); pip install {package}"
-        ) from error

@@ -1,11 +1,10 @@
-"""Command lines that report everything wrong with them at once, a line each, and bounds of their numbers."""
+"""Command lines and config files: bounds of numbers, suggestions for unknown names, all faults at once."""
 
 import argparse
 import json
 import re
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import takewhile
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import yaml
 
-# What other programs call a setting, in one line; an unknown name is answered with the one that the script has.
+# Names of the same setting in different programs, one setting per line, to suggest ours for an unknown name.
 _SYNONYMS = (
     "train_max_seq_length max_seq_length max_length max_seq_len max_len model_max_length block_size",
     "eval_max_seq_length max_seq_length",
@@ -51,20 +50,20 @@ _SYNONYMS = (
     "report_to logger",
     "no_cuda use_cpu cpu",
     "torch_compile compile",
-    "loss_type label_smoothing_factor",
+    "loss label_smoothing_factor",
     "batch_tokens batch_size",
 )
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """The numbers that a setting may be. As ``type`` of an argparse option it reads a text and checks it.
+    """The range of a number. As ``type`` of an argparse option it parses and checks a text.
 
-    Neither NaN nor infinity is within any bounds, nor, unless ``at_most`` says so, what 32 bits do not hold.
+    NaN and infinity are always out of bounds, and so are numbers beyond 32 bits unless ``at_most`` allows them.
 
     Args:
         kind: int or float.
-        also: a number outside of the bounds that stands for something else.
+        also: a number out of bounds that has a meaning of its own.
     """
 
     kind: type[int] | type[float]
@@ -95,7 +94,7 @@ class Bounds:
 
 
 class CommandLine(argparse.ArgumentParser):
-    """A parser that ends the program with all faults at once, each with flag, value and remedy, without the usage."""
+    """A parser that reports all faults at once, each with flag, value and remedy, and does not print the usage."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **{"allow_abbrev": False} | options)
@@ -105,10 +104,10 @@ class CommandLine(argparse.ArgumentParser):
     def collect(
         self, words: Sequence[str], namespace: argparse.Namespace, places: Mapping[str, str] | None = None
     ) -> argparse.Namespace:
-        """Reads words into the namespace, and adds what is wrong with them to ``faults``.
+        """Parse words into the namespace, and add what is wrong with them to ``faults``.
 
         Args:
-            places: where a flag was written, as the start of a message; none for the command line itself.
+            places: where each flag was written, as the start of a message; empty for the command line itself.
         """
         self._places = places or {}
         known = {name for action in self._actions for name in action.option_strings}
@@ -158,42 +157,62 @@ _ADVICE = "expected names with values, as in 'learning_rate: 3e-5'"
 
 
 class Entry(NamedTuple):
-    """A setting as a config file has it; a value of YAML is the text that is written there."""
+    """A setting in a config file: where it stands, its name, and its value as text."""
 
     place: str
-    name: Any
-    value: Any
+    name: str
+    value: str
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads 1e-5 as a number, as JSON does, and refuses names that appear twice in a mapping."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        _refuse_duplicates(node)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"-?\d+(\.\d*)?[eE][-+]?\d+$"), list("-0123456789"))
 
 
 def read_config_file(path: Path) -> tuple[list[Entry], list[str]]:
-    """The entries that have a value, as texts, and what is wrong with the others.
+    """Read a YAML or JSON file of names with values.
+
+    Returns:
+        The entries that have a value, and what is wrong with the others. Values are taken as written, so ``1:30``
+        and ``yes`` stay texts; a mapping for an option that ends in ``_kwargs`` becomes JSON.
 
     Raises:
         ValueError: the file cannot be read as names with values.
     """
-    entries, faults = list[Entry](), list[str]()
-    for place, name, value in _all_entries(path):
-        if isinstance(value, dict) and str(name).endswith("_kwargs"):
-            value = json.dumps(value)
-        if not isinstance(name, str):
-            faults.append(f"{place}the name {name!r} is not text; {_ADVICE}")
-        elif isinstance(value, dict | list):
-            kind = "mapping" if isinstance(value, dict) else "list"
-            faults.append(f"{place}--{name}: the value is a {kind}; {_ADVICE}")
-        elif value is not None:
-            entries.append(Entry(place, name, str(value)))
-    return entries, faults
-
-
-def _all_entries(path: Path) -> list[Entry]:
     if not path.is_file():
         raise ValueError(f"{path}: there is no such config file")
     content = path.read_bytes()
     try:
         text = content.decode("utf-8-sig")
-        if not text.strip():
-            raise ValueError(f"the file is empty; {_ADVICE}")
-        return list((_of_json if path.suffix == ".json" else _of_yaml)(path, text))
+        loader = _Loader(text.expandtabs() if path.suffix == ".json" else text)  # YAML indents with spaces only
+        node = loader.get_single_node()
+        if not isinstance(node, yaml.MappingNode):
+            raise ValueError(_ADVICE if text.strip() else f"the file is empty; {_ADVICE}")
+        _refuse_duplicates(node)
+        entries, faults = list[Entry](), list[str]()
+        for key, value in node.value:
+            place = f"{path}:{key.start_mark.line + 1}: "
+            name = loader.construct_object(key, deep=True)
+            as_written = isinstance(value, yaml.ScalarNode) and not value.tag.endswith(":null")
+            found = value.value if as_written else loader.construct_object(value, deep=True)
+            if not isinstance(name, str):
+                faults.append(f"{place}the name {name!r} is not text; {_ADVICE}")
+            elif isinstance(found, dict) and name.endswith("_kwargs"):
+                entries.append(Entry(place, name, json.dumps(found)))
+            elif isinstance(found, dict | list):
+                faults.append(
+                    f"{place}--{name}: the value is a {'mapping' if isinstance(found, dict) else 'list'}; {_ADVICE}"
+                )
+            elif found is not None:
+                joined = found.encode("utf-16", "surrogatepass").decode("utf-16")  # JSON may escape an emoji in two
+                entries.append(Entry(place, name, joined))
+        return entries, faults
     except UnicodeDecodeError as error:
         line, byte = content.count(b"\n", 0, error.start) + 1, content[error.start]
         raise ValueError(f"{path}:{line}: byte {byte:#x} is not UTF-8; save the file as UTF-8") from error
@@ -201,58 +220,15 @@ def _all_entries(path: Path) -> list[Entry]:
         raise ValueError(f"{path}: nested too deeply; {_ADVICE}") from None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ValueError(f"{path}:{line}: not YAML: {error.problem}") from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}:{error.lineno}: not JSON: {error.msg}, column {error.colno}") from error
+        raise ValueError(f"{path}:{line}: neither YAML nor JSON: {error.problem}") from error
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses names that stand twice in a mapping; YAML itself would keep the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        _refuse_duplicates_of_yaml(node)
-        return super().construct_mapping(node, deep)
-
-
-def _of_yaml(path: Path, text: str) -> Iterator[Entry]:
-    """A name is what YAML takes for text: ``1``, ``no`` and ``null`` are something else. Values stay as written."""
-    loader = _Loader(text)
-    node = loader.get_single_node()
-    if not isinstance(node, yaml.MappingNode):
-        raise ValueError(_ADVICE)
-    _refuse_duplicates_of_yaml(node)
-    for key, value in node.value:
-        as_written = isinstance(value, yaml.ScalarNode) and not value.tag.endswith(":null")
-        content = value.value if as_written else loader.construct_object(value, deep=True)
-        name = key.value if key.tag.endswith(":str") else loader.construct_object(key, deep=True)
-        yield Entry(f"{path}:{key.start_mark.line + 1}: ", name, content)
-
-
-def _of_json(path: Path, text: str) -> Iterator[Entry]:
-    def lines(name: str) -> list[int]:
-        found = re.finditer(re.escape(json.dumps(name, ensure_ascii=False)) + r"\s*:", text)
-        return [text.count("\n", 0, match.start()) + 1 for match in found]
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        _refuse_duplicates([name for name, _ in pairs], lines)
-        return dict(pairs)
-
-    entries = json.loads(text, object_pairs_hook=unique)
-    if not isinstance(entries, dict):
-        raise ValueError(_ADVICE)
-    for name, value in entries.items():
-        yield Entry(f"{path}:{next(iter(lines(name)), 1)}: ", name, value)
-
-
-def _refuse_duplicates_of_yaml(node: yaml.MappingNode) -> None:
-    places = [(str(key.value), key.start_mark.line + 1) for key, _ in node.value]
-    _refuse_duplicates([name for name, _ in places], lambda name: [line for other, line in places if other == name])
-
-
-def _refuse_duplicates(names: Sequence[str], lines: Callable[[str], list[int]]) -> None:
-    twice = [name for name, count in Counter(names).items() if count > 1]
+def _refuse_duplicates(node: yaml.MappingNode) -> None:
+    lines: dict[str, list[str]] = {}
+    for key, _ in node.value:
+        lines.setdefault(str(key.value), []).append(str(key.start_mark.line + 1))
+    twice = [f"{name} (lines {', '.join(found)})" for name, found in lines.items() if len(found) > 1]
     if twice:
-        places = (f"{name} (lines {', '.join(map(str, lines(name)))})" for name in twice)
-        raise ValueError(f"given more than once: {', '.join(places)}")
+        raise ValueError(f"given more than once: {', '.join(twice)}")

@@ -1,4 +1,4 @@
-"""Folders and files that are there whole or not at all, whenever the process or the machine stops."""
+"""Write folders and files atomically: complete or not at all, whenever the process or the machine stops."""
 
 import errno
 import os
@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-_UNFINISHED, _PUT_ASIDE = ".unfinished", ".put-aside"  # names that nobody else's hidden folders have
+_UNFINISHED, _PUT_ASIDE = ".unfinished", ".put-aside"  # suffixes of hidden folders that no one else uses
 _FULL = (errno.ENOSPC, errno.EDQUOT) if hasattr(errno, "EDQUOT") else (errno.ENOSPC,)
 
 
 @contextmanager
 def unfinished_folder(folder: Path) -> Iterator[Path]:
-    """An empty folder, next to ``folder``, to write to; whatever is left in it in the end is removed."""
+    """An empty folder next to ``folder`` to write to; what is left in it at the end is removed."""
     fresh = folder.with_name(f".{folder.name}{_UNFINISHED}")
     remove_folder(fresh)
     fresh.mkdir(parents=True)
@@ -27,9 +27,9 @@ def unfinished_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def replaced_folder(folder: Path) -> Iterator[Path]:
-    """An empty folder to write to, which in the end, synced to the disk, takes the place of ``folder``.
+    """An empty folder to write to, which is then synced to disk and replaces ``folder``.
 
-    Whatever fails on the way leaves ``folder`` as it was. What a killed process leaves, ``tidy`` puts right.
+    After an error ``folder`` is as before. After a kill, `tidy` cleans up.
     """
     old = _put_aside(folder)
     with unfinished_folder(folder) as fresh:
@@ -50,7 +50,7 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def replaced_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to, which in the end, synced to the disk, takes the place of ``path``; the same for one file."""
+    """As `replaced_folder`, for a file."""
     fresh = path.with_name(f".{path.name}{_UNFINISHED}")
     try:
         with fresh.open("wb") as file:
@@ -63,7 +63,7 @@ def replaced_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def publish_files(fresh: Path, folder: Path, last: str) -> None:
-    """Moves files one by one over those of the same names, the one that vouches for all others ``last``."""
+    """Move the files of a folder into another one; ``last`` comes last, since readers take it for completeness."""
     sync_folder(fresh)
     for path in sorted(fresh.iterdir(), key=lambda path: (path.name == last, path.name)):
         path.replace(folder / path.name)
@@ -71,7 +71,7 @@ def publish_files(fresh: Path, folder: Path, last: str) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Removes a folder that may be there; what is interrupted half-way has another name already."""
+    """Remove a folder if it exists, after renaming it, so that no half of it keeps its name."""
     if not folder.exists():
         return
     doomed = folder if folder.name.startswith(".") else _put_aside(folder)
@@ -82,7 +82,7 @@ def remove_folder(folder: Path) -> None:
 
 
 def tidy(parent: Path) -> None:
-    """Finishes what a killed process had begun: a folder put aside whose successor never came is put back."""
+    """Clean up after a killed process: restore folders put aside without a successor, and remove unfinished ones."""
     for old in parent.glob(f".*{_PUT_ASIDE}/"):
         name = old.name[1:].removesuffix(_PUT_ASIDE)
         if (parent / f".{name}{_UNFINISHED}").exists() and not (parent / name).exists():
@@ -95,7 +95,7 @@ def tidy(parent: Path) -> None:
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Whether a full disk, or quota, is behind an error: libraries hide its number in a text or in an earlier error."""
+    """Whether a full disk or quota caused an error; libraries hide its number in a text or in an earlier error."""
     while error:
         if getattr(error, "errno", None) in _FULL or any(os.strerror(number) in str(error) for number in _FULL):
             return True
@@ -104,7 +104,7 @@ def is_full(error: BaseException | None) -> bool:
 
 
 def sync_folder(folder: Path) -> None:
-    """Waits until the disk has a folder and all that is in it."""
+    """Sync a folder and all that is in it to disk."""
     for path in (*folder.rglob("*"), folder):
         _sync(path)
 
@@ -114,7 +114,7 @@ def _put_aside(folder: Path) -> Path:
 
 
 def _sync(path: Path) -> None:
-    if os.name == "nt" and path.is_dir():  # Windows syncs no folders
+    if os.name == "nt" and path.is_dir():  # Windows cannot sync folders
         return
     descriptor = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
     try:
@@ -125,13 +125,13 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def whole_or_absent(path: Path) -> Iterator[Path]:
-    """A path at which to write a file or folder; without an error it is moved to ``path`` at the end.
+    """A path to write a file or folder to, which is then moved to ``path``; removed after an error.
 
     Raises:
-        FileExistsError: ``path`` is a folder; a file is replaced.
+        FileExistsError: ``path`` is a folder. A file is replaced.
     """
     if path.is_dir():
-        raise FileExistsError(f"{path} is there already")
+        raise FileExistsError(f"{path} exists already")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as aside:
         complete = Path(aside, path.name)
@@ -140,6 +140,6 @@ def whole_or_absent(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Writes a small text file so that readers never see a partial file, even with concurrent writers."""
+    """Write a text file so that readers never see a part of it, even with concurrent writers."""
     with whole_or_absent(path) as complete:
         complete.write_text(text, "utf-8")

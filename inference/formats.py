@@ -1,17 +1,17 @@
-"""Where predictions go: a file, packed by its name, the standard output, or a folder for brat."""
+"""Writes predictions to a file, the standard output, or a folder for brat."""
 
 import gzip
 import os
 import sys
 import zlib
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from html import escape
 from pathlib import Path
 from typing import Any, TextIO, cast
 
+from common.durable import whole_or_absent
 from common.entities import Entity
 from common.tag_schemes import MARKUPS, entities_to_tags
 from inference.predictor import FoundEntity
@@ -21,7 +21,10 @@ from processors.formats.writers import json_line
 from processors.text.text_files import RawText
 from processors.text.word_cutting import WordCutter
 
-PAGE_START = """<!doctype html>
+FORMATS = ("jsonl", "conll", "tsv", "html", "brat")
+Predictions = Iterable[tuple[RawText, list[FoundEntity]]]
+
+_PAGE_START = """<!doctype html>
 <html lang="und">
 <head>
 <meta charset="utf-8">
@@ -40,66 +43,72 @@ mark small { font-size: .65em; font-weight: 600; margin-inline-start: .4em; opac
 </head>
 <body>
 """
-PAGE_END = "</body>\n</html>\n"
-_CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n\r"} | {127: 0x2421}  # as pictures
-
-
-def article(name: str, text: str, entities: Sequence[FoundEntity]) -> str:
-    """A text with its entities marked."""
-    parts, position = [], 0
-    for entity in entities:
-        parts += [_shown(text[position : entity.start]), _mark(entity)]
-        position = entity.end
-    parts.append(_shown(text[position:]))
-    return f'<article><h2>{_shown(name)}</h2><p dir="auto">{"".join(parts)}</p></article>\n'
-
-
-def _mark(entity: FoundEntity) -> str:
-    hue = zlib.crc32(entity.type.encode()) % 360
-    title = f"{_shown(entity.type)} {entity.confidence:.1%}"
-    label = f"<small>{_shown(entity.type)}</small>"
-    return f'<mark style="--hue:{hue}" title="{title}"><bdi>{_shown(entity.surface)}</bdi>{label}</mark>'
-
-
-def _shown(text: str) -> str:
-    return escape(text.translate(_CONTROLS))
-
-
-Record = Callable[[RawText, Sequence[FoundEntity]], str]
+_PAGE_END = "</body>\n</html>\n"
+_TABLE_HEAD = "id\ttype\tstart\tend\tconfidence\tsurface\n"
 _ESCAPED = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+# Control characters are shown as their Unicode pictures.
+_CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n\r"} | {127: 0x2421}
 
 
-@dataclass(frozen=True)
-class TextFormat:
-    """How predictions are written.
+def check_output(format: str, output: str, sources: Sequence[str] = ()) -> None:
+    """Check that predictions for the files ``sources`` can be written to ``output``; ValueError if not."""
+    path = Path(output)
+    if format == "brat":
+        if not output or path.exists():
+            raise ValueError(f"brat needs a new folder: --output {output or 'is missing'}")
+    elif output and path.is_dir():
+        raise ValueError(f"--output {output} is a folder; name a file in it")
+    elif path.is_file() and any(Path(source).is_file() and path.samefile(source) for source in sources):
+        raise ValueError(f"--output {output} is also an input; name another file")
+
+
+def write_predictions(predictions: Predictions, format: str, output: str, cutter: WordCutter) -> None:
+    """Write texts with their entities, one by one.
 
     Args:
-        record: a text and its entities as they stand in the file.
-        head, tail: what stands around the records.
+        format: one of ``FORMATS``.
+        output: a file, gzipped if its name ends in ``.gz``; empty for the standard output.
+        cutter: cuts texts into the words of ``conll``.
+
+    Raises:
+        ValueError: brat without a folder, or with an existing one.
     """
-
-    record: Record
-    head: str = ""
-    tail: str = ""
-
-
-def text_format(name: str, cutter: WordCutter) -> TextFormat:
-    """The format of this name.
-
-    Args:
-        name: one of ``TEXT_FORMATS``.
-        cutter: cuts texts into the words that are the rows of ``conll``.
-    """
-    formats = {
-        "jsonl": TextFormat(json_record),
-        "conll": TextFormat(lambda item, entities: columns(item, entities, cutter)),
-        "tsv": TextFormat(table_rows, head="id\ttype\tstart\tend\tconfidence\tsurface\n"),
-        "html": TextFormat(lambda item, entities: article(str(item.id), item.text, entities), PAGE_START, PAGE_END),
-    }
-    return formats[name]
+    check_output(format, output)
+    if format == "brat":
+        write_brat((annotated(item, entities) for item, entities in predictions), Path(output))
+        return
+    with _opened(output) as file:
+        file.write({"tsv": _TABLE_HEAD, "html": _PAGE_START}.get(format, ""))
+        for item, entities in predictions:
+            if format == "jsonl":
+                file.write(json_record(item, entities))
+            elif format == "conll":
+                file.write(columns(item, entities, cutter))
+            elif format == "tsv":
+                file.write(table_rows(item, entities))
+            else:
+                file.write(article(str(item.id), item.text, entities))
+        file.write(_PAGE_END if format == "html" else "")
 
 
-TEXT_FORMATS = ("jsonl", "conll", "tsv", "html")
+@contextmanager
+def _opened(output: str) -> Iterator[TextIO]:
+    """A text file that appears under its name when it is complete; pipes and devices are written to directly."""
+    options: dict[str, Any] = {"encoding": "utf-8", "errors": "replace", "newline": ""}  # lone surrogates become ?
+    if not output:
+        sys.stdout.reconfigure(**options)  # type: ignore[union-attr]
+        try:
+            yield sys.stdout
+            sys.stdout.flush()
+        except BrokenPipeError:  # the reader, such as head, has stopped
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at exit
+        return
+    path = Path(output)
+    with (
+        nullcontext(path) if path.exists() and not path.is_file() else whole_or_absent(path) as fresh,
+        gzip.open(fresh, "wt", **options) if output.endswith(".gz") else fresh.open("w", **options) as file,
+    ):
+        yield cast(TextIO, file)
 
 
 def json_record(item: RawText, entities: Sequence[FoundEntity]) -> str:
@@ -108,12 +117,12 @@ def json_record(item: RawText, entities: Sequence[FoundEntity]) -> str:
 
 
 def json_entities(entities: Sequence[FoundEntity]) -> list[dict[str, Any]]:
-    """``{"type", "start", "end", "surface", "confidence"}`` each."""
+    """``{"type", "start", "end", "surface", "confidence"}`` of each entity."""
     return [entity._asdict() | {"confidence": round(entity.confidence, 6)} for entity in entities]
 
 
 def columns(item: RawText, entities: Sequence[FoundEntity], cutter: WordCutter) -> str:
-    """A word and its tag in IOB2 a line, and a blank line; white space that is labelled as a word is left out."""
+    """One word and its IOB2 tag per line, then a blank line; words that are white space are left out."""
     spans = [span for span in cutter.spans(item.text) if not item.text[slice(*span)].isspace()]
     starts, ends = [start for start, _ in spans], [end for _, end in spans]
     in_words = (Entity(one.type, bisect_left(starts, one.start), bisect_right(ends, one.end) - 1) for one in entities)
@@ -122,7 +131,7 @@ def columns(item: RawText, entities: Sequence[FoundEntity], cutter: WordCutter) 
 
 
 def table_rows(item: RawText, entities: Sequence[FoundEntity]) -> str:
-    """An entity a line; tabs, line breaks and backslashes are escaped as in ``\\t``."""
+    """One entity per line; tabs, line breaks and backslashes are escaped, such as ``\\t``."""
     rows = (
         (str(item.id), entity.type, entity.start, entity.end, f"{entity.confidence:.6f}", entity.surface)
         for entity in entities
@@ -130,43 +139,23 @@ def table_rows(item: RawText, entities: Sequence[FoundEntity]) -> str:
     return "".join("\t".join(str(field).translate(_ESCAPED) for field in row) + "\n" for row in rows)
 
 
-FORMATS = (*TEXT_FORMATS, "brat")
-Predictions = Iterable[tuple[RawText, list[FoundEntity]]]
+def article(name: str, text: str, entities: Sequence[FoundEntity]) -> str:
+    """HTML of a text with its entities marked."""
+    parts, position = [], 0
+    for entity in entities:
+        hue, label = zlib.crc32(entity.type.encode()) % 360, _shown(entity.type)
+        parts += [
+            _shown(text[position : entity.start]),
+            f'<mark style="--hue:{hue}" title="{label} {entity.confidence:.1%}">',
+            f"<bdi>{_shown(entity.surface)}</bdi><small>{label}</small></mark>",
+        ]
+        position = entity.end
+    parts.append(_shown(text[position:]))
+    return f'<article><h2>{_shown(name)}</h2><p dir="auto">{"".join(parts)}</p></article>\n'
 
 
-def write_predictions(predictions: Predictions, format: str, output: str, cutter: WordCutter) -> None:
-    """Writes texts and their entities as they come.
-
-    Args:
-        format: one of ``FORMATS``.
-        output: a file, gzipped where it ends in ``.gz``; empty for the standard output.
-        cutter: cuts texts into the words that are the rows of ``conll``.
-
-    Raises:
-        ValueError: brat without a folder, or in one that is there already.
-    """
-    check_output(format, output)
-    if format == "brat":
-        write_brat((annotated(item, entities) for item, entities in predictions), Path(output))
-        return
-    chosen = text_format(format, cutter)
-    with _opened(output) as file:
-        file.write(chosen.head)
-        for item, entities in predictions:
-            file.write(chosen.record(item, entities))
-        file.write(chosen.tail)
-
-
-def check_output(format: str, output: str, sources: Sequence[str] = ()) -> None:
-    """Raises a ValueError where the predictions for the files ``sources`` cannot be written to ``output``."""
-    path = Path(output)
-    if format == "brat":
-        if not output or path.exists():
-            raise ValueError(f"brat needs a new folder: --output {output or 'is missing'}")
-    elif output and path.is_dir():
-        raise ValueError(f"--output {output} is a folder; name a file in it")
-    elif path.is_file() and any(Path(source).is_file() and path.samefile(source) for source in sources):
-        raise ValueError(f"--output {output} is read from, too; name another file")
+def _shown(text: str) -> str:
+    return escape(text.translate(_CONTROLS))
 
 
 def annotated(item: RawText, entities: Sequence[FoundEntity]) -> Example:
@@ -174,28 +163,3 @@ def annotated(item: RawText, entities: Sequence[FoundEntity]) -> Example:
     words, tags = [entity.surface for entity in entities], [f"B-{entity.type}" for entity in entities]
     offsets = [(entity.start, entity.end) for entity in entities]
     return Example(str(item.id), words, tags, item.text, offsets)
-
-
-@contextmanager
-def _opened(output: str) -> Iterator[TextIO]:
-    """A text file that writes half a surrogate pair as ``?`` and leaves line ends as they are.
-
-    It has its name from the end on: until then ``.part`` follows, and what had the name stays as it was. Pipes and
-    devices are written to directly.
-    """
-    options: dict[str, Any] = {"encoding": "utf-8", "errors": "replace", "newline": ""}
-    if not output:
-        sys.stdout.reconfigure(**options)  # type: ignore[union-attr]
-        try:
-            yield sys.stdout
-            sys.stdout.flush()
-        except BrokenPipeError:  # who reads it, such as head, has enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at the end
-        return
-    path = Path(output)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path if path.exists() and not path.is_file() else path.with_name(f"{path.name}.part")
-    with gzip.open(part, "wt", **options) if output.endswith(".gz") else part.open("w", **options) as file:
-        yield cast(TextIO, file)
-    if part != path:
-        part.replace(path)

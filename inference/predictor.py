@@ -1,4 +1,4 @@
-"""A trained model applied to raw text: entities with their places, from any number of texts of any length."""
+"""A trained model on raw text: entities with character offsets, from any number of texts of any length."""
 
 import logging
 import warnings
@@ -25,19 +25,18 @@ from tools.run import Run
 from tools.settings import EVAL_WINDOW, Settings
 
 logger = logging.getLogger(__name__)
-LOOK_AHEAD = 262_144  # characters of the texts that are held and sorted by length
+LOOK_AHEAD = 262_144  # characters of text that are held and sorted by length
 _BATCH_TOKENS = {"cpu": 2048, "cuda": 32_768}
-_COST_OF_A_TEXT = 64  # as many characters, so that empty texts count as well
+_COST_PER_TEXT = 64  # in characters, so that empty texts count too
 
 
 class FoundEntity(NamedTuple):
-    """A name in a text.
+    """An entity in a text.
 
     Args:
-        type: its type.
-        start, end: its characters in the text as it was given, the end exclusive.
+        start, end: character offsets in the text as given, the end exclusive.
         surface: these characters.
-        confidence: the probability of exactly this entity, from the CRF's lattice or the softmax.
+        confidence: probability of exactly this entity, from the CRF's lattice or the softmax.
     """
 
     type: str
@@ -55,10 +54,10 @@ class NerPredictor:
     Args:
         model, tokenizer: a trained tagger; see `load`.
         markup: tag scheme of its tags.
-        cutter: how text is cut into words.
-        max_seq_length: tokens of a window; longer texts become several.
-        window_overlap: word pieces that neighbouring windows share; -1: a quarter of a window.
-        batch_tokens: tokens that the encoder sees at once; by default what suits the device.
+        cutter: splits text into words.
+        max_seq_length: tokens per window; longer texts become several windows.
+        window_overlap: word pieces that neighbouring windows share; -1 for a quarter of a window.
+        batch_tokens: tokens per batch of the encoder; the default depends on the device.
     """
 
     def __init__(
@@ -90,18 +89,18 @@ class NerPredictor:
         word_unit: str | None = None,
         head: str | type[Tagger] = "",
     ) -> Self:
-        """Loads the folder of a run, or a checkpoint in it.
+        """Load the folder of a run, or one of its checkpoints.
 
         Args:
-            folder: what the scripts wrote into ``output_dir``, or a token classifier whose config names its labels.
-            device: a GPU where there is one.
-            dtype: ``fp32``, ``bf16`` or ``int8``; see `inference.predictor`.
-            batch_tokens: tokens that the encoder sees at once; by default what suits the device.
-            word_unit: cuts text instead of the unit that was learned in training; one that differs has no kept words.
-            head: the head of the folder where it is not built in, as ``module:Class`` or the class.
+            folder: an ``output_dir``, or a token classifier whose config names its labels.
+            device: by default a GPU if there is one.
+            dtype: ``fp32``, ``bf16`` or ``int8``; see `set_encoder_precision`.
+            batch_tokens: tokens per batch of the encoder; the default depends on the device.
+            word_unit: instead of the unit of the training; another one has no kept words.
+            head: the head of the folder if it is not built in, as ``module:Class`` or the class.
 
         Raises:
-            ValueError: parts of the folder are missing or do not belong together.
+            ValueError: parts of the folder are missing or do not match.
         """
         where = _device(device)
         if not has_weights(Path(folder)):
@@ -113,8 +112,8 @@ class NerPredictor:
         torch.nn.Module.to(model, where)
         if not run.corpus.word_unit:
             logger.warning(
-                "%s does not say how text was cut into words in training: characters are assumed where a text is "
-                "Chinese or Japanese, otherwise words; name the unit with word_unit if that is wrong",
+                "%s does not say which word unit it was trained with: assuming characters for texts that are "
+                "Chinese or Japanese, otherwise words; set word_unit if that is wrong",
                 folder,
             )
         cutter = WordCutter(run.corpus.word_unit or "auto", run.corpus.kept_words)
@@ -123,10 +122,10 @@ class NerPredictor:
 
     @torch.inference_mode()
     def warm_up(self) -> None:
-        """Compiles and initialises what any text may need, so that no text waits for it."""
+        """Compile and initialise all kernels, so that no text waits for it."""
         self(["a", "a " * self.max_seq_length])
         C, device = self.model.classifier.out_features, self.model.device
-        for B in (1, 64):  # heads may have other kernels for many rows than for few
+        for B in (1, 64):  # heads may use other kernels for many rows
             logits = torch.zeros(B, 2, C, device=device)  # (B, W, C)
             mask = torch.ones(B, 2, dtype=torch.bool, device=device)  # (B, W)
             self.model.warm_up(logits, mask)
@@ -134,19 +133,18 @@ class NerPredictor:
     def __call__(self, texts: Sequence[str]) -> list[list[FoundEntity]]:
         """The entities of each text."""
         if isinstance(texts, str):
-            raise TypeError("expected a list of texts, got one; put it into a list")
+            raise TypeError("expected a list of texts, got a string; put it into a list")
         return list(self.stream(texts))
 
     def stream(self, texts: Iterable[str], look_ahead: int = LOOK_AHEAD) -> Iterator[list[FoundEntity]]:
-        """The entities of each text, in order, as the texts come.
+        """The entities of each text, in order, while texts are read.
 
-        Memory holds ``look_ahead`` characters of text with all that is computed of them, and the longest text with its
+        Memory holds ``look_ahead`` characters of text with what is computed from them, and the longest text with its
         entities. A text of up to 32,768 characters is decoded at once, a longer one in overlapping pieces of that size.
-        A lone surrogate is read as U+FFFD, with a warning; offsets stay the same.
+        Lone surrogates are read as U+FFFD, with a warning; offsets stay the same.
 
         Args:
-            texts: any number of them.
-            look_ahead: characters read before the first result, to be batched by length.
+            look_ahead: characters to read before the first result, so that texts can be batched by length.
         """
         waiting: list[tuple[str, TextPiece]] = []
         found: list[FoundEntity] = []
@@ -155,14 +153,14 @@ class NerPredictor:
             text = item.text
             for piece in cut_into_pieces(text, self.cutter):
                 waiting.append((text, piece))
-                held += _COST_OF_A_TEXT + sum(map(len, piece.words))
+                held += _COST_PER_TEXT + sum(map(len, piece.words))
                 if held >= look_ahead:
                     yield from self._finished_texts(waiting, found)
                     waiting, held = [], 0
         yield from self._finished_texts(waiting, found)
 
     def tag_words(self, texts: Sequence[Sequence[str]]) -> list[list[str]]:
-        """The tag of each word of texts that are already cut into words, as ``--do_predict`` tags a file of them.
+        """The tags of texts that are already split into words, as ``--do_predict`` predicts them.
 
         All texts are held in memory, and each is decoded at once, whatever its length.
         """
@@ -173,12 +171,14 @@ class NerPredictor:
     def _finished_texts(
         self, waiting: list[tuple[str, TextPiece]], found: list[FoundEntity]
     ) -> Iterator[list[FoundEntity]]:
-        """Entities of the texts that end here; ``found`` holds those of the text that is still open."""
+        """Entities of the texts that end in these pieces; ``found`` holds those of an unfinished text."""
         for (text, piece), tagged in zip(waiting, self._tag([piece.words for _, piece in waiting]), strict=True):
             for entity, confidence in zip(tagged.entities, tagged.confidences, strict=True):
                 start, end = piece.offsets[entity.first_word][0], piece.offsets[entity.last_word][1]
                 is_own = piece.own_start <= entity.first_word < piece.own_end
-                if is_own and (not found or found[-1].end <= start):  # one from the piece before may reach over here
+                if is_own and (
+                    not found or found[-1].end <= start
+                ):  # one from the previous piece may extend into this one
                     found.append(FoundEntity(entity.type, start, end, text[start:end], confidence))
             if piece.is_last:
                 yield found.copy()
@@ -199,9 +199,9 @@ def _device(name: str | torch.device | None) -> torch.device:
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError as error:
-        raise ValueError(f"device {name!r} is not known to torch; use cpu, cuda or cuda:1") from error
+        raise ValueError(f"device {name!r} is not a torch device; use cpu, cuda or cuda:1") from error
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {name}: torch sees no GPU here")
+        raise ValueError(f"device {name}: torch finds no GPU")
     return device
 
 
@@ -209,21 +209,21 @@ PRECISIONS = ("fp32", "bf16", "int8")
 
 
 def set_encoder_precision(model: Tagger, precision: str, device: torch.device) -> None:
-    """Changes the encoder in place; it can then no longer be trained.
+    """Convert the encoder in place, for inference only.
 
     Args:
-        precision: ``fp32``; ``bf16``; or ``int8``: weights of linear layers by channel, activations as they come.
+        precision: ``fp32``, ``bf16``, or ``int8`` (linear layers: weights per channel, activations dynamically).
         device: where the model will run.
 
     Raises:
-        ValueError: the precision is unknown, or int8 is asked for elsewhere than on a CPU.
+        ValueError: the precision is unknown, or int8 on another device than a CPU.
     """
     if precision not in PRECISIONS:
-        raise ValueError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}")
+        raise ValueError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
     encoder: nn.Module = getattr(model, model.base_model_prefix)
     if precision == "bf16":
         if device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-            logger.warning("this CPU does not compute in bfloat16 itself: bf16 will be slower than fp32")
+            logger.warning("this CPU has no bfloat16 instructions: bf16 will be slower than fp32")
         encoder.to(torch.bfloat16)
     if precision == "int8":
         if device.type != "cpu":

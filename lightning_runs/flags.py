@@ -14,7 +14,8 @@ from transformers import PreTrainedConfig
 
 from common.options import option
 from lightning_runs.checkpoint import DurableCheckpoints
-from tools.settings import Settings, parse_flags
+from tools.command_line import parse_flags
+from tools.settings import Settings
 
 # Where the defaults differ from those of run_ner_*.py; scripts print it.
 DEFAULTS: dict[str, Any] = {"per_gpu_train_batch_size": 32, "per_gpu_eval_batch_size": 32, "save_steps": -1}

@@ -135,10 +135,9 @@ class BaseTransformer(LightningModule):
         self.model.train()  # pretrained models come in evaluation mode, and Lightning leaves modes as they are
         names = [str(name) for _, name in sorted((self.model.config.id2label or {}).items())]
         self.state = TrainState(self.model, optimizer, self.total_steps, self.steps_per_epoch, is_main(), names)
-        self._gradient_step = GradientStep(
-            self.run.precision, settings.optimisation.max_grad_norm, self.model, optimizer
-        )
-        self._encoder_cost, self._rows, self._computed = encoder_cost(self.model), [0, 0], 0
+        self._gradients = GradientStep(self.run.precision, self.model, optimizer)
+        self._encoder_cost = encoder_cost(self.model)
+        self._computed_tokens = self._computed_rows = self._batch_rows = 0  # of a step, by this process
         self.meter = Meter(self.run.device, peak_flops(self.run.device, self.run.precision.dtype, n_gpu=1))
         self._nonfinite = self.nonfinite_steps(self._dataset)
         every = settings.logging.save_steps
@@ -155,7 +154,7 @@ class BaseTransformer(LightningModule):
         self.callbacks = Callbacks(build_callbacks(without_averaging, folder, self.checkpoints))
         self._parts: dict[str, Stateful] = {
             "progress": self.state,
-            "gradient_step": self._gradient_step,
+            "gradient_step": self._gradients,
             "meter": self.meter,
             "nonfinite": self._nonfinite,
             "callbacks": self.callbacks,
@@ -182,8 +181,8 @@ class BaseTransformer(LightningModule):
         last_round = (batch_idx + 1) % self._rounds == 0
         loss = self.callbacks.around_backward(self.state, partial(self._backward, batch, last_round))
         self.meter.add_loss(loss)
-        self._computed += batch["input_ids"].numel()
-        self._rows[1] += len(batch["input_ids"])
+        self._computed_tokens += batch["input_ids"].numel()
+        self._batch_rows += len(batch["input_ids"])
         if last_round:
             self._end_step(batch_idx // self._rounds)
 
@@ -194,27 +193,28 @@ class BaseTransformer(LightningModule):
             with self.run.precision.autocast():
                 loss: Tensor = self.callbacks.around_forward(self.state, self._counted_forward, batch).loss
             # DDP averages over ranks; the loss is already divided by what all of them hold
-            self._gradient_step.backward(loss * world_size(), self.manual_backward)
+            self._gradients.backward(loss * world_size(), self.manual_backward)
         return loss.detach()
 
     def _counted_forward(self, batch: dict[str, Any]) -> Any:
-        self._rows[0] += len(batch["input_ids"])
+        self._computed_rows += len(batch["input_ids"])
         return self.forward(batch)
 
     def _end_step(self, step_of_epoch: int) -> None:
-        norm = self._gradient_step.step()
+        norm = self._gradients.clip(self.run.settings.optimisation.max_grad_norm)
+        self._gradients.step()
         self.lr_schedulers().step()  # type: ignore[union-attr, call-arg]
         counter = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
         counter.increment_ready()  # Lightning counts steps of its own wrapper only
         counter.increment_completed()
         assert self._sampler is not None
         members = self._sampler.step_windows(step_of_epoch)
-        lengths, passes = self._dataset.lengths[members], self._rows[0] / self._rows[1]
+        lengths, passes = self._dataset.lengths[members], self._computed_rows / self._batch_rows
         self.state.step += 1
         self._nonfinite.add(self.state.step, members, norm)
         flops = passes * self._encoder_cost.of_training(lengths)
-        self.meter.add_step(int(self._counts[members].sum()), int(lengths.sum()), self._computed, flops)
-        self._rows, self._computed = [0, 0], 0
+        self.meter.add_step(int(self._counts[members].sum()), int(lengths.sum()), self._computed_tokens, flops)
+        self._computed_tokens = self._computed_rows = self._batch_rows = 0
         self.callbacks.on_step(self.state)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:

@@ -11,9 +11,10 @@ import pytest
 
 from models import BertSoftmaxForNer
 from tests.helpers import ROOT, write_corpus
+from tests.tools.runs import FinishedRun
+from tools.command_line import parse_settings
 from tools.loading import load_model_and_tokenizer
 from tools.run import Run
-from tools.settings import parse_settings
 
 READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
 
@@ -81,10 +82,8 @@ def test_training_command_runs(command: str, places: dict[str, str], tmp_path: P
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", [block for block in COMMANDS if "predict_ner" in block])
-def test_prediction_command_runs(command: str, places: dict[str, str], tmp_path: Path) -> None:
-    training = next(block for block in COMMANDS if "outputs/mine" in block and "--do_train" in block)
-    run_command(f"{training.strip()} {short_flags(tmp_path / 'run')}", places)
-    printed = run_command(command, {**places, "outputs/mine": str(tmp_path / "run")})
+def test_prediction_command_runs(command: str, crf_run: FinishedRun) -> None:
+    printed = run_command(command, {"outputs/mine": str(crf_run.folder)})
     assert json.loads(printed)["text"] == "Anna went to Rome."
 
 

@@ -3,19 +3,13 @@
 A config file (YAML or JSON, ``--config_file``) holds the same names; flags on the command line override it.
 """
 
-import argparse
-import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 from typing import Any
 
-from common.command_line import read_config_file
-from common.options import NoOptions, OptionsCommandLine, faults_of, option
+from common.options import NoOptions, faults_of, option
 from common.tag_schemes import TRAINED_MARKUPS
 from processors.spans import OFFSET_UNITS, SPAN_EDGES
 from processors.text.word_cutting import WORD_UNITS
-from tools.head_flags import add_head_flags, flag_value, without_other_heads
 
 EVAL_WINDOW = 512  # tokens
 ADAMS = ("adamw_torch_fused", "adamw_torch", "apex_fused_adam")
@@ -374,67 +368,6 @@ class Settings:
         values = {name: value for part in vars(self).values() for name, value in vars(part).items()}
         del values["local_rank"]
         return values
-
-
-def parse_settings(
-    head: type = NoOptions, description: str | None = None, argv: Sequence[str] | None = None
-) -> Settings:
-    """Reads the command line, and the config file that it names; prints what is wrong and ends the program.
-
-    Args:
-        head: the class of the head's options. Options of other heads are accepted with their default value, so that
-            the config file of one head's run works for another's.
-    """
-    return parse_flags(Settings(head=head()), description, argv)[0]
-
-
-def parse_flags(
-    blank: Settings,
-    description: str | None = None,
-    argv: Sequence[str] | None = None,
-    more: Sequence[type] = (),
-    aliases: Mapping[str, Sequence[str]] | None = None,
-    refused: Mapping[str, str] | None = None,
-) -> tuple[Settings, list[Any]]:
-    """The same for a script with defaults, names and flags of its own.
-
-    Args:
-        blank: its values are the defaults.
-        more: dataclasses of further flags.
-        aliases: further names of flags.
-        refused: for each flag that the script cannot honour, the reason; its default value is accepted.
-
-    Returns:
-        The settings, and an instance of each of ``more``.
-    """
-    argv, refused = list(sys.argv[1:] if argv is None else argv), refused or {}
-    parser = OptionsCommandLine(description)
-    for kind in more:
-        parser.add_options(kind, "script", aliases=aliases)
-    for subject, part in vars(blank).items():
-        if subject == "head":
-            add_head_flags(parser, type(part))
-        else:
-            parser.add_options(type(part), subject, aliases=aliases, defaults=vars(part), leave_out=refused)
-            parser.add_options(type(part), subject, leave_out=vars(part).keys() - refused.keys(), hidden=True)
-    namespace = argparse.Namespace()
-    try:
-        if config_file := flag_value(argv, "config_file"):
-            entries, parser.faults = read_config_file(Path(config_file))
-            places = {f"--{entry.name}": entry.place for entry in entries}
-            parser.collect([f"--{entry.name}={entry.value}" for entry in entries], namespace, places)
-        text = "YAML or JSON file with any of these flags; flags on the command line override it"
-        parser.add_argument("--config_file", "--config-file", metavar="FILE", help=text)
-        flags = without_other_heads(type(blank.head), vars(parser.parse_args(argv, namespace)))
-        del flags["config_file"]
-        others = [kind(**{one.name: flags.pop(one.name) for one in fields(kind)}) for kind in more]
-        defaults = {**blank.flat(), "local_rank": blank.machine.local_rank}
-        faults = [f"--{name} {flags[name]}: {why}" for name, why in refused.items() if flags[name] != defaults[name]]
-        if faults := [*faults, *faults_of(others)]:
-            raise ValueError("; ".join(faults))
-        return blank.replace(**flags), others
-    except ValueError as error:
-        parser.error(str(error))
 
 
 def require(settings: Settings, *names: str) -> None:

@@ -36,7 +36,7 @@ def write_report(folder: Path, output: Path | None = None, head: str = "") -> Pa
     """Write the report of a run to ``output``, by default ``report.html`` in its folder, and return the path.
 
     Args:
-        head: the head of the run where it is not built in, as ``module:Class``.
+        head: the head of the run if it is not built in, as ``module:Class``.
     """
     path = output or RunFolder(folder).report
     path.write_text(report_page(read_run(folder, head)), "utf-8")

@@ -1,4 +1,4 @@
-"""What a run's folder holds for its report."""
+"""What the report reads from a run folder."""
 
 import json
 import shlex
@@ -15,7 +15,9 @@ from safetensors import safe_open
 from tensorboardX.proto.event_pb2 import Event
 
 from analysis.documents import ScoredDocument, read_documents
+from callbacks.trackers import transition_scores
 from common.run_files import RunFolder
+from models.heads.crf import legal_matrix
 from models.tagger import Tagger
 from tools.heads import head_of_folder
 
@@ -25,7 +27,7 @@ _ANALYSED = {"intervals", "schemes", "errors", "confusion", "lengths"}
 
 @dataclass
 class Split:
-    """Scores as ``eval_results.json`` has them, and the documents that they are of."""
+    """The scores of a split, as in ``eval_results.json``, and its documents."""
 
     name: str
     results: dict[str, Any]
@@ -38,11 +40,11 @@ class Split:
 
 @dataclass
 class Transitions:
-    """What a CRF has learnt of neighbouring tags.
+    """Transition scores of a CRF.
 
     Args:
-        tags: of the C tags.
-        scores: from each tag and the start to each tag and the end, ``(C + 1, C + 1)``; NaN where illegal.
+        tags: names of the C tags.
+        scores: see `callbacks.trackers.transition_scores`.
     """
 
     tags: list[str]
@@ -50,17 +52,17 @@ class Transitions:
 
     @property
     def largest(self) -> float:
-        """The score that is farthest from 0, for the scale."""
+        """The largest absolute score, for the colours."""
         return float(np.nanmax(np.abs(self.scores))) or 1.0
 
 
 @dataclass
 class RunData:
-    """A run, as far as its folder tells.
+    """What a run folder holds.
 
     Args:
-        head: what the head is called.
-        missing: for what is not there, the command that makes it.
+        head: name of the head.
+        missing: commands that create what is not there.
     """
 
     folder: Path
@@ -75,17 +77,17 @@ class RunData:
 
 
 def read_run(folder: Path, named: str = "") -> RunData:
-    """What a run's folder holds.
+    """Read a run folder.
 
     Args:
-        named: the head of the run where it is not built in, as ``module:Class``.
+        named: the head of the run if it is not built in, as ``module:Class``.
 
     Raises:
-        ValueError: the folder is not that of a run that finds entities, or its head is not known.
+        ValueError: the folder holds no run that finds entities, or an unknown head.
     """
     files = RunFolder(folder)
     if not files.config.is_file():
-        raise ValueError(f"{folder} holds no run: there is no {files.config.name}; name what --output_dir named")
+        raise ValueError(f"{folder} holds no run: there is no {files.config.name}; name the --output_dir of a run")
     config, environment = _json_of(files.config), _json_of(files.environment)
     head = head_of_folder(folder, named)
     splits, missing = [], {}
@@ -93,7 +95,7 @@ def read_run(folder: Path, named: str = "") -> RunData:
         results, documents = files.results(name), files.documents(name)
         if documents.is_file() and set(found := _json_of(results)) >= _ANALYSED:
             splits.append(Split(name, found, read_documents(documents)))
-        elif results.is_file() or name == "dev" or not files.predictions.is_file():  # else it is not labelled
+        elif results.is_file() or name == "dev" or not files.predictions.is_file():  # otherwise the split has no labels
             missing[f"Scores and sentences of {name}"] = _command(folder, head, action)
     scalars = read_scalars(files.tensorboard)
     if not scalars:
@@ -131,24 +133,17 @@ def _transitions(weights: Path, config: Mapping[str, Any]) -> Transitions | None
     with safe_open(weights, "pt") as file:
         if "crf.transitions" not in file.keys() or len(config["id2label"]) != len(file.get_tensor("crf.transitions")):  # noqa: SIM118
             return None
-        inner, start, end = (
-            file.get_tensor(f"crf.{name}").double().numpy()
-            for name in ("transitions", "start_transitions", "end_transitions")
-        )
-    C = len(start)
-    scores = np.full((C + 1, C + 1), np.nan)
-    scores[:C, :C], scores[C, :C], scores[:C, C] = inner, start, end
-    for row, following in enumerate(config.get("crf_legal") or ()):
-        legal = {tag if tag < C else C for tag in following}  # the end is C + 1
-        scores[row, [column for column in range(C + 1) if column not in legal]] = np.nan
-    return Transitions([config["id2label"][str(tag)] for tag in range(C)], scores)
+        names = ("transitions", "start_transitions", "end_transitions")
+        inner, start, end = (file.get_tensor(f"crf.{name}").double() for name in names)
+    tags = [config["id2label"][str(tag)] for tag in range(len(start))]
+    return Transitions(tags, transition_scores(inner, start, end, legal_matrix(config.get("crf_legal"), len(tags))))
 
 
 _LENGTH, _CHECKSUM = struct.Struct("<Q"), 4
 
 
 def read_scalars(folder: Path) -> dict[str, dict[int, float]]:
-    """The value of each tag at each step, of all event files of a folder."""
+    """The value of each tag at each step, from all event files of a folder."""
     scalars: dict[str, dict[int, float]] = defaultdict(dict)
     for step, value in event_values(folder):
         if value.HasField("simple_value"):
@@ -157,7 +152,7 @@ def read_scalars(folder: Path) -> dict[str, dict[int, float]]:
 
 
 def event_values(folder: Path) -> Iterator[tuple[int, Any]]:
-    """Steps and ``Summary.Value``s of all event files; what a killed run left half written ends its file."""
+    """Steps and ``Summary.Value``s of all event files; a file ends at a record that a killed run left incomplete."""
     for path in sorted(folder.glob("events.*")):
         for event in _events(path.read_bytes()):
             for value in event.summary.value:

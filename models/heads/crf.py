@@ -56,7 +56,7 @@ class BertCrfForNer(FlatTagger):
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__(config)
         num_tags = self.num_scores(config)
-        self.crf = CRF(num_tags, batch_first=True, legal=_legal_matrix(getattr(config, "crf_legal", None), num_tags))
+        self.crf = CRF(num_tags, batch_first=True, legal=legal_matrix(getattr(config, "crf_legal", None), num_tags))
         self.post_init()
 
     def learning_rates(self, options: Any) -> dict[str, float]:
@@ -90,10 +90,10 @@ class BertCrfForNer(FlatTagger):
             nn.Parameter(scores.detach())
             for scores in (crf.start_transitions[rows], crf.end_transitions[rows], crf.transitions[rows][:, rows])
         )
-        crf.set_legal(_legal_matrix(getattr(self.config, "crf_legal", None), len(rows)))
+        crf.set_legal(legal_matrix(getattr(self.config, "crf_legal", None), len(rows)))
 
 
-def _legal_matrix(followers: list[list[int]] | None, num_tags: int) -> Tensor | None:
+def legal_matrix(followers: list[list[int]] | None, num_tags: int) -> Tensor | None:
     """The matrix ``(C + 2, C + 2)`` that the CRF takes, from the lists of the config."""
     if followers is None:
         return None

@@ -1,10 +1,8 @@
-"""Every benchmark runs to its table, at a size where the figures mean nothing but what is compared still agrees."""
+"""Every benchmark prints its table, at a size where the timings mean nothing but the comparisons hold."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,12 +12,12 @@ from safetensors.torch import load_file, save_file
 from benchmarks import distributed, same_results
 from benchmarks.serve import mixed_texts
 from tests.helpers import ROOT, write_corpus
-from tests.tools.runs import call_script, encoder_without_dropout, flags, options_of_run, read_json
+from tests.tools.runs import call_script, encoder_without_dropout, flags, options_of_run, read_json, start_script
 
 
 @pytest.fixture(scope="module")
 def home(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A corpus and a run with a softmax on it."""
+    """A corpus, and a softmax run trained on it."""
     home = tmp_path_factory.mktemp("benchmarks")
     corpus = write_corpus(home / "corpus", {"train": 40, "dev": 20})
     call_script("run_ner_softmax", **options_of_run(encoder, corpus, home), do_train=True, from_scratch=True)
@@ -27,10 +25,8 @@ def home(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def table_of(module: str, *arguments: object) -> str:
-    """What a benchmark prints."""
-    command = [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    """The output of a benchmark."""
+    done = start_script("-m", f"benchmarks.{module}", *map(str, arguments))
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -15,7 +15,7 @@ OTHER_IDS = torch.tensor([1, 3])
 
 
 class Recorder:
-    """The backward pass of a batch, which writes down what it saw."""
+    """The backward pass of a batch; records the weights that it sees."""
 
     def __init__(self, model: TinyModel, ids: Tensor = IDS, look: Callable[[], object] | None = None) -> None:
         self._model, self._ids, self._look = model, ids, look

@@ -33,7 +33,9 @@ def evaluations_until_it_stops(scores: list[float], stopping: EarlyStopping, met
         (3, [0.0, 0.0, 0.0, 0.0], 4),
     ],
 )
-def test_it_stops_after_so_many_evaluations_in_vain(patience: int, scores: list[float], expected: int) -> None:
+def test_it_stops_after_patience_evaluations_without_a_better_score(
+    patience: int, scores: list[float], expected: int
+) -> None:
     assert evaluations_until_it_stops(scores, EarlyStopping(patience)) == expected
 
 
@@ -121,7 +123,7 @@ def test_two_evaluations_without_a_find_are_said_once(caplog: pytest.LogCaptureF
         watchdog.on_evaluate(state)
         counts.append(len(caplog.messages))
     assert counts == [0, 1, 1, 1]
-    assert "Not one entity of dev is found" in caplog.messages[0]
+    assert "No entity of dev is found" in caplog.messages[0]
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_other_ranks_write_nothing(tmp_path: Path) -> None:
 
 
 def test_steps_that_were_taken_again_are_shown_once(tmp_path: Path) -> None:
-    """The first run dies after step 30; the second goes on from a checkpoint of step 20."""
+    """The first run dies after step 30; the second resumes from the checkpoint of step 20."""
     for start, end, loss in ((0, 30, 1.0), (20, 40, 2.0)):
         board, state = TensorBoard(tmp_path, {}), state_of(step=start)
         board.on_train_begin(state)
@@ -121,7 +121,7 @@ def test_without_the_package_the_flag_is_refused(
     package: str, tracker: type[MLflow] | type[WandB], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    said = rf"--report_to {package}: the package {package} cannot be .*pip install {package}"
+    said = rf"--report_to {package}: the package cannot be imported .*pip install {package}"
     with pytest.raises(ValueError, match=said):
         tracker("run", {})
 
@@ -172,8 +172,12 @@ def test_wandb_is_kept_offline_and_goes_on_under_its_name(tmp_path: Path, monkey
     assert {path.stem for path in files} == {f"run-{run.state_dict()['run_id']}"}
 
 
+def scores_of(layer: CRF) -> np.ndarray:
+    return transition_scores(layer.transitions, layer.start_transitions, layer.end_transitions, layer.legal)
+
+
 def crf(legal: torch.Tensor | None = None) -> CRF:
-    """Scores that tell where they stand: 12 from tag 1 to tag 2."""
+    """A CRF whose scores name their place: 12 from tag 1 to tag 2."""
     layer = CRF(3, legal=legal)
     places = torch.arange(3.0)
     layer.transitions.data = 10 * places[:, None] + places
@@ -182,7 +186,7 @@ def crf(legal: torch.Tensor | None = None) -> CRF:
 
 
 def test_rows_are_tags_and_the_start_columns_tags_and_the_end() -> None:
-    scores = transition_scores(crf())
+    scores = scores_of(crf())
     expected = 10.0 * np.arange(4)[:, None] + np.arange(4)
     expected[3, 3] = np.nan  # no text is empty
     assert np.array_equal(scores, expected, equal_nan=True)
@@ -193,7 +197,7 @@ def test_what_is_illegal_has_no_score() -> None:
     legal[1, 2] = False
     legal[3, 0] = False  # from the start
     legal[2, 4] = False  # to the end
-    scores = transition_scores(crf(legal))
+    scores = scores_of(crf(legal))
     missing = {(1, 2), (3, 0), (2, 3), (3, 3)}
     assert {(int(row), int(column)) for row, column in np.argwhere(np.isnan(scores))} == missing
 

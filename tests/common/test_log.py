@@ -1,11 +1,10 @@
-"""Where messages go."""
+"""Where log messages go."""
 
 import logging
 from pathlib import Path
 
 import pytest
 
-import common.log
 from common.log import console, setup_logging
 
 
@@ -31,11 +30,8 @@ def test_libraries_are_heard_from_warnings_on(tmp_path: Path, capsys: pytest.Cap
     assert "INFO of some.library" not in shown
 
 
-def test_other_ranks_report_warnings_only_and_write_no_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(common.log, "is_main", lambda: False)
-    setup_logging(tmp_path)
+def test_other_ranks_report_warnings_only_and_write_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    setup_logging(tmp_path, is_main=False)
     say("tools.train")
     shown = capsys.readouterr().err
     assert "WARNING of tools.train" in shown

@@ -3,8 +3,8 @@
 import gzip
 import io
 import json
+import os
 import shutil
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ import pytest
 
 import predict_ner
 from inference.predictor import NerPredictor
-from tests.helpers import ROOT
+from tests.tools.forks import Forked
 from tests.tools.runs import FinishedRun, start_script
 from tools.recipe import run_script
 
@@ -137,7 +137,7 @@ def test_what_is_read_is_not_written_over(
     source = tmp_path / "a.txt"
     source.write_bytes(b"anna\n")
     (tmp_path / "b.txt").symlink_to(source)
-    for output, message in ((tmp_path / "b.txt", "is read from, too"), (tmp_path, "is a folder; name a file in it")):
+    for output, message in ((tmp_path / "b.txt", "is also an input"), (tmp_path, "is a folder; name a file in it")):
         with pytest.raises(SystemExit, match=message):
             call(monkeypatch, crf_run, str(source), "--output", str(output))
     assert source.read_bytes() == b"anna\n"
@@ -148,15 +148,14 @@ def test_a_pipe_or_device_is_written_to_as_it_is(crf_run: FinishedRun, monkeypat
     assert Path("/dev/null").is_char_device()
 
 
-def test_a_reader_that_has_enough_is_no_error(crf_run: FinishedRun) -> None:
-    command = [sys.executable, str(ROOT / "predict_ner.py"), "--model", str(crf_run.folder), "--text", "anna"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.close()
-        said = process.stderr.read()
-    assert process.returncode == 0, said
-    assert "pipe" not in said.lower()
+def test_a_reader_that_has_enough_is_no_error(crf_run: FinishedRun, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    flags = [f"--model={crf_run.folder}", "--text=anna"]
+    run = Forked(["predict_ner.py"], flags, stdout=tmp_path / "pipe")
+    (tmp_path / "pipe").open("rb").close()  # once the script has opened its end
+    done = run.end()
+    assert done.returncode == 0, done.stderr
+    assert "pipe" not in done.stderr.lower()
 
 
 def test_broken_bytes_are_replaced_when_asked(

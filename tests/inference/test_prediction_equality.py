@@ -1,4 +1,4 @@
-"""What was evaluated is what predicts: tags and scores of the scripts' functions and of a predictor of the folder."""
+"""Evaluation and prediction agree: tags and scores of the scripts, and of a predictor of the folder."""
 
 import json
 import logging
@@ -57,7 +57,7 @@ def arguments(make: Callable[..., Run], home: Path, output_dir: Path, **options:
 
 
 def untrained(make: Callable[..., Run], home: Path, output_dir: Path, **options: Any) -> Run:
-    """Writes a model folder as a training would, and returns the arguments of that training."""
+    """Write a model folder as training does, and return the arguments of the training."""
     scratch: dict[str, Any] = {"model_name_or_path": str(home / "encoder"), "do_train": True, "from_scratch": True}
     args = arguments(make, home, output_dir, **scratch, **options)
     set_seed(args.settings.optimisation.seed)

@@ -198,7 +198,7 @@ HOSTILE = [
 
 
 def hostile_texts(count: int) -> Iterator[str]:
-    """Odd pieces, names, and characters from anywhere in Unicode, put together by chance."""
+    """Random texts of odd pieces, names and any Unicode characters."""
     generator = random.Random(0)
     yield from HOSTILE
     for _ in range(count - len(HOSTILE)):
@@ -210,9 +210,9 @@ def hostile_texts(count: int) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("word_unit", WORD_UNITS)
-def test_two_thousand_hostile_texts_are_predicted_with_right_offsets(run: FinishedRun, word_unit: str) -> None:
+def test_two_thousand_hostile_texts_are_predicted_with_right_offsets(crf_run: FinishedRun, word_unit: str) -> None:
     texts = list(hostile_texts(2000))
-    found = NerPredictor.load(run.folder, "cpu", word_unit=word_unit)(texts)
+    found = NerPredictor.load(crf_run.folder, "cpu", word_unit=word_unit)(texts)
     assert len(found) == len(texts)
     for text, entities in zip(texts, found, strict=True):
         readable = LONE_SURROGATE.sub("\ufffd", text)
@@ -240,17 +240,17 @@ def test_a_folder_of_old_warns_about_the_word_unit(
     (folder / "config.json").write_text(json.dumps(config))
     with caplog.at_level(logging.WARNING):
         assert NerPredictor.load(folder, "cpu").cutter.unit == "auto"
-    assert "how text was cut" in caplog.text
+    assert "which word unit" in caplog.text
     caplog.clear()
     assert NerPredictor.load(folder, "cpu", word_unit="char").cutter.unit == "char"
-    assert "how text was cut" not in caplog.text
+    assert "which word unit" not in caplog.text
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"device": "abacus"}, "device 'abacus'"),
-        ({"dtype": "fp8"}, "'fp8' is none of fp32, bf16, int8"),
+        ({"dtype": "fp8"}, "'fp8' is not one of fp32, bf16, int8"),
         ({"word_unit": "syllable"}, "syllable is none of char, word, token, auto"),
         ({"batch_tokens": 0}, "batch_tokens 0"),
     ],

@@ -1,16 +1,15 @@
 """Runs of the Lightning scripts on tiny data, in this process or in their own."""
 
 import importlib
-import os
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 from unittest.mock import patch
 
 from lightning_runs.module import BaseTransformer
-from tests.helpers import ROOT
+from tests.tools.forks import Forked
 from tools.recipe import run_script
 
 COLUMNS = "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String"
@@ -31,13 +30,9 @@ def call_lightning(script: str, **options: Any) -> None:
         run_script(importlib.import_module(script).main)
 
 
-def start_lightning(
-    script: str, variables: Mapping[str, str] | None = None, **options: Any
-) -> subprocess.CompletedProcess[str]:
+def start_lightning(script: str, variables: Mapping[str, str] | None = None, **options: Any) -> CompletedProcess[str]:
     """Runs a script in a process of its own, which may start others."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **(variables or {})}
-    command = [sys.executable, f"{script}.py", *command_line(gpus=0, **options)]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    return Forked([f"{script}.py"], command_line(gpus=0, **options), variables).end()
 
 
 def ner_options(encoder: Path, corpus: Path, home: Path, **changes: Any) -> dict[str, Any]:

@@ -3,8 +3,6 @@
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 from analysis.report.run_data import read_scalars
-from tests.helpers import ROOT, write_corpus
+from tests.helpers import write_corpus
 from tests.lightning_runs.lightning_runs import (
     CrashError,
     call_lightning,
@@ -24,6 +22,7 @@ from tests.lightning_runs.lightning_runs import (
     ner_options,
     read_scores,
 )
+from tests.tools.forks import Forked
 from tools.new_encoder import write_encoder
 
 
@@ -109,13 +108,12 @@ def test_no_round_of_the_next_epoch_is_in_the_checkpoint_of_an_epoch(
 @pytest.mark.slow
 def test_a_killed_process_goes_on_where_it_was(encoder: Path, home: Path, undisturbed: Path) -> None:
     chosen = options(encoder, home, "killed")
-    command = [sys.executable, "run_pl_ner.py", *command_line(gpus=0, **chosen)]
-    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+    run = Forked(["run_pl_ner.py"], command_line(gpus=0, **chosen))
     deadline = time.monotonic() + 200
     while not (home / "killed" / "last.ckpt").is_file() and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    os.kill(run.pid, signal.SIGKILL)
+    assert run.end().returncode == -signal.SIGKILL
     call_lightning("run_pl_ner", **chosen, resume_from_checkpoint="auto")
     assert_same_run(home / "killed", undisturbed)
 
@@ -139,11 +137,12 @@ run_script(run_pl_ner.main)
 
 @pytest.mark.slow
 def test_a_kill_while_the_best_model_is_written_leaves_the_one_before(
-    encoder: Path, home: Path, undisturbed: Path
+    encoder: Path, home: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     chosen = options(encoder, home, "killed while writing", do_predict=False)
-    command = [sys.executable, "-c", KILL, *command_line(gpus=0, **chosen)]
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    program = tmp_path / "kill.py"
+    program.write_text(KILL, "utf-8")
+    done = Forked([str(program)], command_line(gpus=0, **chosen)).end()
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
     folder = home / "killed while writing"
     first, second = (load_file(folder / part / "model.safetensors") for part in ("best_tfmr", ".best_tfmr.unfinished"))

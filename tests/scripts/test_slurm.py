@@ -19,9 +19,9 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def submit(encoder: Path, tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
-    """Starts the script as Slurm would, with two tasks."""
+    """Starts the script as Slurm would, with two tasks or other numbers."""
     job = (free_port() - 15000) % 10000  # the script takes its port from the number of the job
-    slurm = {"JOB_ID": job, "JOB_NODELIST": "here", "NTASKS": 2, "NTASKS_PER_NODE": 2, "CPUS_PER_TASK": 1}
+    slurm = {"JOB_ID": job, "JOB_NODELIST": "here", "CPUS_PER_TASK": 1}
     environment = os.environ | {f"SLURM_{name}": str(value) for name, value in slurm.items()}
     bin_folders = [str(ROOT / "tests" / "scripts" / "slurm"), str(Path(sys.executable).parent), os.environ["PATH"]]
     environment |= {
@@ -36,11 +36,12 @@ def submit(encoder: Path, tmp_path: Path) -> Callable[..., subprocess.Popen[str]
         "HF_HUB_OFFLINE": "1",
     }
 
-    def start(*flags: str) -> subprocess.Popen[str]:
+    def start(*flags: str, tasks: int = 2) -> subprocess.Popen[str]:
         places = [f"--model_name_or_path={encoder}", "--from_scratch", f"--feature_cache_dir={tmp_path / 'cache'}"]
         command = ["bash", "scripts/slurm_ner_crf.sh", *places, "--no_cuda", *flags]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes)  # type: ignore[call-overload]
+        counts = {name: str(tasks) for name in ("SLURM_NTASKS", "SLURM_NTASKS_PER_NODE")}
+        return subprocess.Popen(command, cwd=ROOT, env=environment | counts, text=True, **pipes)  # type: ignore[call-overload]
 
     return start
 
@@ -63,7 +64,9 @@ def test_a_job_whose_time_is_over_is_queued_again_and_goes_on(
     assert len((tmp_path / "requeued").read_text().split()) == 1
     assert not (tmp_path / "run" / "model.safetensors").exists()
 
-    job = submit(*length)
+    (checkpoint,) = (tmp_path / "run").glob("checkpoint-*/training_state.pt")
+    steps = int(checkpoint.parent.name.rpartition("-")[2]) + 5
+    job = submit("--max_steps", str(steps), "--logging_steps", "100")
     rest = job.communicate(timeout=120)[0]
     assert job.returncode == 0, rest
     assert "Going on after step" in rest
@@ -73,7 +76,7 @@ def test_a_job_whose_time_is_over_is_queued_again_and_goes_on(
 
 
 def test_a_job_that_fails_is_not_queued_again(submit: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
-    job = submit("--train_file", "nowhere.txt")
+    job = submit("--train_file", "nowhere.txt", tasks=1)
     printed = job.communicate(timeout=120)[0]
     assert job.returncode != 0
     assert printed.count("error: ") == 1

@@ -51,6 +51,9 @@ class Launched:
                 return
         raise AssertionError(f"ended without {text!r}:\n{''.join(self._lines)}")
 
+    def signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
     def kill_rank(self, rank: int) -> None:
         """SIGKILL to one of the processes that the launcher started."""
         os.kill(self._pid_of(rank), signal.SIGKILL)

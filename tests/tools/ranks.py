@@ -1,6 +1,5 @@
 """Several processes joined by Gloo, for tests of what they do together."""
 
-import multiprocessing
 import os
 import socket
 from collections.abc import Callable
@@ -9,6 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from tests.tools.forks import FORKS
 from tools.distributed import leave_process_group, setup_devices
 from tools.settings import MachineSettings
 
@@ -23,11 +23,9 @@ def on_ranks(count: int, work: Callable[..., Result], *arguments: Any, ddp_timeo
         work: a function of a module, so that other processes find it.
         ddp_timeout: seconds that they wait for each other.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "tools.recipe"])  # imported once for the processes of all tests
     places = [{"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)} for rank in range(count)]
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    with ProcessPoolExecutor(count, mp_context=context) as pool:
+    with ProcessPoolExecutor(count, mp_context=FORKS) as pool:
         futures = [pool.submit(_work, {**place, **meeting}, ddp_timeout, work, arguments) for place in places]
         return [future.result() for future in futures]
 

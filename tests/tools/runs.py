@@ -2,12 +2,11 @@
 
 import importlib
 import json
-import os
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 from unittest.mock import patch
 
@@ -18,7 +17,7 @@ from transformers import PreTrainedTokenizerBase, set_seed
 from models import BertCrfForNer, BertSoftmaxForNer
 from models.heads.flat import FlatTagger
 from processors.features.dataset import FeatureDataset
-from tests.helpers import ROOT
+from tests.tools.forks import Forked
 from tools.data import load_and_cache_examples
 from tools.loading import load_model_and_tokenizer
 from tools.recipe import run_script
@@ -61,18 +60,9 @@ def call_script(script: str, **options: Any) -> None:
         run_script(importlib.import_module(script).main)
 
 
-def start_script(*command: str, **options: Any) -> subprocess.CompletedProcess[str]:
+def start_script(*command: str, **options: Any) -> CompletedProcess[str]:
     """Runs ``python COMMAND --option=value ...`` in a process of its own."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(
-        [sys.executable, *command, *flags(**options)],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    return Forked(command, flags(**options)).end()
 
 
 def read_json(path: Path) -> Any:

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from transformers import AutoConfig, AutoModel
 
-from inference.onnx_graph import write_onnx
+from inference.export_onnx import write_onnx
 from inference.predictor import NerPredictor
 from models import BertCrfForNer
 from tests.helpers import FILLERS

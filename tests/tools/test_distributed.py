@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.tools.ranks import on_ranks
+from tools.command_line import parse_settings
 from tools.distributed import (
     MainProcessError,
     any_rank,
@@ -23,7 +24,7 @@ from tools.distributed import (
     wait_for_the_end_of_main,
     world_size,
 )
-from tools.settings import MachineSettings, parse_settings
+from tools.settings import MachineSettings
 
 
 def test_one_process_is_the_main_one() -> None:
@@ -106,25 +107,28 @@ def leave_early() -> None:
     run_on_main(lambda: exit(3))
 
 
-def failure_of(name: str) -> tuple[str, str, int]:
-    """How a function above fails, and that the processes still understand each other."""
-    try:
-        {"first": fail_first, "alone": fail_alone, "exit": leave_early}[name]()
-    except BaseException as error:
-        return type(error).__name__, str(error), int(sum_over_ranks(torch.ones(1)))
-    raise AssertionError("nothing failed")
+def failures() -> list[tuple[str, str, int]]:
+    """How the functions above fail, and that the processes still understand each other after each."""
+    found = []
+    for fails in (fail_first, fail_alone, leave_early):
+        try:
+            fails()
+        except BaseException as error:
+            found.append((type(error).__name__, str(error), int(sum_over_ranks(torch.ones(1)))))
+    return found
 
 
-@pytest.mark.parametrize(
-    ("name", "error", "told"),
-    [("first", "KeyError", "disk full"), ("alone", "KeyError", "disk full"), ("exit", "SystemExit", "3")],
-)
-def test_the_failure_of_the_main_process_reaches_all(name: str, error: str, told: str) -> None:
-    (raised, _, size), *others = on_ranks(3, failure_of, name)
-    assert (raised, size) == (error, 3)
-    assert {other[0] for other in others} == {MainProcessError.__name__}
-    assert all(f"rank 0 failed: {error}: " in other[1] and told in other[1] for other in others)
-    assert {other[2] for other in others} == {3}
+def test_the_failure_of_the_main_process_reaches_all() -> None:
+    main, *others = on_ranks(3, failures)
+    expected = [("KeyError", "disk full"), ("KeyError", "disk full"), ("SystemExit", "3")]
+    assert len(main) == len(expected)
+    for number, (error, told) in enumerate(expected):
+        raised, _, size = main[number]
+        assert (raised, size) == (error, 3)
+        for other in others:
+            assert (other[number][0], other[number][2]) == (MainProcessError.__name__, 3)
+            assert f"rank 0 failed: {error}: " in other[number][1]
+            assert told in other[number][1]
 
 
 def wait_for_the_leaving() -> str:
@@ -139,7 +143,7 @@ def test_waiting_ends_when_the_main_process_leaves() -> None:
 
 def come_late() -> str:
     if rank() == 1:
-        time.sleep(3)
+        time.sleep(1.5)
         return "late"
     try:
         barrier()

@@ -2,9 +2,8 @@
 
 import os
 import resource
+import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import ROOT, write_corpus
+from tests.helpers import write_corpus
+from tests.tools.forks import Forked
+from tests.tools.launched import TORCHRUN, Launched
 from tests.tools.runs import call_script, flags, options_of_run, start_script
 from tools.interruption import EXIT_CODE, Interruption, watch_for_interruption
 
-ALONE = ["run_ner_crf.py"]
-TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "run_ner_crf.py"]
+SCRIPT = ["run_ner_crf.py"]
 
 
 @pytest.fixture
@@ -28,43 +28,43 @@ def options(encoder: Path, tmp_path: Path) -> dict[str, Any]:
     return {**options_of_run(encoder, corpus, tmp_path), **steps, "per_gpu_train_batch_size": 4}
 
 
-@contextmanager
-def started(command: list[str], options: dict[str, Any]) -> Iterator[subprocess.Popen[str]]:
-    """A run of its own, which has begun to train."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [sys.executable, *command, *flags(**options)], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    try:
-        seen = next((line for line in process.stderr if "step 1/" in line), None)
-        assert seen, f"ended with {process.wait()}"
-        Thread(target=process.stderr.read, daemon=True).start()  # so that it never waits for a reader
-        yield process
-    finally:
-        process.kill()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("command", "exit_code", "on_command", "on_batch_size"),
-    [(ALONE, EXIT_CODE, ALONE, 4), (TWO, 1, TWO, 4), (TWO, 1, ALONE, 8)],  # torchrun has an exit code of its own
-    ids=["alone", "two", "from two to one"],
-)
-def test_a_run_that_is_told_to_end_can_go_on(
-    options: dict[str, Any], command: list[str], exit_code: int, on_command: list[str], on_batch_size: int
-) -> None:
-    with started(command, options) as process:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == exit_code
+def resumed(options: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """The step at which a run was interrupted, and options to go on for five more."""
     (checkpoint,) = Path(options["output_dir"]).glob("checkpoint-*/training_state.pt")
     step = int(checkpoint.parent.name.rpartition("-")[2])
     assert 1 <= step < 400
-    options |= {"max_steps": step + 5, "per_gpu_train_batch_size": on_batch_size, "resume_from_checkpoint": "auto"}
-    resumed = start_script(*on_command, **options)
-    assert resumed.returncode == 0, resumed.stderr
-    assert f"Going on after step {step} of {step + 5}" in resumed.stderr
-    assert ("1 processes go on where 2 were" in resumed.stderr) == (command != on_command)
+    return step, options | {"max_steps": step + 5, "resume_from_checkpoint": "auto"}
+
+
+def test_a_run_that_is_told_to_end_can_go_on(options: dict[str, Any]) -> None:
+    run = Forked(SCRIPT, flags(**options))
+    run.wait_for("step 1/")
+    os.kill(run.pid, signal.SIGTERM)
+    assert run.end().returncode == EXIT_CODE
+    step, options = resumed(options)
+    done = start_script(*SCRIPT, **options)
+    assert done.returncode == 0, done.stderr
+    assert f"Going on after step {step} of {step + 5}" in done.stderr
+    assert "processes go on where" not in done.stderr
+
+
+@pytest.mark.slow
+def test_two_processes_that_are_told_to_end_can_go_on_as_two_or_one(options: dict[str, Any]) -> None:
+    launched = Launched([*TORCHRUN, *SCRIPT], **options)
+    launched.wait_for("step 1/")
+    launched.signal(signal.SIGTERM)
+    code, printed = launched.end()
+    assert code == 1, printed  # torchrun has an exit code of its own
+    step, options = resumed(options)
+    copy = options | {"output_dir": f"{options['output_dir']} of one", "per_gpu_train_batch_size": 8}
+    shutil.copytree(options["output_dir"], copy["output_dir"])
+    code, by_two = Launched([*TORCHRUN, *SCRIPT], **options).end()
+    assert code == 0, by_two
+    by_one = start_script(*SCRIPT, **copy)
+    assert by_one.returncode == 0, by_one.stderr
+    for said in (by_two, by_one.stderr):
+        assert f"Going on after step {step} of {step + 5}" in said
+        assert ("1 processes go on where 2 were" in said) == (said is by_one.stderr)
 
 
 def test_a_signal_is_seen_only_while_training_and_told_apart_from_none() -> None:

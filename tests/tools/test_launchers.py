@@ -2,6 +2,8 @@
 
 import random
 import time
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,9 @@ from analysis.report.run_data import read_scalars
 from models import BertCrfForNer
 from tests.helpers import write_corpus
 from tests.tools.launched import TORCHRUN, Launched
+from tests.tools.ranks import on_ranks
 from tests.tools.runs import call_script, encoder_without_dropout, options_of_run, read_json, read_predictions
-from tools.settings import parse_settings
+from tools.command_line import parse_settings
 
 pytestmark = pytest.mark.slow
 STEPS = 48
@@ -105,9 +108,13 @@ def test_an_error_ends_both_processes_and_is_said_once(home: Path) -> None:
 
 def test_accumulation_and_adversarial_training_run_on_two_processes(home: Path) -> None:
     changes = {"gradient_accumulation_steps": 2, "per_gpu_train_batch_size": 2, "do_adv": True, "max_steps": 3}
-    code, printed = Launched([*TORCHRUN, "run_ner_softmax.py"], **options(home, "softmax", **changes)).end()
-    assert code == 0, printed
+    on_ranks(2, call_quietly, "run_ner_softmax", options(home, "softmax", **changes))
     assert list(read_scalars(home / "softmax" / "tensorboard")["train/loss"]) == [1, 2, 3]
+
+
+def call_quietly(script: str, options: dict[str, Any]) -> None:
+    with redirect_stdout(StringIO()):
+        call_script(script, **options)
 
 
 def some_step() -> int:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 from torch.optim import Optimizer
 
 from models import BertCrfForNer, BertSoftmaxForNer
@@ -20,16 +19,12 @@ from tools.run import Run
 from tools.settings import SCHEDULES, OptimisationSettings
 
 
-def crf_rate(args: Run) -> float | None:
-    return getattr(args.settings.head, "crf_learning_rate", None)
+def groups_of(args: Run, model: Tagger) -> list[dict[str, Any]]:
+    return parameter_groups(args.settings.optimisation, model, args.settings.head)
 
 
-def groups_of(args: Run, model: nn.Module) -> list[dict[str, Any]]:
-    return parameter_groups(args.settings.optimisation, model, crf_rate(args))
-
-
-def optimizer_of(args: Run, model: nn.Module) -> Optimizer:
-    return build_optimizer(args.settings.optimisation, model, crf_rate(args))
+def optimizer_of(args: Run, model: Tagger) -> Optimizer:
+    return build_optimizer(args.settings.optimisation, model, args.settings.head)
 
 
 all_families = pytest.mark.parametrize("family", FAMILIES)

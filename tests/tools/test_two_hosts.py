@@ -51,13 +51,11 @@ def launch(hosts: list[list[str]], processes_per_host: int, options: dict[str, A
     return launched
 
 
-@pytest.mark.parametrize("processes_per_host", [1, 2])
-def test_two_hosts_train_and_predict_as_one_process(
-    hosts: list[list[str]], processes_per_host: int, options: dict[str, Any], alone: Path
+def test_two_processes_on_each_of_two_hosts_train_and_predict_as_one_process(
+    hosts: list[list[str]], options: dict[str, Any], alone: Path
 ) -> None:
-    folder = alone.parent / f"2x{processes_per_host}"
-    share = {"per_gpu_train_batch_size": 8 // 2 // processes_per_host, "output_dir": folder}
-    for launched in launch(hosts, processes_per_host, {**options, **share}):
+    folder = alone.parent / "together"
+    for launched in launch(hosts, 2, {**options, "per_gpu_train_batch_size": 2, "output_dir": folder}):
         code, printed = launched.end()
         assert code == 0, printed
     weights = [load_file(one / "model.safetensors") for one in (alone, folder)]

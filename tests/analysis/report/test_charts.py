@@ -4,6 +4,7 @@ import re
 import zlib
 from functools import partial
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -62,7 +63,7 @@ def test_curves_with_little_to_show_are_charts_too(points: list[tuple[float, flo
 
 
 def test_calibration_shows_a_point_and_a_bar_per_bin() -> None:
-    figure = Figure()
+    figure: Any = Figure()
     found = reliability(judge(documents_of_each_kind(4)))
     draw_calibration(figure, found)
     axes, below = figure.axes

@@ -1,4 +1,4 @@
-"""The report of a run under Lightning: the same page, from what Lightning calls otherwise."""
+"""The report of a Lightning run."""
 
 import shlex
 import shutil

@@ -1,7 +1,9 @@
-"""Compile the Triton kernels for GPUs that need not be there: argument is the compute capability, as 80 or 90."""
+"""Compile the Triton kernels for GPUs that need not be there.
+
+Each capability has shapes of its own, since the assembler takes seconds for the large ones.
+"""
 
 import math
-import sys
 
 import torch
 from triton.backends.compiler import GPUTarget
@@ -22,13 +24,17 @@ FLAGS = {"HAS_MASK": True, "HAS_TAGS": True, "HAS_LEGAL": True, "HAS_ALLOWED": T
 DTYPES = {torch.float32: "*fp32", torch.float64: "*fp64"}
 
 
-def main(capability: int) -> None:
-    for C, block, dtype in (
-        (9, 16, torch.float32),
-        (9, 16, torch.float64),
-        (40, 64, torch.float32),
-        (256, 256, torch.float32),
-    ):
+BINARIES = (  # compute capability, tags, block, type
+    (80, 9, 16, torch.float32),
+    (80, 9, 16, torch.float64),
+    (90, 9, 16, torch.float64),
+    (90, 40, 64, torch.float32),
+    (90, 256, 256, torch.float32),
+)
+
+
+def main() -> None:
+    for capability, C, block, dtype in BINARIES:
         smallest = math.sqrt(torch.finfo(dtype).tiny)
         types = {**TYPES, **dict.fromkeys([*SCORES, "grad_in", "grad_emissions"], DTYPES[dtype])}
         for kernel in (forward_kernel, backward_kernel, decode_kernel):
@@ -38,11 +44,11 @@ def main(capability: int) -> None:
             signature = {name: "constexpr" if name in constants else types.get(name, "i32") for name in names}
             source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
             binary = compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": warps(block)})
-            print(kernel.__name__, C, dtype, len(binary.asm["cubin"]))
+            print(kernel.__name__, capability, C, dtype, len(binary.asm["cubin"]))
             if kernel is forward_kernel and dtype == torch.float64:
                 # A double that the kernel is to compare with must not pass through single precision, which has it as 0.
                 assert repr(smallest).upper() in binary.asm["ttir"]
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main()
