@@ -21,7 +21,9 @@ from tools.settings import Settings
 
 def parsed(*words: str, **options: Any) -> tuple[Settings, LightningOptions]:
     blank = Settings.of(BertCrfForNer.Options, **NER_DEFAULTS)
-    settings, others, _ = parse_lightning(blank, NerOptions, None, argv=[*words, *command_line(do_train=True, **options)])
+    settings, others, _ = parse_lightning(
+        blank, NerOptions, None, argv=[*words, *command_line(do_train=True, **options)]
+    )
     return settings, others
 
 
@@ -84,7 +86,9 @@ def test_what_cannot_be_is_refused_with_the_reason(
 def test_glue_refuses_what_is_about_words(capsys: pytest.CaptureFixture[str]) -> None:
     blank = Settings(logging=GlueLogging())
     with pytest.raises(SystemExit):
-        parse_lightning(blank, GlueOptions, None, REFUSED, ["--task", "mrpc", "--markup", "bioes", "--rdrop_alpha", "1"])
+        parse_lightning(
+            blank, GlueOptions, None, REFUSED, ["--task", "mrpc", "--markup", "bioes", "--rdrop_alpha", "1"]
+        )
     message = capsys.readouterr().err
     assert "--markup bioes: it is about the words of a text" in message
     assert "--rdrop_alpha 1.0: " in message

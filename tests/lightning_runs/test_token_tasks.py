@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from lightning_runs.token_tasks import NER, POS, TASK_TYPES, Chunk, TokenClassificationTask, token_task
+from lightning_runs.token_tasks import NER, POS, TASK_TYPES, Chunk, TokenClassificationTask
 from processors.examples import DataError
 
 COLUMNS = "-DOCSTART- -X- O O\n\nEU NNP I-NP I-ORG\nrejects VBZ I-VP O\nGerman JJ I-NP I-MISC\n\nPeter NNP B-NP B-PER\n"
