@@ -1,7 +1,7 @@
-"""The files of GLUE's tasks, in their original layout or as a Hugging Face data set.
+"""Readers of the GLUE tasks, in their original layout or as a Hugging Face dataset.
 
-The layout is its own: cells are split at tabs alone, for a quotation mark is a character like others and with the usual
-reading of CSV it swallows rows; a file may begin with a byte order mark; CoLA's have no header; texts end in spaces.
+Cells are split at tabs only: quotation marks are ordinary characters, and the usual reading of CSV swallows rows. Files
+may begin with a byte order mark; CoLA has no header; texts may end in spaces.
 """
 
 import hashlib
@@ -21,9 +21,9 @@ class LabelledTexts:
     """One text or a pair of them.
 
     Args:
-        guid: its number in the file, as a submission names it.
+        guid: number in the file, as in submissions.
         texts: one or two.
-        label: the id of the class, or the score; ``None`` where it is not told.
+        label: id of the class, or the score; None if unknown.
     """
 
     guid: str
@@ -33,13 +33,13 @@ class LabelledTexts:
 
 @dataclass
 class GlueSplit:
-    """A split of a task, where it comes from and what could not be read of it.
+    """A split of a task.
 
     Args:
-        source: the file or data set.
-        digest: a hash of its content.
-        examples: what it holds.
-        broken_lines: numbers of training lines with too few cells (QQP has some), which were left out.
+        source: file or dataset.
+        digest: hash of the content.
+        examples: its texts.
+        broken_lines: numbers of training lines that were left out, having too few cells (QQP has some).
     """
 
     source: str
@@ -49,12 +49,12 @@ class GlueSplit:
 
 
 class GlueCorpus:
-    """The splits of a task, in files or in a Hugging Face data set; each is read once.
+    """The splits of a task, in files or in a Hugging Face dataset; each is read once.
 
     Args:
-        data_dir: the task's folder, or GLUE's, which has one for each task.
-        dataset_name: a data set used instead: ``NAME``, ``NAME:CONFIGURATION`` or a folder.
-        cache_dir: where downloads are kept.
+        data_dir: folder of the task, or of GLUE with a folder per task.
+        dataset_name: a dataset to use instead: ``NAME``, ``NAME:CONFIGURATION`` or a folder.
+        cache_dir: folder for downloads.
     """
 
     def __init__(self, task: GlueTask, data_dir: str, dataset_name: str = "", cache_dir: str | None = None) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from lightning_runs.token_tasks import NER, POS, TASK_TYPES, Chunk, TokenClassificationTask
+from lightning_runs.token_tasks import NER, POS, Chunk, TokenClassificationTask
 from processors.examples import DataError
 
 COLUMNS = "-DOCSTART- -X- O O\n\nEU NNP I-NP I-ORG\nrejects VBZ I-VP O\nGerman JJ I-NP I-MISC\n\nPeter NNP B-NP B-PER\n"
@@ -61,13 +61,6 @@ def test_examples_become_features(folder: Path, bert: PreTrainedTokenizerBase) -
 def test_a_missing_split_says_what_was_looked_for(folder: Path) -> None:
     with pytest.raises(DataError, match="no file for the dev split"):
         NER().read_examples_from_file(folder, "dev")
-
-
-def test_an_unknown_task_names_those_that_there_are() -> None:
-    assert isinstance(token_task("POS"), POS)
-    assert list(TASK_TYPES) == ["NER", "Chunk", "POS"]
-    with pytest.raises(ValueError, match="--task_type pos is none of NER, Chunk, POS"):
-        token_task("pos")
 
 
 @pytest.mark.corpora
