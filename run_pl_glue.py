@@ -16,7 +16,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from callbacks import TrainState
 from common.options import option
-from lightning_runs.flags import DEFAULTS, build_trainer, differing_defaults, parse_lightning
+from lightning_runs.flags import DEFAULTS, differing_defaults, parse_lightning
 from lightning_runs.glue_classifier import fitted_run, load_classifier_and_tokenizer
 from lightning_runs.glue_features import TextDataset
 from lightning_runs.glue_reader import GlueCorpus
@@ -31,7 +31,8 @@ from lightning_runs.glue_scoring import (
     text_losses,
 )
 from lightning_runs.glue_tasks import GLUE_TASKS, glue_task
-from lightning_runs.module import AveragedWeights, BaseTransformer, generic_train, source_of, start_run
+from lightning_runs.module import BaseTransformer, generic_train
+from lightning_runs.trainer import build_trainer, source_of, start_run
 from tools.distributed import main_process_first
 from tools.meter import NonFiniteSteps
 from tools.recipe import finish_run, run_script
@@ -77,6 +78,7 @@ class GLUETransformer(BaseTransformer):
     """A classifier, or a regression, of texts or pairs of them, in training under Lightning."""
 
     mode = "sequence-classification"
+    nonfinite_steps = _NonFiniteTexts
 
     def __init__(
         self, run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, corpus: GlueCorpus
@@ -98,10 +100,6 @@ class GLUETransformer(BaseTransformer):
     def score_dev(self, state: TrainState) -> None:
         if scores := score_dev_splits(self.run, self.corpus, self.model, self.tokenizer):
             state.metrics, state.evaluated_step = scores, state.step
-
-    def nonfinite_steps(self, dataset: TextDataset) -> NonFiniteSteps:
-        patience = self.run.settings.optimisation.max_nonfinite_steps
-        return _NonFiniteTexts(dataset, self.tokenizer, self.run.folder.nonfinite_steps, patience)
 
 
 def main() -> None:
@@ -127,8 +125,7 @@ def main() -> None:
                 if needed:
                     corpus.read(split)
 
-    averaging = settings.optimisation.averaging != "none"
-    trainer = build_trainer(settings, options, [AveragedWeights(settings.optimisation)] if averaging else [])
+    trainer = build_trainer(settings, options)
     run = start_run(settings, trainer, differing_defaults(settings, DEFAULTS), check_splits)
     model, tokenizer = load_classifier_and_tokenizer(run, task.classes, source_of(run), options.set_dropouts)
     run = fitted_run(run, model)

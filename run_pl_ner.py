@@ -16,9 +16,9 @@ from callbacks import TrainState
 from common.options import option
 from common.run_files import RunFolder
 from common.tag_schemes import OUTSIDE, split_tag
-from lightning_runs.flags import DEFAULTS, build_trainer, differing_defaults, parse_lightning
-from lightning_runs.module import AveragedWeights, BaseTransformer, generic_train, source_of, start_run
-from lightning_runs.token_tasks import TASK_TYPES
+from lightning_runs.flags import DEFAULTS, differing_defaults, parse_lightning
+from lightning_runs.module import BaseTransformer, generic_train
+from lightning_runs.trainer import build_trainer, source_of, start_run
 from models import BertSoftmaxForNer
 from models.tagger import Tagger
 from processors.features.dataset import FeatureDataset
@@ -28,7 +28,6 @@ from tools.data import check_splits, load_and_cache_examples
 from tools.distributed import run_on_main
 from tools.evaluate import evaluate, score_dataset
 from tools.loading import adopt_model, load_model_and_tokenizer
-from tools.meter import NonFiniteSteps
 from tools.predict import predict
 from tools.recipe import finish_run, run_script
 from tools.run import Run
@@ -36,13 +35,15 @@ from tools.settings import Settings
 from tools.train import dev_dataset_of, set_scores
 
 NER_DEFAULTS = DEFAULTS | {"markup": "bio"}
+# Of the CoNLL files: the corpus whose types are the default labels, and the column of the tags.
+TASK_TYPES = {"NER": ("conll2003", "last"), "Chunk": ("chunk", "-2"), "POS": ("pos", "1")}
 
 
 @dataclass(frozen=True)
 class NerOptions:
     """What only this script has."""
 
-    task_type: str = option("NER", "what is tagged: names the column and default labels", TASK_TYPES, common=True)
+    task_type: str = option("NER", "what is tagged: selects column and default labels", list(TASK_TYPES), common=True)
 
 
 class NERTransformer(BaseTransformer):
@@ -72,10 +73,6 @@ class NERTransformer(BaseTransformer):
         if self._dev is not None:
             set_scores(state, score_dataset(self.run, self.model, self._dev, "Evaluating"))
 
-    def nonfinite_steps(self, dataset: FeatureDataset) -> NonFiniteSteps:
-        patience = self.run.settings.optimisation.max_nonfinite_steps
-        return NonFiniteSteps(dataset, self.tokenizer, self.run.folder.nonfinite_steps, patience)
-
 
 def write_columns(folder: RunFolder, task: str) -> None:
     """Writes ``test_predictions.txt``: a word and its tag per line, a blank line after each text."""
@@ -90,11 +87,10 @@ def main() -> None:
     head = chosen_head(BertSoftmaxForNer)
     blank = Settings.of(head.Options, **NER_DEFAULTS)
     settings, options, own = parse_lightning(blank, NerOptions, __doc__)
-    task, data = TASK_TYPES[own.task_type], settings.data
-    column = task.tag_column if data.tag_column == "last" else data.tag_column
-    settings = settings.replace(task_name=data.task_name or task.task_name, tag_column=column)
-    averaging = settings.optimisation.averaging != "none"
-    trainer = build_trainer(settings, options, [AveragedWeights(settings.optimisation)] if averaging else [])
+    (name, column), data = TASK_TYPES[own.task_type], settings.data
+    column = column if data.tag_column == "last" else data.tag_column
+    settings = settings.replace(task_name=data.task_name or name, tag_column=column)
+    trainer = build_trainer(settings, options)
     run = start_run(settings, trainer, differing_defaults(settings, NER_DEFAULTS), check_splits)
     run, model, tokenizer = load_model_and_tokenizer(run, head, source_of(run), options.set_dropouts)
     if settings.actions.do_train:

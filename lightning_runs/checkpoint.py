@@ -4,23 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from lightning.pytorch.plugins.io import TorchCheckpointIO
-
-from common.durable import replaced_file
 from common.run_files import RunFolder
 from tools.checkpoint import refuse_kept_options
-from tools.run_folder import explained_failure
 
 _FIXED = ("task_name", "tag_column", "markup", "casing", "train_max_seq_length", "averaging")
-
-
-class DurableCheckpoints(TorchCheckpointIO):
-    """Keeps a checkpoint until the next one is complete; Lightning's own may lose both when the process is killed."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        with explained_failure(Path(path), RunFolder(Path(path).parent)), replaced_file(Path(path)) as file:
-            torch.save(checkpoint, file)
 
 
 def checkpoint_file(named: str, run: RunFolder) -> Path | None:

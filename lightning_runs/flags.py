@@ -2,18 +2,13 @@
 
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
-import torch
-from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.strategies import DDPStrategy
 from transformers import PreTrainedConfig
 
 from common.options import option
-from lightning_runs.checkpoint import DurableCheckpoints
 from tools.command_line import parse_flags
 from tools.settings import Settings
 
@@ -120,46 +115,3 @@ def differing_defaults(settings: Settings, defaults: Mapping[str, Any]) -> str:
     """The flags that have a default of their own here, for the log."""
     flat = settings.flat()
     return ", ".join(f"--{name} {value}" for name, value in defaults.items() if flat[name] == value)
-
-
-def build_trainer(settings: Settings, options: LightningOptions, callbacks: Sequence[Callback] = ()) -> Trainer:
-    """The trainer: devices, processes and checkpoints; the rest of the work is that of the other scripts.
-
-    Raises:
-        ValueError: flags ask for devices that this machine does not have, or contradict each other.
-    """
-    machine, (gpus, devices) = settings.machine, (options.gpus, options.devices)
-    if machine.no_cuda and gpus is None:
-        gpus = 0
-    if faults := list(_faults(machine.no_cuda, gpus, devices, torch.cuda.device_count())):
-        raise ValueError("; ".join(faults))
-    on_gpu, count = gpus != 0 and torch.cuda.is_available(), devices or gpus or 1
-    strategy = DDPStrategy(
-        broadcast_buffers=False,
-        process_group_backend="cpu:gloo,cuda:nccl" if on_gpu else "gloo",  # processes also exchange objects
-        timeout=timedelta(seconds=machine.ddp_timeout),
-    )
-    return Trainer(
-        accelerator="gpu" if on_gpu else "cpu",
-        devices=count,
-        num_nodes=options.num_nodes,
-        strategy="auto" if count == options.num_nodes == 1 else strategy,
-        max_epochs=-1,  # the module says how many steps there are
-        use_distributed_sampler=False,  # the batches are this process's share already
-        callbacks=list(callbacks),
-        plugins=[DurableCheckpoints()],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-
-
-def _faults(no_cuda: bool, gpus: int | None, devices: int | None, gpus_here: int) -> Iterator[str]:
-    wanted = (devices or gpus or 0) if gpus != 0 else 0
-    if wanted > gpus_here:
-        yield f"{wanted} GPUs are asked for, and this machine has {gpus_here}; --gpus 0 stays on the CPU"
-    if gpus and devices and gpus != devices:
-        yield f"--gpus {gpus} and --devices {devices} contradict each other; give one of them"
-    if no_cuda and gpus:
-        yield f"--no_cuda and --gpus {gpus} contradict each other; give one of them"

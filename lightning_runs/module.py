@@ -5,7 +5,6 @@ files of the run are those of `tools.train`.
 """
 
 import logging
-import warnings
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -19,7 +18,6 @@ from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.strategies import DDPStrategy
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.optim.swa_utils import get_ema_multi_avg_fn, get_swa_multi_avg_fn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from callbacks import Callbacks, Checkpoints, TrainState
@@ -34,21 +32,11 @@ from tools.meter import Meter, NonFiniteSteps, encoder_cost, peak_flops, peak_me
 from tools.optimizer import build_optimizer, build_schedule, freeze
 from tools.precision import GradientStep
 from tools.preparation import checkpoint_layers
-from tools.recipe import check_actions, lock_and_tidy, open_folder
 from tools.run import Run
 from tools.run_folder import write_json
-from tools.settings import OptimisationSettings, Settings
 from tools.train import count_steps, forget_missing_best, is_due, restore_best, training_results
 
 logger = logging.getLogger(__name__)
-_NOISE = (
-    r".*does not have many workers.*",
-    r".*dataloader is not resumable.*",
-    r".*custom batch sampler.*",
-    r".*isinstance.treespec, LeafSpec.*",
-    r".*`max_epochs` was not set.*",
-    r".*but have no `validation_step`.*",
-)
 
 
 class BaseTransformer(LightningModule):
@@ -61,6 +49,7 @@ class BaseTransformer(LightningModule):
     """
 
     mode: ClassVar[str]
+    nonfinite_steps: ClassVar[type[NonFiniteSteps]] = NonFiniteSteps
     automatic_optimization = False  # a batch may take several passes
 
     def __init__(self, run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -86,10 +75,6 @@ class BaseTransformer(LightningModule):
     @abstractmethod
     def score_dev(self, state: TrainState) -> None:
         """Scores the dev split and sets the scores of the state."""
-
-    @abstractmethod
-    def nonfinite_steps(self, dataset: Any) -> NonFiniteSteps:
-        """What looks after steps whose gradients are not finite."""
 
     def setup(self, stage: str) -> None:
         optimisation = self.run.settings.optimisation
@@ -139,7 +124,8 @@ class BaseTransformer(LightningModule):
         self._encoder_cost = encoder_cost(self.model)
         self._computed_tokens = self._computed_rows = self._batch_rows = 0  # of a step, by this process
         self.meter = Meter(self.run.device, peak_flops(self.run.device, self.run.precision.dtype, n_gpu=1))
-        self._nonfinite = self.nonfinite_steps(self._dataset)
+        patience = settings.optimisation.max_nonfinite_steps
+        self._nonfinite = self.nonfinite_steps(self._dataset, self.tokenizer, folder.nonfinite_steps, patience)
         every = settings.logging.save_steps
         self.checkpoints = Checkpoints(
             folder,
@@ -298,56 +284,6 @@ class BaseTransformer(LightningModule):
         return f"{type(self.model).__name__} with labels {' '.join(names)}"
 
 
-class AveragedWeights(WeightAveraging):
-    """Lightning's averaging with the averages of `callbacks.averaging`: EMA with a warm-up, or SWA from some step on.
-
-    Until SWA begins, the average is the weights themselves.
-    """
-
-    def __init__(self, optimisation: OptimisationSettings) -> None:
-        super().__init__(use_buffers=False, multi_avg_fn=self._update)
-        self._optimisation = optimisation
-        self._total_steps = 1
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, BaseTransformer)
-        self._total_steps = pl_module.total_steps
-
-    def _update(self, means: list[Tensor], weights: list[Tensor], count: Tensor | int) -> None:
-        """Brings the weights of a step into the means, after ``count`` steps."""
-        steps = int(count)
-        if self._optimisation.averaging == "ema":
-            get_ema_multi_avg_fn(min(self._optimisation.ema_decay, (1 + steps) / (10 + steps)))(means, weights, steps)
-        else:
-            start = int(self._optimisation.swa_start * self._total_steps)
-            get_swa_multi_avg_fn()(means, weights, max(0, steps - start))
-
-
-def start_run(settings: Settings, trainer: Trainer, note: str, check_data: Any) -> Run:
-    """Joins the processes, and does what `tools.recipe.start_run` does.
-
-    Args:
-        note: about defaults, for the log.
-        check_data: takes the run, and raises an error where a split is missing.
-    """
-    check_actions(settings)
-    for noise in _NOISE:
-        warnings.filterwarnings("ignore", message=noise)
-    if (launcher := trainer.strategy.launcher) is not None:
-        launcher.launch(trainer.strategy.setup_environment, trainer=trainer)
-    device = trainer.strategy.root_device
-    run = Run.of(settings, device, int(device.type == "cuda"))
-    check_data(run)  # before an earlier run is cleared away
-    actions = settings.actions
-    lock_and_tidy(run.folder.path, may_be_new=actions.do_train or bool(settings.model.model_name_or_path))
-    checkpoint = run_on_main(lambda: checkpoint_file(actions.resume_from_checkpoint, run.folder))
-    open_folder(run, checkpoint)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    if note:
-        logger.info("Defaults that differ from those of run_ner_*.py: %s", note)
-    return run
-
-
 def generic_train(module: BaseTransformer, trainer: Trainer) -> None:
     """Trains the model in place, restores the best one and writes it to ``output_dir``."""
     run, model = module.run, module.model
@@ -367,9 +303,3 @@ def generic_train(module: BaseTransformer, trainer: Trainer) -> None:
     )
     publish_model(run.folder, run.settings, model, module.tokenizer)
     logger.info("Trained %d steps; model written to %s", module.state.step, run.folder.path)
-
-
-def source_of(run: Run) -> str | None:
-    """The folder of a model that is only applied, where ``--model_name_or_path`` names it and not ``output_dir``."""
-    actions, named = run.settings.actions, run.settings.model.model_name_or_path
-    return named if not actions.do_train and named and not run.folder.config.is_file() else None

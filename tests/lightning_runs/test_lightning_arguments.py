@@ -9,7 +9,8 @@ from torch.optim import AdamW
 from transformers import AutoConfig
 from transformers.optimization import Adafactor
 
-from lightning_runs.flags import LightningOptions, build_trainer, differing_defaults, parse_lightning
+from lightning_runs.flags import LightningOptions, differing_defaults, parse_lightning
+from lightning_runs.trainer import build_trainer
 from models import BertCrfForNer
 from run_pl_glue import REFUSED, GlueLogging, GlueOptions
 from run_pl_ner import NER_DEFAULTS, NerOptions
