@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import PreTrainedTokenizerBase, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from common.durable import atomic_files, atomic_write
 from common.run_files import RunFolder
@@ -33,7 +33,7 @@ class Stateful(Protocol):
     def load_state_dict(self, saved: Any) -> Any: ...
 
 
-def write_model(folder: Path, settings: Settings, model: Tagger, tokenizer: PreTrainedTokenizerBase) -> None:
+def write_model(folder: Path, settings: Settings, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Replaces a folder by one that holds the model; all ranks call it, and rank 0 writes.
 
     Raises:
@@ -63,7 +63,9 @@ def write_checkpoint(
     run_on_main(write)
 
 
-def publish_model(folder: RunFolder, settings: Settings, model: Tagger, tokenizer: PreTrainedTokenizerBase) -> None:
+def publish_model(
+    folder: RunFolder, settings: Settings, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
     """Writes the model into a folder that holds other things too, each file whole and the config last."""
 
     def write() -> None:
