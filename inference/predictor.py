@@ -76,7 +76,7 @@ class NerPredictor:
         self.max_seq_length = max_seq_length
         layout = layout_of_tokenizer(tokenizer, model.config.model_type, list(casing_types(model)))
         overlap = default_overlap(layout.capacity(max_seq_length)) if window_overlap < 0 else window_overlap
-        self._spec = FeatureSpec(tuple(model.label_names), markup, max_seq_length, overlap, layout)
+        self._spec, self._markup = FeatureSpec(max_seq_length, overlap, layout), markup
         self._batch_tokens = batch_tokens or _BATCH_TOKENS.get(model.device.type, _BATCH_TOKENS["cpu"])
 
     @classmethod
@@ -191,8 +191,7 @@ class NerPredictor:
         windows, documents = range(len(dataset)), range(dataset.num_documents)
         batches = batches_of_a_size(dataset.lengths, self._batch_tokens)
         emissions = stitched_emissions(self.model, dataset, windows, batches, self.model.device).of_this_rank
-        markup = self._spec.markup
-        return list(decoded_documents(self.model, dataset, emissions, documents, markup, with_confidence=True))
+        return list(decoded_documents(self.model, dataset, emissions, documents, self._markup, with_confidence=True))
 
 
 def _device(name: str | torch.device | None) -> torch.device:
