@@ -14,7 +14,6 @@ from tqdm import tqdm
 
 from common.command_line import Bounds, CommandLine
 from common.log import setup_logging
-from common.tag_schemes import OUTSIDE, split_tag
 from inference.formats import FORMATS, check_output, write_predictions
 from inference.predictor import PRECISIONS, NerPredictor
 from processors.formats.brat import check_brat_types
@@ -28,9 +27,9 @@ def main() -> None:
     setup_logging()
     check_sources(args.files)
     check_output(args.format, args.output, args.files)
-    predictor = NerPredictor.load(args.model, args.device, args.dtype, args.batch_tokens, args.word_unit)
+    predictor = NerPredictor.load(args.model, args.device, args.dtype, args.batch_tokens, args.word_unit, args.head)
     if args.format == "brat":
-        check_brat_types(split_tag(tag)[1] for tag in predictor.model.tag_names if tag != OUTSIDE)
+        check_brat_types(predictor.model.types)
     items, same_items = tee(tqdm(texts(args), unit=" texts", disable=not sys.stderr.isatty()))
     entities = predictor.stream(item.text for item in items)
     write_predictions(zip(same_items, entities, strict=True), args.format, args.output, predictor.cutter)
@@ -50,6 +49,7 @@ def parse_arguments() -> argparse.Namespace:
         "files", nargs="*", metavar="FILE", help="texts, one per line, or .jsonl; may be .gz; - for stdin"
     )
     parser.add_argument("--model", required=True, help="output_dir of a training run")
+    parser.add_argument("--head", default="", help="head of the model if it is your own, as module:Class")
     parser.add_argument("--text", action="append", default=[], help="a text; may be given several times")
     parser.add_argument("--unit", choices=["line", "file"], default="line", help="what a text is in a .txt file")
     parser.add_argument("--format", choices=FORMATS, default="jsonl", help="format of the output")

@@ -5,21 +5,22 @@ python run_ner_crf.py --help
 """
 
 from models import BertCrfForNer
+from tools.command_line import chosen_head, parse_settings
 from tools.data import load_and_cache_examples
 from tools.evaluate import evaluate
 from tools.loading import load_model_and_tokenizer
 from tools.predict import predict
 from tools.recipe import evaluate_run, finish_run, predict_run, run_script, start_run, train_and_save
-from tools.settings import parse_settings
 from tools.train import train
 
 __all__ = ["evaluate", "load_and_cache_examples", "main", "predict", "train"]
 
 
 def main() -> None:
-    settings = parse_settings(BertCrfForNer.Options, __doc__)
-    run = start_run(settings, BertCrfForNer)
-    run, model, tokenizer = load_model_and_tokenizer(run, BertCrfForNer)
+    head = chosen_head(BertCrfForNer)
+    settings = parse_settings(head.Options, (__doc__ or "").partition("\n")[0])
+    run = start_run(settings, head)
+    run, model, tokenizer = load_model_and_tokenizer(run, head)
     if settings.actions.do_train:
         train_and_save(run, model, tokenizer)
     if settings.actions.do_eval:

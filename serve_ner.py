@@ -69,7 +69,7 @@ def set_up_logging() -> None:
 
 def loaded_service(args: argparse.Namespace, limits: ServiceLimits) -> FastAPI:
     """Load and warm up the model, and create its service."""
-    predictor = NerPredictor.load(args.model, args.device, args.dtype)
+    predictor = NerPredictor.load(args.model, args.device, args.dtype, head=args.head)
     predictor.warm_up()
     logger.info("Model loaded and warmed up")
     return create_service(predictor, limits)
@@ -94,6 +94,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     seconds = Bounds(float, at_least=0.01, at_most=86_400)
     parser.add_argument("--model", required=True, help="output_dir of a training run")
+    parser.add_argument("--head", default="", help="head of the model if it is your own, as module:Class")
     parser.add_argument("--host", type=address, default="127.0.0.1", help="address to listen on; 0.0.0.0 for all")
     port = Bounds(int, at_least=0, at_most=65_535)
     parser.add_argument("--port", type=port, default=8000, help="port to listen on; 0 for a free one")

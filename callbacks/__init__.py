@@ -2,10 +2,11 @@
 
 from callbacks.adversarial import FastGradientMethod, ProjectedGradientDescent
 from callbacks.averaging import ExponentialAverage, StochasticWeightAverage
-from callbacks.base import Backward, Callback, Callbacks, ScoredText, TrainState
+from callbacks.base import Backward, Callback, Callbacks, Forward, ScoredText, TrainState
 from callbacks.checkpoints import Checkpoints
 from callbacks.monitors import EarlyStopping, Watchdog
 from callbacks.progress import Progress
+from callbacks.rdrop import RDrop
 from callbacks.trackers import MLflow, TensorBoard, WandB
 
 __all__ = [
@@ -16,9 +17,11 @@ __all__ = [
     "EarlyStopping",
     "ExponentialAverage",
     "FastGradientMethod",
+    "Forward",
     "MLflow",
     "Progress",
     "ProjectedGradientDescent",
+    "RDrop",
     "ScoredText",
     "StochasticWeightAverage",
     "TensorBoard",

@@ -1,6 +1,6 @@
 """Training on disturbed embeddings."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -75,25 +75,6 @@ class FastGradientMethod(ProjectedGradientDescent):
 
     def __init__(self, name: str = "word_embeddings", epsilon: float = 1.0) -> None:
         super().__init__(name, epsilon, alpha=epsilon, steps=1)
-
-
-def loss_nearby(loss: Tensor, again: Callable[[], Tensor], embeddings: Tensor, epsilon: float) -> Tensor:
-    """The loss at the worst embeddings nearby, for loops that go backward by themselves.
-
-    Its gradients and those of ``loss`` are together those of `FastGradientMethod`.
-
-    Args:
-        loss: of a batch, which has not gone backward yet; it may be scaled.
-        again: computes it once more, under the present weights.
-        embeddings: the table that is disturbed: a lookup's gradient does not depend on what stands there.
-        epsilon: length of the disturbance.
-    """
-    (direction,) = torch.autograd.grad(loss, embeddings, retain_graph=True)
-    original = embeddings.detach().clone()
-    embeddings.data.add_(epsilon * _normed(direction))
-    nearby = again()
-    embeddings.data.copy_(original)
-    return nearby
 
 
 def _normed(gradient: Tensor) -> Tensor:

@@ -90,6 +90,13 @@ class ScoredText:
     predicted: list[str]
 
 
+class Forward(Protocol):
+    """Runs a batch through the model; what it returns has a ``loss`` and ``logits``."""
+
+    def __call__(self, batch: dict[str, Any]) -> Any:
+        """``batch`` holds the inputs of the model, with ``labels`` and ``num_items_in_batch``."""
+
+
 class Backward(Protocol):
     """Runs a batch forward and backward with the current weights, and adds to the gradients."""
 
@@ -105,6 +112,10 @@ class Callback:
 
     def on_train_begin(self, state: TrainState) -> None:
         """Before the first step; after ``load_state_dict`` if training resumes."""
+
+    def around_forward(self, state: TrainState, forward: Forward, batch: dict[str, Any]) -> Any:
+        """Instead of each forward pass in training; may run several, and returns what ``forward`` does."""
+        return forward(batch)
 
     def around_backward(self, state: TrainState, backward: Backward) -> Tensor:
         """Instead of the forward and backward pass of each batch; may run several, and returns the loss."""
@@ -148,6 +159,11 @@ class Callbacks(Callback):
     def on_train_begin(self, state: TrainState) -> None:
         for callback in self._callbacks:
             callback.on_train_begin(state)
+
+    def around_forward(self, state: TrainState, forward: Forward, batch: dict[str, Any]) -> Any:
+        for callback in self._callbacks:
+            forward = partial(callback.around_forward, state, forward)
+        return forward(batch)
 
     def around_backward(self, state: TrainState, backward: Backward) -> Tensor:
         for callback in self._callbacks:

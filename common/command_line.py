@@ -50,7 +50,7 @@ _SYNONYMS = (
     "report_to logger",
     "no_cuda use_cpu cpu",
     "torch_compile compile",
-    "loss_type label_smoothing_factor",
+    "loss label_smoothing_factor",
     "batch_tokens batch_size",
 )
 

@@ -1,4 +1,4 @@
-"""Logging: messages go to the terminal and to the log file of the run, from one process only."""
+"""Logging to the terminal and to the log of the run, and tables on the terminal."""
 
 import logging
 import sys
@@ -15,7 +15,7 @@ ROOMS = ("analysis", "callbacks", "common", "inference", "lightning_runs", "mode
 
 
 class _TqdmHandler(logging.Handler):
-    """Prints above a progress bar instead of through it."""
+    """Prints above progress bars. tqdm's ``logging_redirect_tqdm`` drops the level of the handler that it replaces."""
 
     def emit(self, record: logging.LogRecord) -> None:
         tqdm.write(self.format(record), file=sys.stderr)
@@ -26,7 +26,7 @@ def setup_logging(output_dir: Path | None = None, anew: bool = False, is_main: b
     handlers: list[logging.Handler] = [_TqdmHandler()]
     if output_dir is not None and is_main:
         handlers.append(logging.FileHandler(RunFolder(output_dir).log, mode="w" if anew else "a", encoding="utf-8"))
-    handlers[0].setLevel(logging.INFO)  # the file also keeps where an error came from
+    handlers[0].setLevel(logging.INFO)  # the file also gets tracebacks, at level DEBUG
     for handler in handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     logging.basicConfig(level=logging.WARNING, handlers=handlers, force=True)
@@ -34,7 +34,7 @@ def setup_logging(output_dir: Path | None = None, anew: bool = False, is_main: b
         logging.getLogger(package).setLevel(logging.DEBUG if is_main else logging.WARNING)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*optimizer.step.*")  # GradScaler skips first steps
+    warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*optimizer.step.*")  # GradScaler skips steps
 
 
 def console() -> Console:

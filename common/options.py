@@ -20,6 +20,7 @@ def option(
     nargs: str | None = None,
     const: Any = None,
     kind: type[int] | type[float] | None = None,
+    aliases: Sequence[str] = (),
     **bounds: Any,
 ) -> Any:
     """A field of a dataclass of settings, which becomes a flag of the same name.
@@ -33,12 +34,14 @@ def option(
             changing it is an error.
         nargs, const: as for `argparse.ArgumentParser.add_argument`.
         kind: type of the number, where ``default`` is None.
+        aliases: other names of the flag.
         **bounds: see `common.command_line.Bounds`.
     """
     if kind is None and type(default) in (int, float):
         kind = type(default)
     metadata = {"help": help, "choices": list(choices), "common": common, "needs": dict(needs or {})}
     metadata |= {"nargs": nargs, "const": const, "bounds": Bounds(kind, **bounds) if kind else None}
+    metadata["aliases"] = tuple(aliases)
     return field(default=default, metadata=metadata)
 
 
@@ -127,6 +130,7 @@ class OptionsCommandLine(CommandLine):
         defaults: Mapping[str, Any] | None = None,
         leave_out: Collection[str] = (),
         hidden: bool = False,
+        common: bool = False,
     ) -> None:
         """Adds a flag for each field of a dataclass.
 
@@ -135,18 +139,19 @@ class OptionsCommandLine(CommandLine):
             aliases: further names of fields; the first is the one that the help shows.
             defaults: defaults that differ from those of the fields.
             leave_out: fields that get no flag.
+            common: shows all of them in ``--help``.
             hidden: shows none of them in any help.
         """
         group = self.add_argument_group(title)
         for one in fields(kind):
             if one.name not in leave_out:
                 default = (defaults or {}).get(one.name, one.default)
-                self._add_option(group, one, default, (aliases or {}).get(one.name, ()), hidden)
+                self._add_option(group, one, default, (aliases or {}).get(one.name, ()), hidden, common)
 
     def _add_option(
-        self, group: Any, one: "Field[Any]", default: Any, aliases: Sequence[str], hidden: bool
+        self, group: Any, one: "Field[Any]", default: Any, aliases: Sequence[str], hidden: bool, common: bool
     ) -> argparse.Action:
-        metadata, names = one.metadata, [*aliases, one.name]
+        metadata, names = one.metadata, [*aliases, one.name, *one.metadata["aliases"]]
         options: dict[str, Any] = {"dest": one.name, "default": default}
         options["help"] = argparse.SUPPRESS if hidden else _described(metadata["help"], default)
         if isinstance(default, bool):
@@ -158,7 +163,7 @@ class OptionsCommandLine(CommandLine):
             options |= {name: metadata[name] for name in ("nargs", "const") if metadata[name] is not None}
         spellings = [f"--{spelling}" for name in names for spelling in (name, name.replace("_", "-"))]
         action: argparse.Action = group.add_argument(*dict.fromkeys(spellings), **options)
-        if not metadata["common"]:
+        if not (common or metadata["common"]):
             self._rare.append(action)
         return action
 

@@ -221,6 +221,15 @@ def tag_set(types: Iterable[str], scheme: TagScheme) -> list[str]:
     return [OUTSIDE, *(join_tag(prefix, entity_type) for entity_type in types for prefix in scheme.prefixes)]
 
 
+def markup_of_tags(tags: Iterable[str], default: str) -> str:
+    """The name in ``MARKUPS`` of the scheme that a model's tags are of; ``default`` where they do not tell."""
+    tags = [tag for tag in tags if tag not in ("", OUTSIDE)]
+    prefixes = {split_tag(tag)[0] for tag in tags}
+    if prefixes <= {"B", "I"} and any(tag[0] == "I" and f"B{tag[1:]}" not in tags for tag in tags):
+        return "iob1"
+    return next((name for name, scheme in MARKUPS.items() if tags and prefixes <= set(scheme.prefixes)), default)
+
+
 def legal_transitions(tags: Sequence[str], scheme: TagScheme) -> NDArray[np.bool_]:
     """Which tag may follow which, as a matrix ``(C + 2, C + 2)`` over ``C`` tags.
 

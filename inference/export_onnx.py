@@ -1,12 +1,16 @@
-"""Writes a trained model as one ONNX file, decoding included, and checks it against the model.
+"""Write a trained model as one ONNX file, decoding included, compare it with the model, and time both.
 
 python -m inference.export_onnx outputs/run
 python -m inference.export_onnx outputs/run --output ner.onnx
 """
 
 import argparse
+import json
+import logging
 import time
+import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -16,27 +20,135 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 from rich.table import Table
-from torch import Tensor
+from torch import Tensor, nn
+from torch.export import Dim
 
 from common.command_line import CommandLine
 from common.log import console, setup_logging
-from inference.onnx_graph import random_inputs, write_onnx
 from inference.predictor import NerPredictor
-from models.tagger import Tagger
+from models.heads.flat import FlatTagger
+from tools.preparation import casing_types
 from tools.recipe import run_script
 
-_TOLERANCE = 1e-3  # of a score, and of the score of a whole row; float32 rounds a hundred times finer
+_TOLERANCE = 1e-3  # of a score, and of the score of a row; float32 rounding is a hundred times smaller
+_TIMED_SHAPES = ((1, 32, 24), (1, 128, 96), (8, 128, 96), (32, 64, 48))  # rows, tokens, words
+_OUTPUTS = ("tags", "emissions")
+
+
+def main() -> None:
+    args = parse_arguments()
+    setup_logging()
+    export(args.model, args.output or args.model / "model.onnx", args.head)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = CommandLine(
+        prog="python -m inference.export_onnx",
+        description="Write a trained model as one ONNX file, compare it with the model, and time both.",
+    )
+    parser.add_argument("model", type=Path, help="output_dir of a training run")
+    parser.add_argument("--output", type=Path, help="file to write; default: model.onnx in that folder")
+    parser.add_argument("--head", default="", help="head of the model if it is your own, as module:Class")
+    return parser.parse_args()
+
+
+def export(folder: Path, path: Path, head: str = "") -> None:
+    """Write the file, and print its differences from the model and the speed of both.
+
+    Args:
+        head: the head of the folder if it is not built in, as ``module:Class``.
+
+    Raises:
+        ValueError: the folder holds no trained model, its head cannot be exported, or the file gives other tags.
+    """
+    predictor = NerPredictor.load(folder, device="cpu", head=head)
+    tagger, longest = predictor.model, predictor.max_seq_length
+    if tagger.unexportable or not isinstance(tagger, FlatTagger):
+        raise ValueError(f"{folder} holds the head {type(tagger).__name__}: {tagger.unexportable}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_onnx(tagger, path)
+    session = open_session(path)
+    comparison = compare(tagger, session, longest)
+    console().print(comparison_table(path, comparison))
+    if not comparison.is_equal:
+        raise ValueError(f"{path} differs from the model: do not use it, and report the table above")
+    timings = [time_both(tagger, session, *shape) for shape in _TIMED_SHAPES if shape[1] <= longest]
+    console().print(timing_table(timings))
+
+
+class TaggerGraph(nn.Module):
+    """The exported module: a tagger and its decoding."""
+
+    def __init__(self, tagger: FlatTagger) -> None:
+        super().__init__()
+        self.tagger = tagger
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        word_positions: Tensor,
+        word_mask: Tensor,
+        token_type_ids: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """The best tags ``(B, W)``, -100 for padding, and the emissions ``(B, W, C)``."""
+        logits = self.tagger(input_ids, attention_mask, token_type_ids, word_positions, word_mask).logits  # (B, W, C)
+        return self.tagger.decode(logits, word_mask).masked_fill(~word_mask, -100), logits
+
+
+def write_onnx(tagger: FlatTagger, path: Path) -> None:
+    """Write the file; weights of 2 GiB or more go to ``FILE.data`` next to it.
+
+    The metadata holds the tag names in the order of their ids, the tag scheme, the token types of the casing, and
+    windows and words of the evaluation as far as the config has them.
+    """
+    example = random_inputs(tagger, B=2, T=6, W=4, generator=torch.Generator().manual_seed(0))
+    sizes = {name: Dim(name) for name in ("batch", "tokens", "words")}
+    shapes = {
+        name: {0: sizes["batch"], 1: sizes["words" if name.startswith("word_") else "tokens"]} for name in example
+    }
+    with torch.no_grad(), _quiet():
+        program = torch.onnx.export(
+            TaggerGraph(tagger).eval(),
+            kwargs=example,
+            output_names=_OUTPUTS,
+            dynamic_shapes=shapes,
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    program.model.metadata_props["tags"] = json.dumps(tagger.label_names, ensure_ascii=False)
+    program.model.metadata_props["casing_types"] = json.dumps(casing_types(tagger))
+    program.model.metadata_props["markup"] = getattr(tagger.config, "tag_markup", "")
+    for name in ("eval_max_seq_length", "window_overlap", "word_unit", "kept_words"):
+        if hasattr(tagger.config, name):
+            program.model.metadata_props[name] = json.dumps(getattr(tagger.config, name), ensure_ascii=False)
+    program.save(path)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporter, which warns about missing packages and about sizes that it finds to be equal."""
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What random inputs have shown.
+    """Differences between the file and the model on random inputs.
 
     Args:
-        inputs, words: how many batches and words were compared.
-        difference: the largest between two emissions.
-        other_tags: words whose tags differ.
-        regret: the most that a row's tags score below the model's best; more than rounding where they are wrong.
+        inputs, words: numbers of batches and words.
+        difference: largest difference between two emissions.
+        other_tags: words with different tags.
+        regret: the most that the tags of a row score below the model's best ones; zero but for rounding if they tie.
     """
 
     inputs: int
@@ -52,7 +164,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds for a batch of this shape, medians of runs that took turns."""
+    """Median milliseconds for a batch of this shape, torch and onnxruntime in turn."""
 
     B: int
     T: int
@@ -62,16 +174,16 @@ class Timing:
 
 
 def open_session(path: Path) -> onnxruntime.InferenceSession:
-    """The file on the CPU, with as many threads as torch has."""
+    """Open the file on the CPU, with as many threads as torch uses."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def compare(
-    tagger: Tagger, session: onnxruntime.InferenceSession, longest: int, count: int = 50, seed: int = 0
+    tagger: FlatTagger, session: onnxruntime.InferenceSession, longest: int, count: int = 50, seed: int = 0
 ) -> Comparison:
-    """Both on so many random batches, from one token to the longest window."""
+    """Compare both on random batches, from one token to the longest window."""
     generator = torch.Generator().manual_seed(seed)
     words, difference, other_tags, regret = 0, 0.0, 0, 0.0
     for B, T, W in _shapes(longest, count, generator):
@@ -88,9 +200,9 @@ def compare(
 
 
 def time_both(
-    tagger: Tagger, session: onnxruntime.InferenceSession, B: int, T: int, W: int, repeats: int = 10
+    tagger: FlatTagger, session: onnxruntime.InferenceSession, B: int, T: int, W: int, repeats: int = 10
 ) -> Timing:
-    """Model and session on the same batch, by turns; the first run of each does not count."""
+    """Time both on the same batch, in turn, after a warm-up run of each."""
     inputs = random_inputs(tagger, B, T, W, torch.Generator().manual_seed(0))
     arrays = _as_numpy(inputs)
     torch_ms, onnx_ms = [], []
@@ -101,7 +213,7 @@ def time_both(
 
 
 def _shapes(longest: int, count: int, generator: torch.Generator) -> Iterator[tuple[int, int, int]]:
-    """Rows, tokens and words: a single word, the longest window, and what chance has, shorter ones more often."""
+    """Rows, tokens and words: a single word, the longest window, and random shapes, mostly short ones."""
     yield 1, 1, 1
     yield 1, longest, longest
     for _ in range(count - 2):
@@ -111,14 +223,14 @@ def _shapes(longest: int, count: int, generator: torch.Generator) -> Iterator[tu
 
 
 @torch.inference_mode()
-def _run_torch(tagger: Tagger, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+def _run_torch(tagger: FlatTagger, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     logits = tagger(**inputs).logits  # (B, W, C)
     return tagger.decode(logits, inputs["word_mask"]), logits
 
 
 @torch.inference_mode()
-def _losses(tagger: Tagger, logits: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
-    return tagger.sequence_losses(logits, tags.masked_fill(~mask, 0), mask)  # (B,)
+def _losses(tagger: FlatTagger, logits: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
+    return tagger.losses(logits, tags.masked_fill(~mask, 0), mask)  # (B,)
 
 
 def _as_numpy(inputs: dict[str, Tensor]) -> dict[str, NDArray[Any]]:
@@ -131,65 +243,56 @@ def _milliseconds(run: Callable[[], object]) -> float:
     return 1000 * (time.perf_counter() - start)
 
 
-_TIMED_SHAPES = ((1, 32, 24), (1, 128, 96), (8, 128, 96), (32, 64, 48))
-
-
-def main() -> None:
-    args = parse_arguments()
-    setup_logging()
-    export(args.model, args.output or args.model / "model.onnx")
-
-
-def export(folder: Path, path: Path) -> None:
-    """Writes the file, and prints what the check found and how fast it is.
+def random_inputs(tagger: FlatTagger, B: int, T: int, W: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """A random batch, padded on the right; its first row has T tokens and W words.
 
     Raises:
-        ValueError: the folder holds no trained model, or the file does not give the model's tags.
+        ValueError: more words than tokens.
     """
-    predictor = NerPredictor.load(folder, device="cpu")
-    tagger, longest = predictor.model, predictor.max_seq_length
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_onnx(tagger, path)
-    session = open_session(path)
-    comparison = compare(tagger, session, longest)
-    console().print(comparison_table(path, comparison))
-    if not comparison.is_equal:
-        raise ValueError(f"{path} does not compute what the model does; do not use it, and report the table above")
-    timings = [time_both(tagger, session, *shape) for shape in _TIMED_SHAPES if shape[1] <= longest]
-    console().print(timing_table(timings))
+    if W > T:
+        raise ValueError(f"{W} words cannot have {T} tokens")
+    tokens = torch.randint(1, T + 1, (B,), generator=generator)  # (B,)
+    words = torch.randint(1, W + 1, (B,), generator=generator)  # (B,)
+    tokens[0], words[0] = T, W
+    words = words.minimum(tokens)
+    present = torch.arange(T) < tokens[:, None]  # (B, T)
+    order = torch.rand(B, T, generator=generator).masked_fill(~present, 2)  # (B, T)
+    word_mask = torch.arange(W) < words[:, None]  # (B, W)
+    places = order.argsort(1)[:, :W].masked_fill(~word_mask, T).sort(1).values  # (B, W)
+    ids = torch.randint(0, tagger.config.vocab_size, (B, T), generator=generator)
+    inputs = {
+        "input_ids": ids.masked_fill(~present, tagger.config.pad_token_id or 0),
+        "attention_mask": present.long(),
+        "word_positions": places.masked_fill(~word_mask, 0),
+        "word_mask": word_mask,
+    }
+    kinds = getattr(tagger.config, "type_vocab_size", 2)
+    if tagger.takes_token_types and kinds > 1:
+        inputs["token_type_ids"] = torch.randint(0, kinds, (B, T), generator=generator) * present
+    return inputs
 
 
 def comparison_table(path: Path, comparison: Comparison) -> Table:
-    table = Table(title=f"{path} against the model", show_header=False)
+    table = Table(title=f"{path} and the model", show_header=False)
     table.add_column()
     table.add_column(justify="right")
     table.add_row("random inputs", str(comparison.inputs))
     table.add_row("words", f"{comparison.words:,}")
-    table.add_row("largest difference of emissions", f"{comparison.difference:.1e}")
+    table.add_row("largest difference between emissions", f"{comparison.difference:.1e}")
     table.add_row("words with another tag", str(comparison.other_tags))
-    table.add_row("largest loss of score by them", f"{comparison.regret:.1e}")
-    table.add_row("all tags equal, or tied", "yes" if comparison.is_equal else "NO")
+    table.add_row("largest loss of score", f"{comparison.regret:.1e}")
+    table.add_row("all tags equal or tied", "yes" if comparison.is_equal else "NO")
     return table
 
 
 def timing_table(timings: list[Timing]) -> Table:
-    table = Table("rows x tokens", title=f"Milliseconds a batch, {torch.get_num_threads()} threads")
-    for column in ("torch", "onnxruntime", "times as fast"):
+    table = Table("rows x tokens", title=f"Milliseconds per batch, {torch.get_num_threads()} threads")
+    for column in ("torch", "onnxruntime", "speed-up"):
         table.add_column(column, justify="right")
     for timing in timings:
         figures = (timing.torch_ms, timing.onnx_ms, timing.torch_ms / timing.onnx_ms)
         table.add_row(f"{timing.B} x {timing.T}", *(f"{figure:.2f}" for figure in figures))
     return table
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = CommandLine(
-        prog="python -m inference.export_onnx",
-        description="Write a trained model as one ONNX file, check it against the model, and time both.",
-    )
-    parser.add_argument("model", type=Path, help="folder of a run")
-    parser.add_argument("--output", type=Path, help="file to write; by default model.onnx in that folder")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -160,6 +160,7 @@ def _shown(text: str) -> str:
 
 def annotated(item: RawText, entities: Sequence[FoundEntity]) -> Example:
     """A text whose words are its entities."""
-    words, tags = [entity.surface for entity in entities], [f"B-{entity.type}" for entity in entities]
+    words = [entity.surface for entity in entities]
+    found = [Entity(entity.type, number, number) for number, entity in enumerate(entities)]
     offsets = [(entity.start, entity.end) for entity in entities]
-    return Example(str(item.id), words, tags, item.text, offsets)
+    return Example(str(item.id), words, found, item.text, offsets)

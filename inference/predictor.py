@@ -76,7 +76,7 @@ class NerPredictor:
         self.max_seq_length = max_seq_length
         layout = layout_of_tokenizer(tokenizer, model.config.model_type, list(casing_types(model)))
         overlap = default_overlap(layout.capacity(max_seq_length)) if window_overlap < 0 else window_overlap
-        self._spec = FeatureSpec(tuple(model.tag_names), markup, max_seq_length, overlap, layout)
+        self._spec, self._markup = FeatureSpec(max_seq_length, overlap, layout), markup
         self._batch_tokens = batch_tokens or _BATCH_TOKENS.get(model.device.type, _BATCH_TOKENS["cpu"])
 
     @classmethod
@@ -87,6 +87,7 @@ class NerPredictor:
         dtype: str = "fp32",
         batch_tokens: int | None = None,
         word_unit: str | None = None,
+        head: str | type[Tagger] = "",
     ) -> Self:
         """Load the folder of a run, or one of its checkpoints.
 
@@ -96,6 +97,7 @@ class NerPredictor:
             dtype: ``fp32``, ``bf16`` or ``int8``; see `set_encoder_precision`.
             batch_tokens: tokens per batch of the encoder; the default depends on the device.
             word_unit: instead of the unit of the training; another one has no kept words.
+            head: the head of the folder if it is not built in, as ``module:Class`` or the class.
 
         Raises:
             ValueError: parts of the folder are missing or do not match.
@@ -105,7 +107,7 @@ class NerPredictor:
             what = f"{folder} holds no trained model" if Path(folder).is_dir() else missing_folder(str(folder))
             raise ValueError(f"{what}; name the output_dir of a run")
         run = Run.of(Settings.of(output_dir=str(folder), word_unit=word_unit or ""))
-        run, model, tokenizer = load_model_and_tokenizer(run, head_of_folder(Path(folder)))
+        run, model, tokenizer = load_model_and_tokenizer(run, head_of_folder(Path(folder), head))
         set_encoder_precision(model, dtype, where)
         torch.nn.Module.to(model, where)
         if not run.corpus.word_unit:
@@ -126,10 +128,7 @@ class NerPredictor:
         for B in (1, 64):  # heads may use other kernels for many rows
             logits = torch.zeros(B, 2, C, device=device)  # (B, W, C)
             mask = torch.ones(B, 2, dtype=torch.bool, device=device)  # (B, W)
-            self.model.decode(logits, mask)
-            spans = torch.zeros(1, 3, dtype=torch.long, device=device)  # (N, 3): the first word of the first row
-            every_tag = torch.ones(1, 1, C, dtype=torch.bool, device=device)  # (N, L, C)
-            self.model.span_confidences(logits, mask, spans, every_tag, after=every_tag[0])
+            self.model.warm_up(logits, mask)
 
     def __call__(self, texts: Sequence[str]) -> list[list[FoundEntity]]:
         """The entities of each text."""
@@ -192,8 +191,7 @@ class NerPredictor:
         windows, documents = range(len(dataset)), range(dataset.num_documents)
         batches = batches_of_a_size(dataset.lengths, self._batch_tokens)
         emissions = stitched_emissions(self.model, dataset, windows, batches, self.model.device).of_this_rank
-        markup = self._spec.markup
-        return list(decoded_documents(self.model, dataset, emissions, documents, markup, with_confidence=True))
+        return list(decoded_documents(self.model, dataset, emissions, documents, self._markup, with_confidence=True))
 
 
 def _device(name: str | torch.device | None) -> torch.device:

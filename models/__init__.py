@@ -1,9 +1,26 @@
-"""Tensors to scores: encoders with softmax and CRF heads."""
+"""Tensors to scores: encoders with heads that find entities."""
 
+from common.plugins import imported
 from models.heads.crf import BertCrfForNer
 from models.heads.softmax import BertSoftmaxForNer
 from models.tagger import Tagger
 
-__all__ = ["HEADS", "BertCrfForNer", "BertSoftmaxForNer"]
+__all__ = ["HEADS", "BertCrfForNer", "BertSoftmaxForNer", "head_named"]
 
-HEADS: dict[str, type[Tagger]] = {head.__name__: head for head in (BertSoftmaxForNer, BertCrfForNer)}
+HEADS: dict[str, type[Tagger]] = {"softmax": BertSoftmaxForNer, "crf": BertCrfForNer}
+
+
+def head_named(name: str) -> type[Tagger]:
+    """A built-in head by its name in ``HEADS``, or the user's own, ``module:Class``, whose module this imports.
+
+    Raises:
+        ValueError: there is no such head.
+    """
+    if ":" not in name:
+        if name not in HEADS:
+            raise ValueError(f"--head {name} is none of {', '.join(HEADS)}; name your own as module:Class")
+        return HEADS[name]
+    head = imported(name, "--head")
+    if not (isinstance(head, type) and issubclass(head, Tagger)):
+        raise ValueError(f"--head {name}: this is no subclass of models.tagger.Tagger")
+    return head

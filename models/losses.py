@@ -1,24 +1,41 @@
-"""Losses of a word's tag against its logits, each unreduced: ``(N, C), (N,) -> (N,)``."""
+"""Losses of a word's tag, unreduced: ``(N, C), (N,) -> (N,)``, 0 where the label is -100."""
+
+from collections.abc import Callable
 
 import torch.nn.functional as F
 from torch import Tensor
 
-LOSS_TYPES = ("ce", "focal", "lsr")
+from common.plugins import imported
+
+TokenLoss = Callable[[Tensor, Tensor], Tensor]
 
 
-def tag_losses(logits: Tensor, labels: Tensor, loss_type: str) -> Tensor:
-    """The loss of each of N tags, in float32; 0 where the label is -100.
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(logits, labels, reduction="none")
 
-    Args:
-        logits: ``(N, C)``.
-        labels: ``(N,)``.
-        loss_type: ``ce``, cross-entropy; ``focal``, which gives easy tags less weight (Lin et al. 2017, eq. 4, with
-            gamma 2); ``lsr``, label smoothing by 0.1 (Szegedy et al. 2016, sec. 7).
+
+def focal(logits: Tensor, labels: Tensor) -> Tensor:
+    """Gives easy tags less weight (Lin et al. 2017, eq. 4, with gamma 2)."""
+    losses = cross_entropy(logits, labels)
+    return (1 - (-losses).exp()) ** 2 * losses
+
+
+def label_smoothing(logits: Tensor, labels: Tensor) -> Tensor:
+    """Label smoothing by 0.1 (Szegedy et al. 2016, sec. 7)."""
+    return F.cross_entropy(logits, labels, reduction="none", label_smoothing=0.1)
+
+
+LOSSES: dict[str, TokenLoss] = {"ce": cross_entropy, "focal": focal, "lsr": label_smoothing}
+
+
+def loss_named(name: str) -> str:
+    """Makes sure that a loss is known; one of the user's own, ``module:function``, is imported.
+
+    Raises:
+        ValueError: there is no such loss.
     """
-    logits = logits.float()
-    smoothing = 0.1 if loss_type == "lsr" else 0.0
-    losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)  # (N,)
-    if loss_type == "focal":
-        probability = (-losses).exp()
-        losses = (1 - probability) ** 2 * losses
-    return losses
+    if name not in LOSSES:
+        if ":" not in name:
+            raise ValueError(f"--loss {name} is none of {', '.join(LOSSES)}; name your own as module:function")
+        LOSSES[name] = imported(name, "--loss")
+    return name

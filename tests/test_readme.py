@@ -12,9 +12,9 @@ import pytest
 from models import BertSoftmaxForNer
 from tests.helpers import ROOT, write_corpus
 from tests.tools.runs import FinishedRun
+from tools.command_line import parse_settings
 from tools.loading import load_model_and_tokenizer
 from tools.run import Run
-from tools.settings import parse_settings
 
 READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
 

@@ -1,7 +1,5 @@
 """The callbacks that the arguments ask for."""
 
-import importlib
-
 from callbacks import (
     Callback,
     Checkpoints,
@@ -11,12 +9,14 @@ from callbacks import (
     MLflow,
     Progress,
     ProjectedGradientDescent,
+    RDrop,
     StochasticWeightAverage,
     TensorBoard,
     WandB,
     Watchdog,
 )
 from callbacks.averaging import WeightAveraging
+from common.plugins import imported
 from common.run_files import RunFolder
 from tools.settings import OptimisationSettings, Settings
 
@@ -31,8 +31,8 @@ def build_callbacks(settings: Settings, folder: RunFolder, checkpoints: Checkpoi
     first: list[Callback] = [averaging] if averaging else []
     callbacks = [*first, checkpoints, Progress(), Watchdog(), *_trackers(settings, folder)]
     if logging.early_stopping_patience:
-        callbacks.append(EarlyStopping(logging.early_stopping_patience, logging.metric_for_best_model))
-    return [*callbacks, *_adversary(settings.optimisation), *_of_the_user(logging.callback)]
+        callbacks.append(EarlyStopping(logging.early_stopping_patience, checkpoints.metric))
+    return [*callbacks, *build_strategies(settings.optimisation), *_of_the_user(logging.callback)]
 
 
 def weight_averaging(optimisation: OptimisationSettings) -> WeightAveraging | None:
@@ -54,25 +54,22 @@ def _trackers(settings: Settings, folder: RunFolder) -> list[Callback]:
     return trackers
 
 
-def _adversary(optimisation: OptimisationSettings) -> list[Callback]:
-    if not optimisation.do_adv:
-        return []
+def build_strategies(optimisation: OptimisationSettings) -> list[Callback]:
+    """The callbacks that learn from a batch in several passes; they work under Lightning too."""
+    strategies: list[Callback] = [RDrop(optimisation.rdrop_alpha)] if optimisation.rdrop_alpha else []
     name, epsilon = optimisation.adv_name, optimisation.adv_epsilon
-    if optimisation.adv_type == "pgd":
-        return [ProjectedGradientDescent(name, epsilon, optimisation.adv_alpha, optimisation.adv_steps)]
-    return [FastGradientMethod(name, epsilon)]
+    if optimisation.do_adv and optimisation.adv_type == "pgd":
+        strategies.append(ProjectedGradientDescent(name, epsilon, optimisation.adv_alpha, optimisation.adv_steps))
+    elif optimisation.do_adv:
+        strategies.append(FastGradientMethod(name, epsilon))
+    return strategies
 
 
 def _of_the_user(name: str) -> list[Callback]:
     """What ``--callback module:Class`` names, made without arguments."""
     if not name:
         return []
-    module_name, _, class_name = name.partition(":")
-    try:
-        found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        advice = "name it as module:Class, with the module beside the script or in a folder of PYTHONPATH"
-        raise ValueError(f"--callback {name}: {error}; {advice}") from error
+    found = imported(name, "--callback")
     if not (isinstance(found, type) and issubclass(found, Callback)):
         raise ValueError(f"--callback {name}: this is no subclass of callbacks.Callback")
     return [found()]

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import PreTrainedTokenizerBase, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from common.durable import atomic_files, atomic_write
 from common.run_files import RunFolder
@@ -33,7 +33,7 @@ class Stateful(Protocol):
     def load_state_dict(self, saved: Any) -> Any: ...
 
 
-def write_model(folder: Path, settings: Settings, model: Tagger, tokenizer: PreTrainedTokenizerBase) -> None:
+def write_model(folder: Path, settings: Settings, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Replaces a folder by one that holds the model; all ranks call it, and rank 0 writes.
 
     Raises:
@@ -63,7 +63,9 @@ def write_checkpoint(
     run_on_main(write)
 
 
-def publish_model(folder: RunFolder, settings: Settings, model: Tagger, tokenizer: PreTrainedTokenizerBase) -> None:
+def publish_model(
+    folder: RunFolder, settings: Settings, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
     """Writes the model into a folder that holds other things too, each file whole and the config last."""
 
     def write() -> None:
@@ -117,9 +119,8 @@ def _set_random_state(state: Mapping[str, Any]) -> None:
 
 
 _KEPT_BY_OPTIMIZER = (
-    *("optim", "adafactor", "learning_rate", "head_learning_rate", "crf_learning_rate", "layer_decay"),
-    *("weight_decay", "adam_epsilon", "freeze_layers", "freeze_embeddings"),
-)
+    *("optim", "adafactor", "layer_decay", "weight_decay", "adam_epsilon", "freeze_layers", "freeze_embeddings"),
+)  # and all learning rates
 
 
 def checkpoint_to_resume(named: str, run: RunFolder) -> Path | None:
@@ -161,7 +162,8 @@ def check_options(settings: Settings, checkpoint: Path) -> None:
 
 def refuse_kept_options(now: Mapping[str, Any], before: Mapping[str, Any], source: str) -> None:
     """Raises a ValueError where a flag has changed that an optimiser brings back as it was."""
-    changed = [name for name in _KEPT_BY_OPTIMIZER if name in now and now[name] != before.get(name, now[name])]
+    kept = [name for name in now if name in _KEPT_BY_OPTIMIZER or name.endswith("learning_rate")]
+    changed = [name for name in kept if now[name] != before.get(name, now[name])]
     if changed:
         flags = ", ".join(f"--{name} {now[name]} (before {before[name]})" for name in changed)
         advice = "give what was before, or train anew from the weights, with --model_name_or_path"

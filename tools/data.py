@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from common.tag_schemes import OUTSIDE, split_tag
+from common.tag_encoder import TagEncoder
+from common.tag_schemes import MARKUPS, OUTSIDE, split_tag
 from processors.corpus import Corpus, repeated_sentences, sentences_of_train
 from processors.examples import DataError, Findings
 from processors.features.build import FeatureSpec, default_overlap
@@ -62,9 +63,10 @@ def open_features(run: Run, task: str, tokenizer: PreTrainedTokenizerBase, data_
     dataset = open_or_build_features(
         corpus,
         data_type,
-        FeatureSpec(labels, run.markup, window, overlap, layout),
+        FeatureSpec(window, overlap, layout),
         tokenizer,
         Path(data.feature_cache_dir),
+        TagEncoder(labels, MARKUPS[run.markup]),
         overwrite=data.overwrite_cache and is_main() and key not in run.opened,
         show_progress=is_main(),
     )
@@ -108,7 +110,7 @@ def _report(corpus: Corpus, split: str, dataset: FeatureDataset, max_seq_length:
     counts = f"{inventory.sentences} sentences, {inventory.words} words, {inventory.entities} entities"
     lost = inventory.words - int(dataset.word_counts.sum())
     windows = f"{len(dataset)} windows of at most {max_seq_length} tokens, {lost} words lost"
-    logger.info("%s: %s (%s) in %s; %s", split, counts, inventory.scheme, inventory.source, windows)
+    logger.info("%s: %s (%s) in %s; %s", split, counts, inventory.scheme or "no tags", inventory.source, windows)
     if not inventory.entities and inventory.unlabelled < inventory.sentences:
         logger.warning("%s: no entity in this labelled split: its scores mean nothing; is it read as intended?", split)
     tokens, padded = int(dataset.lengths.sum()), int(np.max(dataset.lengths, initial=0)) * len(dataset)
@@ -117,9 +119,9 @@ def _report(corpus: Corpus, split: str, dataset: FeatureDataset, max_seq_length:
         place = inventory.place(inventory.first_illegal_line)
         message = "%s: %d tag transitions are illegal in %s, the first at %s; they are read as conlleval reads them"
         logger.warning(message, split, inventory.illegal_transitions, inventory.scheme, place)
-    if inventory.dropped_entities:
-        message = "%s: %d nested entities cannot be written as flat tags; the outer ones are kept"
-        logger.warning(message, split, inventory.dropped_entities)
+    if inventory.nested_entities:
+        message = "%s: %d of %d entities overlap longer ones: flat tags cannot express them, nor are they scored"
+        logger.warning(message, split, inventory.nested_entities, inventory.entities)
     report_findings(split, inventory.findings, inventory.source)
     for entity_type in corpus.types_unseen_in_training(split) if split != "train" else []:
         place = inventory.place(inventory.type_lines[entity_type])

@@ -10,18 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from common.entities import Entity
-from common.tag_schemes import (
-    MARKUPS,
-    OUTSIDE,
-    SCHEMES,
-    TagScheme,
-    begins_entity,
-    entities_to_tags,
-    split_tag,
-    tag_set,
-    tags_to_entities,
-)
+from common.entities import Entity, outermost
+from common.tag_schemes import MARKUPS, entities_to_tags
 from models.tagger import Tagger
 from processors.features.dataset import FeatureDataset
 from tools.distributed import is_main, rank, sum_over_ranks, world_size
@@ -71,73 +61,6 @@ class GatheredScores:
         return sum_over_ranks(self._scores)
 
 
-_SPANS_AT_ONCE = 4096  # bounds the memory that spans take; every call walks the whole lattice once
-
-
-def entity_confidences(
-    model: Tagger, logits: Tensor, word_mask: Tensor, entities: Sequence[Sequence[Entity]], markup: str
-) -> list[list[float]]:
-    """Confidences of the entities of each row, exact under the model: from the CRF's lattice, or the softmax.
-
-    It is the probability that the span's words have the entity's well-formed tags and that the word after it does not
-    continue it. Where the model's tags are not all those of a scheme, any count that read as the entity.
-
-    Args:
-        logits, word_mask: ``(B, W, C)`` and ``(B, W)``.
-        entities: of each of the B rows.
-        markup: tag scheme of the model's tags, where they fit several.
-    """
-    places = [(row, entity) for row, found in enumerate(entities) for entity in found]
-    flat: list[float] = []
-    for start in range(0, len(places), _SPANS_AT_ONCE):
-        some = places[start : start + _SPANS_AT_ONCE]
-        tensors = _span_tensors(some, model.tag_names, markup)
-        flat += model.span_confidences(logits, word_mask, *(tensor.to(logits.device) for tensor in tensors)).tolist()
-    ends = np.cumsum([len(found) for found in entities])
-    return [flat[end - len(found) : end] for end, found in zip(ends, entities, strict=True)]
-
-
-def _span_tensors(
-    places: Sequence[tuple[int, Entity]], tag_names: list[str], markup: str
-) -> tuple[Tensor, Tensor, Tensor]:
-    """``spans (N, 3)``, ``inside (N, L, C)`` and ``after (N, C)`` as `models.tagger.Tagger` takes them."""
-    ids = {tag: index for index, tag in enumerate(tag_names)}
-    scheme = _scheme_of(tag_names, markup)
-    longest = max(entity.words for _, entity in places)
-    inside = torch.zeros(len(places), longest, len(ids), dtype=torch.bool)
-    after = torch.zeros(len(places), len(ids), dtype=torch.bool)
-    for index, (_, entity) in enumerate(places):
-        length = entity.words
-        if scheme is not None:
-            tags = [[tag] for tag in entities_to_tags([Entity(entity.type, 0, length - 1)], length, scheme)]
-        else:
-            tags = _readable_tags(entity.type, length, tag_names)
-        for word, choice in enumerate(tags):
-            inside[index, word, [ids[tag] for tag in choice]] = True
-        after[index] = torch.tensor(
-            [tag == OUTSIDE or all(begins_entity(last, tag) for last in tags[-1]) for tag in tag_names]
-        )
-    spans = torch.tensor([(row, entity.first_word, entity.last_word) for row, entity in places])
-    return spans, inside, after
-
-
-def _scheme_of(tag_names: list[str], markup: str) -> TagScheme | None:
-    """The scheme that these are all tags of, be it not one that we train; none for those that lack a tag."""
-    types = {split_tag(tag)[1] for tag in tag_names if tag != OUTSIDE}
-    schemes = (MARKUPS[markup], *SCHEMES.values())
-    return next((scheme for scheme in schemes if set(tag_set(types, scheme)) == set(tag_names)), None)
-
-
-def _readable_tags(entity_type: str, length: int, tag_names: list[str]) -> list[list[str]]:
-    """For each word of an entity the tags with which ``conlleval`` would read it so."""
-    own = [tag for tag in tag_names if tag != OUTSIDE and split_tag(tag)[1] == entity_type]
-    if length == 1:
-        return [own]
-    first = [tag for tag in own if not all(begins_entity(tag, following) for following in own)]
-    last = [tag for tag in own if not all(begins_entity(previous, tag) for previous in own)]
-    return [first, *[[tag for tag in first if tag in last]] * (length - 2), last]
-
-
 _DOCUMENTS_AT_ONCE = 2000  # bounds the emissions that are held
 _WORDS_A_DECODING_BATCH = 8192
 
@@ -147,8 +70,8 @@ class TaggedDocument(NamedTuple):
 
     Args:
         document: its number in the data set.
-        tags: the best tag of each word.
-        entities: what the tags say.
+        tags: the tag of each word; where the head chooses none, those of the entities that tags can express.
+        entities: what was found; they may overlap where the head allows it.
         confidences: of each entity; empty where they were not asked for.
         loss: of the gold tags, summed over words; 0 where there are none.
     """
@@ -212,8 +135,7 @@ def stitched_emissions(
     """
     scores = GatheredScores(dataset.word_counts[windows.start : windows.stop], model.classifier.out_features, device)
     for batch in batches:
-        inputs = dataset.collate([dataset[windows[int(place)]] for place in batch])
-        del inputs["labels"]
+        inputs = dataset.inputs([dataset[windows[int(place)]] for place in batch])
         if inputs["attention_mask"].all():  # attention is faster without a mask
             del inputs["attention_mask"]
         inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in inputs.items()}
@@ -233,9 +155,8 @@ def decoded_documents(
 
     Args:
         emissions: ``(words, C)`` of these documents.
-        markup: tag scheme of the model's tags.
+        markup: tag scheme to write entities in, where the head chooses no tags.
     """
-    names = model.tag_names
     lengths = np.asarray(dataset.arrays["document_words"][documents.start : documents.stop], np.int64)
     starts = np.concatenate(([0], np.cumsum(lengths)))
     found = [TaggedDocument(document, [], [], [], 0.0) for document in documents]
@@ -243,30 +164,25 @@ def decoded_documents(
         W = int(lengths[batch].max())
         index = torch.from_numpy(np.minimum(starts[batch, None] + np.arange(W), len(emissions) - 1))  # (B, W)
         mask = torch.from_numpy(np.arange(W) < lengths[batch, None]).to(emissions.device)  # (B, W)
-        logits = emissions[index.to(emissions.device)]  # (B, W, C)
-        best = model.decode(logits, mask).cpu().numpy()
-        tags = [[names[tag] for tag in best[row, : lengths[document]]] for row, document in enumerate(batch)]
-        entities = [tags_to_entities(row) for row in tags]
-        confidences: list[list[float]] = [[] for _ in batch]
-        if with_confidence:
-            confidences = entity_confidences(model, logits, mask, entities, markup)
-        losses = _gold_losses(model, dataset, logits, mask, [documents[document] for document in batch])
-        for row, document in enumerate(batch):
-            whole = TaggedDocument(documents[document], tags[row], entities[row], confidences[row], losses[row])
-            found[document] = whole
+        rows = emissions[index.to(emissions.device)]  # (B, W, C)
+        losses = _gold_losses(model, dataset, rows, mask, [documents[document] for document in batch])
+        predictions = model.predict(rows, mask, with_confidence)
+        for document, prediction, loss in zip(batch, predictions, losses, strict=True):
+            tags = prediction.tags or _outermost_tags(prediction.entities, int(lengths[document]), markup)
+            entities, confidences = prediction.entities, prediction.confidences
+            found[document] = TaggedDocument(documents[document], tags, entities, confidences, loss)
     yield from found
 
 
+def _outermost_tags(entities: Sequence[Entity], words: int, markup: str) -> list[str]:
+    return entities_to_tags(outermost(entities), words, MARKUPS[markup])
+
+
 def _gold_losses(
-    model: Tagger, dataset: FeatureDataset, logits: Tensor, mask: Tensor, documents: list[int]
+    model: Tagger, dataset: FeatureDataset, emissions: Tensor, mask: Tensor, documents: list[int]
 ) -> list[float]:
-    """The loss of each document's gold tags, without words whose tag the model does not have; 0 without labels."""
-    gold = torch.zeros(mask.shape, dtype=torch.long)
-    for row, document in enumerate(documents):
-        labels = torch.from_numpy(dataset.gold_label_ids(document).astype(np.int64))
-        gold[row, : len(labels)] = labels
-    if (gold < 0).any():
+    """The loss of what is annotated in each document, without words whose label the model lacks; 0 where nothing is."""
+    annotations = [dataset.annotation(document) for document in documents]
+    if any(annotation.entities is None for annotation in annotations):
         return [0.0] * len(documents)
-    gold = gold.to(mask.device)
-    known = gold < logits.size(-1)
-    return model.sequence_losses(logits, gold.masked_fill(~known, 0), mask & known).tolist()
+    return model.losses(emissions, model.encode(annotations).to(mask.device), mask).tolist()

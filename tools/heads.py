@@ -11,41 +11,53 @@ import torch
 from safetensors import SafetensorError, safe_open
 from transformers.models.auto import modeling_auto
 
-from models import HEADS, BertCrfForNer, BertSoftmaxForNer
+from models import HEADS, BertCrfForNer, BertSoftmaxForNer, head_named
 from models.tagger import Tagger
 
 logger = logging.getLogger(__name__)
 _TOKEN_CLASSIFIERS = set(modeling_auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES.values())
-_SCRIPTS = {BertSoftmaxForNer: "run_ner_softmax.py", BertCrfForNer: "run_ner_crf.py"}
+_BUILT_IN = {head.__name__: head for head in HEADS.values()}
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 _SPAN_HEAD = "BertSpanForNer"
 
 
-def head_of_folder(folder: Path) -> type[Tagger]:
+def head_of_folder(folder: Path, named: str | type[Tagger] = "") -> type[Tagger]:
     """The class of the head that a folder with a trained model holds.
 
+    Args:
+        named: that head, where it is not built in: as ``module:Class``, or the class. No module is imported otherwise,
+            whatever the folder says.
+
     Raises:
-        ValueError: the folder holds something else than a head that is known here.
+        ValueError: the folder holds something else than a known head, or another than the one named.
     """
     path = folder / "config.json"
     try:
-        architectures = json.loads(path.read_text("utf-8")).get("architectures") if path.is_file() else None
+        config = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        architectures, source = config.get("architectures"), config.get("head_source")
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{path} is not the config of a model: {error}") from error
-    return head_of(architectures, folder)
+    if not named:
+        return head_of(architectures, folder, source)
+    head = head_named(named) if isinstance(named, str) else named
+    check_is_head(head_of(architectures, folder, source), head, folder)
+    return head
 
 
-def head_of(architectures: Sequence[str] | None, folder: Path) -> type[Tagger]:
-    """The same for a config that has been read: ``architectures`` is its entry of that name.
+def head_of(architectures: Sequence[str] | None, folder: Path, source: str | None = None) -> type[Tagger]:
+    """The same for a config that has been read.
 
-    A token classifier of transformers is a softmax head. A head of the user's own is found once its module is imported.
+    A token classifier of transformers is a softmax head. A head of the user's own is known once its class exists.
+
+    Args:
+        architectures, source: entries ``architectures`` and ``head_source`` of the config.
     """
     if not architectures:
         return _head_by_weights(folder)
     name = architectures[0]
     if name in _TOKEN_CLASSIFIERS:
         return BertSoftmaxForNer
-    known = {head.__name__: head for head in _subclasses(Tagger)} | HEADS
+    known = {head.__name__: head for head in _subclasses(Tagger) if head.losses is not Tagger.losses} | _BUILT_IN
     if name in known:
         return known[name]
     if name.endswith("ForSequenceClassification"):
@@ -54,22 +66,26 @@ def head_of(architectures: Sequence[str] | None, folder: Path) -> type[Tagger]:
         raise ValueError(f"{folder} holds the span head of BERT-NER-Pytorch ({name}), which is not supported")
     if is_encoder(architectures, folder):
         raise ValueError(f"{folder} holds an encoder without a head ({name}); train it with --do_train")
-    advice = "if it is your own subclass of models.tagger.Tagger, import its module first, or use its own script"
-    expected = f"{', '.join(HEADS)} or a token classifier of transformers"
-    raise ValueError(f"{folder} holds the head {name}; expected {expected}; {advice}")
+    hint = source if source and source.endswith(f":{name}") else f"module:{name}"
+    advice = f"if you trust its code, name it with --head {hint} (in Python: NerPredictor.load(folder, head=...))"
+    raise ValueError(f"{folder} holds the head {name}, which is none of {', '.join(_BUILT_IN)}; {advice}")
+
+
+def is_built_in(head: type[Tagger] | str) -> bool:
+    """Whether a class, or the name of one, is a head of this project."""
+    return head in _BUILT_IN or head in HEADS.values()
 
 
 def check_head(folder: Path, head: type[Tagger]) -> None:
     """Raises a ValueError where a folder with a trained model does not hold this head."""
-    found = head_of_folder(folder)
+    check_is_head(head_of_folder(folder), head, folder)
+
+
+def check_is_head(found: type[Tagger], head: type[Tagger], folder: Path) -> None:
+    """Raises a ValueError where the head that a folder holds is not the one to be applied."""
     if found is not head:
-        advice = f"; use {_SCRIPTS[found]}" if found in _SCRIPTS else ""
-        raise ValueError(f"{folder} holds the head {found.__name__}, not {head.__name__}{advice}")
-
-
-def script_of(head: type[Tagger]) -> str:
-    """The script that trains a head; that of the user's own heads is not known."""
-    return _SCRIPTS.get(head, "your_script.py")
+        own = "" if is_built_in(found) else f" --head {found.__module__}:{found.__name__}"
+        raise ValueError(f"{folder} holds the head {found.__name__}, not {head.__name__}; use {found.script}{own}")
 
 
 def is_encoder(architectures: Sequence[str] | None, folder: Path) -> bool:

@@ -3,13 +3,13 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 from huggingface_hub.constants import HF_HUB_OFFLINE
 from torch import nn
 from transformers import (
@@ -21,23 +21,14 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from common.tag_schemes import MARKUPS, legal_transitions
-from models import BertCrfForNer
-from models.tagger import Tagger
+from common.tag_schemes import markup_of_tags
+from models.heads.flat import FlatTagger
+from models.tagger import LabelSpace, Tagger
 from processors.features.alignment import drops_spaces_between_words, vocabulary_of
+from processors.tasks import task_named
 from tools.distributed import is_main, main_process_first
-from tools.heads import check_head, head_of, is_encoder, missing_folder
-from tools.labels import (
-    difference,
-    label_names,
-    markup_of,
-    name_labels,
-    set_label_names,
-    shortened,
-    tags_of,
-    use_tags,
-    with_missing_tags,
-)
+from tools.heads import check_head, head_of, is_built_in, is_encoder, missing_folder
+from tools.labels import difference, label_names, labels_of, name_labels, shortened, use_labels, with_missing_tags
 from tools.preparation import casing_types, compile_model, tell_casing
 from tools.run import Run
 from tools.settings import EVAL_WINDOW, ModelSettings, Settings
@@ -60,7 +51,7 @@ _GET_TOKENIZER = "copy the tokenizer files of the encoder there, or name another
 
 def load_model_and_tokenizer(
     run: Run,
-    model_class: type[AnyTagger],
+    head: type[AnyTagger],
     source: str | None = None,
     adapt_config: Callable[[PreTrainedConfig], None] | None = None,
 ) -> tuple[Run, AnyTagger, PreTrainedTokenizerBase]:
@@ -72,7 +63,7 @@ def load_model_and_tokenizer(
 
     Args:
         run: the encoder of ``model_name_or_path`` when training, else the trained model of ``output_dir``.
-        model_class: the tagger.
+        head: the class of the tagger.
         source: a folder to load instead, for instance a checkpoint.
         adapt_config: changes the encoder's config, for instance its dropout.
 
@@ -88,13 +79,12 @@ def load_model_and_tokenizer(
         if adapt_config is not None:
             adapt_config(config)
         tokenizer = load_tokenizer(settings.model, source, config)
-        if not do_train:
-            _report_other_settings(settings, config)
-        former = _former_tags(settings, model_class, config, source)
-        stored = label_names(config)
-        run = _with_labels(run, model_class, config, former or [])
-        model = _load_tagger(settings, model_class, source, config, stored, former)
-        run = _with_lengths_and_words(run, model)
+        if do_train:
+            run = _with_learned_words(run, config)
+            model = _tagger_to_train(run, head, config, source)
+        else:
+            model = _trained_tagger(run, head, config, source)
+        run = _with_lengths_and_words(_with_labels(run, model), model)
         run = replace(run, casing_types=tell_casing(settings, model, tokenizer))
     check_vocabulary(tokenizer, config)
     _check_same_vocabulary(do_train, config, tokenizer)
@@ -212,78 +202,85 @@ def adopt_model(run: Run, model: Tagger) -> Run:
     """
     source = model.name_or_path or "the model"
     name_labels(model.config, source, run.settings.data.task_name)
-    tags = tags_of(model.config, source)
-    use_tags(model, tags, [tag for tag in tags if tag])
-    markup = markup_of(model.config, model.tag_names, run.markup)
-    run = replace(
-        _with_lengths_and_words(run, model),
-        markup=markup,
-        labels=tuple(with_missing_tags(model.tag_names, markup)),
-        model_type=model.config.model_type,
-        casing_types=casing_types(model),
-    )
+    labels = labels_of(type(model), model.config, source)
+    use_labels(model, labels, [label for label in labels if label])
+    run = replace(_with_lengths_and_words(_with_labels(run, model), model), casing_types=casing_types(model))
     nn.Module.to(model, run.device)
     compile_model(run.settings.machine, run.n_gpu, model)
     return run
 
 
-def _former_tags(
-    settings: Settings, model_class: type[Tagger], config: PreTrainedConfig, source: str
-) -> list[str] | None:
-    """The tags of the head in ``source`` by id, see `tools.labels.tags_of`; none where it is not such a head.
+def _trained_tagger(run: Run, head: type[AnyTagger], config: PreTrainedConfig, source: str) -> AnyTagger:
+    """The tagger that a folder holds, without labels that mean nothing."""
+    check_head(Path(source), head)
+    _report_other_settings(run.settings, config)
+    name_labels(config, source, run.settings.data.task_name)
+    labels, file = labels_of(head, config, source), run.settings.data.labels
+    head.override(config, _options(run, head))
+    model: AnyTagger = read_model(head, source, config)
+    use_labels(model, labels, [label for label in labels if label])
+    if file and set(run.corpus.entity_types()) != set(model.types):
+        raise ValueError(f"--labels {file} has other types than the trained model: {', '.join(model.types)}")
+    return model
+
+
+def _tagger_to_train(run: Run, head: type[AnyTagger], config: PreTrainedConfig, source: str) -> AnyTagger:
+    """A tagger for the types of the corpus: with the head in ``source`` where it is this head for the same labels."""
+    stored, former = deepcopy(config), _former_labels(run, head, config, source)
+    single_words = task_named(run.corpus.task_name).plain_tags
+    head.configure(config, LabelSpace(run.corpus.entity_types(), run.markup, single_words), _options(run, head))
+    if not is_built_in(head):
+        config.head_source = f"{head.__module__}:{head.__name__}"  # for messages; nothing imports it
+    if run.settings.model.from_scratch:
+        return head(config)
+    wanted = label_names(config)
+    if former and label_names(stored) == wanted:
+        return read_model(head, source, config)
+    if former and set(former) - {""} == set(wanted):
+        trained = read_model(head, source, stored)
+        use_labels(trained, former, wanted)
+        model = head(config)
+        model.load_state_dict(trained.state_dict())
+        return model
+    if former:
+        logger.info("Labels changed: reinitialising the head of %s (%s)", source, difference(former, wanted))
+    model = read_model(head, source, config, new_head=True)
+    if former is not None:
+        model.reset_head()
+    return model
+
+
+def _options(run: Run, head: type[Tagger]) -> Any:
+    """The options of the head, where the settings are for it, or its defaults."""
+    return run.settings.head if isinstance(run.settings.head, head.Options) else head.Options()
+
+
+def _former_labels(run: Run, head: type[Tagger], config: PreTrainedConfig, source: str) -> list[str] | None:
+    """The labels of the head in ``source`` by id, see `tools.labels.labels_of`; empty where it is another head.
 
     Returns:
-        ``None`` where there is no head at all.
+        ``None`` where there is no head.
     """
-    if not settings.actions.do_train:
-        check_head(Path(source), model_class)
-        name_labels(config, source, settings.data.task_name)
-        return tags_of(config, source)
-    if settings.model.from_scratch or is_encoder(config.architectures, Path(source)):
+    if run.settings.model.from_scratch or is_encoder(config.architectures, Path(source)):
         return None
-    with suppress(ValueError):  # another head or labels that are no tags: then both are new
-        if head_of(config.architectures, Path(source)) is model_class and (tags := tags_of(config, source)):
-            return tags
-    held, labels = (config.architectures or ["another head"])[0], shortened(label_names(config)) or "without names"
-    message = "%s holds %s with labels %s: its encoder is taken, and the head %s is new"
-    logger.info(message, source, held, labels, model_class.__name__)
+    with suppress(ValueError):  # another head, or labels that are not its own: then both are new
+        if head_of(config.architectures, Path(source)) is head and (labels := labels_of(head, config, source)):
+            return labels
+    held = (config.architectures or ["another head"])[0]
+    names = shortened(label_names(config)) or "without names"
+    message = "%s holds %s with labels %s: taking its encoder, with a new head %s"
+    logger.info(message, source, held, names, head.__name__)
     return []
 
 
-def _with_labels(run: Run, model_class: type[Tagger], config: PreTrainedConfig, tags: Sequence[str]) -> Run:
-    """Gives a new tagger the labels of the corpus, or takes those of a trained one, ``tags``."""
-    settings = run.settings
-    constraints = getattr(settings.head, "crf_constraints", True)
-    run = replace(run, model_type=config.model_type)
-    if settings.actions.do_train:
-        run = _with_learned_words(run, config)
-        labels = run.corpus.label_list(run.markup)
-        set_label_names(config, labels)
-        config.tag_markup = run.markup
-        if issubclass(model_class, BertCrfForNer):
-            config.crf_legal = _followers(labels, run.markup) if constraints else None
-        else:
-            config.tag_loss = getattr(settings.head, "loss_type", "ce")
-        return replace(run, labels=tuple(labels))
-    set_label_names(config, [tag for tag in tags if tag])
-    markup = config.tag_markup = markup_of(config, label_names(config), run.markup)
-    labels = with_missing_tags(label_names(config), markup)
-    if settings.data.labels and set(run.corpus.label_list(markup)) != set(labels):
-        raise ValueError(
-            f"--labels {settings.data.labels} has other labels than the trained model: {', '.join(labels)}"
-        )
-    if not constraints:
-        config.crf_legal = None
-    return replace(run, markup=markup, labels=tuple(labels))
-
-
-def _followers(tags: list[str], markup: str) -> list[list[int]]:
-    """For each tag and the start of a text, the ids of what may follow; the end counts as one tag more than there are.
-
-    The form in which `models.BertCrfForNer` finds the legal transitions in its config.
-    """
-    legal = legal_transitions(tags, MARKUPS[markup])
-    return [np.flatnonzero(row).tolist() for row in legal[:-1]]
+def _with_labels(run: Run, model: Tagger) -> Run:
+    """The run with the labels and the tag scheme of the model."""
+    run = replace(run, model_type=model.config.model_type)
+    if isinstance(model, FlatTagger):
+        markup = getattr(model.config, "tag_markup", None) or markup_of_tags(model.label_names, run.markup)
+        model.config.tag_markup = markup
+        run = replace(run, markup=markup, labels=tuple(with_missing_tags(model.label_names, markup)))
+    return run
 
 
 def _with_learned_words(run: Run, config: PreTrainedConfig) -> Run:
@@ -309,8 +306,6 @@ def _report_other_settings(settings: Settings, config: PreTrainedConfig) -> None
         if saved is not None and asked not in (unset, saved):
             message = "--%s %s: the model was evaluated with %s, which its folder keeps for prediction"
             logger.warning(message, name, asked, saved)
-    if not flags.get("crf_constraints", True) and getattr(config, "crf_legal", None):
-        logger.warning("--no_crf_constraints: the model was evaluated with them, and its folder keeps them")
 
 
 def _with_lengths_and_words(run: Run, model: Tagger) -> Run:
@@ -355,38 +350,3 @@ def positions_of(model: PreTrainedModel) -> int:
     positions -= max(paddings, default=-1) + 1  # they are counted from behind the padding's
     trained = getattr(model.config, "trained_positions", None) or positions
     return min(positions, trained) or trained
-
-
-def _load_tagger(
-    settings: Settings,
-    model_class: type[AnyTagger],
-    source: str,
-    config: PreTrainedConfig,
-    stored: Sequence[str],
-    former: Sequence[str] | None,
-) -> AnyTagger:
-    """The tagger with the labels of ``config``: with the head in ``source`` where it is one for these labels.
-
-    Args:
-        stored: labels of that head, as its config names them.
-        former: the same as tags, see `_former_tags`.
-    """
-    if settings.actions.do_train and settings.model.from_scratch:
-        return model_class(config)
-    wanted = label_names(config)
-    if list(stored) == wanted and former:
-        return read_model(model_class, source, config, new_head=False)
-    if former and set(former) - {""} == set(wanted):
-        legal = config.__dict__.pop("crf_legal", None)  # of the wanted labels, not of the stored ones
-        set_label_names(config, stored)
-        model = read_model(model_class, source, config, new_head=False)
-        if legal is not None:
-            model.config.crf_legal = legal
-        use_tags(model, former, wanted)
-        return model
-    if former:
-        logger.info("Labels changed: reinitialising the head of %s (%s)", source, difference(former, wanted))
-    model = read_model(model_class, source, config, new_head=True)
-    if former is not None:
-        model.reset_head()
-    return model

@@ -2,28 +2,31 @@
 
 import json
 import re
+from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from transformers import get_scheduler
+from transformers import PreTrainedModel, get_scheduler
 from transformers.optimization import Adafactor
 
+from models.tagger import Tagger
 from tools.settings import OptimisationSettings
 
 
-def build_optimizer(optimisation: OptimisationSettings, model: nn.Module, crf_rate: float | None = None) -> Optimizer:
+def build_optimizer(optimisation: OptimisationSettings, model: PreTrainedModel, head: Any = None) -> Optimizer:
     """The optimiser that ``optimisation.optim`` names, over the groups of `parameter_groups`.
 
     Args:
-        crf_rate: learning rate of the model's CRF, where it has one.
+        head: options of the model's head, see `parameter_groups`.
 
     Raises:
         ValueError: apex is asked for and not installed.
     """
     kind, options = optimizer_class(optimisation)
-    return kind(parameter_groups(optimisation, model, crf_rate), **options)
+    return kind(parameter_groups(optimisation, model, head), **options)
 
 
 def optimizer_class(optimisation: OptimisationSettings) -> tuple[type[Optimizer], dict[str, Any]]:
@@ -67,14 +70,19 @@ def build_schedule(optimisation: OptimisationSettings, optimizer: Optimizer, tot
 _LAYER_NUMBER = re.compile(r"\.(\d+)\.")
 
 
-def part_of(parameter_name: str) -> str:
-    """Which part of a tagger a parameter belongs to: ``encoder``, ``head`` or ``crf``."""
-    return {"classifier": "head", "crf": "crf"}.get(parameter_name.partition(".")[0], "encoder")
+def part_of(parameter_name: str, encoder: str) -> str:
+    """The part of a model that a parameter belongs to: ``encoder``, ``head`` for ``classifier``, or its first name.
+
+    Args:
+        encoder: prefix of the encoder's parameters.
+    """
+    first = parameter_name.partition(".")[0]
+    return {encoder: "encoder", "classifier": "head"}.get(first, first)
 
 
-def layer_of(parameter_name: str) -> int | None:
+def layer_of(parameter_name: str, encoder: str) -> int | None:
     """The layer of the encoder: its number from 0, -1 for the embeddings, None above all layers and outside."""
-    if part_of(parameter_name) != "encoder":
+    if part_of(parameter_name, encoder) != "encoder":
         return None
     number = _LAYER_NUMBER.search(parameter_name)
     if number:
@@ -82,11 +90,11 @@ def layer_of(parameter_name: str) -> int | None:
     return -1 if "embed" in parameter_name else None
 
 
-def freeze(optimisation: OptimisationSettings, model: nn.Module) -> None:
+def freeze(optimisation: OptimisationSettings, model: PreTrainedModel) -> None:
     """Takes the embeddings and the lowest layers out of the training, as asked.
 
     Raises:
-        ValueError: the encoder has not so many layers.
+        ValueError: the encoder has fewer layers.
     """
     if optimisation.freeze_layers > (layers := count_layers(model)):
         raise ValueError(
@@ -94,31 +102,31 @@ def freeze(optimisation: OptimisationSettings, model: nn.Module) -> None:
         )
     frozen = {*range(optimisation.freeze_layers), *([-1] if optimisation.freeze_embeddings else [])}
     for name, parameter in model.named_parameters():
-        if layer_of(name) in frozen:
+        if layer_of(name, model.base_model_prefix) in frozen:
             parameter.requires_grad_(False)
 
 
 def parameter_groups(
-    optimisation: OptimisationSettings, model: nn.Module, crf_rate: float | None = None
+    optimisation: OptimisationSettings, model: PreTrainedModel, head: Any = None
 ) -> list[dict[str, Any]]:
     """Groups for an optimiser; biases, norms and other vectors are not decayed (Loshchilov and Hutter 2019).
 
-    They are named ``encoder``, ``head`` and ``crf``, each with ``/decayed`` or ``/not decayed``. With ``layer_decay``
-    the encoder is ``encoder.embeddings``, ``encoder.0`` and so on: the last layer learns at the full rate, every other
-    one at ``layer_decay`` times that of the next (Howard and Ruder 2018, sec. 3.2). Heads start from nothing, so they
-    learn 10 to 100 times faster than the encoder unless told otherwise.
+    They are named ``encoder``, ``head`` for the classifier, and as the head's other parts are (``crf``), each with
+    ``/decayed`` or ``/not decayed``. With ``layer_decay`` the encoder is ``encoder.embeddings``, ``encoder.0`` and so
+    on: the last layer learns at the full rate, every other one at ``layer_decay`` times that of the next (Howard and
+    Ruder 2018, sec. 3.2).
 
     Args:
         optimisation: of which ``learning_rate``, ``head_learning_rate``, ``layer_decay`` and ``weight_decay`` are read.
         model: its frozen weights are left out.
-        crf_rate: of its CRF, where it has one.
+        head: options of its head, which may give its parts rates of their own; by default those of the head's class.
     """
-    rates, layers = _rates_of_parts(optimisation, model, crf_rate), count_layers(model)
+    rates, layers, encoder = _rates_of_parts(optimisation, model, head), count_layers(model), model.base_model_prefix
     groups: dict[str, dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        learner, layer = part_of(name), layer_of(name)
+        learner, layer = part_of(name, encoder), layer_of(name, encoder)
         rate, decays = rates[learner], _decays(name, parameter)
         if optimisation.layer_decay != 1 and layer is not None:
             learner = f"encoder.{layer if layer >= 0 else 'embeddings'}"
@@ -130,19 +138,19 @@ def parameter_groups(
     return list(groups.values())
 
 
-def count_layers(model: nn.Module) -> int:
+def count_layers(model: PreTrainedModel) -> int:
     """Layers of the encoder that have weights of their own; of an ALBERT, whose layers share theirs, 1."""
-    numbers = [layer for name, _ in model.named_parameters() if (layer := layer_of(name)) is not None]
-    return max(numbers, default=-1) + 1
+    layers = (layer_of(name, model.base_model_prefix) for name, _ in model.named_parameters())
+    return max((layer for layer in layers if layer is not None), default=-1) + 1
 
 
-def _rates_of_parts(optimisation: OptimisationSettings, model: nn.Module, crf_rate: float | None) -> dict[str, float]:
-    has_crf = any(part_of(name) == "crf" for name, _ in model.named_parameters())
-    if not has_crf:
-        crf_rate = optimisation.learning_rate
-    assert crf_rate is not None, "a model with a CRF needs its learning rate"
-    head_rate = optimisation.head_learning_rate if optimisation.head_learning_rate >= 0 else crf_rate
-    return {"encoder": optimisation.learning_rate, "head": head_rate, "crf": crf_rate}
+def _rates_of_parts(optimisation: OptimisationSettings, model: PreTrainedModel, head: Any) -> Mapping[str, float]:
+    """The head's own rates; ``--head_learning_rate`` is that of the classifier and of parts for which it has none."""
+    own = model.learning_rates(head or model.Options()) if isinstance(model, Tagger) else {}
+    asked, encoder = optimisation.head_learning_rate, optimisation.learning_rate
+    classifier = own.pop("classifier", encoder)
+    rates = {"encoder": encoder, "head": asked if asked >= 0 else classifier, **own}
+    return defaultdict(lambda: asked if asked >= 0 else encoder, rates)
 
 
 def _decays(name: str, parameter: nn.Parameter) -> bool:

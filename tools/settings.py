@@ -3,18 +3,11 @@
 A config file (YAML or JSON, ``--config_file``) holds the same names; flags on the command line override it.
 """
 
-import argparse
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
-from common.command_line import read_config_file
-from common.options import NoOptions, OptionsCommandLine, faults_of, option
+from common.options import NoOptions, faults_of, option
 from common.tag_schemes import TRAINED_MARKUPS
-from models import HEADS
 from processors.spans import OFFSET_UNITS, SPAN_EDGES
 from processors.text.word_cutting import WORD_UNITS
 
@@ -99,12 +92,13 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """The encoder and its windows."""
+    """The encoder, its windows, and which head it has."""
 
     model_type: str = option(
         "", "family of the encoder (bert, roberta, xlnet, ...), if its config.json does not name it"
     )
     model_name_or_path: str = option("", "encoder: a name on the Hugging Face hub, or a folder", common=True)
+    head: str = option("", "head: crf, softmax, or your own as module:Class; default: that of the script", common=True)
     config_name: str = option("", "config of the encoder, if it is elsewhere: name, folder or file")
     tokenizer_name: str = option("", "tokenizer, if it is elsewhere: name, folder or vocabulary file")
     cache_dir: str = option("", "folder for downloaded encoders")
@@ -376,51 +370,8 @@ class Settings:
         return values
 
 
-def parse_settings(
-    head: type = NoOptions, description: str | None = None, argv: Sequence[str] | None = None
-) -> Settings:
-    """Reads the command line, and the config file that it names; prints what is wrong and ends the program.
-
-    Args:
-        head: the class of the head's options. Options of other heads are accepted with their default value, so that
-            the config file of one head's run works for another's.
-    """
-    argv = list(sys.argv[1:] if argv is None else argv)
-    parser = OptionsCommandLine(description)
-    for subject, part in vars(Settings()).items():
-        parser.add_options(head if subject == "head" else type(part), subject)
-    own, others = {one.name for one in fields(head)}, dict[str, Any]()
-    for kind in (one.Options for one in HEADS.values()):
-        parser.add_options(kind, "other heads", leave_out={*own, *others}, hidden=True)
-        others |= {one.name: one.default for one in fields(kind) if one.name not in own}
-    namespace = argparse.Namespace()
-    try:
-        if config_file := _config_file(argv):
-            entries, parser.faults = read_config_file(config_file)
-            places = {f"--{entry.name}": entry.place for entry in entries}
-            parser.collect([f"--{entry.name}={entry.value}" for entry in entries], namespace, places)
-        text = "YAML or JSON file with any of these flags; flags on the command line override it"
-        parser.add_argument("--config_file", "--config-file", metavar="FILE", help=text)
-        flags = vars(parser.parse_args(argv, namespace))
-        del flags["config_file"]
-        for name, default in others.items():
-            if (value := flags.pop(name)) != default:
-                raise ValueError(f"--{name} {value} has no effect: it is an option of another head; leave it out")
-        return Settings.of(head, **flags)
-    except ValueError as error:
-        parser.error(str(error))
-
-
 def require(settings: Settings, *names: str) -> None:
     """Raises a ValueError that names the flags that are missing."""
     missing = [f"--{name}" for name in names if not settings.flat()[name]]
     if missing:
         raise ValueError(f"{', '.join(missing)} must be given")
-
-
-def _config_file(argv: Sequence[str]) -> Path | None:
-    for token, following in pairwise([*argv, ""]):
-        name, equals, value = token.partition("=")
-        if name in ("--config_file", "--config-file") and (value or following):
-            return Path(value if equals else following)
-    return None

@@ -10,11 +10,10 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
-from transformers import PreTrainedTokenizerBase, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from callbacks import Callbacks, Checkpoints, TrainState
 from common.durable import remove_folder
-from models.rdrop import RDrop
 from models.tagger import Tagger
 from processors.features.batching import BucketBatchSampler, StepFeed
 from processors.features.dataset import FeatureDataset
@@ -29,7 +28,7 @@ from tools.checkpoint import (
 )
 from tools.data import load_and_cache_examples
 from tools.distributed import is_main, rank, run_on_main, send_from_main, world_size
-from tools.evaluate import check_dataset, score_dataset
+from tools.evaluate import SplitScores, check_dataset, score_dataset
 from tools.interruption import Interrupted, watch_for_interruption
 from tools.loading import adopt_model
 from tools.meter import Meter, NonFiniteSteps, encoder_cost, peak_flops, peak_memory
@@ -64,27 +63,27 @@ def train(
     set_seed(optimisation.seed + rank())
     run = adopt_model(run, model)
     check_dataset(train_dataset, model)
+    train_dataset.encode = model.encode
     feed = _step_feed(optimisation, train_dataset, run.n_gpu)
-    total_steps = _total_steps(optimisation, feed.steps_per_epoch)
+    total_steps = count_steps(optimisation, feed.steps_per_epoch)
 
     freeze(optimisation, model)
     if settings.machine.gradient_checkpointing:
         checkpoint_layers(model)
-    optimizer = build_optimizer(optimisation, model, getattr(settings.head, "crf_learning_rate", None))
+    optimizer = build_optimizer(optimisation, model, settings.head)
     if settings.machine.shard_optimizer:
         from tools.sharding import sharded  # takes seconds: torch then compiles all of its functional optimisers
 
         optimizer = sharded(optimizer)
     schedule = build_schedule(optimisation, optimizer, total_steps)
     gradients = GradientStep(run.precision, model, optimizer)
-    learner = RDrop(model, optimisation.rdrop_alpha) if optimisation.rdrop_alpha else gradients.model
-    parallel_model = _parallel(run, learner)
+    parallel_model = _parallel(run, gradients.model)
 
-    dev_dataset = _dev_dataset(run, tokenizer)
+    dev_dataset = dev_dataset_of(run, tokenizer)
     cost = encoder_cost(model)
     meter = Meter(run.device, peak_flops(run.device, run.precision.dtype, run.n_gpu))
     nonfinite = NonFiniteSteps(train_dataset, tokenizer, run.folder.nonfinite_steps, optimisation.max_nonfinite_steps)
-    state = TrainState(model, optimizer, total_steps, feed.steps_per_epoch, is_main(), model.tag_names)
+    state = TrainState(model, optimizer, total_steps, feed.steps_per_epoch, is_main(), model.label_names)
     parts: dict[str, Stateful] = {}  # what a checkpoint keeps besides the model
     checkpoints = Checkpoints(
         run.folder,
@@ -100,17 +99,20 @@ def train(
     parts |= {"gradient_step": gradients, "meter": meter, "nonfinite": nonfinite, "callbacks": callbacks}
     logger.info("Training %d steps of %s", total_steps, _batch_plan(optimisation, run.n_gpu))
     _resume(run, model, state, checkpoints, parts)
-    passes = 0
+    rows = 0  # computed by the forward passes of a step
 
-    def forward_backward(inputs: Mapping[str, Tensor], words: int, is_last_round: bool, last: bool = True) -> Tensor:
+    def forward(batch: dict[str, Any]) -> Any:
+        nonlocal rows
+        rows += len(batch["input_ids"])
+        return parallel_model(**batch)
+
+    def forward_backward(batch: dict[str, Any], is_last_round: bool, last: bool = True) -> Tensor:
         """One pass of a batch, and its loss; ranks exchange gradients once per step, in its last pass."""
-        nonlocal passes
-        passes += 2 if optimisation.rdrop_alpha else 1
         is_last = last and is_last_round
         skips = isinstance(parallel_model, DistributedDataParallel) and not is_last
         with parallel_model.no_sync() if skips else nullcontext():  # type: ignore[operator]
             with run.precision.autocast():
-                loss = parallel_model(**inputs, num_items_in_batch=words).loss.sum()
+                loss = callbacks.around_forward(state, forward, batch).loss.sum()
             # DDP averages gradients over ranks; the loss is already divided by the words of all of them
             gradients.backward(loss * world_size())
         return loss.detach()
@@ -126,29 +128,25 @@ def train(
             return
         with meter.paused():
             callbacks.before_evaluate(state)
-            scores = score_dataset(run, model, dev_dataset, "Evaluating")
-            state.metrics, state.evaluated_step, state.examples = scores.headline(), state.step, scores.examples
-            types = scores.entities.types.items()
-            state.type_metrics = {
-                name: {"precision": one.precision, "recall": one.recall, "f1": one.f1} for name, one in types
-            }
-            logger.info("Epoch %.2f: dev F1 %.4f, loss %.4f", state.epoch, scores.entities.micro.f1, scores.loss)
+            set_scores(state, score_dataset(run, model, dev_dataset, "Evaluating"))
             callbacks.on_evaluate(state)
             callbacks.after_evaluate(state)
 
     with watch_for_interruption() as interruption, closing(callbacks):
         callbacks.on_train_begin(state)
-        if _is_due(logging_.logging_steps, state):
+        if is_due(logging_.logging_steps, state):
             evaluate()
         for step in feed.steps(total_steps - state.step):
             if state.should_stop:
                 break
             words = int(train_dataset.word_counts[step.windows].sum())
             parallel_model.train()
-            passes = 0
+            rows = 0
             for round_, batch in enumerate(step.batches, start=1):
                 inputs = {name: tensor.to(run.device, non_blocking=True) for name, tensor in batch.items()}
-                backward = partial(forward_backward, inputs, words, round_ == len(step.batches))
+                backward = partial(
+                    forward_backward, {**inputs, "num_items_in_batch": words}, round_ == len(step.batches)
+                )
                 meter.add_loss(callbacks.around_backward(state, backward))
             norm = gradients.clip(optimisation.max_grad_norm)
             gradients.step()
@@ -158,13 +156,13 @@ def train(
             nonfinite.add(state.step, step.windows, norm)
             lengths = train_dataset.lengths[step.windows]
             computed = sum(batch["input_ids"].numel() for batch in step.batches)
-            flops = passes / len(step.batches) * cost.of_training(lengths)
+            flops = rows / sum(len(batch["input_ids"]) for batch in step.batches) * cost.of_training(lengths)
             meter.add_step(words, int(lengths.sum()), computed, flops)
             callbacks.on_step(state)
-            if _is_due(logging_.log_loss_steps, state):
+            if is_due(logging_.log_loss_steps, state):
                 log()
             interrupted = interruption.seen_by_any()
-            if _is_due(logging_.logging_steps, state) and not interrupted:
+            if is_due(logging_.logging_steps, state) and not interrupted:
                 evaluate()
             if checkpoints.is_due(state) or interrupted:
                 checkpoints.save(state)
@@ -176,8 +174,8 @@ def train(
         callbacks.on_train_end(state)
 
     if checkpoints.has_best:
-        _restore_best(checkpoints.best_folder, model)
-    results = _results(state, meter, checkpoints)
+        restore_best(checkpoints.best_folder, model)
+    results = training_results(state, meter, checkpoints)
     logger.info(
         "Trained %(steps)d steps: %(words_per_second).0f words/s in %(seconds).0f s without evaluation", results
     )
@@ -199,7 +197,8 @@ def _step_feed(optimisation: OptimisationSettings, dataset: FeatureDataset, n_gp
     return StepFeed(dataset, sampler, num_workers=optimisation.num_workers, pin_memory=n_gpu > 0)
 
 
-def _total_steps(optimisation: OptimisationSettings, steps_per_epoch: int) -> int:
+def count_steps(optimisation: OptimisationSettings, steps_per_epoch: int) -> int:
+    """Optimiser steps of the whole training."""
     if optimisation.max_steps > 0:
         return optimisation.max_steps
     return max(
@@ -215,13 +214,22 @@ def _parallel(run: Run, model: nn.Module) -> nn.Module:
     return DataParallel(model) if run.n_gpu > 1 else model
 
 
-def _dev_dataset(run: Run, tokenizer: PreTrainedTokenizerBase) -> FeatureDataset | None:
+def dev_dataset_of(run: Run, tokenizer: PreTrainedTokenizerBase) -> FeatureDataset | None:
+    """The dev split, where it is to be scored during training and there is one."""
     if not run.settings.logging.evaluate_during_training:
         return None
     if not run.corpus.has("dev"):
         logger.warning("There is no dev split: the model is not scored while training, and the last one is kept")
         return None
     return load_and_cache_examples(run, run.settings.data.task_name, tokenizer, "dev")
+
+
+def set_scores(state: TrainState, scores: SplitScores) -> None:
+    """Tells the callbacks the scores of dev."""
+    state.metrics, state.evaluated_step, state.examples = scores.headline(), state.step, scores.examples
+    types = scores.entities.types.items()
+    state.type_metrics = {name: {"precision": one.precision, "recall": one.recall, "f1": one.f1} for name, one in types}
+    logger.info("Epoch %.2f: dev F1 %.4f, loss %.4f", state.epoch, scores.entities.micro.f1, scores.loss)
 
 
 def _batch_plan(optimisation: OptimisationSettings, n_gpu: int) -> str:
@@ -244,25 +252,30 @@ def _resume(
     check_options(run.settings, checkpoint)
     load_training_state(checkpoint, model, parts)
     logger.info("Resuming after step %d of %d, from %s", state.step, state.total_steps, checkpoint)
+    forget_missing_best(checkpoints, state)
+
+
+def forget_missing_best(checkpoints: Checkpoints, state: TrainState) -> None:
+    """Without the folder of the best model, the best is chosen from the evaluations to come."""
     best = checkpoints.best_folder
     if checkpoints.has_best and not run_on_main(best.is_dir):
         checkpoints.forget_best(state)
         logger.warning("%s has no %s: the best model is chosen from the evaluations to come", best.parent, best.name)
 
 
-def _is_due(every: int, state: TrainState) -> bool:
+def is_due(every: int, state: TrainState) -> bool:
     """Whether something is to be done after this step: every so many, each epoch for -1, and in the end."""
     interval = every if every > 0 else state.steps_per_epoch
     return state.step > 0 and (state.step % interval == 0 or state.step == state.total_steps or state.should_stop)
 
 
-def _restore_best(folder: Path, model: Tagger) -> None:
+def restore_best(folder: Path, model: PreTrainedModel) -> None:
     """Rank 0 reads the best weights that it wrote, and sends them to the others."""
     run_on_main(lambda: restore_weights(model, folder))
     send_from_main(model.state_dict().values())
 
 
-def _results(state: TrainState, meter: Meter, checkpoints: Checkpoints) -> dict[str, Any]:
+def training_results(state: TrainState, meter: Meter, checkpoints: Checkpoints) -> dict[str, Any]:
     """What came of the training, over all steps, those before an interruption too."""
     total = meter.total
     return {

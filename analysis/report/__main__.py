@@ -10,13 +10,14 @@ from common.command_line import CommandLine
 def main() -> None:
     parser = CommandLine(
         prog="python -m analysis.report",
-        description="Writes one HTML file that shows what a run has learnt and where it errs.",
+        description="Write one HTML file with the scores, curves, errors and sentences of a run.",
     )
-    parser.add_argument("run", type=Path, help="the folder of a run, as --output_dir named it")
-    parser.add_argument("--output", type=Path, help="the file to write; by default report.html in the folder")
+    parser.add_argument("run", type=Path, help="output_dir of a training run")
+    parser.add_argument("--output", type=Path, help="file to write; default: report.html in that folder")
+    parser.add_argument("--head", default="", help="head of the run if it is your own, as module:Class")
     arguments = parser.parse_args()
     try:
-        path = write_report(arguments.run, arguments.output)
+        path = write_report(arguments.run, arguments.output, arguments.head)
     except (ValueError, OSError) as error:
         sys.exit(f"{parser.prog}: error: {error}")
     print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")

@@ -32,10 +32,14 @@ _RUN_FACTS = {
 }
 
 
-def write_report(folder: Path, output: Path | None = None) -> Path:
-    """Write the report of a run to ``output``, by default ``report.html`` in its folder, and return the path."""
+def write_report(folder: Path, output: Path | None = None, head: str = "") -> Path:
+    """Write the report of a run to ``output``, by default ``report.html`` in its folder, and return the path.
+
+    Args:
+        head: the head of the run if it is not built in, as ``module:Class``.
+    """
     path = output or RunFolder(folder).report
-    path.write_text(report_page(read_run(folder)), "utf-8")
+    path.write_text(report_page(read_run(folder, head)), "utf-8")
     return path
 
 

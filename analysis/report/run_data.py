@@ -1,34 +1,33 @@
-"""What a run's folder holds for its report."""
+"""What the report reads from a run folder."""
 
 import json
 import shlex
 import struct
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from safetensors import safe_open
 from tensorboardX.proto.event_pb2 import Event
 
 from analysis.documents import ScoredDocument, read_documents
+from callbacks.trackers import transition_scores
 from common.run_files import RunFolder
-from models import BertCrfForNer, BertSoftmaxForNer
+from models.heads.crf import legal_matrix
 from models.tagger import Tagger
-from tools.heads import head_of_folder, script_of
+from tools.heads import head_of_folder
 
-_HEAD_NAMES: dict[type[Tagger], str] = {BertCrfForNer: "CRF", BertSoftmaxForNer: "softmax"}
 _SPLITS = {"dev": "do_eval", "test": "do_predict"}
 _ANALYSED = {"intervals", "schemes", "errors", "confusion", "lengths"}
 
 
 @dataclass
 class Split:
-    """Scores as ``eval_results.json`` has them, and the documents that they are of."""
+    """The scores of a split, as in ``eval_results.json``, and its documents."""
 
     name: str
     results: dict[str, Any]
@@ -41,11 +40,11 @@ class Split:
 
 @dataclass
 class Transitions:
-    """What a CRF has learnt of neighbouring tags.
+    """Transition scores of a CRF.
 
     Args:
-        tags: of the C tags.
-        scores: from each tag and the start to each tag and the end, ``(C + 1, C + 1)``; NaN where illegal.
+        tags: names of the C tags.
+        scores: see `callbacks.trackers.transition_scores`.
     """
 
     tags: list[str]
@@ -53,17 +52,17 @@ class Transitions:
 
     @property
     def largest(self) -> float:
-        """The score that is farthest from 0, for the scale."""
+        """The largest absolute score, for the colours."""
         return float(np.nanmax(np.abs(self.scores))) or 1.0
 
 
 @dataclass
 class RunData:
-    """A run, as far as its folder tells.
+    """What a run folder holds.
 
     Args:
-        head: what the head is called.
-        missing: for what is not there, the command that makes it.
+        head: name of the head.
+        missing: commands that create what is not there.
     """
 
     folder: Path
@@ -77,43 +76,42 @@ class RunData:
     missing: dict[str, str]
 
 
-def read_run(folder: Path) -> RunData:
-    """Raises a ValueError where the folder is not that of a run that tags words, or its head is not known."""
-    under_lightning = is_lightning_run(folder)
+def read_run(folder: Path, named: str = "") -> RunData:
+    """Read a run folder.
+
+    Args:
+        named: the head of the run if it is not built in, as ``module:Class``.
+
+    Raises:
+        ValueError: the folder holds no run that finds entities, or an unknown head.
+    """
     files = RunFolder(folder)
-    model = RunFolder(files.best_lightning_model) if under_lightning else files
-    if not model.config.is_file():
-        raise ValueError(f"{folder} holds no run: there is no {model.config.name}; name what --output_dir named")
-    config, environment = _json_of(model.config), _json_of(files.environment)
-    head = head_of_folder(model.path)
-
-    def command(action: str) -> str:
-        return command_of(environment, action) if under_lightning else _command(folder, head, action)
-
+    if not files.config.is_file():
+        raise ValueError(f"{folder} holds no run: there is no {files.config.name}; name the --output_dir of a run")
+    config, environment = _json_of(files.config), _json_of(files.environment)
+    head = head_of_folder(folder, named)
     splits, missing = [], {}
     for name, action in _SPLITS.items():
         results, documents = files.results(name), files.documents(name)
         if documents.is_file() and set(found := _json_of(results)) >= _ANALYSED:
             splits.append(Split(name, found, read_documents(documents)))
-        elif under_lightning and (name == "dev" or files.tag_predictions.is_file()):
-            continue  # dev is scored while training only, and test has no labels
-        elif results.is_file() or name == "dev" or not files.predictions.is_file():  # else it is not labelled
-            missing[f"Scores and sentences of {name}"] = command(action)
+        elif results.is_file() or name == "dev" or not files.predictions.is_file():  # otherwise the split has no labels
+            missing[f"Scores and sentences of {name}"] = _command(folder, head, action)
     scalars = read_scalars(files.tensorboard)
     if not scalars:
-        missing["Training curves"] = command("do_train")
+        missing["Training curves"] = _command(folder, head, "do_train")
     for split in splits:
         if not split.has_confidences:
-            missing[f"Confidences of {split.name}"] = command(_SPLITS[split.name])
+            missing[f"Confidences of {split.name}"] = _command(folder, head, _SPLITS[split.name])
     return RunData(
         folder,
-        _HEAD_NAMES.get(head, head.__name__),
-        read_flags(folder) if under_lightning else _json_of(files.settings),
+        head.title or head.__name__,
+        _json_of(files.settings),
         config,
         environment,
         splits,
-        as_other_runs_name_them(scalars) if under_lightning else scalars,
-        _transitions(model.weights, config) if issubclass(head, BertCrfForNer) else None,
+        scalars,
+        _transitions(files.weights, config),
         missing,
     )
 
@@ -124,34 +122,28 @@ def _json_of(path: Path) -> dict[str, Any]:
 
 
 def _command(folder: Path, head: type[Tagger], action: str) -> str:
-    script = script_of(head)
     paths = {"config_file": RunFolder(folder).settings, "output_dir": folder}
     actions = {name: name == action for name in ("do_train", "do_eval", "do_predict")}
-    return shlex.join(["python", script, *(f"--{name}={value}" for name, value in (paths | actions).items())])
+    return shlex.join(["python", head.script, *(f"--{name}={value}" for name, value in (paths | actions).items())])
 
 
 def _transitions(weights: Path, config: Mapping[str, Any]) -> Transitions | None:
     if not weights.is_file():
         return None
     with safe_open(weights, "pt") as file:
-        inner, start, end = (
-            file.get_tensor(f"crf.{name}").double().numpy()
-            for name in ("transitions", "start_transitions", "end_transitions")
-        )
-    C = len(start)
-    scores = np.full((C + 1, C + 1), np.nan)
-    scores[:C, :C], scores[C, :C], scores[:C, C] = inner, start, end
-    for row, following in enumerate(config.get("crf_legal") or ()):
-        legal = {tag if tag < C else C for tag in following}  # the end is C + 1
-        scores[row, [column for column in range(C + 1) if column not in legal]] = np.nan
-    return Transitions([config["id2label"][str(tag)] for tag in range(C)], scores)
+        if "crf.transitions" not in file.keys() or len(config["id2label"]) != len(file.get_tensor("crf.transitions")):  # noqa: SIM118
+            return None
+        names = ("transitions", "start_transitions", "end_transitions")
+        inner, start, end = (file.get_tensor(f"crf.{name}").double() for name in names)
+    tags = [config["id2label"][str(tag)] for tag in range(len(start))]
+    return Transitions(tags, transition_scores(inner, start, end, legal_matrix(config.get("crf_legal"), len(tags))))
 
 
 _LENGTH, _CHECKSUM = struct.Struct("<Q"), 4
 
 
 def read_scalars(folder: Path) -> dict[str, dict[int, float]]:
-    """The value of each tag at each step, of all event files of a folder."""
+    """The value of each tag at each step, from all event files of a folder."""
     scalars: dict[str, dict[int, float]] = defaultdict(dict)
     for step, value in event_values(folder):
         if value.HasField("simple_value"):
@@ -160,7 +152,7 @@ def read_scalars(folder: Path) -> dict[str, dict[int, float]]:
 
 
 def event_values(folder: Path) -> Iterator[tuple[int, Any]]:
-    """Steps and ``Summary.Value``s of all event files; what a killed run left half written ends its file."""
+    """Steps and ``Summary.Value``s of all event files; a file ends at a record that a killed run left incomplete."""
     for path in sorted(folder.glob("events.*")):
         for event in _events(path.read_bytes()):
             for value in event.summary.value:
@@ -175,48 +167,3 @@ def _events(content: bytes) -> Iterator[Any]:
         position = start + length + _CHECKSUM
         if position <= len(content):
             yield Event.FromString(content[start : start + length])
-
-
-_DEV, _RATE = "val_", "lr-"
-_OF_A_TRAINING = {"--do_train": 0, "--overwrite_output_dir": 0, "--resume_from_checkpoint": 1}  # flags, their values
-
-
-def is_lightning_run(folder: Path) -> bool:
-    return RunFolder(RunFolder(folder).best_lightning_model).config.is_file()
-
-
-def read_flags(folder: Path) -> dict[str, Any]:
-    """What the run was told, as its logger has it."""
-    path = RunFolder(folder).tensorboard / "hparams.yaml"
-    return dict(yaml.safe_load(path.read_text("utf-8"))) if path.is_file() else {}
-
-
-def as_other_runs_name_them(scalars: Mapping[str, dict[int, float]]) -> dict[str, dict[int, float]]:
-    """Curves under the names of `callbacks.trackers`: ``dev/f1`` for ``val_f1``."""
-    return {_name(tag): curve for tag, curve in scalars.items()}
-
-
-def _name(tag: str) -> str:
-    if tag.startswith(_DEV):
-        return f"dev/{tag.removeprefix(_DEV)}"
-    if tag.startswith(_RATE):  # lr-AdamW/encoder/not decayed: a part's rate is the same with decay and without
-        return f"learning_rate/{tag.split('/')[1]}"
-    return "train/loss" if tag == "train_loss" else tag
-
-
-def command_of(environment: Mapping[str, Any], action: str) -> str:
-    """The command line of a training, to be given again; or one that predicts with what it left."""
-    script, *flags = environment.get("command", ["run_pl_ner.py"])
-    wanted = flags if action == "do_train" else [*_without_training(flags), "--do_predict"]
-    return shlex.join(["python", script, *wanted])
-
-
-def _without_training(flags: Sequence[str]) -> Iterator[str]:
-    left = iter(flags)
-    for flag in left:
-        name, equals, _ = flag.partition("=")
-        if name not in _OF_A_TRAINING:
-            if name != "--do_predict":
-                yield flag
-        elif _OF_A_TRAINING[name] and not equals:
-            next(left, None)

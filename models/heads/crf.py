@@ -1,81 +1,99 @@
 """Tags of a whole text, chosen together by a linear-chain conditional random field."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from common.options import option
+from common.tag_schemes import MARKUPS, OUTSIDE, legal_transitions
 from models.crf import CRF
-from models.tagger import Tagger
+from models.heads.flat import FlatTagger
+from models.tagger import LabelSpace
+
+logger = logging.getLogger(__name__)
+# Special tokens that were part of the chain in other projects, and the tags that they had there.
+_FRAMES = {("[CLS]", "[SEP]"): ("[CLS]", "[SEP]"), ("[START]", "[END]"): (OUTSIDE, OUTSIDE)}
 
 
 @dataclass(frozen=True)
 class CrfOptions:
-    """Options of the CRF head."""
-
     crf_learning_rate: float = option(1e-3, "peak learning rate of the CRF's transitions", common=True, at_least=0)
     crf_constraints: bool = option(True, "allow only transitions that are legal in the tag scheme")
 
 
-class BertCrfForNer(Tagger):
+class BertCrfForNer(FlatTagger):
     """Encoder, dropout, a linear layer for the emissions, and a CRF (Lafferty et al. 2001) over the words.
 
     ``config.crf_legal`` lists, for each of the C tags and then for the start, what may follow: tags by their ids, the
     end as ``C + 1``. Illegal sequences then have probability zero in training and decoding. Without it all are legal.
     """
 
-    Options = CrfOptions
+    Options: ClassVar[type] = CrfOptions
+    title: ClassVar[str] = "CRF"
+    script: ClassVar[str] = "run_ner_crf.py"
+
+    @classmethod
+    def configure(cls, config: PreTrainedConfig, labels: LabelSpace, options: Any) -> None:
+        super().configure(config, labels, options)
+        config.crf_legal = None
+        if options.crf_constraints:
+            legal = legal_transitions(list((config.id2label or {}).values()), MARKUPS[labels.markup])
+            config.crf_legal = [np.flatnonzero(row).tolist() for row in legal[:-1]]
+
+    @classmethod
+    def override(cls, config: PreTrainedConfig, options: Any) -> None:
+        if not options.crf_constraints:
+            if getattr(config, "crf_legal", None):
+                logger.warning("--no_crf_constraints: the model was evaluated with them, and its folder keeps them")
+            config.crf_legal = None
 
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__(config)
-        num_tags = self.classifier.out_features
-        self.crf = CRF(num_tags, batch_first=True, legal=_legal_matrix(getattr(config, "crf_legal", None), num_tags))
+        num_tags = self.num_scores(config)
+        self.crf = CRF(num_tags, batch_first=True, legal=legal_matrix(getattr(config, "crf_legal", None), num_tags))
         self.post_init()
 
-    def sequence_losses(self, logits: Tensor, labels: Tensor, word_mask: Tensor) -> Tensor:
-        return -self.crf(logits, labels, word_mask, reduction="none")  # (B,)
+    def learning_rates(self, options: Any) -> dict[str, float]:
+        return {"classifier": options.crf_learning_rate, "crf": options.crf_learning_rate}
 
-    def decode(self, logits: Tensor, word_mask: Tensor) -> Tensor:
-        return self.crf.best_paths(logits, word_mask).tags  # (B, W)
+    def losses(self, emissions: Tensor, targets: Tensor, word_mask: Tensor) -> Tensor:
+        return -self.crf(emissions, targets, word_mask & (targets != -100), reduction="none")  # (B,)
+
+    def decode(self, emissions: Tensor, word_mask: Tensor) -> Tensor:
+        return self.crf.best_paths(emissions, word_mask).tags  # (B, W)
 
     def span_confidences(
-        self, logits: Tensor, word_mask: Tensor, spans: Tensor, inside: Tensor, after: Tensor
+        self, emissions: Tensor, word_mask: Tensor, spans: Tensor, inside: Tensor, after: Tensor
     ) -> Tensor:
-        return self.crf.span_confidence(logits, word_mask, spans, inside, after=after)  # (N,)
+        return self.crf.span_confidence(emissions, word_mask, spans, inside, after=after)  # (N,)
 
-    def reset_head(self) -> None:
-        super().reset_head()
-        self.crf.reset_parameters()
-
-    def select_tags(self, ids: Sequence[int], names: Sequence[str]) -> None:
-        super().select_tags(ids, names)
-        crf, rows = self.crf, list(ids)
+    def select_labels(self, ids: Sequence[int], names: Sequence[str]) -> None:
+        """Keeps these tags only. A CRF whose chains began and ended with special tokens learns to do without them."""
+        crf, rows, former = self.crf, list(ids), self.label_names
+        for ends, tags_at_ends in _FRAMES.items():
+            if {*ends, *tags_at_ends} <= set(former):
+                first, last = (former.index(tag) for tag in tags_at_ends)
+                with torch.no_grad():
+                    crf.start_transitions.copy_(crf.transitions[first])
+                    crf.end_transitions.copy_(crf.transitions[:, last])
+                message = "The CRF was trained on sequences with [CLS] and [SEP]: they count as %s and %s"
+                logger.info(message, *tags_at_ends)
+        super().select_labels(ids, names)
         crf.num_tags = len(rows)
         crf.start_transitions, crf.end_transitions, crf.transitions = (
             nn.Parameter(scores.detach())
             for scores in (crf.start_transitions[rows], crf.end_transitions[rows], crf.transitions[rows][:, rows])
         )
-        crf.set_legal(_legal_matrix(getattr(self.config, "crf_legal", None), len(rows)))
-
-    def begin_and_end_with(self, first: int, last: int) -> None:
-        """Makes sequences of words of those that a special token of one of these tags precedes and follows.
-
-        A model that was trained with [CLS] and [SEP] in the chain knows nothing of a sequence that starts with a word.
-        """
-        with torch.no_grad():
-            self.crf.start_transitions.copy_(self.crf.transitions[first])
-            self.crf.end_transitions.copy_(self.crf.transitions[:, last])
-
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(module, CRF):
-            module.reset_parameters()
+        crf.set_legal(legal_matrix(getattr(self.config, "crf_legal", None), len(rows)))
 
 
-def _legal_matrix(followers: list[list[int]] | None, num_tags: int) -> Tensor | None:
+def legal_matrix(followers: list[list[int]] | None, num_tags: int) -> Tensor | None:
     """The matrix ``(C + 2, C + 2)`` that the CRF takes, from the lists of the config."""
     if followers is None:
         return None

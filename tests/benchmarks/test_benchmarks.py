@@ -1,4 +1,4 @@
-"""Every benchmark runs to its table, at a size where the figures mean nothing but what is compared still agrees."""
+"""Every benchmark prints its table, at a size where the timings mean nothing but the comparisons hold."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from tests.tools.runs import call_script, encoder_without_dropout, flags, option
 
 @pytest.fixture(scope="module")
 def home(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A corpus and a run with a softmax on it."""
+    """A corpus, and a softmax run trained on it."""
     home = tmp_path_factory.mktemp("benchmarks")
     corpus = write_corpus(home / "corpus", {"train": 40, "dev": 20})
     call_script("run_ner_softmax", **options_of_run(encoder, corpus, home), do_train=True, from_scratch=True)
@@ -25,7 +25,7 @@ def home(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def table_of(module: str, *arguments: object) -> str:
-    """What a benchmark prints."""
+    """The output of a benchmark."""
     done = start_script("-m", f"benchmarks.{module}", *map(str, arguments))
     assert done.returncode == 0, done.stderr
     return done.stdout

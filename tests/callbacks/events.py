@@ -1,4 +1,4 @@
-"""What TensorBoard shows beside curves."""
+"""Texts and pictures in TensorBoard's event files."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -16,7 +16,7 @@ def read_texts(folder: Path) -> dict[str, dict[int, str]]:
 
 
 def read_images(folder: Path) -> dict[str, dict[int, bytes]]:
-    """The same of pictures, as PNG."""
+    """The PNG of each picture at each step."""
     images: dict[str, dict[int, bytes]] = defaultdict(dict)
     for step, value in event_values(folder):
         if value.HasField("image"):

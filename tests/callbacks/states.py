@@ -9,7 +9,7 @@ from callbacks import TrainState
 
 
 class TinyModel(nn.Module):
-    """An embedding, named as encoders name theirs, and a linear layer."""
+    """An embedding with an encoder's name, and a linear layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class TinyModel(nn.Module):
 
 
 def state_of(model: nn.Module | None = None, **changes: Any) -> TrainState:
-    """A run of 40 steps, 10 an epoch."""
+    """A run of 40 steps, 10 per epoch."""
     model = model or TinyModel()
     parameters = dict(model.named_parameters())
     groups = [

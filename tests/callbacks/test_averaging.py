@@ -1,4 +1,4 @@
-"""Means of weights against means computed by hand."""
+"""Weight averages, compared with averages computed by hand."""
 
 from typing import Any
 

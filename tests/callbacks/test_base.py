@@ -14,7 +14,7 @@ HOOKS = [name for name in vars(Callback) if name.startswith(("on_", "before_", "
 
 
 class Recorder(Callback):
-    """Writes down which hook was called on whom."""
+    """Records which hook was called on which callback."""
 
     def __init__(self, name: str, calls: list[tuple[str, str, tuple[Any, ...]]]) -> None:
         self._name, self._calls = name, calls
@@ -43,7 +43,7 @@ def test_by_default_a_hook_does_nothing(hook: str) -> None:
 
 
 class Twice(Callback):
-    """Runs every batch twice, and remembers how often."""
+    """Runs every batch twice, and counts the passes."""
 
     def __init__(self) -> None:
         self.runs = 0

@@ -10,7 +10,7 @@ from tests.callbacks.states import state_of
 
 
 class Disk:
-    """Remembers the folders that were written, and which of them are still there."""
+    """Records which folders were written, and which still exist."""
 
     def __init__(self, output_dir: Path, every: int = 0, keep: int = 0, metric: str = "f1") -> None:
         self.models: list[str] = []
@@ -39,7 +39,7 @@ class Disk:
 
 
 def evaluations_that_wrote(disk: Disk, scores: list[float], metric: str = "f1") -> list[int]:
-    """The numbers of the evaluations after which the best model was written."""
+    """The numbers of the evaluations after which the best model was saved."""
     wrote = []
     for number, score in enumerate(scores):
         before = len(disk.models)

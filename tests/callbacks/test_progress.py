@@ -1,4 +1,4 @@
-"""A bar on a terminal, lines in a file, silence on other ranks."""
+"""Progress: a bar on a terminal, lines in a log, nothing on other ranks."""
 
 import io
 import logging

@@ -60,7 +60,7 @@ def test_other_ranks_write_nothing(tmp_path: Path) -> None:
 
 
 def test_steps_that_were_taken_again_are_shown_once(tmp_path: Path) -> None:
-    """The first run dies after step 30; the second goes on from a checkpoint of step 20."""
+    """The first run dies after step 30; the second resumes from the checkpoint of step 20."""
     for start, end, loss in ((0, 30, 1.0), (20, 40, 2.0)):
         board, state = TensorBoard(tmp_path, {}), state_of(step=start)
         board.on_train_begin(state)
@@ -177,7 +177,7 @@ def scores_of(layer: CRF) -> np.ndarray:
 
 
 def crf(legal: torch.Tensor | None = None) -> CRF:
-    """Scores that tell where they stand: 12 from tag 1 to tag 2."""
+    """A CRF whose scores name their place: 12 from tag 1 to tag 2."""
     layer = CRF(3, legal=legal)
     places = torch.arange(3.0)
     layer.transitions.data = 10 * places[:, None] + places

@@ -1,4 +1,4 @@
-"""Every script's flags: numbers out of bounds, and names that there are not."""
+"""The flags of every script: numbers out of bounds, and unknown names."""
 
 import importlib
 import sys
@@ -34,18 +34,18 @@ MAY_BE_ZERO = {
 
 
 def ended(script: str, *flags: str, capsys: pytest.CaptureFixture[str]) -> tuple[Any, str]:
-    """The exit status of a script, and what it said."""
+    """The exit status and the error output of a script."""
     with patch.object(sys, "argv", [script, *SCRIPTS[script], *flags]), pytest.raises(SystemExit) as end:
         importlib.import_module(script).main()
     return end.value.code, capsys.readouterr().err
 
 
 class Found(Exception):  # noqa: N818
-    """Carries a parser out of a script."""
+    """Passes a parser out of a script."""
 
 
 def numbers_of(script: str) -> list[Action]:
-    """The options of a script that take numbers."""
+    """The numeric options of a script."""
 
     def found(parser: CommandLine, *_: Any) -> None:
         raise Found(parser)

@@ -1,4 +1,4 @@
-"""Config files: what they may say, and how they are refused."""
+"""Config files: what is accepted, and the errors."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from models import BertCrfForNer
-from tools.settings import parse_settings
+from tools.command_line import parse_settings
 
 
 @pytest.mark.parametrize("suffix", [".yaml", ".yml", ".json"])

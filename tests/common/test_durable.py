@@ -1,4 +1,4 @@
-"""Folders that are whole or not there."""
+"""Atomic writing of folders and files."""
 
 import itertools
 import os
@@ -46,11 +46,11 @@ def test_what_fails_leaves_the_old_one(tmp_path: Path) -> None:
 
 
 class Killed(BaseException):
-    """Nothing after it is done, as after kill -9."""
+    """Nothing runs after it, as after kill -9."""
 
 
 def killed_at(call: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Dies at the n-th change of a folder's place; returns the list of those that were done."""
+    """Die at the n-th file operation; returns the operations that were done."""
     done: list[str] = []
 
     def dying(name: str, original: Callable[..., object]) -> Callable[..., object]:
@@ -78,7 +78,7 @@ def killed_at(call: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def outcomes_of_kills(
     parent: Path, prepare: Callable[[], None], act: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> list[dict[str, str]]:
-    """What is there, once tidied, after a kill at the first change, at the second, and so on to the end."""
+    """The content after tidying up, for a kill at each operation in turn."""
     outcomes = []
     for call in itertools.count():
         shutil.rmtree(parent, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Where messages go."""
+"""Where log messages go."""
 
 import logging
 from pathlib import Path

@@ -29,7 +29,7 @@ BEGINNINGS = [
 
 @contextmanager
 def open_file_limit(files: int) -> Iterator[None]:
-    """For processes that are started in the context."""
+    """Limit the open files of processes started in the context."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
     try:
@@ -68,7 +68,7 @@ def test_clients_that_never_finish_a_request_keep_nobody_out(crf_run: FinishedRu
             assert number % 20 or is_healthy(service.port)
         assert len(list(Path(f"/proc/{service.process.pid}/fd").iterdir())) < FILES
         until = time.monotonic() + READ_TIMEOUT
-        while time.monotonic() < until:  # a byte now and then gains no time
+        while time.monotonic() < until:  # sending single bytes does not extend the timeout
             for connection in held:
                 with suppress(OSError):
                     connection.send(b"x")
@@ -85,7 +85,7 @@ def test_clients_that_never_finish_a_request_keep_nobody_out(crf_run: FinishedRu
 def test_several_processes_answer_are_replaced_and_end_together(crf_run: FinishedRun) -> None:
     with running_service(crf_run.folder, "--workers=2") as service:
         _, *workers = wait_for_workers(service, 2)
-        for stopped in workers:  # so the other one has to answer
+        for stopped in workers:  # so the other worker has to answer
             kill(stopped, signal.SIGSTOP)
             assert ask(service.port, {"text": "anna met bob"}).status == 200
             kill(stopped, signal.SIGCONT)

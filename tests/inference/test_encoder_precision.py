@@ -1,4 +1,4 @@
-"""Lighter encoders: what becomes of the weights, and that they still find the same."""
+"""Encoders in bf16 and int8: their weights, and that they find the same entities."""
 
 import pytest
 import torch

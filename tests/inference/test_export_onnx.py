@@ -1,4 +1,4 @@
-"""ONNX files of taggers: the model's tags, in onnxruntime, for rows, tokens and words of any number."""
+"""ONNX export: onnxruntime gives the model's tags for any number of rows, tokens and words."""
 
 import json
 import shutil
@@ -10,10 +10,9 @@ import onnxruntime
 import pytest
 import torch
 
-from inference.export_onnx import compare, export, main, open_session, time_both
-from inference.onnx_graph import random_inputs, write_onnx
+from inference.export_onnx import compare, export, main, open_session, random_inputs, time_both, write_onnx
 from models import BertCrfForNer, BertSoftmaxForNer
-from models.tagger import Tagger
+from models.heads.flat import FlatTagger
 from tests.models.families import LABELS, tiny_tagger
 from tests.tools.runs import FinishedRun
 
@@ -30,7 +29,7 @@ FOLLOWERS = [
 
 
 def crf_tagger(family: str = "bert") -> BertCrfForNer:
-    """One whose emissions and transitions both matter, and that knows the scheme BIO."""
+    """A CRF whose emissions and transitions both matter, with the legal transitions of BIO."""
     segments = {"bert": {"type_vocab_size": 2}, "distilbert": {}}  # as published
     model = tiny_tagger(BertCrfForNer, family, initializer_range=0.3, crf_legal=FOLLOWERS, **segments[family])
     for weight in model.crf.parameters():
@@ -42,8 +41,8 @@ def softmax_tagger() -> BertSoftmaxForNer:
     return tiny_tagger(BertSoftmaxForNer, "roberta", initializer_range=0.3, type_vocab_size=1)  # as published
 
 
-Exported = tuple[Tagger, onnxruntime.InferenceSession]
-TAGGERS: dict[str, Callable[[], Tagger]] = {
+Exported = tuple[FlatTagger, onnxruntime.InferenceSession]
+TAGGERS: dict[str, Callable[[], FlatTagger]] = {
     "bert crf": crf_tagger,
     "distilbert crf": lambda: crf_tagger("distilbert"),
     "roberta softmax": softmax_tagger,
@@ -130,8 +129,8 @@ def test_the_command_writes_and_checks_the_file(
     monkeypatch.setattr(sys, "argv", ["export_onnx", str(crf_run.folder), f"--output={path}"])
     main()
     printed = capsys.readouterr().out
-    assert "all tags equal, or tied" in printed
-    assert "times as fast" in printed
+    assert "all tags equal or tied" in printed
+    assert "speed-up" in printed
     metadata = open_session(path).get_modelmeta().custom_metadata_map
     assert metadata["markup"]
     config = json.loads((crf_run.folder / "config.json").read_text("utf-8"))
@@ -155,5 +154,5 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_more_words_than_tokens_are_refused() -> None:
-    with pytest.raises(ValueError, match="7 words cannot begin at 6 tokens"):
+    with pytest.raises(ValueError, match="7 words cannot have 6 tokens"):
         random_inputs(softmax_tagger(), B=1, T=6, W=7, generator=torch.Generator())

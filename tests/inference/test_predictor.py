@@ -57,7 +57,7 @@ def test_entities_are_those_of_the_run(run: FinishedRun, predictor: NerPredictor
     records = read_predictions(run.folder)
     expected = [
         [
-            FoundEntity(one["type"], one["char_start"], one["char_end"], one["text"], one["confidence"])
+            FoundEntity(one["type"], one["start"], one["end"], one["text"], one["confidence"])
             for one in record["entities"]
         ]
         for record in records
@@ -198,7 +198,7 @@ HOSTILE = [
 
 
 def hostile_texts(count: int) -> Iterator[str]:
-    """Odd pieces, names, and characters from anywhere in Unicode, put together by chance."""
+    """Random texts of odd pieces, names and any Unicode characters."""
     generator = random.Random(0)
     yield from HOSTILE
     for _ in range(count - len(HOSTILE)):
@@ -240,10 +240,10 @@ def test_a_folder_of_old_warns_about_the_word_unit(
     (folder / "config.json").write_text(json.dumps(config))
     with caplog.at_level(logging.WARNING):
         assert NerPredictor.load(folder, "cpu").cutter.unit == "auto"
-    assert "how text was cut" in caplog.text
+    assert "which word unit" in caplog.text
     caplog.clear()
     assert NerPredictor.load(folder, "cpu", word_unit="char").cutter.unit == "char"
-    assert "how text was cut" not in caplog.text
+    assert "which word unit" not in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ Value = TypeVar("Value")
 
 
 class Lengths:
-    """Computes the length of each text, and remembers the batches; `gate` holds it up."""
+    """Computes the length of each text and records the batches; `gate` blocks it."""
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []

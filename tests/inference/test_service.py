@@ -1,4 +1,4 @@
-"""The service in a process of its own: what it answers, refuses and withstands."""
+"""The service in its own process: answers, errors, limits."""
 
 import json
 import signal
@@ -30,7 +30,7 @@ def service(crf_run: FinishedRun) -> Iterator[Service]:
 
 @pytest.fixture(scope="module")
 def texts(crf_run: FinishedRun) -> list[str]:
-    """Of one to twenty sentences."""
+    """Texts of one to twenty sentences."""
     sentences = [record["text"] for record in read_predictions(crf_run.folder)]
     return [" ".join((sentences * 2)[start : start + count]) for start in range(20) for count in (1, 2, 5, 20)]
 
@@ -43,7 +43,7 @@ def expected(crf_run: FinishedRun, texts: list[str]) -> list[list[dict[str, Any]
 
 
 def begin_request(port: int, length: int = 100) -> socket.socket:
-    """A request whose body has only begun to arrive."""
+    """Send a request with the beginning of its body."""
     connection = socket.create_connection(("127.0.0.1", port), timeout=30)
     headers = ["Host: x", "Connection: close", "Content-Type: application/json", f"Content-Length: {length}"]
     head = "\r\n".join(["POST /predict HTTP/1.1", *headers, "", ""])
@@ -52,7 +52,7 @@ def begin_request(port: int, length: int = 100) -> socket.socket:
 
 
 def read_all(connection: socket.socket) -> bytes:
-    """What the service sends until it closes the connection."""
+    """All that the service sends until it closes the connection."""
     with connection.makefile("rb") as file:
         return file.read()
 
@@ -100,14 +100,14 @@ def test_many_callers_at_once_lose_nothing(
 
 @pytest.fixture(scope="module")
 def responses(service: Service) -> dict[str, Any]:
-    """The statuses that the schema names for ``POST /predict``."""
+    """The responses in the schema of ``POST /predict``."""
     schema = get(service.port, "/openapi.json")[1]
     found: dict[str, Any] = schema["paths"]["/predict"]["post"]["responses"]
     return found
 
 
 def post(port: int, body: bytes, *headers: str) -> Answer:
-    """What a request of exactly these bytes gets."""
+    """Send exactly these bytes and return the answer."""
     head = "\r\n".join(["POST /predict HTTP/1.1", "Host: x", "Connection: close", *headers, "", ""])
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(head.encode() + body)

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, set_seed
 
-from models import HEADS, BertCrfForNer, BertSoftmaxForNer
-from models.tagger import Tagger
+from models import BertCrfForNer, BertSoftmaxForNer
+from models.heads.flat import FlatTagger
 from processors.features.dataset import FeatureDataset
 from tests.tools.forks import Forked
 from tools.data import load_and_cache_examples
@@ -25,7 +25,7 @@ from tools.run import Run
 from tools.settings import Settings
 from tools.train import train
 
-TAGGERS: dict[type, type[Tagger]] = {head.Options: head for head in HEADS.values()}
+TAGGERS: dict[type, type[FlatTagger]] = {head.Options: head for head in (BertCrfForNer, BertSoftmaxForNer)}
 SCRIPTS = ["run_ner_crf", "run_ner_softmax"]
 
 
@@ -103,12 +103,12 @@ def replace(run: Run, **options: Any) -> Run:
     return Run.of(run.settings.replace(**options))
 
 
-def tagger_of(run: Run) -> type[Tagger]:
+def tagger_of(run: Run) -> type[FlatTagger]:
     """The class of the run's model."""
     return TAGGERS[type(run.settings.head)]
 
 
-def prepared(run: Run) -> tuple[Run, Tagger, PreTrainedTokenizerBase]:
+def prepared(run: Run) -> tuple[Run, FlatTagger, PreTrainedTokenizerBase]:
     """Run, model and tokenizer as a script would have them."""
     set_seed(run.settings.optimisation.seed)
     return load_model_and_tokenizer(run, tagger_of(run))
@@ -122,7 +122,7 @@ def fit(run: Run) -> tuple[int, float, dict[str, Tensor]]:
     return steps, loss, {name: weight.detach().clone() for name, weight in model.state_dict().items()}
 
 
-def split_of(run: Run, split: str = "dev") -> tuple[Run, Tagger, FeatureDataset]:
+def split_of(run: Run, split: str = "dev") -> tuple[Run, FlatTagger, FeatureDataset]:
     """A new model, ready to be asked, its run, and a split."""
     run, model, tokenizer = prepared(run)
     return run, model.eval(), load_and_cache_examples(run, run.corpus.task_name, tokenizer, split)

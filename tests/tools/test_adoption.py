@@ -50,11 +50,11 @@ def test_other_letters_for_the_same_places_score_the_same(
     args = replace(crf_args, do_train=False, from_scratch=False, output_dir=str(tmp_path / "run"))
     args, model, tokenizer = load_model_and_tokenizer(args, BertCrfForNer)
     with torch.no_grad():
-        model.classifier.bias[model.tag_names.index("S-PER")] = 9.0
+        model.classifier.bias[model.label_names.index("S-PER")] = 9.0
     expected = evaluate(args, model, tokenizer)
     assert 0 < expected["f1"] < 1
     of_the_field = str.maketrans("BIES", letters)
-    names = [name[0].translate(of_the_field) + name[1:] for name in model.tag_names]
+    names = [name[0].translate(of_the_field) + name[1:] for name in model.label_names]
     model.config.id2label = dict(enumerate(names))
     del model.config.tag_markup
     assert evaluate(args, model, tokenizer) == expected
@@ -73,7 +73,7 @@ def test_a_data_set_without_the_casings_of_the_model_is_refused(crf_args: Run, t
     with_casing = replace(crf_args, casing=True)
     trained(with_casing, tmp_path / "run")
     model, tokenizer = BertCrfForNer.from_pretrained(tmp_path / "run"), AutoTokenizer.from_pretrained(tmp_path / "run")
-    crf_args = dataclasses.replace(crf_args, labels=tuple(model.tag_names))
+    crf_args = dataclasses.replace(crf_args, labels=tuple(model.label_names))
     dataset = load_and_cache_examples(crf_args, "tiny", tokenizer, "train")
     with pytest.raises(
         ValueError,
@@ -98,7 +98,7 @@ def test_a_head_is_kept_for_the_same_labels_in_whatever_order(
     further = replace(args, from_scratch=False, model_name_or_path=str(tmp_path / "run"), labels=str(labels))
     with caplog.at_level(logging.INFO):
         further, model, _ = load_model_and_tokenizer(further, head)
-    assert model.tag_names == list(further.labels) == further.corpus.label_list("bios")
+    assert model.label_names == list(further.labels) == further.corpus.label_list("bios")
     now, then = model.state_dict(), former.state_dict()
     assert torch.equal(now["bert.embeddings.word_embeddings.weight"], then["bert.embeddings.word_embeddings.weight"])
     if "MISC" in types:
@@ -106,13 +106,13 @@ def test_a_head_is_kept_for_the_same_labels_in_whatever_order(
         assert not torch.equal(now["classifier.weight"], then["classifier.weight"])
         return
     assert "reinitialising" not in caplog.text
-    ids = [former.tag_names.index(tag) for tag in model.tag_names]
+    ids = [former.label_names.index(tag) for tag in model.label_names]
     logits, mask = torch.randn(4, 12, 10), torch.ones(4, 12, dtype=torch.bool)
     assert torch.equal(now["classifier.weight"], then["classifier.weight"][ids])
     assert torch.equal(torch.tensor(ids)[model.decode(logits[..., ids], mask)], former.decode(logits, mask))
     assert model.config.num_labels == 10
     model.save_pretrained(tmp_path / "again")
-    assert type(model).from_pretrained(tmp_path / "again").tag_names == model.tag_names
+    assert type(model).from_pretrained(tmp_path / "again").label_names == model.label_names
 
 
 def test_constraints_can_be_taken_off_a_trained_model(crf_args: Run, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_ignored_words_count_neither_in_the_loss_nor_in_its_mean() -> None:
         kept = labels != -100
         assert output.loss is not None
         assert output.logits is not None
-        summed = model.sequence_losses(output.logits, labels, kept).sum()
+        summed = model.losses(output.logits, labels, kept).sum()
         assert output.loss.item() == pytest.approx(summed.item() / kept.sum().item(), rel=1e-5)
 
 

@@ -22,11 +22,11 @@ from common.tag_schemes import (
     tags_to_entities,
 )
 from models import BertCrfForNer, BertSoftmaxForNer
-from models.tagger import Tagger
+from models.heads.flat import FlatTagger
 from processors.features.dataset import FeatureDataset
 from tests.models.families import tiny_config
 from tests.tools.runs import replace, split_of
-from tools.decoding import GatheredScores, TaggedDocument, entity_confidences, shared_batches, tag_documents
+from tools.decoding import GatheredScores, TaggedDocument, shared_batches, tag_documents
 from tools.run import Run
 
 
@@ -37,7 +37,7 @@ def args(request: pytest.FixtureRequest, crf_args: Run, softmax_args: Run) -> Ru
     return replace(chosen, eval_max_seq_length=7)
 
 
-def disturbed(model: Tagger) -> Tagger:
+def disturbed(model: FlatTagger) -> FlatTagger:
     """A model whose tags differ from word to word."""
     torch.manual_seed(0)
     for weight in model.parameters():
@@ -45,13 +45,14 @@ def disturbed(model: Tagger) -> Tagger:
     return model
 
 
-def tagged(args: Run, model: Tagger, dataset: FeatureDataset) -> list[TaggedDocument]:
+def tagged(args: Run, model: FlatTagger, dataset: FeatureDataset) -> list[TaggedDocument]:
     return list(tag_documents(args, model, dataset, "Testing"))
 
 
-def tagged_slowly(model: Tagger, dataset: FeatureDataset, document: int) -> TaggedDocument:
+def tagged_slowly(model: FlatTagger, dataset: FeatureDataset, document: int) -> TaggedDocument:
     """One window at a time, put together by where their words lie."""
-    gold = torch.tensor(dataset.gold_label_ids(document).astype(np.int64))
+    assert dataset.encode is not None
+    gold = dataset.encode([dataset.annotation(document)])[0]
     logits = torch.full((len(gold), model.classifier.out_features), float("nan"))
     for window in dataset.windows_of(document, document + 1):
         features = dataset[window]
@@ -62,8 +63,8 @@ def tagged_slowly(model: Tagger, dataset: FeatureDataset, document: int) -> Tagg
     assert not logits.isnan().any()
     mask = torch.ones(1, len(gold), dtype=torch.bool)
     with torch.no_grad():
-        loss = model.sequence_losses(logits[None], gold[None], mask)
-        tags = [model.tag_names[tag] for tag in model.decode(logits[None], mask)[0]]
+        loss = model.losses(logits[None], gold[None], mask)
+        tags = [model.label_names[tag] for tag in model.decode(logits[None], mask)[0]]
         return TaggedDocument(document, tags, tags_to_entities(tags), [], float(loss))
 
 
@@ -170,7 +171,7 @@ def softmax_tagger(tags: list[str]) -> BertSoftmaxForNer:
     return BertSoftmaxForNer(config).eval()
 
 
-def tagger(kind: type[Tagger], markup: str) -> Tagger:
+def tagger(kind: type[FlatTagger], markup: str) -> FlatTagger:
     tags = tag_set(["A", "B"], MARKUPS[markup])
     config = tiny_config("bert")
     config.id2label = dict(enumerate(tags))
@@ -190,19 +191,19 @@ def all_entities() -> list[Entity]:
     return [Entity(entity_type, first, last) for first, last in spans for entity_type in ("A", "B")]
 
 
-def confidences(model: Tagger, logits: Tensor, markup: str) -> list[float]:
+def confidences(model: FlatTagger, logits: Tensor, markup: str) -> list[float]:
     mask = torch.ones(1, WORDS, dtype=torch.bool)
     with torch.no_grad():
-        return entity_confidences(model, logits, mask, [all_entities()], markup)[0]
+        return model.entity_confidences(logits, mask, [all_entities()])[0]
 
 
 def test_the_confidence_of_a_crf_is_the_share_of_all_legal_sequences_that_hold_the_entity(markup: str) -> None:
     model = tagger(BertCrfForNer, markup)
     assert isinstance(model, BertCrfForNer)
-    logits = torch.randn(1, WORDS, len(model.tag_names))
+    logits = torch.randn(1, WORDS, len(model.label_names))
     expected, total = dict.fromkeys(all_entities(), 0.0), 0.0
     crf = model.crf.requires_grad_(False)
-    for path, tags in sequences(model.tag_names):
+    for path, tags in sequences(model.label_names):
         if not illegal_positions(tags, MARKUPS[markup]):
             score = float(crf.start_transitions[path[0]] + crf.end_transitions[path[-1]])
             score += sum(float(logits[0, word, tag]) for word, tag in enumerate(path))
@@ -217,10 +218,10 @@ def test_the_confidence_of_a_crf_is_the_share_of_all_legal_sequences_that_hold_t
 
 def test_the_confidence_of_a_softmax_is_the_share_of_sequences_that_write_it_well(markup: str) -> None:
     model = tagger(BertSoftmaxForNer, markup)
-    logits = torch.randn(1, WORDS, len(model.tag_names))
+    logits = torch.randn(1, WORDS, len(model.label_names))
     probabilities = logits.softmax(-1)[0]
     expected = dict.fromkeys(all_entities(), 0.0)
-    for path, tags in sequences(model.tag_names):
+    for path, tags in sequences(model.label_names):
         weight = float(torch.stack([probabilities[word, tag] for word, tag in enumerate(path)]).prod())
         for entity in tags_to_entities(tags):
             own = tags[entity.first_word : entity.last_word + 1]
@@ -234,7 +235,7 @@ def test_the_confidence_of_a_softmax_is_the_share_of_sequences_that_write_it_wel
 def test_the_confidence_of_a_model_of_another_scheme_is_that_of_its_own_tags(scheme: str) -> None:
     foreign = softmax_tagger(tag_set(["A", "B"], SCHEMES[scheme]))
     ours = softmax_tagger(tag_set(["A", "B"], SCHEMES["BIOES"]))
-    logits = torch.randn(1, WORDS, len(ours.tag_names))
+    logits = torch.randn(1, WORDS, len(ours.label_names))
     assert confidences(foreign, logits, "bios") == confidences(ours, logits, "bioes")
 
 
@@ -265,14 +266,14 @@ def test_a_scheme_that_lacks_a_tag_still_gives_a_confidence() -> None:
 
 def test_confidences_of_rows_and_batches_are_kept_apart(markup: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tagger(BertCrfForNer, markup)
-    logits = torch.randn(2, WORDS, len(model.tag_names))
+    logits = torch.randn(2, WORDS, len(model.label_names))
     mask = torch.tensor([[True] * WORDS, [True, True, False, False]])
     entities = [[Entity("A", 0, 1), Entity("B", 3, 3)], [Entity("A", 1, 1)]]
     with torch.no_grad():
-        together = entity_confidences(model, logits, mask, entities, markup)
-        monkeypatch.setattr("tools.decoding._SPANS_AT_ONCE", 1)
-        apart = entity_confidences(model, logits, mask, entities, markup)
-        alone = entity_confidences(model, logits[1:, :2], mask[1:, :2], entities[1:], markup)
+        together = model.entity_confidences(logits, mask, entities)
+        monkeypatch.setattr("models.heads.flat._SPANS_AT_ONCE", 1)
+        apart = model.entity_confidences(logits, mask, entities)
+        alone = model.entity_confidences(logits[1:, :2], mask[1:, :2], entities[1:])
     assert [len(row) for row in together] == [2, 1]
     assert apart == [pytest.approx(row, abs=1e-6) for row in together]
     assert alone[0] == pytest.approx(together[1], abs=1e-6)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.tools.ranks import on_ranks
+from tools.command_line import parse_settings
 from tools.distributed import (
     MainProcessError,
     any_rank,
@@ -23,7 +24,7 @@ from tools.distributed import (
     wait_for_the_end_of_main,
     world_size,
 )
-from tools.settings import MachineSettings, parse_settings
+from tools.settings import MachineSettings
 
 
 def test_one_process_is_the_main_one() -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from tests.lightning_runs.lightning_runs import call_lightning
 from tests.tools.runs import FinishedRun, call_script, edit_json, read_predictions, replace
 from tools.loading import load_model_and_tokenizer
 from tools.run import Run
-from tools.settings import ModelSettings
+from tools.settings import Settings
 
 
 class ReversedHead(BertSoftmaxForNer):
@@ -98,7 +99,7 @@ def by_lightning(folder: Path) -> None:
     [
         (
             "MyHead",
-            "holds the head MyHead; expected BertSoftmaxForNer, BertCrfForNer or a .*import its module",
+            "holds the head MyHead, which is none of BertSoftmaxForNer, BertCrfForNer; .*--head module:MyHead",
         ),
         ("BertSpanForNer", r"holds the span head of BERT-NER-Pytorch \(BertSpanForNer\)"),
         ("BertForSequenceClassification", r"holds a classifier of texts .*run_pl_glue\.py"),
@@ -135,6 +136,41 @@ def test_a_head_of_the_users_own_is_loaded_as_itself(softmax_run: FinishedRun, t
     )
 
 
+def test_a_folder_never_makes_the_program_import_code(
+    softmax_run: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever its config names; the user's --head does, and must be the head of the folder."""
+    (tmp_path / "their_head.py").write_text(
+        "from models import BertSoftmaxForNer\nclass TheirHead(BertSoftmaxForNer): pass\n"
+        "class OtherHead(BertSoftmaxForNer): pass\ndef loss(logits, labels): raise NotImplementedError\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    folder = copied(softmax_run, tmp_path / "run")
+    named = {"head": "their_head:TheirHead", "head_source": "their_head:TheirHead", "tag_loss": "their_head:loss"}
+    classes = {"AutoModel": "their_head.TheirHead", "AutoConfig": "their_head.TheirHead"}
+    edit_json(folder / "config.json", architectures=["TheirHead"], auto_map=classes, **named)
+    loads: list[Callable[[], object]] = [
+        lambda: NerPredictor.load(folder, "cpu"),
+        lambda: export(folder, folder / "model.onnx"),
+        lambda: read_run(folder),
+        lambda: call_script("run_ner_softmax", **{**softmax_run.options, "do_eval": True, "output_dir": folder}),
+    ]
+    for load in loads:
+        with pytest.raises((ValueError, SystemExit), match=r"if you trust its code, .* --head their_head:TheirHead"):
+            load()
+    edit_json(folder / "config.json", architectures=["BertSoftmaxForNer"])
+    NerPredictor.load(folder, "cpu")(["anna met bob"])  # which needs no loss
+    assert "their_head" not in sys.modules
+    edit_json(folder / "config.json", architectures=["TheirHead"])
+    predictor = NerPredictor.load(folder, "cpu", head="their_head:TheirHead")
+    assert type(predictor.model).__name__ == "TheirHead"
+    assert read_run(folder, "their_head:TheirHead").head == "softmax"
+    with pytest.raises(ValueError, match="holds the head TheirHead, not OtherHead"):
+        NerPredictor.load(folder, "cpu", head="their_head:OtherHead")
+    with pytest.raises(ValueError, match="--head their_head:loss: this is no subclass"):
+        NerPredictor.load(folder, "cpu", head="their_head:loss")
+
+
 @pytest.mark.parametrize("head", ["crf", "softmax"])
 def test_an_old_folder_shows_its_head_by_its_weights(
     crf_run: FinishedRun, softmax_run: FinishedRun, tmp_path: Path, head: str, caplog: pytest.LogCaptureFixture
@@ -165,7 +201,7 @@ def test_training_takes_the_encoder_of_another_head_and_says_so(
     args = replace(crf_args, from_scratch=False, model_name_or_path=str(softmax_run.folder))
     with caplog.at_level(logging.INFO):
         _, model, _ = load_model_and_tokenizer(args, BertCrfForNer)
-    assert "its encoder is taken, and the head BertCrfForNer is new" in caplog.text
+    assert "taking its encoder, with a new head BertCrfForNer" in caplog.text
     weights, now = load_file(softmax_run.folder / "model.safetensors"), model.state_dict()
     same = {name for name in weights if torch.equal(weights[name], now[name])}
     assert weights.keys() - same == {"classifier.weight", "classifier.bias"}
@@ -184,11 +220,11 @@ def test_taggers_and_classifiers_of_texts_do_not_pass_for_one_another(
     assert tagger.classifier.weight.shape == former.shape
     assert not torch.equal(tagger.classifier.weight, former)
 
-    settings = ModelSettings(model_name_or_path=str(crf_run.folder))
+    run = Run.of(Settings.of(model_name_or_path=str(crf_run.folder), do_train=True))
     classes = [str(number) for number in range(10)]
     weights = load_file(crf_run.folder / "model.safetensors")["classifier.weight"]
-    new, _ = load_classifier_and_tokenizer(settings, classes, do_train=True)
+    new, _ = load_classifier_and_tokenizer(run, classes)
     assert new.get_parameter("classifier.weight").shape == weights.shape
     assert not torch.equal(new.get_parameter("classifier.weight"), weights)
     with pytest.raises(ValueError, match="holds BertCrfForNer, not a classifier of texts"):
-        load_classifier_and_tokenizer(settings, classes, do_train=False)
+        load_classifier_and_tokenizer(run.applying(), classes, str(crf_run.folder))

@@ -15,7 +15,7 @@ from tests.helpers import write_corpus
 from tests.tools.launched import TORCHRUN, Launched
 from tests.tools.ranks import on_ranks
 from tests.tools.runs import call_script, encoder_without_dropout, options_of_run, read_json, read_predictions
-from tools.settings import parse_settings
+from tools.command_line import parse_settings
 
 pytestmark = pytest.mark.slow
 STEPS = 48

@@ -102,7 +102,7 @@ def test_labels_come_from_the_corpus_when_training(train_args: Run) -> None:
 
 
 def test_the_loss_type_reaches_the_softmax_tagger(softmax_args: Run) -> None:
-    _, model, _ = load_model_and_tokenizer(replace(softmax_args, loss_type="focal"), BertSoftmaxForNer)
+    _, model, _ = load_model_and_tokenizer(replace(softmax_args, loss="focal"), BertSoftmaxForNer)
     assert model.tag_loss == model.config.tag_loss == "focal"
 
 
@@ -250,7 +250,7 @@ def test_a_finished_run_is_found_in_its_output_dir(crf_run: FinishedRun) -> None
     args = applying(crf_run, model_name_or_path="not looked at", markup="bio")
     args, model, tokenizer = load_crf(args)
     assert args.markup == "bios"  # as it was trained
-    assert list(args.labels) == model.tag_names
+    assert list(args.labels) == model.label_names
     assert len(args.labels) == 10
     weights = load_file(crf_run.folder / "model.safetensors")
     assert all(torch.equal(weight, weights[name]) for name, weight in model.state_dict().items())

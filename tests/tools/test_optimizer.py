@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 from torch.optim import Optimizer
 
 from models import BertCrfForNer, BertSoftmaxForNer
@@ -20,16 +19,12 @@ from tools.run import Run
 from tools.settings import SCHEDULES, OptimisationSettings
 
 
-def crf_rate(args: Run) -> float | None:
-    return getattr(args.settings.head, "crf_learning_rate", None)
+def groups_of(args: Run, model: Tagger) -> list[dict[str, Any]]:
+    return parameter_groups(args.settings.optimisation, model, args.settings.head)
 
 
-def groups_of(args: Run, model: nn.Module) -> list[dict[str, Any]]:
-    return parameter_groups(args.settings.optimisation, model, crf_rate(args))
-
-
-def optimizer_of(args: Run, model: nn.Module) -> Optimizer:
-    return build_optimizer(args.settings.optimisation, model, crf_rate(args))
+def optimizer_of(args: Run, model: Tagger) -> Optimizer:
+    return build_optimizer(args.settings.optimisation, model, args.settings.head)
 
 
 all_families = pytest.mark.parametrize("family", FAMILIES)
@@ -41,10 +36,14 @@ def rate_of_each_weight(args: Run, model: Tagger) -> dict[str, float]:
     return {name: by_id[id(weight)] for name, weight in model.named_parameters() if id(weight) in by_id}
 
 
+def layers_of(model: Tagger) -> dict[str, int | None]:
+    return {name: layer_of(name, model.base_model_prefix) for name, _ in model.named_parameters()}
+
+
 @all_families
 def test_all_families_number_their_layers(family: str) -> None:
     model = tiny_tagger(BertCrfForNer, family)
-    layers = {name: layer_of(name) for name, _ in model.named_parameters()}
+    layers = layers_of(model)
     assert count_layers(model) == (1 if family == "albert" else 2)
     assert {layer for layer in layers.values() if layer is not None} == {-1, *range(count_layers(model))}
     assert layers["classifier.weight"] is layers["crf.transitions"] is None
@@ -57,7 +56,7 @@ def test_each_layer_learns_slower_than_the_next_and_embeddings_slowest(family: s
     model = tiny_tagger(BertCrfForNer, family)
     layers = count_layers(model)
     for name, rate in rate_of_each_weight(args, model).items():
-        layer = layer_of(name)
+        layer = layers_of(model)[name]
         if name.startswith(("classifier", "crf")):
             assert rate == 0.7, name
         else:
@@ -77,14 +76,15 @@ def test_the_lowest_layers_and_the_embeddings_can_be_frozen(family: str) -> None
     idle = {name for name, weight in model.named_parameters() if not weight.requires_grad}  # XLNet has one
     freeze(args.settings.optimisation, model)
     frozen = {name for name, weight in model.named_parameters() if not weight.requires_grad}
-    assert frozen == idle | {name for name, _ in model.named_parameters() if layer_of(name) in (-1, 0)}
+    assert frozen == idle | {name for name, layer in layers_of(model).items() if layer in (-1, 0)}
     assert set(rate_of_each_weight(args, model)) == {name for name, _ in model.named_parameters()} - frozen
 
 
 def test_layers_alone_are_frozen_without_the_embeddings() -> None:
     model = tiny_tagger(BertSoftmaxForNer)
     freeze(softmax(freeze_layers=2).settings.optimisation, model)
-    learning = {layer_of(name) for name, weight in model.named_parameters() if weight.requires_grad}
+    layers = layers_of(model)
+    learning = {layers[name] for name, weight in model.named_parameters() if weight.requires_grad}
     assert learning == {-1, None}
 
 
@@ -100,7 +100,7 @@ def test_arguments_without_a_crf_serve_a_model_without_one() -> None:
     assert all(isinstance(weight, torch.nn.Parameter) for group in groups for weight in group["params"])
 
 
-def rates(args: Run, model: nn.Module) -> dict[str, float]:
+def rates(args: Run, model: Tagger) -> dict[str, float]:
     return {group["name"]: group["lr"] for group in optimizer_of(args, model).param_groups}
 
 
@@ -125,7 +125,7 @@ def test_biases_and_norms_do_not_decay_and_matrices_do(family: str) -> None:
 
 def test_weights_belong_to_encoder_head_or_crf() -> None:
     model = tiny_tagger(BertCrfForNer)
-    parts = {name: part_of(name) for name, _ in model.named_parameters()}
+    parts = {name: part_of(name, model.base_model_prefix) for name, _ in model.named_parameters()}
     assert {name for name, part in parts.items() if part == "crf"} == {
         "crf.start_transitions",
         "crf.end_transitions",

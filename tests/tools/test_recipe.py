@@ -100,7 +100,7 @@ def test_the_folder_loads_with_from_pretrained(run: FinishedRun) -> None:
     model, report = TAGGERS[run.script].from_pretrained(run.folder, output_loading_info=True)
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
-    assert model.tag_names[0] == "O"
+    assert model.label_names[0] == "O"
 
 
 @all_runs

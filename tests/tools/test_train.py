@@ -15,7 +15,7 @@ from torch import Tensor
 import tools.train
 from analysis.metrics import EntityScores, Score
 from analysis.report.run_data import read_scalars
-from models.losses import LOSS_TYPES
+from models.losses import LOSSES
 from processors.features.batching import Step, StepFeed
 from processors.features.dataset import FeatureDataset
 from tests.helpers import write_corpus
@@ -86,9 +86,9 @@ def test_the_first_loss_is_that_of_guessing(args: Run) -> None:
     assert scalars_of(args)["train/loss"][1] == pytest.approx(math.log(10), rel=0.1)
 
 
-@pytest.mark.parametrize("head", ["crf", *LOSS_TYPES])
+@pytest.mark.parametrize("head", ["crf", *LOSSES])
 def test_the_loss_falls(head: str, crf_args: Run, softmax_args: Run) -> None:
-    args: Run = crf_args if head == "crf" else replace(softmax_args, loss_type=head)
+    args: Run = crf_args if head == "crf" else replace(softmax_args, loss=head)
     fit(replace(args, evaluate_during_training=False, log_loss_steps=STEPS_PER_EPOCH, num_train_epochs=4.0))
     losses = list(scalars_of(args)["train/loss"].values())
     assert len(losses) == 4
@@ -160,7 +160,7 @@ def test_it_takes_as_many_steps_as_asked(args: Run, changes: dict[str, Any], ste
 @pytest.mark.parametrize(("epochs", "steps_per_epoch", "steps"), [(1.1, 110, 121), (0.07, 100, 7), (2.5, 3, 8)])
 def test_rounding_adds_no_step(epochs: float, steps_per_epoch: int, steps: int) -> None:
     """1.1 * 110 is a little more than 121 in floating point."""
-    assert tools.train._total_steps(OptimisationSettings(num_train_epochs=epochs), steps_per_epoch) == steps
+    assert tools.train.count_steps(OptimisationSettings(num_train_epochs=epochs), steps_per_epoch) == steps
 
 
 def test_batches_may_be_bounded_by_tokens(args: Run) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 from analysis.analysis import analyse
 from analysis.documents import ScoredDocument, write_documents
-from analysis.metrics import score_entities
 from common.entities import Entity
 from common.tag_schemes import MARKUPS, entities_to_tags
+from tests.tags import scores_of_tags
 
 PER, LOC = "PER", "LOC"
 
@@ -22,7 +22,7 @@ def document(
 
 
 def documents_of_each_kind(copies: int) -> list[ScoredDocument]:
-    """Six documents a copy, each with one entity and one of the kinds; the words tell which."""
+    """Six documents per copy, each with one entity and one kind of error, named in its words."""
     place = (1, 2)
     kinds = {
         "right": ([Entity(PER, *place)], [Entity(PER, *place)]),
@@ -46,15 +46,15 @@ def documents_of_each_kind(copies: int) -> list[ScoredDocument]:
 
 
 def results_of(documents: Sequence[ScoredDocument]) -> dict[str, Any]:
-    """As `tools.evaluate.evaluate` writes them."""
+    """Results as `tools.evaluate.evaluate` writes them."""
     scheme = MARKUPS["bios"]
     gold = [entities_to_tags(one.gold, len(one.words), scheme) for one in documents]
     predicted = [entities_to_tags(one.predicted, len(one.words), scheme) for one in documents]
-    scores = score_entities(gold, predicted, "bios").as_dict()
+    scores = scores_of_tags(gold, predicted, "bios").as_dict()
     return {"loss": 0.5, **scores, **asdict(analyse(documents, known_names=frozenset({"Anna Lee"})))}
 
 
 def write_split(run: Path, name: str, documents: Sequence[ScoredDocument]) -> None:
-    """Puts these in the place of what a run says of ``eval`` or ``test``."""
+    """Replace the results and documents of ``eval`` or ``test`` in a run folder."""
     (run / f"{name}_results.json").write_text(json.dumps(results_of(documents)), "utf-8")
     write_documents(run / f"{name}_documents.jsonl", documents)

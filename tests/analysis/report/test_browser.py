@@ -1,4 +1,4 @@
-"""The page in a real browser: Chromium without a window, from a file, without a network."""
+"""The page in headless Chromium, from a file, without a network."""
 
 import shutil
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ _CONTRAST = """(element) => {
 
 @pytest.fixture(scope="module")
 def report(crf_run: FinishedRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of a CRF whose dev split has so many sentences of each kind."""
+    """The report of a CRF whose dev split has ``COPIES`` sentences of each kind."""
     folder = tmp_path_factory.mktemp("report") / "run"
     shutil.copytree(crf_run.folder, folder, ignore=shutil.ignore_patterns("checkpoint-*"))
     write_split(folder, "eval", documents_of_each_kind(COPIES))
@@ -52,7 +52,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def page(browser: Any, report: Path) -> Iterator[Any]:
-    """The report; a test fails if the browser complains or wants to load anything."""
+    """The report; a test fails if the browser logs an error or requests anything."""
     page = browser.new_page(viewport={"width": 1100, "height": 800}, color_scheme="light")
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text))

@@ -1,4 +1,4 @@
-"""Calibration against counts by hand and against chance."""
+"""Calibration, compared with hand counts and with simulated entities."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from tests.analysis.report.scored import LOC, PER, document
 
 
 def drawn(size: int, seed: int = 0) -> Judged:
-    """Confidences that are true: an entity of confidence p is right with probability p."""
+    """Perfectly calibrated entities: one of confidence p is correct with probability p."""
     generator = np.random.default_rng(seed)
     confidences = generator.random(size)
     return Judged(confidences, generator.random(size) < confidences, size)

@@ -1,4 +1,4 @@
-"""The page as text: whole, safe, and without anything from outside."""
+"""The HTML of the page: well-formed, escaped, self-contained."""
 
 import json
 import re
@@ -19,7 +19,7 @@ _VOID = {"meta", "link", "input"}
 
 
 class _Elements(HTMLParser):
-    """Start tags with attributes; fails on an element that is closed in the wrong order."""
+    """Collects start tags with attributes; fails if elements are closed in the wrong order."""
 
     def __init__(self) -> None:
         super().__init__()

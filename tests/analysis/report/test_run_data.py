@@ -1,4 +1,4 @@
-"""What is read from a run's folder, and what is said of what is not there."""
+"""What the report reads from a run folder, and the commands for what is missing."""
 
 import math
 import shlex
@@ -6,9 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tensorboardX import SummaryWriter
 
 from analysis.documents import read_documents, write_documents
-from analysis.report.run_data import read_run
+from analysis.report.run_data import read_run, read_scalars
 from common.tag_schemes import MARKUPS, legal_transitions
 from models import BertCrfForNer
 from tests.tools.runs import FinishedRun, call_script, read_json
@@ -28,7 +29,7 @@ def test_transitions_are_those_of_the_model(crf_run: FinishedRun) -> None:
     found = read_run(crf_run.folder).transitions
     model = BertCrfForNer.from_pretrained(crf_run.folder)
     assert found is not None
-    assert found.tags == model.tag_names
+    assert found.tags == model.label_names
     C = len(found.tags)
     legal = legal_transitions(found.tags, MARKUPS["bios"])
     learnt = {(C, tag): model.crf.start_transitions[tag] for tag in range(C)}
@@ -89,3 +90,25 @@ def test_curves_and_confidences_can_be_missing(crf_run: FinishedRun, tmp_path: P
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"holds no run.*--output_dir"):
         read_run(tmp_path)
+
+
+def write_events(folder: Path, suffix: str, values: dict[int, float]) -> None:
+    with SummaryWriter(str(folder), filename_suffix=suffix) as writer:
+        for step, value in values.items():
+            writer.add_scalar("loss", value, step)
+        writer.add_text("note", "not a scalar", 1)
+
+
+def test_the_scalars_of_all_files_are_read_and_nothing_else(tmp_path: Path) -> None:
+    write_events(tmp_path, ".0", {1: 0.5, 2: 0.25})
+    write_events(tmp_path, ".2", {3: 0.125})
+    assert read_scalars(tmp_path) == {"loss": {1: 0.5, 2: 0.25, 3: 0.125}}
+
+
+def test_what_a_killed_run_left_half_written_is_left_out(tmp_path: Path) -> None:
+    write_events(tmp_path, ".0", {1: 0.5, 2: 0.25})
+    (path,) = tmp_path.iterdir()
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        assert read_scalars(tmp_path).get("loss", {}) in ({}, {1: 0.5}, {1: 0.5, 2: 0.25})

@@ -89,7 +89,7 @@ def test_under_bfloat16_autocast_the_crf_stays_in_float32() -> None:
         paths = model.decode(output.logits, batch["word_mask"])
     assert output.logits.dtype == torch.bfloat16  # the encoder did run in half precision
     assert output.loss.dtype == torch.float32
-    exact = model.sequence_losses(output.logits.float(), batch["labels"], batch["word_mask"]).sum()
+    exact = model.losses(output.logits.float(), batch["labels"], batch["word_mask"]).sum()
     torch.testing.assert_close(output.loss, exact / batch["word_mask"].sum())
     assert torch.equal(paths, model.decode(output.logits.float(), batch["word_mask"]))
     output.loss.backward()
@@ -102,7 +102,7 @@ def test_loss_and_gradients_are_never_nan(size: float) -> None:
     generator = torch.Generator().manual_seed(0)
     logits = (size * torch.randn(3, 30, C, generator=generator)).requires_grad_()
     labels = torch.randint(0, C, (3, 30), generator=generator)
-    losses = model.sequence_losses(logits, labels, torch.ones(3, 30, dtype=torch.bool))
+    losses = model.losses(logits, labels, torch.ones(3, 30, dtype=torch.bool))
     losses.sum().backward()
     assert losses.isfinite().all()
     assert (losses >= -1e-2 * size).all()
@@ -149,7 +149,7 @@ def test_legal_transitions_of_the_config_hold_in_training_decoding_and_after_loa
     logits[..., 3] += 100
     with torch.no_grad():
         decoded = loaded.decode(logits, mask)
-        illegal_losses = loaded.sequence_losses(logits, torch.full((8, 5), 3), mask)
+        illegal_losses = loaded.losses(logits, torch.full((8, 5), 3), mask)
     assert set(decoded.flatten().tolist()) <= {0, 1, 2}
     assert not (decoded[:, 0] == 2).any()
     assert illegal_losses.isinf().all()

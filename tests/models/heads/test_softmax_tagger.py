@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from transformers import AutoModelForTokenClassification, AutoTokenizer, BertConfig, pipeline, set_seed
 
 from models import BertSoftmaxForNer
-from models.losses import LOSS_TYPES
+from models.losses import LOSSES
 from tests.models.families import FAMILIES, LABELS, collate, random_rows, scores, tiny_config, tiny_tagger
 
 
@@ -22,7 +22,7 @@ def word_losses(logits: torch.Tensor, labels: torch.Tensor, tag_loss: str) -> to
     return -picked
 
 
-@pytest.mark.parametrize("tag_loss", LOSS_TYPES)
+@pytest.mark.parametrize("tag_loss", LOSSES)
 def test_the_loss_is_the_mean_over_real_words(tag_loss: str) -> None:
     model = tiny_tagger(BertSoftmaxForNer, tag_loss=tag_loss)
     rows = random_rows([14, 5, 9])

@@ -7,10 +7,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from callbacks import RDrop, TrainState
 from models import BertCrfForNer, BertSoftmaxForNer
-from models.rdrop import RDrop
-from models.tagger import Tagger
+from models.tagger import Tagger, TaggerOutput
 from tests.models.families import FAMILIES, collate, random_rows, tiny_tagger
+
+
+def passed_twice(tagger: Tagger, alpha: float, batch: dict[str, Any], words: int) -> TaggerOutput:
+    state = TrainState(tagger, torch.optim.SGD(tagger.parameters()), 1, 1)
+    output = RDrop(alpha).around_forward(state, lambda inputs: tagger(**inputs), {**batch, "num_items_in_batch": words})
+    assert isinstance(output, TaggerOutput)
+    return output
+
 
 both_heads = pytest.mark.parametrize("model_class", [BertSoftmaxForNer, BertCrfForNer])
 
@@ -52,7 +60,7 @@ def test_it_is_the_mean_of_two_losses_and_their_divergence(family: str, model_cl
     tagger.dropout = Changed()  # type: ignore[assignment]
     second = tagger(**batch, num_items_in_batch=20)
     tagger.dropout = Shifted()  # type: ignore[assignment]
-    both = RDrop(tagger, alpha=3.0)(**batch, num_items_in_batch=20)
+    both = passed_twice(tagger, 3.0, batch, 20)
     disagreement = divergence(first.logits, second.logits, batch["labels"]) / 20
     assert float(disagreement.detach()) > 1e-5
     torch.testing.assert_close(both.loss, (first.loss + second.loss) / 2 + 3.0 * disagreement)
@@ -63,7 +71,7 @@ def test_it_is_the_mean_of_two_losses_and_their_divergence(family: str, model_cl
 def test_without_dropout_the_passes_agree(model_class: type[Tagger]) -> None:
     tagger = tiny_tagger(model_class)
     batch: dict[str, Any] = collate(random_rows([12, 7]), tagger.config)
-    alone, both = tagger(**batch, num_items_in_batch=9), RDrop(tagger, alpha=5.0)(**batch, num_items_in_batch=9)
+    alone, both = tagger(**batch, num_items_in_batch=9), passed_twice(tagger, 5.0, batch, 9)
     torch.testing.assert_close(both.loss, alone.loss)
 
 
@@ -74,12 +82,16 @@ def test_the_two_passes_see_different_dropout(model_class: type[Tagger]) -> None
     losses = []
     for alpha in (0.0, 1.0):
         torch.manual_seed(0)
-        losses.append(float(RDrop(tagger, alpha)(**batch, num_items_in_batch=9).loss.detach()))
+        loss = passed_twice(tagger, alpha, batch, 9).loss
+        assert loss is not None
+        losses.append(float(loss.detach()))
     assert losses[1] > losses[0] + 1e-4
 
 
 @both_heads
 def test_gradients_reach_every_weight_that_learns(model_class: type[Tagger]) -> None:
     tagger = tiny_tagger(model_class).train()
-    RDrop(tagger, 1.0)(**collate(random_rows([12]), tagger.config), num_items_in_batch=6).loss.backward()
+    loss = passed_twice(tagger, 1.0, collate(random_rows([12]), tagger.config), 6).loss
+    assert loss is not None
+    loss.backward()
     assert all(weight.grad is not None for weight in tagger.parameters())

@@ -1,0 +1,176 @@
+"""Heads that choose one tag per word: entities to tags and back, and the exact confidence of an entity."""
+
+import logging
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedConfig
+
+from common.entities import Annotation, Entity
+from common.tag_dialects import canonical_tags
+from common.tag_encoder import IGNORED_LABEL, TagEncoder
+from common.tag_schemes import (
+    MARKUPS,
+    OUTSIDE,
+    SCHEMES,
+    TagScheme,
+    begins_entity,
+    entities_to_tags,
+    markup_of_tags,
+    split_tag,
+    tag_set,
+    tags_to_entities,
+)
+from models.tagger import LabelSpace, Prediction, Tagger, set_label_names
+
+logger = logging.getLogger(__name__)
+_SPANS_AT_ONCE = 4096  # bounds the memory that spans take; every call walks the whole lattice once
+
+
+class FlatTagger(Tagger):
+    """A tagger whose labels are the tags of a scheme; of entities that overlap it can express the longest.
+
+    A subclass provides `losses`, `decode` and `span_confidences`.
+    """
+
+    unexportable: ClassVar[str] = ""
+
+    @classmethod
+    def configure(cls, config: PreTrainedConfig, labels: LabelSpace, options: Any) -> None:
+        scheme = MARKUPS[labels.markup]
+        tags = tag_set(labels.types, scheme)
+        if labels.single_words:
+            tags = [OUTSIDE, *(entities_to_tags([Entity(name, 0, 0)], 1, scheme)[0] for name in labels.types)]
+        set_label_names(config, tags)
+        config.tag_markup = labels.markup
+
+    @classmethod
+    def read_labels(cls, names: Sequence[str]) -> list[str]:
+        """The tags, however they are written; empty for labels of no tag, such as ``X`` or ``[CLS]``."""
+        dialect = canonical_tags(names, special=True)
+        if dialect.description:
+            logger.info("Labels of the model: %s", dialect.description)
+        return [dialect.tags[name] for name in names]
+
+    @property
+    def types(self) -> list[str]:
+        return list(dict.fromkeys(split_tag(tag)[1] for tag in self.label_names if tag != OUTSIDE))
+
+    @property
+    def markup(self) -> str:
+        """The tag scheme, one of ``MARKUPS``: as it was saved, or as the tags have it."""
+        return str(getattr(self.config, "tag_markup", None) or markup_of_tags(self.label_names, "bio"))
+
+    def encode(self, annotations: Sequence[Annotation]) -> Tensor:
+        return _tag_encoder(tuple(self.label_names), self.markup)(annotations)  # (B, W)
+
+    def decode(self, emissions: Tensor, word_mask: Tensor) -> Tensor:
+        """The best tags: ``(B, W, C), (B, W) -> (B, W)``; those of masked words mean nothing."""
+        raise NotImplementedError
+
+    def span_confidences(
+        self, emissions: Tensor, word_mask: Tensor, spans: Tensor, inside: Tensor, after: Tensor
+    ) -> Tensor:
+        """The probability that the words of a span have certain tags, and that the next word has one of others.
+
+        Args:
+            emissions, word_mask: ``(B, W, C)`` and ``(B, W)``.
+            spans: ``(N, 3)`` row, first and last word of each span.
+            inside: ``(N, L, C)`` true for the tags that the k-th word of the span may have.
+            after: ``(N, C)`` true for the tags that the word after the span may have, if there is one.
+
+        Returns:
+            ``(N,)``.
+        """
+        raise NotImplementedError
+
+    def predict(self, emissions: Tensor, word_mask: Tensor, with_confidence: bool = False) -> list[Prediction]:
+        best, names = self.decode(emissions, word_mask).cpu().numpy(), self.label_names
+        tags = [[names[tag] for tag in row[:W]] for row, W in zip(best, word_mask.sum(1).tolist(), strict=True)]
+        entities = [tags_to_entities(row) for row in tags]
+        confidences: list[list[float]] = [[] for _ in tags]
+        if with_confidence:
+            confidences = self.entity_confidences(emissions, word_mask, entities)
+        return [Prediction(*found) for found in zip(entities, confidences, tags, strict=True)]
+
+    def entity_confidences(
+        self, emissions: Tensor, word_mask: Tensor, entities: Sequence[Sequence[Entity]]
+    ) -> list[list[float]]:
+        """Confidences of the entities of each row, exact under the model.
+
+        The confidence of an entity is the probability that its words have its well-formed tags and that the word after
+        it does not continue it. Where the model's tags are not all those of a scheme, any that read as it count.
+
+        Args:
+            emissions, word_mask: ``(B, W, C)`` and ``(B, W)``.
+            entities: of each of the B rows.
+        """
+        places = [(row, entity) for row, found in enumerate(entities) for entity in found]
+        flat: list[float] = []
+        for start in range(0, len(places), _SPANS_AT_ONCE):
+            tensors = _span_tensors(places[start : start + _SPANS_AT_ONCE], self.label_names, self.markup)
+            on_device = (tensor.to(emissions.device) for tensor in tensors)
+            flat += self.span_confidences(emissions, word_mask, *on_device).tolist()
+        ends = np.cumsum([len(found) for found in entities])
+        return [flat[end - len(found) : end] for end, found in zip(ends, entities, strict=True)]
+
+    def warm_up(self, emissions: Tensor, word_mask: Tensor) -> None:
+        C, device = emissions.size(-1), emissions.device
+        self.decode(emissions, word_mask)
+        spans = torch.zeros(1, 3, dtype=torch.long, device=device)  # (N, 3): the first word of the first row
+        every_tag = torch.ones(1, 1, C, dtype=torch.bool, device=device)  # (N, L, C)
+        self.span_confidences(emissions, word_mask, spans, every_tag, after=every_tag[0])
+
+    def log_probabilities(self, emissions: Tensor) -> Tensor:
+        """Each word by itself; with a CRF these are not its marginals."""
+        return emissions.float().log_softmax(-1)
+
+
+@lru_cache(maxsize=8)
+def _tag_encoder(tags: tuple[str, ...], markup: str) -> TagEncoder:
+    return TagEncoder(tags, MARKUPS[markup], unknown=IGNORED_LABEL)
+
+
+def _span_tensors(
+    places: Sequence[tuple[int, Entity]], tag_names: list[str], markup: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``spans (N, 3)``, ``inside (N, L, C)`` and ``after (N, C)`` for `FlatTagger.span_confidences`."""
+    ids = {tag: index for index, tag in enumerate(tag_names)}
+    scheme = _scheme_of(tag_names, markup)
+    longest = max(entity.words for _, entity in places)
+    inside = torch.zeros(len(places), longest, len(ids), dtype=torch.bool)
+    after = torch.zeros(len(places), len(ids), dtype=torch.bool)
+    for index, (_, entity) in enumerate(places):
+        length = entity.words
+        if scheme is not None:
+            tags = [[tag] for tag in entities_to_tags([Entity(entity.type, 0, length - 1)], length, scheme)]
+        else:
+            tags = _readable_tags(entity.type, length, tag_names)
+        for word, choice in enumerate(tags):
+            inside[index, word, [ids[tag] for tag in choice]] = True
+        after[index] = torch.tensor(
+            [tag == OUTSIDE or all(begins_entity(last, tag) for last in tags[-1]) for tag in tag_names]
+        )
+    spans = torch.tensor([(row, entity.first_word, entity.last_word) for row, entity in places])
+    return spans, inside, after
+
+
+def _scheme_of(tag_names: list[str], markup: str) -> TagScheme | None:
+    """The scheme that these are all tags of, even one that is not trained here; none where a tag is missing."""
+    types = {split_tag(tag)[1] for tag in tag_names if tag != OUTSIDE}
+    schemes = (MARKUPS[markup], *SCHEMES.values())
+    return next((scheme for scheme in schemes if set(tag_set(types, scheme)) == set(tag_names)), None)
+
+
+def _readable_tags(entity_type: str, length: int, tag_names: list[str]) -> list[list[str]]:
+    """For each word of an entity the tags with which ``conlleval`` would read it so."""
+    own = [tag for tag in tag_names if tag != OUTSIDE and split_tag(tag)[1] == entity_type]
+    if length == 1:
+        return [own]
+    first = [tag for tag in own if not all(begins_entity(tag, following) for following in own)]
+    last = [tag for tag in own if not all(begins_entity(previous, tag) for previous in own)]
+    return [first, *[[tag for tag in first if tag in last]] * (length - 2), last]
