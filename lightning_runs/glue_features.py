@@ -3,8 +3,6 @@
 import hashlib
 import json
 import math
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,9 +15,10 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from common.durable import atomic_write
 from lightning_runs.glue_reader import GlueSplit, LabelledTexts
 from processors.features.alignment import structure_ids, unknown_id
-from processors.features.cache import publish, tokenizer_digest
+from processors.features.cache import tokenizer_digest
 
 _FORMAT_VERSION = 2
 _CHUNK = 10_000
@@ -95,14 +94,10 @@ def open_or_build_texts(
     digest = hashlib.blake2b(json.dumps(key).encode(), digest_size=12).hexdigest()
     folder = cache_dir / f"texts-{digest}"
     if overwrite or not folder.is_dir():
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=cache_dir))
-        try:
+        with atomic_write(folder, "replace" if overwrite else "keep") as fresh:  # another process may be faster
+            fresh.mkdir()
             for name, array in text_arrays(split.examples, tokenizer, max_seq_length).items():
-                np.save(aside / f"{name}.npy", array)
-            publish(aside, folder, overwrite)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+                np.save(fresh / f"{name}.npy", array)
     arrays = {path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))}
     return TextDataset(arrays, tokenizer)
 

@@ -15,7 +15,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn, get_swa_multi_avg_fn
 
-from common.durable import replaced_file
+from common.durable import atomic_write
 from common.run_files import RunFolder
 from lightning_runs.checkpoint import checkpoint_file
 from lightning_runs.flags import LightningOptions
@@ -64,8 +64,9 @@ class DurableCheckpoints(TorchCheckpointIO):
     """Keeps a checkpoint until the next one is complete; Lightning's own may lose both when the process is killed."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        with explained_failure(Path(path), RunFolder(Path(path).parent)), replaced_file(Path(path)) as file:
-            torch.save(checkpoint, file)
+        with explained_failure(Path(path), RunFolder(Path(path).parent)), atomic_write(Path(path)) as fresh:
+            with fresh.open("wb") as file:  # torch itself would hide why it cannot write
+                torch.save(checkpoint, file)
 
 
 def build_trainer(settings: Settings, options: LightningOptions) -> Trainer:

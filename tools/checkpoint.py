@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
-from common.durable import publish_files, replaced_folder, unfinished_folder
+from common.durable import atomic_files, atomic_write
 from common.run_files import RunFolder
 from models.tagger import Tagger
 from tools.distributed import gather_to_main, rank, run_on_main, world_size
@@ -41,7 +41,7 @@ def write_model(folder: Path, settings: Settings, model: PreTrainedModel, tokeni
     """
 
     def write() -> None:
-        with explained_failure(folder, RunFolder(folder.parent)), replaced_folder(folder) as fresh:
+        with explained_failure(folder, RunFolder(folder.parent)), atomic_write(folder, "replace") as fresh:
             save_model_folder(fresh, settings, model, tokenizer)
 
     run_on_main(write)
@@ -55,7 +55,7 @@ def write_checkpoint(
     saved["random"] = gather_to_main(_random_state())
 
     def write() -> None:
-        with explained_failure(folder, RunFolder(folder.parent)), replaced_folder(folder) as fresh:
+        with explained_failure(folder, RunFolder(folder.parent)), atomic_write(folder, "replace") as fresh:
             save_model_folder(fresh, settings, model, tokenizer)
             with RunFolder(fresh).training_state.open("wb") as file:  # torch itself would hide why it cannot write
                 torch.save(saved, file)
@@ -69,9 +69,8 @@ def publish_model(
     """Writes the model into a folder that holds other things too, each file whole and the config last."""
 
     def write() -> None:
-        with explained_failure(folder.weights, folder), unfinished_folder(folder.path / "model") as fresh:
+        with explained_failure(folder.weights, folder), atomic_files(folder.path, last=folder.config.name) as fresh:
             save_model_folder(fresh, settings, model, tokenizer)
-            publish_files(fresh, folder.path, last=folder.config.name)
 
     run_on_main(write)
 

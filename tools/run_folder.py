@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from common.durable import is_full, remove_folder
+from common.durable import atomic_write, is_full, remove_folder
 from common.run_files import RunFolder
 from tools.distributed import run_on_main, world_size
 from tools.settings import ActionSettings, Settings
@@ -123,7 +123,8 @@ def save_environment(folder: RunFolder, device: torch.device) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    with atomic_write(path) as fresh:
+        fresh.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def _version(package: str) -> str | None:

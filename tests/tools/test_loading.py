@@ -175,7 +175,7 @@ def test_a_tokenizer_larger_than_the_vocabulary_is_refused(train_args: Run, pret
 
 def test_windows_are_no_longer_than_the_encoders_positions(train_args: Run) -> None:
     args = replace(train_args, train_max_seq_length=32)
-    load_crf(args)
+    args, *_ = load_crf(args)
     assert (args.train_max_seq_length, args.eval_max_seq_length) == (32, 64)
 
 
@@ -203,7 +203,7 @@ def assert_fills_its_windows(args: Run, family: str, expected: int, **sizes: Any
     config = AutoConfig.for_model(family, vocab_size=60, id2label={0: "O", 1: "S-PER"}, **layers, **sizes)
     model = BertSoftmaxForNer(config).eval()
     args = replace(args, train_max_seq_length=100, eval_max_seq_length=100)
-    adopt_model(args, model)
+    args = adopt_model(args, model)
     assert (args.train_max_seq_length, args.eval_max_seq_length) == (expected, expected), family
     model(torch.full((1, expected), 7))
     with pytest.raises((IndexError, RuntimeError)):
