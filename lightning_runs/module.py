@@ -17,7 +17,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.strategies import DDPStrategy
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from callbacks import Callbacks, Checkpoints, TrainState
@@ -189,7 +189,7 @@ class BaseTransformer(LightningModule):
     def _end_step(self, step_of_epoch: int) -> None:
         norm = self._gradients.clip(self.run.settings.optimisation.max_grad_norm)
         self._gradients.step()
-        self.lr_schedulers().step()  # type: ignore[union-attr, call-arg]
+        self.lr_schedulers().step()  # type: ignore[union-attr]
         counter = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
         counter.increment_ready()  # Lightning counts steps of its own wrapper only
         counter.increment_completed()
@@ -295,7 +295,7 @@ def generic_train(module: BaseTransformer, trainer: Trainer) -> None:
         finally:
             if hasattr(module, "callbacks"):
                 module.callbacks.close()
-    model.to(run.device)  # Lightning has left it on the CPU
+    nn.Module.to(model, run.device)  # Lightning has left it on the CPU
     if module.checkpoints.has_best:
         restore_best(module.checkpoints.best_folder, model)
     run_on_main(
