@@ -100,10 +100,13 @@ def test_files_can_be_named_outright(load: Load, corpus_dir: Path, tmp_path: Pat
         load(split)
 
 
-def test_a_split_is_reported_once(load: Load, corpus_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_run_reports_a_split_once(
+    crf_args: Run, tokenizer: PreTrainedTokenizerBase, corpus_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = replace(crf_args, train_max_seq_length=32)
     with caplog.at_level(logging.INFO):
-        load()
-        load()
+        for _ in range(2):
+            load_and_cache_examples(run, "tiny", tokenizer, "train")
     reports = [message for message in caplog.messages if message.startswith("train: 60 sentences")]
     assert len(reports) == 1
     assert f"(IOB2) in {corpus_dir / 'train.txt'};" in reports[0]
