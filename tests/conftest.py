@@ -22,7 +22,6 @@ from tests.tools.runs import FinishedRun, call_script, crf, options_of_run, soft
 from tools.new_encoder import write_encoder
 from tools.run import Run
 
-
 # One process compiles the CRF of a new checkout, which takes minutes; the other has all that needs none meanwhile. The
 # files with slow tests are next, so that both processes are busy until the end.
 FIRST = (
