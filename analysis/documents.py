@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.entities import Entity
-from common.tag_schemes import tags_to_entities
 from processors.corpus import Corpus
 from processors.examples import Example
-from processors.formats.writers import json_line
+from processors.formats.writers import FORMAT_VERSION, json_line
 
 
 class ScoredDocument(NamedTuple):
@@ -43,36 +42,42 @@ def digest_of(documents: Iterable[ScoredDocument]) -> str:
     """A hash of the words and gold entities: equal where two models were given the same task."""
     found = hashlib.blake2b(digest_size=12)
     for document in documents:
-        found.update(json.dumps([document.words, _with_end(document.gold)]).encode())
+        gold = [(kind, first, last + 1) for kind, first, last in document.gold]  # as results of format 1 have it
+        found.update(json.dumps([document.words, gold]).encode())
     return found.hexdigest()
 
 
-def _with_end(entities: Iterable[Entity]) -> list[tuple[str, int, int]]:
-    return [(entity.type, entity.first_word, entity.last_word + 1) for entity in entities]
-
-
 def write_documents(path: Path, documents: Iterable[ScoredDocument]) -> None:
-    """A line a document: ``id``, ``words``, ``gold`` and ``predicted`` as ``[type, start, end]``, ``confidences``."""
+    """A line per document: ``format_version``, ``id``, ``words``, ``gold`` and ``predicted``, ``confidences``.
+
+    An entity is ``{"type", "first_word", "last_word"}``.
+    """
     with path.open("w", encoding="utf-8") as file:
         for document in documents:
-            record = {
-                "id": document.guid,
-                "words": document.words,
-                "gold": _with_end(document.gold),
-                "predicted": _with_end(document.predicted),
-                "confidences": document.confidences,
-            }
+            record = {"format_version": FORMAT_VERSION, "id": document.guid, **document._asdict()}
+            del record["guid"]
+            for side in ("gold", "predicted"):
+                record[side] = [entity._asdict() for entity in record[side]]
             file.write(json_line(record) + "\n")
 
 
 def read_documents(path: Path) -> list[ScoredDocument]:
-    """The inverse of `write_documents`."""
+    """The inverse of `write_documents`; in format 1 an entity is ``[type, first word, end]``, the end exclusive.
+
+    Raises:
+        ValueError: the format is of a later version.
+    """
     documents = []
     with path.open(encoding="utf-8") as file:
-        for line in file:
+        for number, line in enumerate(file, start=1):
             record = json.loads(line)
+            version = record.get("format_version", 1)
+            if version > FORMAT_VERSION:
+                known = f"this version of the project reads up to {FORMAT_VERSION}; update it, or score the run again"
+                raise ValueError(f"{path}:{number}: format_version {version}: {known}")
             gold, predicted = (
-                [Entity(kind, first, end - 1) for kind, first, end in record[key]] for key in ("gold", "predicted")
+                [Entity(**one) if version > 1 else Entity(one[0], one[1], one[2] - 1) for one in record[side]]
+                for side in ("gold", "predicted")
             )
             confidences = tuple(record.get("confidences", ()))
             documents.append(ScoredDocument(record["id"], record["words"], gold, predicted, confidences))
@@ -95,5 +100,5 @@ def training_names(corpus: Corpus) -> frozenset[str] | None:
 def entity_surfaces(examples: Iterable[Example]) -> Iterable[str]:
     """As `analysis.documents.ScoredDocument.surface` writes them."""
     for example in examples:
-        for entity in tags_to_entities(example.labels or []):
+        for entity in example.entities or ():
             yield " ".join(example.words[entity.first_word : entity.last_word + 1])

@@ -1,6 +1,7 @@
-"""Entity scores through seqeval: in conlleval's reading, which papers report, and strictly by scheme."""
+"""Scores of entities as sets, which are those of conlleval, and of tags: strictly by scheme, and word by word."""
 
 import warnings
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -9,7 +10,8 @@ from rich.table import Table
 from seqeval.metrics import accuracy_score, classification_report
 from seqeval.scheme import IOB1, IOB2, IOBES, Prefix, Tag, Token
 
-from common.tag_schemes import OUTSIDE, canonical_tag, split_tag
+from common.entities import Entity
+from common.tag_schemes import OUTSIDE, canonical_tag
 
 
 class BIOS(Token):  # type: ignore[misc]
@@ -46,52 +48,67 @@ class EntityScores:
     """Scores of a split.
 
     Args:
-        micro: over all entities, in conlleval's reading.
-        strict: over all entities, counting only those that are well-formed in the scheme.
-        types: by type, in conlleval's reading.
-        accuracy: share of the words that have the right tag.
+        micro: over all entities.
+        types: by type.
+        strict: over all entities, counting only those that are well-formed in the scheme; where there are tags.
+        accuracy: share of the words that have the right tag; likewise.
     """
 
     micro: Score = field(default_factory=Score)
-    strict: Score = field(default_factory=Score)
     types: dict[str, Score] = field(default_factory=dict)
-    accuracy: float = 0.0
+    strict: Score | None = None
+    accuracy: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Flat headline numbers, and the types under ``types``."""
-        return {
-            "precision": self.micro.precision,
-            "recall": self.micro.recall,
-            "f1": self.micro.f1,
-            "support": self.micro.support,
-            "accuracy": self.accuracy,
-            "strict_precision": self.strict.precision,
-            "strict_recall": self.strict.recall,
-            "strict_f1": self.strict.f1,
-            "types": {name: asdict(score) for name, score in self.types.items()},
-        }
+        found: dict[str, Any] = asdict(self.micro)
+        if self.accuracy is not None:
+            found["accuracy"] = self.accuracy
+        if self.strict is not None:
+            strict = self.strict
+            found |= {"strict_precision": strict.precision, "strict_recall": strict.recall, "strict_f1": strict.f1}
+        return found | {"types": {name: asdict(score) for name, score in self.types.items()}}
 
 
-def score_entities(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], markup: str) -> EntityScores:
-    """Compares predicted tags with gold ones, sentence by sentence; an entity counts if span and type agree.
+def score_entities(gold: Sequence[Sequence[Entity]], predicted: Sequence[Sequence[Entity]]) -> EntityScores:
+    """Compares the entities of each text; one counts if its words and its type agree."""
+    counts: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0, 0])  # right, predicted, gold
+    for wanted, found in zip(map(set, gold), map(set, predicted), strict=True):
+        for column, entities in enumerate((wanted & found, found, wanted)):
+            for entity in entities:
+                counts[entity.type][column] += 1
+    whole = [sum(column) for column in zip(*counts.values(), strict=True)] or [0, 0, 0]
+    return EntityScores(_score_of(*whole), {name: _score_of(*counts[name]) for name in sorted(counts)})
+
+
+def _score_of(right: int, predicted: int, gold: int) -> Score:
+    precision, recall = right / max(1, predicted), right / max(1, gold)
+    f1 = 2 * precision * recall / (precision + recall) if right else 0.0  # to the last bit that of seqeval
+    return Score(precision, recall, f1, gold)
+
+
+def score_tags(tags: Sequence[tuple[Sequence[str], Sequence[str]]], markup: str) -> tuple[Score, float]:
+    """Scores strictly by scheme through seqeval, and the share of words with the right tag.
 
     Args:
-        gold, predicted: tags of each sentence, of the scheme ``markup``.
+        tags: gold and predicted tags of each sentence, of the scheme ``markup``.
     """
-    pieces = [piece for one, other in zip(gold, predicted, strict=True) for piece in _pieces(one, other)]
-    # seqeval knows neither M nor, where it reads as conlleval does, L and U
-    gold_tags, predicted_tags = ([list(map(canonical_tag, piece[side])) for piece in pieces] for side in (0, 1))
-    accuracy = float(accuracy_score(gold_tags, predicted_tags)) if any(gold_tags) else 0.0
-    if all(tag == OUTSIDE for tags in (*gold_tags, *predicted_tags) for tag in tags):
-        return EntityScores(accuracy=accuracy)
-    lenient = classification_report(gold_tags, predicted_tags, output_dict=True, zero_division=0)
-    strict = _strict_report(gold_tags, predicted_tags, markup)
-    named = {split_tag(tag)[1] for tags in (*gold_tags, *predicted_tags) for tag in tags}
-    types = {  # seqeval has a name of its own for what has none
-        name if name in named else "": _score(values) for name, values in lenient.items() if not name.endswith(" avg")
-    }
-    strict_score = _score(strict["micro avg"]) if strict else Score()
-    return EntityScores(_score(lenient["micro avg"]), strict_score, types, accuracy)
+    pieces = [piece for one, other in tags for piece in _pieces(one, other)]
+    gold, predicted = ([list(map(canonical_tag, piece[side])) for piece in pieces] for side in (0, 1))
+    accuracy = float(accuracy_score(gold, predicted)) if any(gold) else 0.0
+    if all(tag == OUTSIDE for tags in (*gold, *predicted) for tag in tags):
+        return Score(), accuracy
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # and its mean, before that
+            report: dict[str, Any] = classification_report(
+                gold, predicted, output_dict=True, mode="strict", scheme=_STRICT_SCHEMES[markup], zero_division=0
+            )
+    except ValueError:  # not one entity is well-formed: seqeval takes the maximum over no types
+        return Score(), accuracy
+    micro = report["micro avg"]
+    precision, recall, f1 = (float(micro[name]) for name in ("precision", "recall", "f1-score"))
+    return Score(precision, recall, f1, int(micro["support"])), accuracy
 
 
 def _pieces(gold: Sequence[str], predicted: Sequence[str]) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
@@ -104,30 +121,13 @@ def _pieces(gold: Sequence[str], predicted: Sequence[str]) -> Iterator[tuple[Seq
     yield gold[start:], predicted[start:]
 
 
-def _strict_report(gold: list[list[str]], predicted: list[list[str]], markup: str) -> dict[str, Any] | None:
-    """``None`` where neither side has a single well-formed entity."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # and its mean, before that
-            report: dict[str, Any] = classification_report(
-                gold, predicted, output_dict=True, mode="strict", scheme=_STRICT_SCHEMES[markup], zero_division=0
-            )
-    except ValueError:  # seqeval takes the maximum over no types
-        return None
-    return report
-
-
-def _score(values: dict[str, Any]) -> Score:
-    names = {"precision": "precision", "recall": "recall", "f1": "f1-score"}
-    return Score(**{name: float(values[key]) for name, key in names.items()}, support=int(values["support"]))
-
-
 def score_table(scores: EntityScores, title: str, intervals: Mapping[str, Sequence[float]] | None = None) -> Table:
     """Types and their average as a table for the terminal, with 95 % intervals of the average where they are known."""
     table = Table("type", title=title)
     for column in ("precision", "recall", "F1", "support"):
         table.add_column(column, justify="right")
-    rows = [*sorted(scores.types.items()), ("micro", scores.micro), ("strict by scheme", scores.strict)]
+    rows = [*sorted(scores.types.items()), ("micro", scores.micro)]
+    rows += [("strict by scheme", scores.strict)] if scores.strict else []
     for name, score in rows:
         if name == "micro":
             table.add_section()

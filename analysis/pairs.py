@@ -53,7 +53,7 @@ def overlapping_groups(
 def pair_entities(gold: Sequence[Entity], predicted: Sequence[Entity]) -> list[Pair]:
     """Pairs entities one to one: those that share most of their words first, then those of like type, then the earlier.
 
-    Entities of one side do not overlap, so the same span on both sides is always a pair.
+    An entity that is on both sides is always a pair.
     """
     return [pair for group in overlapping_groups(gold, predicted) for pair in _pairs_of_group(*group)]
 

@@ -62,7 +62,7 @@ def _open(folder: Path) -> FeatureDataset:
     tokenizer = AutoTokenizer.from_pretrained(_SAMPLE / "encoder")
     corpus = Corpus("benchmark", folder, cache_dir=folder / "cache")
     layout = layout_of_tokenizer(tokenizer)
-    spec = FeatureSpec(tuple(corpus.label_list("bio")), "bio", 128, 31, layout)
+    spec = FeatureSpec(128, 31, layout)
     return open_or_build_features(corpus, "train", spec, tokenizer, folder / "cache")
 
 

@@ -35,11 +35,28 @@ class Annotation:
     entities: Sequence[Entity] | None
     unannotated: Sequence[tuple[int, int]] = ()
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether all words are annotated, so that predictions can be scored."""
+        return self.entities is not None and not self.unannotated
+
+
+def in_text_order(entities: Iterable[Entity]) -> list[Entity]:
+    """Each entity once: by first word, longer ones first, then by type."""
+    return sorted(set(entities), key=lambda one: (one.first_word, -one.last_word, one.type))
+
 
 def outermost(entities: Iterable[Entity]) -> list[Entity]:
-    """The entities that flat tags can express, in order: the longest of those that overlap, else the first."""
+    """The entities that flat tags can express, in the order of the text: of those that overlap the longest.
+
+    Of equally long ones the one that is given first.
+    """
+    longest_first = sorted(dict.fromkeys(entities), key=lambda one: -one.words)
+    taken = bytearray(1 + max((one.last_word for one in longest_first), default=-1))
     kept: list[Entity] = []
-    for entity in sorted(set(entities), key=lambda one: (-one.words, one.first_word, one.type)):
-        if all(entity.last_word < other.first_word or other.last_word < entity.first_word for other in kept):
+    for entity in longest_first:
+        # what overlaps a longer entity has an end in it
+        if not (taken[entity.first_word] or taken[entity.last_word]):
+            taken[entity.first_word : entity.last_word + 1] = bytes([1]) * entity.words
             kept.append(entity)
     return sorted(kept, key=lambda one: one.first_word)

@@ -76,7 +76,7 @@ class NerPredictor:
         self.max_seq_length = max_seq_length
         layout = layout_of_tokenizer(tokenizer, model.config.model_type, list(casing_types(model)))
         overlap = default_overlap(layout.capacity(max_seq_length)) if window_overlap < 0 else window_overlap
-        self._spec = FeatureSpec(tuple(model.label_names), markup, max_seq_length, overlap, layout)
+        self._spec, self._markup = FeatureSpec(max_seq_length, overlap, layout), markup
         self._batch_tokens = batch_tokens or _BATCH_TOKENS.get(model.device.type, _BATCH_TOKENS["cpu"])
 
     @classmethod
@@ -173,12 +173,10 @@ class NerPredictor:
     ) -> Iterator[list[FoundEntity]]:
         """Entities of the texts that end in these pieces; ``found`` holds those of an unfinished text."""
         for (text, piece), tagged in zip(waiting, self._tag([piece.words for _, piece in waiting]), strict=True):
+            reached = max((one.end for one in found), default=0)  # entities of the previous piece may extend into this
             for entity, confidence in zip(tagged.entities, tagged.confidences, strict=True):
                 start, end = piece.offsets[entity.first_word][0], piece.offsets[entity.last_word][1]
-                is_own = piece.own_start <= entity.first_word < piece.own_end
-                if is_own and (
-                    not found or found[-1].end <= start
-                ):  # one from the previous piece may extend into this one
+                if piece.own_start <= entity.first_word < piece.own_end and start >= reached:
                     found.append(FoundEntity(entity.type, start, end, text[start:end], confidence))
             if piece.is_last:
                 yield found.copy()
@@ -191,8 +189,7 @@ class NerPredictor:
         windows, documents = range(len(dataset)), range(dataset.num_documents)
         batches = batches_of_a_size(dataset.lengths, self._batch_tokens)
         emissions = stitched_emissions(self.model, dataset, windows, batches, self.model.device).of_this_rank
-        markup = self._spec.markup
-        return list(decoded_documents(self.model, dataset, emissions, documents, markup, with_confidence=True))
+        return list(decoded_documents(self.model, dataset, emissions, documents, self._markup, with_confidence=True))
 
 
 def _device(name: str | torch.device | None) -> torch.device:

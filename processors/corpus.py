@@ -3,26 +3,20 @@
 import hashlib
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from common.durable import write_atomically
-from common.entities import Entity
+from common.durable import atomic_write
+from common.entities import Entity, outermost
 from common.tag_dialects import UnknownTagsError, canonical_tags
 from common.tag_schemes import (
     MARKUPS,
     OUTSIDE,
-    SCHEMES,
-    MixedSchemesError,
-    begins_entity,
-    detect_scheme,
     entities_to_tags,
     split_tag,
-    tag_pairs,
     tag_set,
 )
 from processors.examples import DataError, Example, Findings
@@ -31,13 +25,14 @@ from processors.formats.columns import read_columns
 from processors.formats.hub import open_hub_split, read_hub_split
 from processors.formats.json_files import read_json
 from processors.formats.line_formats import detect_format, read_cmeee, read_msra
+from processors.formats.tags import TagReader
 from processors.formats.text_lines import read_lines
 from processors.spans import SpanReader
-from processors.tasks import SPLITS, find_split_file, missing_split_error, task_named
+from processors.tasks import SPLITS, Task, find_split_file, missing_split_error, task_named
 from processors.text.word_cutting import WORD_UNITS, WordCutter
 from processors.text.word_learning import LearnedCutter, learn_cutter
 
-_INVENTORY_VERSION = 5
+_INVENTORY_VERSION = 6
 _LEARNED_FROM = 20_000  # sentences
 
 
@@ -47,12 +42,13 @@ class Inventory:
 
     Args:
         source: the file or data set.
-        unlabelled: sentences without tags.
-        scheme: the tag scheme found.
-        illegal_transitions: neighbouring tags that the scheme does not allow, read as ``conlleval`` reads them.
+        unlabelled: sentences without annotation.
+        entities: nested and overlapping ones included.
+        nested_entities: those of them that overlap a longer one, so that flat tags cannot express them.
         types: number of entities of each type.
         type_lines: the line on which each type is first seen.
-        dropped_entities: nested annotations that flat tags cannot express.
+        scheme: the tag scheme found; empty where the source has no tags that begin and end entities.
+        illegal_transitions: neighbouring tags that the scheme does not allow, read as ``conlleval`` reads them.
         findings: what else was odd in the annotations; the remarks are without the name of the source.
     """
 
@@ -61,12 +57,12 @@ class Inventory:
     unlabelled: int = 0
     words: int = 0
     entities: int = 0
-    scheme: str = "IOB2"
-    illegal_transitions: int = 0
-    first_illegal_line: int = 0
-    dropped_entities: int = 0
+    nested_entities: int = 0
     types: dict[str, int] = field(default_factory=dict)
     type_lines: dict[str, int] = field(default_factory=dict)
+    scheme: str = ""
+    illegal_transitions: int = 0
+    first_illegal_line: int = 0
     findings: Findings = field(default_factory=Findings)
 
     def place(self, line: int) -> str:
@@ -116,12 +112,14 @@ class Corpus:
         Raises:
             DataError: the split is missing or malformed, with file and line.
         """
-        return self._read(split, Findings())
+        return self._read(split, Findings(), self._tag_reader())
 
-    def _read(self, split: str, findings: Findings) -> Iterator[Example]:
+    def _tag_reader(self) -> TagReader:
+        return TagReader(self._task.plain_tags)
+
+    def _read(self, split: str, findings: Findings, tags: TagReader) -> Iterator[Example]:
         source, labelled = self._required_source(split), split != "test"
         reader = SpanReader(*self._span_reading, findings, self.kept_words)
-        plain_tags = task_named(self.task_name).plain_tags
         names = self._class_names
         kind = detect_format(source) if isinstance(source, Path) else "data set"
         if self.word_column and kind != "columns":
@@ -129,16 +127,16 @@ class Corpus:
         match kind:
             case "data set":
                 name = self.dataset_name
-                return read_hub_split(source, name, split, reader, labelled, self.tag_column, plain_tags, names)
+                return read_hub_split(source, name, split, reader, labelled, self.tag_column, tags, names)
             case "brat":
                 return read_brat(source, reader, labelled)
             case "json":
-                return read_json(source, split, reader, labelled, self.tag_column, plain_tags, names)
+                return read_json(source, split, reader, labelled, self.tag_column, tags, names)
             case "cmeee":
                 return read_cmeee(source, split, reader, labelled)
             case "msra":
                 return read_msra(source, split, reader)
-        return read_columns(source, split, self.tag_column, labelled, plain_tags, findings, self.word_column)
+        return read_columns(source, split, self.tag_column, labelled, tags, findings, self.word_column)
 
     def digest(self, split: str) -> str:
         """A hash of a split's content and of how it is read."""
@@ -147,9 +145,8 @@ class Corpus:
             content = _digest_of_files(source)
         else:
             content = hashlib.new("blake2b", source._fingerprint.encode())
-        plain_tags = task_named(self.task_name).plain_tags
         columns, cutting = (self.tag_column, self.word_column), (*self._span_reading, self.kept_words)
-        reading = (_INVENTORY_VERSION, split, *columns, *cutting, plain_tags, self._class_names)
+        reading = (_INVENTORY_VERSION, split, *columns, *cutting, self._task.plain_tags, self._class_names)
         content.update(repr(reading).encode())
         return content.hexdigest()[:32]
 
@@ -172,9 +169,8 @@ class Corpus:
         types_file = self._types_file()
         if types_file:
             return _types_of_file(types_file)
-        known = task_named(self.task_name).types
-        if known:
-            return list(known)
+        if self._task.types:
+            return list(self._task.types)
         splits = [split for split in SPLITS if self.has(split)]
         if not splits:
             raise missing_split_error(self.data_dir, "train")
@@ -186,7 +182,7 @@ class Corpus:
         Where tags are classes of single words, those that a single word has.
         """
         types, scheme = self.entity_types(), MARKUPS[markup]
-        if task_named(self.task_name).plain_tags:
+        if self._task.plain_tags:
             return [OUTSIDE, *(entities_to_tags([Entity(name, 0, 0)], 1, scheme)[0] for name in types)]
         return tag_set(types, scheme)
 
@@ -225,6 +221,10 @@ class Corpus:
         return sorted(set(self.inventory(split).types) - set(self.inventory("train").types))
 
     @property
+    def _task(self) -> Task:
+        return task_named(self.task_name)
+
+    @property
     def _class_names(self) -> tuple[str, ...]:
         """Names of tags that data hold as numbers: the lines of the label file."""
         path = self._types_file()
@@ -232,7 +232,7 @@ class Corpus:
 
     @property
     def _span_reading(self) -> tuple[str, str, str]:
-        return self.word_unit or task_named(self.task_name).word_unit, self.span_edges, self.offset_unit
+        return self.word_unit or self._task.word_unit, self.span_edges, self.offset_unit
 
     @cached_property
     def _inventories(self) -> dict[str, Inventory]:
@@ -274,55 +274,30 @@ class Corpus:
             kept = json.loads(path.read_text("utf-8"))
             return Inventory(**{**kept, "source": self.source_name(split), "findings": Findings(**kept["findings"])})
         inventory = self._counted(split)
-        write_atomically(path, json.dumps(asdict(inventory)))
+        with atomic_write(path) as fresh:
+            fresh.write_text(json.dumps(asdict(inventory)), "utf-8")
         return inventory
 
     def _counted(self, split: str) -> Inventory:
-        inventory = Inventory(self.source_name(split))
-        pair_counts: Counter[tuple[str, str]] = Counter()
-        pair_lines: dict[tuple[str, str], int] = {}
-        for example in self._read(split, inventory.findings):
+        inventory, tags = Inventory(self.source_name(split)), self._tag_reader()
+        for example in self._read(split, inventory.findings, tags):
+            entities = example.entities or []
             inventory.sentences += 1
-            inventory.unlabelled += example.labels is None
+            inventory.unlabelled += example.entities is None
             inventory.words += len(example.words)
-            inventory.dropped_entities += example.dropped_entities
-            pairs = list(tag_pairs(example.labels or []))
-            pair_counts.update(pairs)
-            for pair in set(pairs) - pair_lines.keys():
-                pair_lines[pair] = example.line_of(pairs.index(pair))
+            inventory.entities += len(entities)
+            inventory.nested_entities += len(entities) - len(outermost(entities))
+            for entity in entities:
+                inventory.types[entity.type] = inventory.types.get(entity.type, 0) + 1
+                inventory.type_lines.setdefault(entity.type, example.line_of(entity.first_word))
         if not inventory.sentences:
             raise DataError("no sentence in this file; is it the right one, and not empty?", inventory.source)
-        _count_entities(inventory, pair_counts, pair_lines)
+        if scheme := tags.scheme(inventory.source):
+            inventory.scheme = scheme.name
+            inventory.illegal_transitions, inventory.first_illegal_line = tags.illegal(scheme)
         remarks = inventory.findings.remarks
         remarks[:] = [remark.removeprefix(inventory.source) for remark in remarks]
         return inventory
-
-
-def _count_entities(
-    inventory: Inventory, pair_counts: Counter[tuple[str, str]], pair_lines: dict[tuple[str, str], int]
-) -> None:
-    try:
-        scheme = detect_scheme(pair_counts)
-    except MixedSchemesError as error:
-        lines = {split_tag(tag)[0]: line for (_, tag), line in sorted(pair_lines.items(), key=lambda item: -item[1])}
-        places = ", ".join(
-            f"{prefix} first on line {line}" for prefix, line in sorted(lines.items()) if prefix != OUTSIDE
-        )
-        known = "; ".join(f"{name}: {'/'.join(scheme.prefixes)}" for name, scheme in SCHEMES.items())
-        raise DataError(f"{error} ({places}); make the file one of {known}", inventory.source) from None
-    inventory.scheme = scheme.name
-    illegal_lines = []
-    for (previous, tag), count in pair_counts.items():
-        line = pair_lines[previous, tag]
-        if not scheme.allows(previous, tag):
-            inventory.illegal_transitions += count
-            illegal_lines.append(line)
-        if begins_entity(previous, tag):
-            entity_type = split_tag(tag)[1]
-            inventory.entities += count
-            inventory.types[entity_type] = inventory.types.get(entity_type, 0) + count
-            inventory.type_lines[entity_type] = min(inventory.type_lines.get(entity_type, line), line)
-    inventory.first_illegal_line = min(illegal_lines, default=0)
 
 
 def _digest_of_files(path: Path) -> "hashlib._Hash":
@@ -380,7 +355,8 @@ def _sentence_hashes(corpus: Corpus, split: str) -> list[str]:
         return path.read_text("utf-8").split()
     hashes = [_hash(example.words) for example in corpus.examples(split) if example.words]
     if path:
-        write_atomically(path, "\n".join(hashes))
+        with atomic_write(path) as fresh:
+            fresh.write_text("\n".join(hashes), "utf-8")
     return hashes
 
 

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from common.entities import Annotation, Entity
+
 # Han, kana, bopomofo, their punctuation, and full-width forms; neither emoji nor Korean, which has spaces.
 WIDE = (
     "\u2e80-\u312f\u31a0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\ufe30-\ufe4f"
@@ -68,39 +70,44 @@ class Findings:
 
 @dataclass
 class Example:
-    """A text cut into words, with a tag a word where it is labelled.
+    """A text cut into words, with its entities where it is annotated.
 
     Args:
         guid: names the example, for instance ``train-17``.
-        words: what is labelled: words, or characters in Chinese corpora.
-        labels: one tag a word in the file's own scheme; ``None`` for unlabelled text.
+        words: what entities consist of: words, or characters in Chinese corpora.
+        entities: may nest and overlap; ``None`` for a text without annotation.
         text: the untouched text; by default the words joined as their script is written.
         offsets: ``(start, end)`` characters of each word in ``text``.
         line: the line of the file on which the example starts; in a folder of brat's, the number of its text.
         word_lines: the line of each word, where each has its own.
-        dropped_entities: annotations that a flat tag sequence cannot express (nested ones).
+        unannotated: inclusive ranges of words of which nothing is known, ``(first_word, last_word)``.
         confidences: how sure a model was of each entity, where it was a model that found them.
         words_given: whether the file has these words; otherwise they were cut from its text.
     """
 
     guid: str
     words: list[str]
-    labels: list[str] | None = None
+    entities: list[Entity] | None = None
     text: str | None = None
     offsets: list[tuple[int, int]] | None = None
     line: int = 0
     word_lines: Sequence[int] = ()
-    dropped_entities: int = 0
+    unannotated: list[tuple[int, int]] = field(default_factory=list)
     confidences: list[float] | None = None
     words_given: bool = True
 
     def __post_init__(self) -> None:
-        if self.labels is not None and len(self.labels) != len(self.words):
-            raise ValueError(f"{self.guid}: {len(self.words)} words but {len(self.labels)} labels")
+        for first, last in (*(entity[1:] for entity in self.entities or ()), *self.unannotated):
+            if not 0 <= first <= last < len(self.words):
+                raise ValueError(f"{self.guid}: [{first}, {last}] lies outside the {len(self.words)} words")
         if (self.text is None) != (self.offsets is None):
             raise ValueError(f"{self.guid}: a text needs the offsets of its words, and offsets need their text")
         if self.text is None:
             self.text, self.offsets = join_words(self.words)
+
+    @property
+    def annotation(self) -> Annotation:
+        return Annotation(len(self.words), self.entities, self.unannotated)
 
     def line_of(self, position: int) -> int:
         """The line of the file that holds the word at ``position``."""

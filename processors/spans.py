@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from common.entities import Entity, outermost
-from common.tag_schemes import SCHEMES, entities_to_tags
+from common.entities import Entity, in_text_order
 from processors.examples import DataError, Example, Findings
 from processors.text.word_cutting import WordCutter, find_words
 
@@ -84,7 +83,7 @@ class SpanReader:
         source: Source,
         offsets: list[tuple[int, int]] | None = None,
     ) -> Example:
-        """A text with its annotations as tags, or without labels where ``spans`` is ``None``.
+        """A text with its entities, or without annotation where ``spans`` is ``None``.
 
         Args:
             text: the text.
@@ -104,12 +103,13 @@ class SpanReader:
             first, after = bisect_right(ends, span.start), bisect_left(starts, span.end)
             if self._fits(span, example, first, after, source):
                 entities.append(Entity(span.type, first, after - 1))
-        return _labelled(example, entities)
+        example.entities = in_text_order(entities)
+        return example
 
     def example_of_words(
         self, words: list[str], spans: Sequence[Span] | None, source: Source, text: str | None = None
     ) -> Example:
-        """Words with their annotations, which count words, as tags.
+        """Words with their entities, where the annotations count words.
 
         Args:
             words: the words.
@@ -131,7 +131,8 @@ class SpanReader:
                 self._settle_misread(span, source)
             else:
                 entities.append(Entity(span.type, span.start, span.end - 1))
-        return _labelled(example, entities)
+        example.entities = in_text_order(entities)
+        return example
 
     def _sound(self, spans: Sequence[Span], source: Source) -> list[Span]:
         """The spans without those that are wrong whatever their text is."""
@@ -246,13 +247,6 @@ def _outside(span: Span, text: str) -> str:
 def shown(span: Span, surface: str) -> str:
     """A span as messages name it."""
     return f"{span.type} {surface!r} [{span.start}, {span.end})"
-
-
-def _labelled(example: Example, entities: Sequence[Entity]) -> Example:
-    kept = outermost(entities)
-    example.dropped_entities = len(set(entities)) - len(kept)
-    example.labels = entities_to_tags(kept, len(example.words), SCHEMES["IOB2"])
-    return example
 
 
 def code_points(text: str) -> Sequence[int]:

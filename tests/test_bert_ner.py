@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, RobertaConfig, RobertaTokenizer, set_seed
 
 import bert_ner
-from analysis.metrics import score_entities
 from bert_ner import (
     IGNORED,
     BertNERModel,
@@ -31,6 +30,7 @@ from bert_ner import (
     train,
 )
 from tests.helpers import ROOT, write_corpus
+from tests.tags import scores_of_tags
 from tests.tools.runs import start_script
 
 SCRIPT = ROOT / "bert_ner.py"
@@ -192,7 +192,8 @@ def gold_and_predicted(draw: st.DrawFn) -> tuple[list[list[str]], list[list[str]
 @given(gold_and_predicted())
 def test_the_score_is_the_strict_one_and_an_independent_count(pair: tuple[list[list[str]], list[list[str]]]) -> None:
     gold, predicted = pair
-    strict = score_entities(gold, predicted, "bio").strict
+    strict = scores_of_tags(gold, predicted, "bio").strict
+    assert strict
     assert score(gold, predicted) == pytest.approx((strict.precision, strict.recall, strict.f1))
     wanted, found = map(count_entities, pair)
     right = sum(entity in wanted for entity in found)

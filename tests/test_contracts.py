@@ -266,7 +266,7 @@ def face(name: str, thing: Any) -> str:
     for parameter in inspect.signature(thing).parameters.values():
         if parameter.kind is parameter.KEYWORD_ONLY and not any(word.startswith("*") for word in words):
             words.append("*")
-        stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+        stars = {"VAR_POSITIONAL": "*", "VAR_KEYWORD": "**"}.get(parameter.kind.name, "")
         words.append(f"{stars}{parameter.name}{'' if parameter.default is parameter.empty else '='}")
     return f"{name}({','.join(word for word in words if word != 'self')})"
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from common.tag_schemes import tags_to_entities
 from processors.corpus import Corpus
 from processors.formats.writers import FORMATS
 from tests.helpers import ROOT
@@ -20,7 +19,7 @@ def entities_of(path: Path) -> list[tuple[str, str]]:
     found = []
     for example in Corpus("", split_files={"train": path}, span_edges="error").examples("train"):
         text, offsets = example.text or "", example.offsets or []
-        for kind, first, last in tags_to_entities(example.labels or []):
+        for kind, first, last in example.entities or []:
             found.append((kind, text[offsets[first][0] : offsets[last][1]]))
     return found
 

@@ -92,8 +92,6 @@ def _convert(corpus: Corpus, split: str, path: Path, to: Format) -> Iterator[str
     inventory = corpus.inventory(split)
     lost = to.write(corpus.examples(split), path)
     yield f"{path}: {inventory.sentences} texts, {inventory.words} words, {inventory.entities} entities"
-    if inventory.dropped_entities:
-        yield f"{path}: {inventory.dropped_entities} entities lie inside others or overlap; the longest are kept"
     for findings in (inventory.findings, lost):
         yield from (f"{path}: {count} {kind}" for kind, count in findings.counts.items())
         yield from (f"{inventory.source}{remark}" for remark in findings.remarks)

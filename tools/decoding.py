@@ -135,8 +135,7 @@ def stitched_emissions(
     """
     scores = GatheredScores(dataset.word_counts[windows.start : windows.stop], model.classifier.out_features, device)
     for batch in batches:
-        inputs = dataset.collate([dataset[windows[int(place)]] for place in batch])
-        del inputs["labels"]
+        inputs = dataset.inputs([dataset[windows[int(place)]] for place in batch])
         if inputs["attention_mask"].all():  # attention is faster without a mask
             del inputs["attention_mask"]
         inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in inputs.items()}
@@ -182,13 +181,8 @@ def _outermost_tags(entities: Sequence[Entity], words: int, markup: str) -> list
 def _gold_losses(
     model: Tagger, dataset: FeatureDataset, emissions: Tensor, mask: Tensor, documents: list[int]
 ) -> list[float]:
-    """The loss of what is annotated in each document, without words whose label the model lacks; 0 without labels."""
-    gold = torch.zeros(mask.shape, dtype=torch.long)
-    for row, document in enumerate(documents):
-        labels = torch.from_numpy(dataset.gold_label_ids(document).astype(np.int64))
-        gold[row, : len(labels)] = labels
-    if (gold < 0).any():
+    """The loss of what is annotated in each document, without words whose label the model lacks; 0 where nothing is."""
+    annotations = [dataset.annotation(document) for document in documents]
+    if any(annotation.entities is None for annotation in annotations):
         return [0.0] * len(documents)
-    gold = gold.to(mask.device)
-    known = gold < emissions.size(-1)
-    return model.losses(emissions, gold.masked_fill(~known, 0), mask & known).tolist()
+    return model.losses(emissions, model.encode(annotations).to(mask.device), mask).tolist()

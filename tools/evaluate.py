@@ -2,22 +2,24 @@
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from analysis.analysis import Analysis, analyse, suspicions
 from analysis.documents import ScoredDocument, training_names, write_documents
-from analysis.metrics import EntityScores, score_entities, score_table
+from analysis.metrics import EntityScores, score_entities, score_table, score_tags
 from analysis.report.charts import draw_on_board
 from analysis.tables import analysis_tables
 from callbacks import ScoredText
+from common.entities import Annotation, Entity, outermost
 from common.log import console
 from common.run_files import RunFolder
-from common.tag_schemes import tags_to_entities
-from models.tagger import Tagger
+from common.tag_schemes import MARKUPS, entities_to_tags
+from models.tagger import Tagger, known_words
 from processors.features.dataset import FeatureDataset
+from processors.formats.writers import entity_record
 from tools.data import load_and_cache_examples
 from tools.decoding import TaggedDocument, tag_documents
 from tools.distributed import run_on_main
@@ -67,7 +69,7 @@ def evaluate(run: Run, model: Tagger, tokenizer: PreTrainedTokenizerBase, prefix
     """
     run = adopt_model(run, model)
     dataset = load_and_cache_examples(run, run.settings.data.task_name, tokenizer, "dev")
-    check_dataset(dataset, model, gold_only=run.labels[len(model.label_names) :])
+    check_dataset(dataset, model)
     tagged = list(tag_documents(run, model, dataset, "Evaluating", with_confidence=True))
     return analyse_and_report(run, model, dataset, tagged, "dev", prefix)
 
@@ -88,12 +90,9 @@ def analyse_and_report(
         prefix: folder below ``output_dir`` for the results.
     """
     folder = RunFolder(run.folder.path / prefix)
-    C = len(model.label_names)
-    if unknown := int((dataset.arrays["label_ids"] >= C).sum()):
-        message = "%s: %d of %d words have a tag that the model does not have, and do not count in the loss: %s"
-        logger.warning(message, split, unknown, dataset.num_words, ", ".join(dataset.label_list[C:]))
-    documents = [_scored_document(dataset, dataset.label_list, document) for document in tagged]
-    scores = score_tagged(tagged, dataset, dataset.label_list, run.markup)
+    _warn_of_unknown_labels(model, dataset, split)
+    documents = [_scored_document(dataset, document, model.nests) for document in tagged]
+    scores = score_tagged(tagged, dataset, run.markup, model.nests)
     analysis = scores.analysis = analyse(documents, training_names(run.corpus))
     report_scores(scores, folder, split, f"{split} {prefix}".strip())
     run_on_main(lambda: write_documents(folder.documents(split), documents))
@@ -104,57 +103,75 @@ def analyse_and_report(
 
 def score_dataset(run: Run, model: Tagger, dataset: FeatureDataset, desc: str) -> SplitScores:
     """Tags a labelled data set and compares, without analysis."""
-    check_dataset(dataset, model, gold_only=run.labels[len(model.label_names) :])
-    return score_tagged(tag_documents(run, model, dataset, desc), dataset, dataset.label_list, run.markup)
+    check_dataset(dataset, model)
+    return score_tagged(tag_documents(run, model, dataset, desc), dataset, run.markup, model.nests)
 
 
 def score_tagged(
-    documents: Iterable[TaggedDocument], dataset: FeatureDataset, names: Sequence[str], markup: str
+    documents: Iterable[TaggedDocument], dataset: FeatureDataset, markup: str, nests: bool = False
 ) -> SplitScores:
-    """Compares what a model found in all documents of a data set with the gold tags."""
-    gold, predicted, loss = [], [], 0.0
-    right, wrong = list[int](), list[int]()
-    for tagged in documents:
-        gold.append(_gold_tags(dataset, names, tagged))
-        predicted.append(tagged.tags)
-        loss += tagged.loss
-        (right if gold[-1] == tagged.tags else wrong).append(tagged.document)
-    shown = [*wrong, *right][:_EXAMPLES]
-    examples = [_scored_text(dataset, index, gold[index], predicted[index]) for index in shown]
-    return SplitScores(score_entities(gold, predicted, markup), loss / max(1, dataset.num_words), examples)
-
-
-def _scored_text(dataset: FeatureDataset, index: int, gold: list[str], predicted: list[str]) -> ScoredText:
-    document = dataset.document(index)
-
-    def in_words(tags: list[str]) -> list[str]:
-        found = tags_to_entities(tags)
-        places = [(one.type, document.offsets[one.first_word, 0], document.offsets[one.last_word, 1]) for one in found]
-        return [f"{name}: {document.text[start:end]}" for name, start, end in places]
-
-    return ScoredText(document.text, in_words(gold), in_words(predicted))
-
-
-def _scored_document(dataset: FeatureDataset, names: Sequence[str], tagged: TaggedDocument) -> ScoredDocument:
-    source = dataset.document(tagged.document)
-    gold = tags_to_entities(_gold_tags(dataset, names, tagged))
-    confidences = tuple(round(confidence, 6) for confidence in tagged.confidences)
-    return ScoredDocument(source.guid, source.words, gold, tags_to_entities(tagged.tags), confidences)
-
-
-def _gold_tags(dataset: FeatureDataset, names: Sequence[str], tagged: TaggedDocument) -> list[str]:
-    return [names[label] for label in dataset.gold_label_ids(tagged.document)]
-
-
-def check_dataset(dataset: FeatureDataset, model: Tagger, gold_only: Sequence[str] = ()) -> None:
-    """Raises a ValueError where label ids or token types of a data set do not mean what they mean to the model.
+    """Compares what a model found in all documents of a data set with the gold entities.
 
     Args:
-        gold_only: tags after those of the model that gold labels may also have.
+        markup: of the tags that are compared too; tags are those of the outermost entities.
+        nests: whether the model can find entities that overlap; otherwise only the outermost gold entities count.
     """
-    if dataset.label_list and dataset.label_list != [*model.label_names, *gold_only]:
-        labels = f"{', '.join(dataset.label_list)}, the model's {', '.join(model.label_names)}"
-        raise ValueError(f"the data set's labels are {labels}; call load_and_cache_examples with the run of that model")
+    gold, found, tags, loss = [], [], [], 0.0
+    right, wrong = list[int](), list[int]()
+    for tagged in documents:
+        annotation = dataset.annotation(tagged.document)
+        gold.append(gold_entities(annotation, nests))
+        found.append(tagged.entities)
+        tags.append((entities_to_tags(outermost(gold[-1]), annotation.words, MARKUPS[markup]), tagged.tags))
+        loss += tagged.loss
+        (right if set(gold[-1]) == set(tagged.entities) else wrong).append(tagged.document)
+    shown = [*wrong, *right][:_EXAMPLES]
+    examples = [_scored_text(dataset, index, gold[index], found[index]) for index in shown]
+    scores = score_entities(gold, found)
+    scores.strict, scores.accuracy = score_tags(tags, markup)
+    return SplitScores(scores, loss / max(1, dataset.num_words), examples)
+
+
+def gold_entities(annotation: Annotation, nests: bool) -> list[Entity]:
+    """The entities that a model is to find, in order: all, or those that flat tags can express."""
+    return sorted(annotation.entities or (), key=_place) if nests else outermost(annotation.entities or ())
+
+
+def _place(entity: Entity) -> tuple[int, int, str]:
+    return entity.first_word, entity.last_word, entity.type
+
+
+def _scored_text(dataset: FeatureDataset, index: int, gold: Sequence[Entity], found: Sequence[Entity]) -> ScoredText:
+    document = dataset.document(index)
+
+    def in_words(entities: Sequence[Entity]) -> list[str]:
+        records = (entity_record(entity, document.text, document.offsets) for entity in entities)
+        return [f"{record['type']}: {record['text']}" for record in records]
+
+    return ScoredText(document.text, in_words(gold), in_words(found))
+
+
+def _scored_document(dataset: FeatureDataset, tagged: TaggedDocument, nests: bool) -> ScoredDocument:
+    source = dataset.document(tagged.document)
+    confidences = tuple(round(confidence, 6) for confidence in tagged.confidences)
+    gold = gold_entities(source.annotation, nests)
+    return ScoredDocument(source.guid, source.words, gold, tagged.entities, confidences)
+
+
+def _warn_of_unknown_labels(model: Tagger, dataset: FeatureDataset, split: str) -> None:
+    """Says how many annotated words have one of the labels that the model is missing."""
+    if not model.missing_labels:
+        return
+    annotations = [replace(dataset.annotation(n), unannotated=()) for n in range(dataset.num_documents)]
+    if unknown := sum(int((~known_words(model.encode([one])))[0, : one.words].sum()) for one in annotations):
+        message = "%s: %d of %d words have a tag that the model does not have, and do not count in the loss: %s"
+        logger.warning(message, split, unknown, dataset.num_words, ", ".join(model.missing_labels))
+
+
+def check_dataset(dataset: FeatureDataset, model: Tagger) -> None:
+    """Raises a ValueError where entity types, or token types of casings, of a data set are not the model's."""
+    if unknown := sorted(set(dataset.types) - set(model.types)):
+        raise ValueError(f"the data set has entities of type {', '.join(unknown)}, the model's are {model.types}")
     types = casing_types(model)
     if tuple(dataset.layout.casing_segments) != types:
         built = f"the data set's token types of casings are {list(dataset.layout.casing_segments)}"

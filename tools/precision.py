@@ -1,7 +1,7 @@
 """Mixed precision: torch's own, or that of an apex that still has ``apex.amp``."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -77,20 +77,18 @@ def _apex_amp() -> Any | None:
 
 
 class GradientStep:
-    """Backward passes and the optimiser's step under the chosen precision.
+    """Backward passes, clipping and the optimiser's step under the chosen precision.
 
     A step whose loss or gradients are not finite changes nothing, on all ranks alike.
 
     Args:
         precision: of the passes.
-        max_norm: of the gradients; 0 does not clip them.
         model, optimizer: as prepared; apex changes both.
     """
 
-    def __init__(self, precision: Precision, max_norm: float, model: nn.Module, optimizer: Optimizer) -> None:
+    def __init__(self, precision: Precision, model: nn.Module, optimizer: Optimizer) -> None:
         self.model, self.optimizer = model, optimizer
         self._amp = _apex_amp() if precision.apex else None
-        self._max_norm = max_norm
         is_half = precision.dtype == torch.float16
         self._scales = is_half and self._amp is None
         # Without float16 the scale stays 1: the scaler then only leaves out steps, and on a GPU does not wait for it.
@@ -105,31 +103,37 @@ class GradientStep:
             if self._amp is None and precision.apex_level != "O1":
                 logger.warning("torch.amp has no levels: --fp16_opt_level %s has no effect", precision.apex_level)
 
-    def backward(self, loss: Tensor) -> None:
-        """Adds the gradients of a loss to those that are there."""
+    def backward(self, loss: Tensor, run: Callable[[Tensor], Any] = Tensor.backward) -> None:
+        """Adds the gradients of a loss to those that are there.
+
+        Args:
+            run: goes backward from the scaled loss.
+        """
         # Gradients of an infinite loss can be finite; made NaN, they tell all ranks to leave the step out.
         loss = loss * torch.where(loss.detach().isfinite(), 1.0, float("nan"))
         if self._amp is not None:
             with self._amp.scale_loss(loss, self.optimizer) as scaled:
-                scaled.backward()
+                run(scaled)
         else:
-            self._scaler.scale(loss).backward()
+            run(self._scaler.scale(loss))
 
-    def step(self) -> Tensor:
-        """Clips, updates the weights and clears the gradients; returns the gradients' norm before clipping."""
+    def clip(self, max_norm: float) -> Tensor:
+        """Clips the gradients to a norm, 0 to none, and returns their norm before."""
         if self._amp is not None:
-            norm = self._clip(list(self._amp.master_params(self.optimizer)))
-            self.optimizer.step()
+            parameters = list(self._amp.master_params(self.optimizer))
         else:
             self._scaler.unscale_(self.optimizer)
-            norm = self._clip([parameter for group in self.optimizer.param_groups for parameter in group["params"]])
+            parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        return nn.utils.clip_grad_norm_(parameters, max_norm if max_norm > 0 else float("inf"))
+
+    def step(self) -> None:
+        """Updates the weights and clears the gradients."""
+        if self._amp is not None:
+            self.optimizer.step()
+        else:
             self._scaler.step(self.optimizer)
             self._scaler.update(None if self._scales else 1.0)
         self.optimizer.zero_grad(set_to_none=True)
-        return norm
-
-    def _clip(self, parameters: list[Tensor]) -> Tensor:
-        return nn.utils.clip_grad_norm_(parameters, self._max_norm if self._max_norm > 0 else float("inf"))
 
     def state_dict(self) -> dict[str, Any]:
         return {"apex": self._amp.state_dict()} if self._amp is not None else self._scaler.state_dict()

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from common.run_files import RunFolder
 from models.tagger import Tagger
 from processors.features.dataset import Document
-from processors.formats.writers import SUBMISSIONS, json_line
+from processors.formats.writers import FORMAT_VERSION, SUBMISSIONS, entity_record, json_line
 from processors.spans import Span
 from processors.tasks import task_named
 from tools.data import load_and_cache_examples
@@ -26,9 +26,9 @@ logger = logging.getLogger(__name__)
 def predict(run: Run, model: Tagger, tokenizer: PreTrainedTokenizerBase, prefix: str = "") -> dict[str, Any]:
     """Tags the test split; writes ``test_predictions.jsonl``, and scores where the split is labelled.
 
-    A line holds ``id``, ``text``, ``tokens``, ``tags`` and ``entities``; an entity has its ``type``, ``start`` and
-    ``end`` in tokens (end exclusive), ``char_start`` and ``char_end`` in the text, its ``text``, and a ``confidence``:
-    the probability of exactly this entity.
+    A line holds ``format_version``, ``id``, ``text``, ``tokens``, ``tags`` and ``entities``. An entity has its
+    ``type``, its ``first_word`` and ``last_word`` (inclusive), its characters ``start`` to ``end`` (exclusive), its
+    ``text``, and a ``confidence``: the probability of exactly this entity.
 
     Args:
         prefix: folder below ``output_dir`` for the results.
@@ -48,9 +48,9 @@ def predict(run: Run, model: Tagger, tokenizer: PreTrainedTokenizerBase, prefix:
             record = prediction_record(document, tagged)
             file.write(json_line(record) + "\n")
             if submission_line is not None:
-                spans = [Span(one["type"], one["char_start"], one["char_end"]) for one in record["entities"]]
+                spans = [Span(one["type"], one["start"], one["end"]) for one in record["entities"]]
                 submission.append(submission_line(document.guid, document.text, spans))
-            if (document.label_ids < 0).any():
+            if not document.annotation.is_complete:
                 unlabelled += 1
             else:
                 labelled.append(tagged)
@@ -67,13 +67,12 @@ def predict(run: Run, model: Tagger, tokenizer: PreTrainedTokenizerBase, prefix:
 
 def prediction_record(document: Document, tagged: TaggedDocument) -> dict[str, Any]:
     """One line of the predictions file."""
-    found = []
-    for entity, confidence in zip(tagged.entities, tagged.confidences, strict=True):
-        start, end = int(document.offsets[entity.first_word][0]), int(document.offsets[entity.last_word][1])
-        place = {"start": entity.first_word, "end": entity.last_word + 1, "char_start": start, "char_end": end}
-        text = document.text[start:end]
-        found.append({"type": entity.type, **place, "text": text, "confidence": round(confidence, 6)})
+    found = [
+        {**entity_record(entity, document.text, document.offsets), "confidence": round(confidence, 6)}
+        for entity, confidence in zip(tagged.entities, tagged.confidences, strict=True)
+    ]
     return {
+        "format_version": FORMAT_VERSION,
         "id": document.guid,
         "text": document.text,
         "tokens": document.words,

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,8 +10,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-from common.entities import Annotation, Entity, outermost
+from common.entities import Annotation, Entity
 from common.tag_dialects import canonical_tags
+from common.tag_encoder import IGNORED_LABEL, TagEncoder
 from common.tag_schemes import (
     MARKUPS,
     OUTSIDE,
@@ -35,6 +37,7 @@ class FlatTagger(Tagger):
     A subclass provides `losses`, `decode` and `span_confidences`.
     """
 
+    nests: ClassVar[bool] = False
     unexportable: ClassVar[str] = ""
 
     @classmethod
@@ -59,21 +62,16 @@ class FlatTagger(Tagger):
         return list(dict.fromkeys(split_tag(tag)[1] for tag in self.label_names if tag != OUTSIDE))
 
     @property
+    def missing_labels(self) -> list[str]:
+        return [tag for tag in tag_set(self.types, MARKUPS[self.markup]) if tag not in self.label_names]
+
+    @property
     def markup(self) -> str:
         """The tag scheme, one of ``MARKUPS``: as it was saved, or as the tags have it."""
         return str(getattr(self.config, "tag_markup", None) or markup_of_tags(self.label_names, "bio"))
 
     def encode(self, annotations: Sequence[Annotation]) -> Tensor:
-        ids, scheme = {tag: index for index, tag in enumerate(self.label_names)}, MARKUPS[self.markup]
-        W = max(1, *(one.words for one in annotations))
-        labels = torch.full((len(annotations), W), -100)
-        for row, one in enumerate(annotations):
-            if one.entities is not None:
-                tags = entities_to_tags(outermost(one.entities), one.words, scheme)
-                labels[row, : one.words] = torch.tensor([ids.get(tag, -100) for tag in tags], dtype=torch.long)
-                for first, last in one.unannotated:
-                    labels[row, first : last + 1] = -100
-        return labels  # (B, W)
+        return _tag_encoder(tuple(self.label_names), self.markup)(annotations)  # (B, W)
 
     def decode(self, emissions: Tensor, word_mask: Tensor) -> Tensor:
         """The best tags: ``(B, W, C), (B, W) -> (B, W)``; those of masked words mean nothing."""
@@ -135,6 +133,11 @@ class FlatTagger(Tagger):
     def log_probabilities(self, emissions: Tensor) -> Tensor:
         """Each word by itself; with a CRF these are not its marginals."""
         return emissions.float().log_softmax(-1)
+
+
+@lru_cache(maxsize=8)
+def _tag_encoder(tags: tuple[str, ...], markup: str) -> TagEncoder:
+    return TagEncoder(tags, MARKUPS[markup], unknown=IGNORED_LABEL)
 
 
 def _span_tensors(

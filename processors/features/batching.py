@@ -1,11 +1,14 @@
 """Batches of windows of like length: shuffled, seeded, the same on every rank, resumable in mid-epoch."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 _STEPS_PER_CHUNK = 100
@@ -132,19 +135,6 @@ class BucketBatchSampler(Sampler[list[int]]):
         steps[-2:] = [both[:border], both[border:]] if feasible else [both]
 
 
-class FixedBatches(Sampler[list[int]]):
-    """Batches that are known beforehand, in their order."""
-
-    def __init__(self, batches: Sequence[NDArray[np.int64]]) -> None:
-        self._batches = [batch.tolist() for batch in batches]
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return iter(self._batches)
-
-
 class StepLoader(DataLoader[Any]):
     """Batches of a `BucketBatchSampler`, each with ``num_items_in_batch``: what the loss of its step is divided by.
 
@@ -179,3 +169,58 @@ class StepLoader(DataLoader[Any]):
         for number, batch in enumerate(super().__iter__(), start=done):
             windows = self._steps.step_windows(number // self._steps.rounds)
             yield {**batch, "num_items_in_batch": int(self._counts[windows].sum())}
+
+
+class Step(NamedTuple):
+    """What one optimiser step learns from: the windows of all ranks, and this rank's batches, one per round."""
+
+    windows: NDArray[np.int64]
+    batches: list[dict[str, Tensor]]
+
+
+class StepFeed:
+    """The optimiser steps of a `BucketBatchSampler`, epoch after epoch; it can be resumed at any step.
+
+    Args:
+        dataset: what the sampler's indices stand for; it has a ``collate``.
+        sampler: deals out the steps; its epoch is set here.
+        options: of `DataLoader`.
+    """
+
+    def __init__(self, dataset: Any, sampler: BucketBatchSampler, **options: Any) -> None:
+        self._sampler = sampler
+        generator = torch.Generator()  # seeds of workers must not come from the generator that dropout uses
+        self._loader = DataLoader(
+            dataset, batch_sampler=sampler, collate_fn=dataset.collate, generator=generator, **options
+        )
+        self._epoch = self._next_step = 0
+        self.steps_per_epoch = sampler.steps  # of the first; with a token budget others differ by a few
+
+    def steps(self, count: int) -> Iterator[Step]:
+        """The next ``count`` steps."""
+        while count > 0:
+            self._sampler.set_epoch(self._epoch, self._next_step)
+            batches = iter(self._loader)
+            for step in range(self._next_step, min(self._sampler.steps, self._next_step + count)):
+                self._next_step = step + 1
+                count -= 1
+                yield Step(self._sampler.step_windows(step), list(islice(batches, self._sampler.rounds)))
+            if self._next_step == self._sampler.steps:
+                self._epoch, self._next_step = self._epoch + 1, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epoch": self._epoch, "next_step": self._next_step, "order": self._sampler.order_digest}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Continues where another feed stopped.
+
+        Raises:
+            ValueError: the data or its order has changed.
+        """
+        self._epoch, self._next_step = saved["epoch"], saved["next_step"]
+        self._sampler.set_epoch(self._epoch, self._next_step)
+        if self._sampler.order_digest != saved["order"]:
+            raise ValueError(
+                "the training data comes in another order than before: keep the data, --seed, --train_max_seq_length "
+                "and the windows per step (batch size x GPUs x processes x --gradient_accumulation_steps)"
+            )

@@ -1,4 +1,4 @@
-"""Examples to features: windows of token ids with the positions and labels of the words that they own."""
+"""Examples to features: windows of token ids with the positions of the words that they own, and their entities."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from common.tag_schemes import MARKUPS, TagScheme, convert_tags, entities_to_tags, tags_to_entities
+from common.tag_encoder import TagEncoder
+from common.tag_schemes import MARKUPS
 from processors.examples import Example
 from processors.features.alignment import LOWER, WordPieces, casing_of, tokenize_words
 from processors.features.dataset import FeatureArrays, FeatureDataset
 from processors.features.windows import SequenceLayout, plan_windows
 
-IGNORED_LABEL = -100
 _NO_CASINGS = np.empty(0, np.uint8)
 
 
@@ -22,15 +22,11 @@ class FeatureSpec:
     """All that decides how an example becomes features, so also part of the cache's key.
 
     Args:
-        label_list: the tags, in the order of their ids.
-        markup: the internal scheme that the tags are of.
         max_seq_length: tokens of a window, special tokens included.
         window_overlap: word pieces that neighbouring windows of a long text share.
         layout: special tokens and padding.
     """
 
-    label_list: tuple[str, ...]
-    markup: str
     max_seq_length: int
     window_overlap: int
     layout: SequenceLayout
@@ -56,7 +52,7 @@ def convert_examples_to_features(
     """Turns examples into a data set of `InputFeatures` whose ``collate`` pads as told here.
 
     Args:
-        examples: texts in words; their labels may be of any scheme.
+        examples: texts in words with their entities.
         label_list: tags of the scheme ``markup``; a word's label id is its tag's place in the list.
         max_seq_length: tokens of a window, special tokens included; longer texts become several windows.
         tokenizer: of the encoder.
@@ -98,8 +94,15 @@ def convert_examples_to_features(
     )
     if window_overlap is None:
         window_overlap = default_overlap(layout.capacity(max_seq_length))
-    spec = FeatureSpec(tuple(label_list), markup, max_seq_length, window_overlap, layout)
-    return FeatureDataset(build_feature_arrays(examples, spec, tokenizer), layout, label_list)
+    spec = FeatureSpec(max_seq_length, window_overlap, layout)
+    encode = TagEncoder(label_list, MARKUPS[markup])
+    for example in examples:
+        try:
+            encode([example.annotation])
+        except ValueError as error:
+            raise ValueError(f"{example.guid}: {error}") from None
+    types = sorted({entity.type for example in examples for entity in example.entities or ()})
+    return FeatureDataset(build_feature_arrays(examples, spec, tokenizer, types), layout, types, encode)
 
 
 def default_overlap(capacity: int) -> int:
@@ -108,16 +111,18 @@ def default_overlap(capacity: int) -> int:
 
 
 def build_feature_arrays(
-    examples: Sequence[Example], spec: FeatureSpec, tokenizer: PreTrainedTokenizerBase
+    examples: Sequence[Example], spec: FeatureSpec, tokenizer: PreTrainedTokenizerBase, types: Sequence[str] = ()
 ) -> FeatureArrays:
-    """The features of some examples as flat arrays; a pure function, run in many processes by the cache."""
+    """The features of some examples as flat arrays; a pure function, run in many processes by the cache.
+
+    Args:
+        types: all entity types of the examples, in the order of their numbers.
+    """
     capacity = spec.layout.capacity(spec.max_seq_length)
-    label_ids = {label: index for index, label in enumerate(spec.label_list)}
-    scheme = MARKUPS[spec.markup]
+    type_ids = {name: index for index, name in enumerate(types)}
     arrays = FeatureArrays.collector()
     pieces = tokenize_words([example.words for example in examples], tokenizer, capacity)
     for example, word_pieces in zip(examples, pieces, strict=True):
-        tags = None if example.labels is None else convert_tags(example.labels, scheme)
         windows = plan_windows(word_pieces.counts, capacity, spec.window_overlap)
         first_piece = np.concatenate(([0], np.cumsum(word_pieces.counts)))
         casings = _piece_casings(example.words, word_pieces) if spec.layout.casing_segments else None
@@ -129,13 +134,13 @@ def build_feature_arrays(
                 word_positions=first_piece[window.own_start : window.own_end]
                 - first_piece[window.start]
                 + len(spec.layout.before),
-                label_ids=_window_label_ids(tags, window.own_start, window.own_end, scheme, label_ids, example.guid),
             )
         arrays.add_document(
             guid=example.guid,
             text=example.text or "",
             offsets=example.offsets or [],
-            label_ids=_label_ids(tags, len(example.words), label_ids, example.guid),
+            annotation=example.annotation,
+            type_ids=type_ids,
             windows=len(windows),
         )
     return arrays.concatenated()
@@ -151,22 +156,3 @@ def _piece_casings(words: Sequence[str], pieces: WordPieces) -> NDArray[np.uint8
 
 def _framed_casings(casings: NDArray[np.uint8], layout: SequenceLayout) -> NDArray[np.uint8]:
     return np.pad(casings, (len(layout.before), len(layout.after)), constant_values=LOWER)
-
-
-def _window_label_ids(
-    tags: list[str] | None, start: int, end: int, scheme: TagScheme, label_ids: dict[str, int], guid: str
-) -> NDArray[np.int16]:
-    """Labels of the owned words; the part of an entity that a window cuts off is an entity, so tags stay legal."""
-    own = None if tags is None else tags[start:end]
-    if own is not None and tags is not None and (end - start) < len(tags):
-        own = entities_to_tags(tags_to_entities(own), len(own), scheme)
-    return _label_ids(own, end - start, label_ids, guid)
-
-
-def _label_ids(tags: list[str] | None, words: int, label_ids: dict[str, int], guid: str) -> NDArray[np.int16]:
-    if tags is None:
-        return np.full(words, IGNORED_LABEL, np.int16)
-    try:
-        return np.array([label_ids[tag] for tag in tags], np.int16)
-    except KeyError as error:
-        raise ValueError(f"{guid}: label {error} is not among the labels {', '.join(label_ids)}") from None

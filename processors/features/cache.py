@@ -4,12 +4,9 @@ import hashlib
 import json
 import multiprocessing
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -17,14 +14,16 @@ from pathlib import Path
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from common.durable import atomic_write
 from processors.corpus import Corpus
 from processors.examples import Example
 from processors.features.alignment import vocabulary_of
 from processors.features.build import FeatureSpec, build_feature_arrays
-from processors.features.dataset import FeatureArrays, FeatureDataset
+from processors.features.dataset import Encode, FeatureArrays, FeatureDataset
 
-_FORMAT_VERSION = 3
+_FORMAT_VERSION = 4
 _CHUNK = 2000
+_How = tuple[FeatureSpec, PreTrainedTokenizerBase, list[str]]  # arguments of `build_feature_arrays`
 _SENTENCES_WORTH_A_POOL = 30_000  # starting processes that import torch and transformers takes seconds
 
 
@@ -34,10 +33,13 @@ def open_or_build_features(
     spec: FeatureSpec,
     tokenizer: PreTrainedTokenizerBase,
     cache_dir: Path,
+    encode: Encode | None = None,
     overwrite: bool = False,
     show_progress: bool = True,
 ) -> FeatureDataset:
     """The features of one split, from the cache where they are there already.
+
+    They depend on neither the head nor its labels: ``encode`` makes the labels of each batch.
 
     Safe beside other processes and crashes: a cache entry is a folder that is built aside and renamed when complete.
 
@@ -48,13 +50,15 @@ def open_or_build_features(
     folder = cache_dir / f"{split}-{_cache_key(corpus.digest(split), spec, tokenizer)}"
     if overwrite or not folder.is_dir():
         _build(corpus, split, spec, tokenizer, folder, overwrite, show_progress)
-    dataset = FeatureDataset(FeatureArrays.mapped(folder), spec.layout, spec.label_list)
     inventory = corpus.inventory(split)
-    owned = int(dataset.word_counts.sum())
-    if (dataset.num_documents, dataset.num_words, owned) != (inventory.sentences, inventory.words, inventory.words):
+    dataset = FeatureDataset(FeatureArrays.mapped(folder), spec.layout, sorted(inventory.types), encode)
+    owned, entities = int(dataset.word_counts.sum()), len(dataset.arrays["entities"])
+    found = (dataset.num_documents, dataset.num_words, owned, entities)
+    if found != (inventory.sentences, inventory.words, inventory.words, inventory.entities):
         raise RuntimeError(
-            f"{inventory.source} has {inventory.words} words in {inventory.sentences} sentences, its features in "
-            f"{folder} {owned} in {dataset.num_documents}; run again with --overwrite_cache, and report it"
+            f"{inventory.source} has {inventory.words} words and {inventory.entities} entities in "
+            f"{inventory.sentences} sentences, its features in {folder} have {owned} and {entities} in "
+            f"{dataset.num_documents}; run again with --overwrite_cache, and report it"
         )
     return dataset
 
@@ -90,39 +94,17 @@ def _build(
     overwrite: bool,
     show_progress: bool,
 ) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        FeatureArrays.collector().concatenated().append_to(aside)  # an empty split still has all files
-        total = corpus.inventory(split).sentences
+    with atomic_write(folder, "replace" if overwrite else "keep") as fresh:  # another process may be faster
+        fresh.mkdir()
+        FeatureArrays.collector().concatenated().append_to(fresh)  # an empty split still has all files
+        inventory = corpus.inventory(split)
         hidden = None if show_progress else True  # None hides the bar where there is no terminal
-        with tqdm(total=total, desc=f"Features of {split}", unit=" sentences", disable=hidden) as bar:
+        with tqdm(total=inventory.sentences, desc=f"Features of {split}", unit=" sentences", disable=hidden) as bar:
             chunks = _chunks(corpus.examples(split))
-            for size, arrays in _features_of_chunks(chunks, spec, tokenizer, total):
-                arrays.append_to(aside)
+            how = (spec, tokenizer, sorted(inventory.types))
+            for size, arrays in _features_of_chunks(chunks, how, inventory.sentences):
+                arrays.append_to(fresh)
                 bar.update(size)
-        publish(aside, folder, overwrite)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def publish(aside: Path, folder: Path, overwrite: bool) -> None:
-    """Renames the complete folder into place; where another process was faster, its equal one stays."""
-    for path in aside.iterdir():
-        with path.open("rb+") as file:  # Windows syncs only what it may write
-            os.fsync(file.fileno())
-    aside.chmod(0o755)
-    replaced = aside.with_name(f"{aside.name}-old")
-    if overwrite:
-        with suppress(FileNotFoundError):
-            folder.rename(replaced)
-    try:
-        aside.rename(folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
-    finally:
-        shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _chunks(examples: Iterator[Example]) -> Iterator[list[Example]]:
@@ -131,17 +113,17 @@ def _chunks(examples: Iterator[Example]) -> Iterator[list[Example]]:
 
 
 def _features_of_chunks(
-    chunks: Iterator[list[Example]], spec: FeatureSpec, tokenizer: PreTrainedTokenizerBase, sentences: int
+    chunks: Iterator[list[Example]], how: _How, sentences: int
 ) -> Iterator[tuple[int, FeatureArrays]]:
     """Each chunk's size and features, in order; large corpora are spread over all cores."""
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if sentences < _SENTENCES_WORTH_A_POOL or workers == 1:
         for chunk in chunks:
-            yield len(chunk), build_feature_arrays(chunk, spec, tokenizer)
+            yield len(chunk), build_feature_arrays(chunk, *how)
         return
     context = multiprocessing.get_context("spawn")  # forking beside torch's and the tokenizer's threads can hang
     try:
-        with ProcessPoolExecutor(workers, context, _prepare_worker, (spec, tokenizer)) as pool:
+        with ProcessPoolExecutor(workers, context, _prepare_worker, (how,)) as pool:
             pending: list[tuple[int, Future[FeatureArrays]]] = []
             for chunk in chunks:
                 pending.append((len(chunk), pool.submit(_worker_features, chunk)))
@@ -155,13 +137,13 @@ def _features_of_chunks(
         raise RuntimeError(f"a process that builds features died; {advice}") from error
 
 
-_worker_state: tuple[FeatureSpec, PreTrainedTokenizerBase] | None = None
+_worker_state: _How | None = None
 
 
-def _prepare_worker(spec: FeatureSpec, tokenizer: PreTrainedTokenizerBase) -> None:
+def _prepare_worker(how: _How) -> None:
     global _worker_state
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    _worker_state = spec, tokenizer
+    _worker_state = how
 
 
 def _worker_features(chunk: list[Example]) -> FeatureArrays:

@@ -1,6 +1,6 @@
 """Features as a few flat arrays, in memory or mapped from disk, and the data set that reads windows off them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,24 +11,30 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from common.entities import Annotation, Entity, in_text_order
 from processors.features.windows import SequenceLayout
+
+Encode = Callable[[Sequence[Annotation]], torch.Tensor]
 
 _DTYPES: dict[str, type[np.generic]] = {
     "input_ids": np.int32,  # of all windows, one after the other
     "casings": np.uint8,  # of the word that each token is of; nothing where the layout does not tell them apart
     "word_positions": np.int32,  # of each word in its window: the token index of its first piece
-    "window_label_ids": np.int16,  # of each word, legal within its window
-    "label_ids": np.int16,  # of each word, as the document has it
     "offsets": np.int32,  # (words, 2) characters of each word in its document's text
     "window_tokens": np.int32,  # tokens of each window
     "window_words": np.int32,  # words that each window owns
     "document_windows": np.int32,
     "document_words": np.int32,
+    "document_entities": np.int32,  # number of its entities, in the order of the text; -1 where it is not annotated
+    "entities": np.int32,  # (entities, 3) type, first and last word in its document
+    "document_unannotated": np.int32,  # number of its ranges of words of which nothing is known
+    "unannotated": np.int32,  # (ranges, 2) first and last word
     "text_bytes": np.int32,  # length of each document's text
     "guid_bytes": np.int32,
     "texts": np.uint8,  # UTF-8 of all documents
     "guids": np.uint8,
 }
+_WIDTHS = {"offsets": 2, "entities": 3, "unannotated": 2}  # of the arrays that are no lists of numbers
 
 
 @dataclass
@@ -39,7 +45,7 @@ class InputFeatures:
         input_ids: ``(T,)`` tokens, special ones included.
         segment_ids: ``(T,)`` token types.
         word_positions: ``(W,)`` index of the first word piece of each owned word in ``input_ids``.
-        label_ids: ``(W,)`` labels of the owned words; -100 where there are none.
+        annotation: what is known of the owned words; the part of an entity that the window cuts off is an entity.
         document: which document the window is of.
         first_word: place of the first owned word in the document.
     """
@@ -47,19 +53,19 @@ class InputFeatures:
     input_ids: NDArray[np.int32]
     segment_ids: NDArray[np.int64]
     word_positions: NDArray[np.int32]
-    label_ids: NDArray[np.int16]
+    annotation: Annotation
     document: int
     first_word: int
 
 
 @dataclass(frozen=True)
 class Document:
-    """One text with its words and gold labels: ``label_ids`` is ``(W,)``, all -100 for unlabelled text."""
+    """One text, the characters ``(W, 2)`` of its words, and what is known of them."""
 
     guid: str
     text: str
     offsets: NDArray[np.int32]
-    label_ids: NDArray[np.int16]
+    annotation: Annotation
 
     @property
     def words(self) -> list[str]:
@@ -80,8 +86,8 @@ class FeatureArrays(dict[str, NDArray[Any]]):
         for name, dtype in _DTYPES.items():
             path = folder / f"{name}.bin"
             empty = path.stat().st_size == 0
-            flat: NDArray[Any] = np.empty(0, dtype) if empty else np.memmap(path, dtype, mode="r")
-            arrays[name] = flat.reshape(-1, 2) if name == "offsets" else flat
+            flat: NDArray[Any] = np.empty(0, dtype) if empty else np.asarray(np.memmap(path, dtype, mode="r"))
+            arrays[name] = flat.reshape(_shape(name))
         return arrays
 
     def append_to(self, folder: Path) -> None:
@@ -98,57 +104,75 @@ class _Collector:
         self._parts: dict[str, list[Any]] = {name: [] for name in _DTYPES}
 
     def add_window(
-        self,
-        input_ids: NDArray[np.int32],
-        casings: NDArray[np.uint8],
-        word_positions: NDArray[np.int64],
-        label_ids: NDArray[np.int16],
+        self, input_ids: NDArray[np.int32], casings: NDArray[np.uint8], word_positions: NDArray[np.int64]
     ) -> None:
         self._parts["input_ids"].append(input_ids)
         self._parts["casings"].append(casings)
         self._parts["word_positions"].append(word_positions)
-        self._parts["window_label_ids"].append(label_ids)
         self._parts["window_tokens"].append([len(input_ids)])
         self._parts["window_words"].append([len(word_positions)])
 
     def add_document(
-        self, guid: str, text: str, offsets: Sequence[tuple[int, int]], label_ids: NDArray[np.int16], windows: int
+        self,
+        guid: str,
+        text: str,
+        offsets: Sequence[tuple[int, int]],
+        annotation: Annotation,
+        type_ids: Mapping[str, int],
+        windows: int,
     ) -> None:
         encoded = {"text": text.encode("utf-8", "surrogatepass"), "guid": guid.encode("utf-8", "surrogatepass")}
         for name, raw in encoded.items():
             self._parts[f"{name}s"].append(np.frombuffer(raw, np.uint8))
             self._parts[f"{name}_bytes"].append([len(raw)])
-        self._parts["offsets"].append(np.array(offsets, np.int32).reshape(-1, 2))
-        self._parts["label_ids"].append(label_ids)
+        entities = [(type_ids[entity.type], *entity[1:]) for entity in in_text_order(annotation.entities or ())]
+        rows = {"offsets": offsets, "entities": entities, "unannotated": annotation.unannotated}
+        for name, values in rows.items():
+            self._parts[name].append(np.array(values, np.int32).reshape(_shape(name)))
         self._parts["document_windows"].append([windows])
-        self._parts["document_words"].append([len(label_ids)])
+        self._parts["document_words"].append([annotation.words])
+        self._parts["document_entities"].append([-1 if annotation.entities is None else len(entities)])
+        self._parts["document_unannotated"].append([len(annotation.unannotated)])
 
     def concatenated(self) -> FeatureArrays:
         arrays = FeatureArrays()
         for name, dtype in _DTYPES.items():
-            shape: tuple[int, ...] = (0, 2) if name == "offsets" else (0,)
-            parts = [np.empty(shape, dtype), *(np.asarray(part, dtype) for part in self._parts[name])]
+            parts = [np.empty(0, dtype).reshape(_shape(name)), *(np.asarray(part, dtype) for part in self._parts[name])]
             arrays[name] = np.concatenate(parts)
         return arrays
 
 
+def _shape(name: str) -> tuple[int, ...]:
+    return (-1, _WIDTHS[name]) if name in _WIDTHS else (-1,)
+
+
 class FeatureDataset(Dataset[InputFeatures]):
-    """Windows of a corpus, by index; documents beside them, for gold labels and texts.
+    """Windows of a corpus, by index; documents beside them, for gold entities and texts.
 
     Args:
         arrays: see `FeatureArrays`.
         layout: special tokens and padding.
-        label_list: the tags that label ids stand for.
+        types: the entity types that the arrays number.
+        encode: makes the labels of a batch from what is known of its windows; without it batches have no labels.
     """
 
-    def __init__(self, arrays: FeatureArrays, layout: SequenceLayout, label_list: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        arrays: FeatureArrays,
+        layout: SequenceLayout,
+        types: Sequence[str] = (),
+        encode: Encode | None = None,
+    ) -> None:
         self.arrays = arrays
         self.layout = layout
-        self.label_list = list(label_list)
+        self.types = list(types)
+        self.encode = encode
         self._token_starts = _starts(arrays["window_tokens"])
         self._word_starts = _starts(arrays["window_words"])
         self._document_word_starts = _starts(arrays["document_words"])
         self._document_window_starts = _starts(arrays["document_windows"])
+        self._entity_starts = _starts(np.maximum(arrays["document_entities"], 0))
+        self._unannotated_starts = _starts(arrays["document_unannotated"])
 
     def __len__(self) -> int:
         return len(self.arrays["window_tokens"])
@@ -159,13 +183,14 @@ class FeatureDataset(Dataset[InputFeatures]):
         tokens = slice(self._token_starts[index], self._token_starts[index + 1])
         words = slice(self._word_starts[index], self._word_starts[index + 1])
         document = int(np.searchsorted(self._document_window_starts, index, side="right")) - 1
+        first_word = int(words.start - self._document_word_starts[document])
         return InputFeatures(
             input_ids=self.arrays["input_ids"][tokens],
             segment_ids=self._segment_ids(tokens),
             word_positions=self.arrays["word_positions"][words],
-            label_ids=self.arrays["window_label_ids"][words],
+            annotation=self.annotation(document, first_word, first_word + int(words.stop - words.start)),
             document=document,
-            first_word=int(words.start - self._document_word_starts[document]),
+            first_word=first_word,
         )
 
     def __iter__(self) -> Iterator[InputFeatures]:
@@ -177,7 +202,7 @@ class FeatureDataset(Dataset[InputFeatures]):
 
     @property
     def num_words(self) -> int:
-        return len(self.arrays["label_ids"])
+        return int(self._document_word_starts[-1])
 
     @property
     def lengths(self) -> NDArray[np.int32]:
@@ -199,24 +224,50 @@ class FeatureDataset(Dataset[InputFeatures]):
             guid=_decoded(self.arrays["guids"], self._guid_starts, index),
             text=_decoded(self.arrays["texts"], self._text_starts, index),
             offsets=self.arrays["offsets"][words],
-            label_ids=self.arrays["label_ids"][words],
+            annotation=self.annotation(index),
         )
 
-    def gold_label_ids(self, index: int) -> NDArray[np.int16]:
-        """Labels of a document's words, ``(W,)``, without reading its text."""
-        return self.arrays["label_ids"][self._document_word_starts[index] : self._document_word_starts[index + 1]]
+    def annotation(self, index: int, start: int = 0, end: int | None = None) -> Annotation:
+        """What is known of a document's words, or of those from ``start`` to ``end`` (exclusive), counted from there.
+
+        What lies only in part in that range is cut.
+        """
+        words = int(self.arrays["document_words"][index])
+        end = words if end is None else end
+        entities = None
+        if self.arrays["document_entities"][index] >= 0:
+            rows = self.arrays["entities"][self._entity_starts[index] : self._entity_starts[index + 1]]
+            entities = [Entity(self.types[kind], first, last) for kind, first, last in _within(rows, start, end, words)]
+        ranges = self.arrays["unannotated"][self._unannotated_starts[index] : self._unannotated_starts[index + 1]]
+        return Annotation(end - start, entities, _within(ranges, start, end, words))
+
+    @property
+    def is_annotated(self) -> bool:
+        """Whether all words of all documents are annotated, so that predictions can be scored."""
+        return bool((self.arrays["document_entities"] >= 0).all()) and not len(self.arrays["unannotated"])
 
     def collate(self, features: Sequence[InputFeatures]) -> dict[str, torch.Tensor]:
-        """Pads windows to the longest of the batch.
+        """Pads windows to the longest of the batch, and encodes what is known of their words as ``labels``.
 
         No window at all, the share that a small step leaves for a rank or round, becomes one whose words do not count.
 
         Returns:
-            ``input_ids``, ``attention_mask``, ``token_type_ids`` of shape ``(B, T)``; ``word_positions``,
-            ``word_mask``, ``labels`` of shape ``(B, W)``, right-padded whichever side the tokens are padded on.
+            What `inputs` returns, and ``labels`` of shape ``(B, W, ...)`` as the head encodes them.
         """
         if not features:
-            features = [replace(self[0], word_positions=np.empty(0, np.int32), label_ids=np.empty(0, np.int16))]
+            features = [replace(self[0], word_positions=np.empty(0, np.int32), annotation=Annotation(0, None))]
+        batch = self.inputs(features)
+        if self.encode is not None:
+            batch["labels"] = self.encode([feature.annotation for feature in features])
+        return batch
+
+    def inputs(self, features: Sequence[InputFeatures]) -> dict[str, torch.Tensor]:
+        """Pads windows to the longest of the batch, without labels.
+
+        Returns:
+            ``input_ids``, ``attention_mask``, ``token_type_ids`` of shape ``(B, T)``; ``word_positions``,
+            ``word_mask`` of shape ``(B, W)``, right-padded whichever side the tokens are padded on.
+        """
         B = len(features)
         T = max(len(feature.input_ids) for feature in features)
         W = max(1, *(len(feature.word_positions) for feature in features))
@@ -225,7 +276,6 @@ class FeatureDataset(Dataset[InputFeatures]):
         attention_mask = np.zeros((B, T), np.int64)
         word_positions = np.zeros((B, W), np.int64)
         word_mask = np.zeros((B, W), bool)
-        labels = np.full((B, W), -100, np.int64)
         for row, feature in enumerate(features):
             length, words = len(feature.input_ids), len(feature.word_positions)
             start = T - length if self.layout.pad_on_left else 0
@@ -234,14 +284,12 @@ class FeatureDataset(Dataset[InputFeatures]):
             attention_mask[row, start : start + length] = 1
             word_positions[row, :words] = feature.word_positions + start
             word_mask[row, :words] = True
-            labels[row, :words] = feature.label_ids
         return {
             "input_ids": torch.from_numpy(input_ids),
             "attention_mask": torch.from_numpy(attention_mask),
             "token_type_ids": torch.from_numpy(token_type_ids),
             "word_positions": torch.from_numpy(word_positions),
             "word_mask": torch.from_numpy(word_mask),
-            "labels": torch.from_numpy(labels),
         }
 
     @cached_property
@@ -261,6 +309,14 @@ class FeatureDataset(Dataset[InputFeatures]):
         segments[: len(layout.before)] = layout.before_segments
         segments[count - len(layout.after) :] = layout.after_segments
         return segments
+
+
+def _within(rows: NDArray[np.int32], start: int, end: int, words: int) -> list[Any]:
+    """Rows that end in a first and a last word, as far as they lie in a range of all words, counted from there."""
+    if end - start == words or not len(rows):
+        return rows.tolist()
+    inside = rows[(rows[:, -2] < end) & (rows[:, -1] >= start)].tolist()
+    return [(*other, max(first - start, 0), min(last, end - 1) - start) for *other, first, last in inside]
 
 
 def _starts(counts: NDArray[np.int32]) -> NDArray[np.int64]:

@@ -14,6 +14,7 @@ _PLACES = (
     ("begin", "end", 0),
     ("start_idx", "end_idx", 1),
 )
+_WORD_PLACES = ("first_word", "last_word", 1)
 _TYPES = ("type", "label", "entity_type", "entity_group", "entity")
 _SURFACES = ("text", "surface", "entity")
 _SHOWN = 100
@@ -40,9 +41,10 @@ def spans_of(
         DataError: an annotation has another shape.
     """
     spans: list[Span] = []
+    places = _PLACES if isinstance(units, str) else (_WORD_PLACES, *_PLACES)
     for value in _values(annotation, source):
         try:
-            spans.extend(_spans(value, source, findings, last_included))
+            spans.extend(_spans(value, source, findings, places, last_included))
         except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
             raise _unreadable(value, source) from error
     return _with_ends_as_read(spans, units, findings)
@@ -66,12 +68,14 @@ def _unreadable(value: Any, source: Source) -> DataError:
     return source.error(f"cannot read the annotation {shown}; expected {_EXPECTED}")
 
 
-def _spans(value: Any, source: Source, findings: Findings, last_included: bool) -> Iterator[Span]:
+def _spans(
+    value: Any, source: Source, findings: Findings, places: Sequence[tuple[str, str, int]], last_included: bool
+) -> Iterator[Span]:
     """The spans of one annotation: one, several of CLUENER's type, or none of a discontinuous entity."""
     if isinstance(value, tuple):
         entity_type, surfaces = value
-        for surface, places in (surfaces or {}).items():
-            for start, last in places or []:
+        for surface, found in (surfaces or {}).items():
+            for start, last in found or []:
                 yield Span(entity_type, place_of(start), place_of(last) + 1, surface)
     elif isinstance(value, list):
         yield Span(_name(value[2]), place_of(value[0]), place_of(value[1]) + last_included)
@@ -84,7 +88,7 @@ def _spans(value: Any, source: Source, findings: Findings, last_included: bool) 
             place = f"{source.path}:{source.line}: {source.guid}"
             findings.add("discontinuous entities, left out", f"{place}: {entity_type} {index}")
     else:
-        first, last, included = next((keys for keys in _PLACES if value.get(keys[0]) is not None), _PLACES[0])
+        first, last, included = next((keys for keys in places if value.get(keys[0]) is not None), _PLACES[0])
         start, end = place_of(value[first]), place_of(value[last]) + included
         surface = next((text for key in _SURFACES if isinstance(text := value.get(key), str)), None)
         named_by_entity = not any(key in value for key in _TYPES[:-1])

@@ -5,8 +5,7 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
-from common.durable import whole_or_absent
-from common.tag_schemes import tags_to_entities
+from common.durable import atomic_write
 from processors.examples import DataError, Example, Findings, without_lone_surrogates
 from processors.formats.text_lines import decoded_text, read_lines
 from processors.spans import Source, Span, SpanReader
@@ -112,14 +111,14 @@ def write_brat(examples: Iterable[Example], folder: Path) -> Findings:
     """
     findings = Findings()
     types: set[str] = set()
-    with whole_or_absent(folder) as aside:
+    with atomic_write(folder, sync=False) as aside:
         aside.mkdir()
         for number, example in enumerate(examples):
             stem = aside / f"{number:06d}-{_NOT_IN_A_FILE_NAME.sub('_', example.guid)[:100]}"
             stem.with_name(f"{stem.name}.txt").write_bytes(findings.mended(example.text or "").encode())
-            if example.labels is not None:
+            if example.entities is not None:
                 lines = list(_lines(example, findings))
-                types |= {entity.type for entity in tags_to_entities(example.labels)}
+                types |= {entity.type for entity in example.entities}
                 content = "".join(f"{line}\n" for line in lines)
                 stem.with_name(f"{stem.name}.ann").write_bytes(without_lone_surrogates(content)[0].encode())
         check_brat_types(types)
@@ -138,7 +137,7 @@ def check_brat_types(types: Iterable[str]) -> None:
 
 def _lines(example: Example, findings: Findings) -> Iterator[str]:
     text, offsets = example.text or "", example.offsets or []
-    for number, (kind, first, last) in enumerate(tags_to_entities(example.labels or []), start=1):
+    for number, (kind, first, last) in enumerate(example.entities or (), start=1):
         start, end = offsets[first][0], offsets[last][1]
         # An annotation is one line, so what spans several lines of the text is written as a fragment for each.
         fragments = [(start + m.start(), start + m.end()) for m in re.finditer(r"[^\n]+", text[start:end])]

@@ -9,8 +9,9 @@ from operator import ne
 from pathlib import Path
 
 from common.tag_dialects import Dialect, UnknownTagsError, canonical_tags
-from common.tag_schemes import join_tag, split_tag, tags_to_entities
+from common.tag_schemes import split_tag, tags_to_entities
 from processors.examples import DataError, Example, Findings
+from processors.formats.tags import TagReader
 from processors.formats.text_lines import read_lines
 
 CHUNK_TYPES = ("ADJP", "ADVP", "CONJP", "INTJ", "LST", "NP", "PP", "PRT", "SBAR", "UCP", "VP")
@@ -91,7 +92,7 @@ class _Scan:
 def column_layout(
     path: Path, tag_column: str = "last", word_column: str = "", labelled: bool = True, plain_tags: bool = False
 ) -> ColumnLayout:
-    """Reads a file once to find what its columns hold; the arguments are those of `column_reader.read_columns`.
+    """Reads a file once to find what its columns hold; the arguments are those of `read_columns`.
 
     Raises:
         DataError: the file is not in columns, has no column of tags, or has tags that cannot be understood.
@@ -304,7 +305,7 @@ def read_columns(
     split: str,
     tag_column: str = "last",
     labelled: bool = True,
-    plain_tags: bool = False,
+    tags: TagReader | None = None,
     findings: Findings | None = None,
     word_column: str = "",
 ) -> Iterator[Example]:
@@ -316,7 +317,7 @@ def read_columns(
         tag_column: ``last``, a number (0 is the first column, -1 the last), or a name: of a header row, one of
             word/pos/chunk/ner, or a column of CoNLL-U.
         labelled: whether a file without a tag column is an error; an unlabelled test file has words only.
-        plain_tags: the tags are classes of single words: ``NN`` is read as the entity of one word ``S-NN``.
+        tags: turns the tags into entities.
         findings: collects what is odd in the file.
         word_column: likewise a number or name; by default the first column, or the second behind one that counts the
             words of each sentence.
@@ -326,27 +327,25 @@ def read_columns(
             a different number of columns than the first.
     """
     findings = Findings() if findings is None else findings
-    layout = column_layout(path, tag_column, word_column, labelled, plain_tags)
+    tags = TagReader() if tags is None else tags
+    layout = column_layout(path, tag_column, word_column, labelled, tags.plain)
     counts: Counter[str] = Counter()
     entities: Counter[int] = Counter()  # of each column of tags
     sentences = words_read = 0
     for rows in _sentences(path, layout, labelled, findings):
         words = [fields[layout.word] for _, fields in rows]
-        tags = [] if layout.tag is None else [fields[layout.tag] for _, fields in rows]
-        if layout.dialect:
-            usual = [layout.dialect.tags[tag] for tag in tags]
-            counts[layout.dialect.description] += sum(map(ne, tags, usual))
-            tags = usual
-        elif plain_tags:
-            tags = [join_tag("S", tag) for tag in tags]
+        lines = [number for number, _ in rows]
+        found = None
+        if layout.tag is not None:
+            written = [fields[layout.tag] for _, fields in rows]
+            usual = [layout.dialect.tags[tag] for tag in written] if layout.dialect else written
+            counts[layout.dialect.description if layout.dialect else ""] += sum(map(ne, written, usual))
+            found = tags.entities(usual, lines)
         counts["empty words, which keep their places"] += words.count("")
-        if layout.rivals:
-            entities[-1] += len(tags_to_entities(tags))
+        entities[-1] += len(found or ())
         for column in layout.rivals:
             entities[column] += len(tags_to_entities([fields[column] for _, fields in rows]))
-        lines = [number for number, _ in rows]
-        labels = None if layout.tag is None else tags
-        yield Example(f"{split}-{sentences}", words, labels, line=lines[0], word_lines=lines)
+        yield Example(f"{split}-{sentences}", words, found, line=lines[0], word_lines=lines)
         sentences, words_read = sentences + 1, words_read + len(words)
     findings.raise_faults()
     if layout.has_index and not word_column:

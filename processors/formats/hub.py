@@ -6,6 +6,7 @@ from typing import Any
 
 from processors.examples import DataError, Example
 from processors.formats.records import TEXT_KEYS, WORD_KEYS, RecordReader
+from processors.formats.tags import TagReader
 from processors.spans import Source, SpanReader
 
 _SPLIT_ALIASES = {
@@ -64,7 +65,7 @@ def read_hub_split(
     reader: SpanReader | None = None,
     labelled: bool = True,
     tag_column: str = "last",
-    plain_tags: bool = False,
+    tags: TagReader | None = None,
     class_names: tuple[str, ...] = (),
 ) -> Iterator[Example]:
     """Reads rows as the records of a JSON file are read; class numbers become their names.
@@ -74,7 +75,7 @@ def read_hub_split(
         name: of the data set, in messages.
         split: names the examples.
         reader: cuts texts into words and lays spans over them.
-        labelled, tag_column, plain_tags: see `processors.formats.records.RecordReader`.
+        labelled, tag_column, tags: see `processors.formats.records.RecordReader`.
         class_names: names of tags that are numbers, where the data set has no names for them.
 
     Raises:
@@ -86,7 +87,7 @@ def read_hub_split(
     def records() -> Iterator[dict[str, Any]]:
         return ({column: named[column](value) for column, value in record.items()} for record in dataset)
 
-    rows = RecordReader(reader, tag_column, plain_tags, labelled, class_names, records)
+    rows = RecordReader(reader, tag_column, tags or TagReader(), labelled, class_names, records)
     if not {*WORD_KEYS, *TEXT_KEYS, "sentences"}.intersection(dataset.column_names):
         raise DataError(f"columns {', '.join(dataset.column_names)} in split {split}; expected {rows.expected}", name)
     for index, row in enumerate(records()):

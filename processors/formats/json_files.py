@@ -9,6 +9,7 @@ from typing import Any
 from processors.examples import DataError, Example, Findings
 from processors.formats import label_studio
 from processors.formats.records import RecordReader
+from processors.formats.tags import TagReader
 from processors.formats.text_lines import read_lines
 from processors.spans import Source, SpanReader
 
@@ -22,7 +23,7 @@ def read_json(
     reader: SpanReader | None = None,
     labelled: bool = True,
     tag_column: str = "last",
-    plain_tags: bool = False,
+    tags: TagReader | None = None,
     class_names: tuple[str, ...] = (),
 ) -> Iterator[Example]:
     """Reads JSON lines, an array of records, one record, or one JSON object of sentences, whichever the file holds.
@@ -31,7 +32,7 @@ def read_json(
         path: the file.
         split: names the examples that have no ``id``.
         reader: cuts texts into words and lays spans over them.
-        labelled, tag_column, plain_tags, class_names: see `processors.formats.records.RecordReader`.
+        labelled, tag_column, tags, class_names: see `processors.formats.records.RecordReader`.
 
     Raises:
         DataError: after the last record, with all that are broken, lack keys, or have spans outside their text.
@@ -41,7 +42,7 @@ def read_json(
     records = RecordReader(
         reader,
         tag_column,
-        plain_tags,
+        tags or TagReader(),
         labelled,
         class_names,
         lambda: (value for _, value in _records(path, Findings())),

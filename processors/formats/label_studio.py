@@ -9,7 +9,6 @@ from html.parser import HTMLParser
 from typing import Any
 
 from common.entities import Entity
-from common.tag_schemes import tags_to_entities
 from processors.examples import Example, Findings
 from processors.spans import Source, Span, place_of
 
@@ -65,10 +64,9 @@ def task_of(example: Example) -> dict[str, Any]:
     """A task to import: with an annotation, or with a prediction where the entities have confidences."""
     text, offsets = example.text or "", example.offsets or []
     task: dict[str, Any] = {"data": {"id": example.guid, "text": text}, "annotations": [], "predictions": []}
-    if example.labels is None:
+    if example.entities is None:
         return task
-    entities = tags_to_entities(example.labels)
-    regions = [_region(number, entity, text, offsets) for number, entity in enumerate(entities)]
+    regions = [_region(number, entity, text, offsets) for number, entity in enumerate(example.entities)]
     if example.confidences is None:
         task["annotations"].append({"result": regions, "was_cancelled": False})
         return task

@@ -3,17 +3,18 @@
 import ast
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from typing import Any
 
+from common.entities import Entity
 from common.tag_dialects import UnknownTagsError, canonical_tags
-from common.tag_schemes import join_tag, tags_to_entities
 from processors.examples import Example, Findings
 from processors.formats import label_studio
 from processors.formats.annotations import spans_of
 from processors.formats.columns import is_tag
+from processors.formats.tags import TagReader
 from processors.spans import Source, Span, SpanReader, place_of
 from processors.text.word_cutting import find_words
 
@@ -40,7 +41,7 @@ class RecordReader:
     Args:
         spans: cuts texts into words, lays spans over them, and holds the findings.
         tag_column: key of the tags of words, with or without ``_tags``; ``last`` takes the usual ones.
-        plain_tags: these tags are classes of single words, as in `processors.formats.columns.read_columns`.
+        tags: turns the tags into entities.
         labelled: whether a record without labels is an error. Label Studio's tasks that nobody has annotated are left
             out then.
         class_names: names of tags that are stored as numbers.
@@ -49,7 +50,7 @@ class RecordReader:
 
     spans: SpanReader
     tag_column: str = "last"
-    plain_tags: bool = False
+    tags: TagReader = field(default_factory=TagReader)
     labelled: bool = True
     class_names: Sequence[str] = ()
     all_records: Callable[[], Iterable[Any]] = tuple
@@ -77,7 +78,7 @@ class RecordReader:
             return []
         if label_studio.is_task(record):
             example = self.spans.example(*label_studio.read_task(record, source, findings), source)
-            if example.labels is None and self.labelled:
+            if example.entities is None and self.labelled:
                 findings.add("tasks without an annotation, left out")
                 return []
             return [example]
@@ -87,7 +88,7 @@ class RecordReader:
         examples, label_key = self._examples(record, source)
         used = {label_key, "sentences", *WORD_KEYS, *TEXT_KEYS}
         unused = [key for key, value in record.items() if key not in used and isinstance(value, list | dict) and value]
-        if any(example.labels is None for example in examples):
+        if any(example.entities is None for example in examples):
             if self.labelled:
                 raise source.error(f"no labels (keys: {', '.join(record)}); expected {self.expected}")
             if unknown := ", ".join(key for key in unused if key not in _OTHER_KEYS):
@@ -128,7 +129,7 @@ class RecordReader:
             words = _strings(words, words_key, source)
             others = (*_WORD_SPAN_KEYS, *_SPAN_KEYS) if self.tag_column == "last" else ()
             key = _chosen(record, (*self._tag_keys, *others))
-            if text is None or key not in _SPAN_KEYS or not _are_spans(record[key], key):
+            if text is None or key not in _SPAN_KEYS or not _are_spans(record[key], key) or _count_words(record[key]):
                 return [self._words(words, text, record, key, source)], key
             offsets = find_words(words, text)
             if offsets and _may_count_words(spans_of(record[key], text, source, Findings()), offsets):
@@ -144,14 +145,15 @@ class RecordReader:
         return [self.spans.example(text, spans, source, offsets)], key
 
     def _words(self, words: list[str], text: str | None, record: dict[str, Any], key: str, source: Source) -> Example:
-        """Words with a tag each, with spans over them, or without labels."""
+        """Words with a tag each, with spans over them, or without annotation."""
         if key and _are_spans(record[key], key):
             spans = spans_of(record[key], words, source, self.spans.findings, last_included=key in _WORD_SPAN_KEYS)
-            return self.spans.example_of_words(words, spans, source, text)
-        example = self.spans.example_of_words(words, None, source, text)
-        if key:
-            example.labels = self._tags(record[key], len(words), key, source)
-            example.confidences = _confidences(record, example.labels)
+            example = self.spans.example_of_words(words, spans, source, text)
+        else:
+            example = self.spans.example_of_words(words, None, source, text)
+            tags = self._tags(record[key], len(words), key, source) if key else None
+            example.entities = None if tags is None else self.tags.entities(tags, [source.line])
+        example.confidences = _confidences(record, example.entities)
         return example
 
     def _sentences(self, record: dict[str, Any], source: Source) -> tuple[list[Example], str]:
@@ -184,9 +186,7 @@ class RecordReader:
         if len(tags) != words:
             raise source.error(f"{words} tokens but {len(tags)} {key}")
         names = [self._named(tag, key, source) for tag in tags]
-        if self.plain_tags:
-            return [join_tag("S", name) for name in names]
-        if all(map(is_tag, names)):
+        if self.tags.plain or all(map(is_tag, names)):
             return names
         usual, description = self._dialect
         if not usual:
@@ -235,6 +235,11 @@ def _are_spans(value: Any, key: str) -> bool:
     return isinstance(value, dict)
 
 
+def _count_words(annotations: Any) -> bool:
+    """Whether these say which words they are over, as those of predictions do, and not only which characters."""
+    return isinstance(annotations, list) and all(isinstance(one, dict) and "first_word" in one for one in annotations)
+
+
 def _strings(words: list[Any], key: str, source: Source) -> list[str]:
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise source.error(f"{key} is not a list of strings")
@@ -264,11 +269,13 @@ def _may_count_words(spans: Sequence[Span], offsets: Sequence[tuple[int, int]]) 
     return not fits and all(span.end <= len(offsets) for span in spans)
 
 
-def _confidences(record: dict[str, Any], labels: list[str] | None) -> list[float] | None:
-    """Those of the entities of a predictions file."""
-    found = record.get("entities")
-    if labels is None or not isinstance(found, list) or len(found) != len(tags_to_entities(labels)):
+def _confidences(record: dict[str, Any], entities: Sequence[Entity] | None) -> list[float] | None:
+    """Those of the entities of a predictions file; its version 1 has words as ``start`` and ``end`` (exclusive)."""
+    found = {}
+    try:
+        for one in record["entities"]:
+            words = (one["first_word"], one["last_word"]) if "first_word" in one else (one["start"], one["end"] - 1)
+            found[one["type"], *words] = float(one["confidence"])
+    except (KeyError, TypeError, ValueError):  # entities of another kind
         return None
-    if not all(isinstance(entity, dict) and "confidence" in entity for entity in found):
-        return None
-    return [float(entity["confidence"]) for entity in found]
+    return [found[entity] for entity in entities] if entities is not None and found.keys() == set(entities) else None

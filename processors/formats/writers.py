@@ -8,14 +8,17 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from common.durable import whole_or_absent
-from common.tag_schemes import tags_to_entities
+from common.durable import atomic_write
+from common.entities import Entity, outermost
+from common.tag_schemes import MARKUPS, entities_to_tags
 from processors.examples import DataError, Example, Findings, without_lone_surrogates
 from processors.formats import label_studio
 from processors.formats.brat import write_brat
 from processors.formats.columns import is_document_mark
 from processors.spans import Span, in_utf16
 
+# Of predictions and scored documents: since 2, `start` and `end` are characters, `first_word` and `last_word` words.
+FORMAT_VERSION = 2
 _BREAKS = re.compile("[\t\n]|\r$")
 _BYTE_ORDER_MARK = "\ufeff"
 
@@ -26,37 +29,55 @@ class Format:
 
     Args:
         suffix: of the file; empty for a folder.
-        write: writes examples where nothing is yet, and says what the format could not hold.
+        writer: writes examples where nothing is yet, and says what the format could not hold.
     """
 
     suffix: str
-    write: Callable[[Iterable[Example], Path], Findings]
+    writer: Callable[[Iterable[Example], Path], Findings]
+
+    def write(self, examples: Iterable[Example], path: Path) -> Findings:
+        """Writes examples, and returns what the format could not hold.
+
+        Raises:
+            DataError: an example is annotated in parts, which no format can mark, or the format cannot hold it.
+        """
+        return self.writer(map(_annotated_as_a_whole, examples), path)
+
+
+def _annotated_as_a_whole(example: Example) -> Example:
+    if example.unannotated and example.entities is not None:
+        ranges = ", ".join(f"{first} to {last}" for first, last in example.unannotated)
+        raise DataError(f"{example.guid}: words {ranges} are not annotated, which no format can mark; leave it out")
+    return example
 
 
 def _write_columns(examples: Iterable[Example], path: Path) -> Findings:
-    """``word<tab>TAG`` a line, only words where there are no labels, and a blank line after each example.
+    """``word<tab>TAG`` per line in IOB2, words alone for texts without annotation, a blank line after each example.
 
-    Without a label a tab follows a word that holds a space, which would begin a column otherwise.
+    Without tags a tab follows a word that holds a space, which would begin a column otherwise. Of overlapping entities
+    the longest are written.
 
     Raises:
-        DataError: some words or tags have another meaning in columns, or only some texts have labels; then nothing is
-            written.
+        DataError: some words or tags have another meaning in columns, or only some texts are annotated; then nothing
+            is written.
     """
     findings = Findings()
     labelled: dict[bool, str] = {}
-    with whole_or_absent(path) as complete, complete.open("w", encoding="utf-8", newline="\n") as file:
+    with atomic_write(path) as complete, complete.open("w", encoding="utf-8", newline="\n") as file:
         for example in examples:
             if not example.words:
                 findings.add("texts without a word, left out")
                 continue
-            labelled.setdefault(example.labels is not None, example.guid)
+            labelled.setdefault(example.entities is not None, example.guid)
             words = [_as_column(word, example, findings) for word in example.words]
             if words[0].startswith(_BYTE_ORDER_MARK) and file.tell() == 0:
                 file.write(_BYTE_ORDER_MARK)  # readers take one off
-            if example.labels is None:
+            if example.entities is None:
                 tags = ["\t" if " " in word else "" for word in words]
             else:
-                tags = [f"\t{_checked_tag(tag, example, findings)}" for tag in example.labels]
+                tags = [f"\t{_checked_tag(tag, example, findings)}" for tag in _flat_tags(example)]
+                if nested := len(example.entities) - len(outermost(example.entities)):
+                    findings.add("entities that overlap longer ones, which columns cannot hold, left out", count=nested)
             file.writelines(f"{word}{tag}\n" for word, tag in zip(words, tags, strict=True))
             file.write("\n")
         if len(labelled) == 2:
@@ -68,8 +89,12 @@ def _write_columns(examples: Iterable[Example], path: Path) -> Findings:
     return findings
 
 
+def _flat_tags(example: Example) -> list[str]:
+    return entities_to_tags(outermost(example.entities or ()), len(example.words), MARKUPS["bio"])
+
+
 def _as_column(word: str, example: Example, findings: Findings) -> str:
-    if is_document_mark([word]) or (example.labels is None and not word.strip()):
+    if is_document_mark([word]) or (example.entities is None and not word.strip()):
         message = f"{example.guid}: the word {word!r} has another meaning in columns; choose another format"
         findings.fault(DataError(message))
     word = findings.mended(word)
@@ -87,7 +112,7 @@ def _checked_tag(tag: str, example: Example, findings: Findings) -> str:
 
 def _write_records(record_of: Callable[[Example], dict[str, Any]], examples: Iterable[Example], path: Path) -> Findings:
     findings = Findings()
-    with whole_or_absent(path) as complete, complete.open("w", encoding="utf-8", newline="\n") as file:
+    with atomic_write(path) as complete, complete.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(f"{_json(record_of(example), findings)}\n" for example in examples)
     return findings
 
@@ -97,16 +122,28 @@ def _json(record: dict[str, Any], findings: Findings) -> str:
 
 
 def _token_record(example: Example) -> dict[str, Any]:
-    record = {"id": example.guid, "text": example.text, "tokens": example.words}
-    return record if example.labels is None else {**record, "tags": example.labels}
+    """Tokens with tags, or with entities where some overlap."""
+    record: dict[str, Any] = {"id": example.guid, "text": example.text, "tokens": example.words}
+    if example.entities is None:
+        return record
+    if len(outermost(example.entities)) == len(example.entities):
+        return {**record, "tags": _flat_tags(example)}
+    text, offsets = example.text or "", example.offsets or []
+    return {**record, "entities": [entity_record(entity, text, offsets) for entity in example.entities]}
+
+
+def entity_record(entity: Entity, text: str, offsets: Any) -> dict[str, Any]:
+    """``type``, ``first_word`` and ``last_word``, the characters ``start`` to ``end`` (exclusive), and their text."""
+    start, end = int(offsets[entity.first_word][0]), int(offsets[entity.last_word][1])
+    return {**entity._asdict(), "start": start, "end": end, "text": text[start:end]}
 
 
 def _doccano_record(example: Example, offset_unit: str = "code_point") -> dict[str, Any]:
-    """A line that doccano imports; an unlabelled text has no ``label``."""
+    """A line that doccano imports; a text without annotation has no ``label``."""
     text, offsets = example.text or "", example.offsets or []
     record: dict[str, Any] = {"id": example.guid, "text": text}
-    if example.labels is not None:
-        places = [(offsets[first][0], offsets[last][1], kind) for kind, first, last in tags_to_entities(example.labels)]
+    if example.entities is not None:
+        places = [(offsets[first][0], offsets[last][1], kind) for kind, first, last in example.entities]
         if offset_unit == "utf16":
             places = [(in_utf16(text, start), in_utf16(text, end), kind) for start, end, kind in places]
         record["label"] = [list(place) for place in places]
@@ -117,7 +154,7 @@ def _write_tasks(examples: Iterable[Example], path: Path) -> Findings:
     """An array with a task a line."""
     findings = Findings()
     tasks = (_json(label_studio.task_of(example), findings) for example in examples)
-    with whole_or_absent(path) as complete, complete.open("w", encoding="utf-8", newline="\n") as file:
+    with atomic_write(path) as complete, complete.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(chain(["["], _separated(tasks), ["\n]\n"]))
     return findings
 

@@ -7,8 +7,9 @@ import re
 import pytest
 from rich.console import Console
 
-from analysis.metrics import EntityScores, Score, score_entities, score_table
+from analysis.metrics import EntityScores, Score, score_table
 from common.tag_schemes import MARKUPS, TagScheme, tag_set
+from tests.tags import scores_of_tags
 
 TYPES = ["PER", "LOC", "GEO-POL"]
 Span = tuple[int, int, int, str]  # sentence, start, end, type
@@ -62,7 +63,8 @@ def score_of(gold: set[Span], predicted: set[Span]) -> Score:
     return Score(precision, recall, 2 * precision * recall / (precision + recall) if correct else 0.0, len(gold))
 
 
-def approximately(score: Score) -> object:
+def approximately(score: Score | None) -> object:
+    assert score
     return pytest.approx(vars(score))
 
 
@@ -93,7 +95,7 @@ def test_scores_equal_a_count_over_sets_of_spans(markup: str, legal: bool) -> No
             [tag if generator.random() < 0.6 else other for tag, other in zip(tags, others, strict=True)]
             for tags, others in zip(gold, map(list, map(reversed, gold)), strict=True)
         ]
-        scores = score_entities(gold, predicted, markup)
+        scores = scores_of_tags(gold, predicted, markup)
         gold_spans, predicted_spans = lenient_spans(gold), lenient_spans(predicted)
         assert vars(scores.micro) == approximately(score_of(gold_spans, predicted_spans))
         strict = score_of(strict_spans(gold, markup), strict_spans(predicted, markup))
@@ -115,7 +117,7 @@ def test_a_long_document_scores_as_its_sentences(markup: str) -> None:
             predicted.append([*others[:length], "O"])
     joined = [[tag for tags in side for tag in tags] for side in (gold, predicted)]
     assert len(joined[0]) > 2000
-    assert score_entities([joined[0]], [joined[1]], markup) == score_entities(gold, predicted, markup)
+    assert scores_of_tags([joined[0]], [joined[1]], markup) == scores_of_tags(gold, predicted, markup)
 
 
 @markups
@@ -126,7 +128,7 @@ def test_strict_and_lenient_scores_agree_on_legal_tags(markup: str) -> None:
         predicted = [
             legal_tags(generator, tag_set(TYPES, MARKUPS[markup]), MARKUPS[markup], len(tags)) for tags in gold
         ]
-        scores = score_entities(gold, predicted, markup)
+        scores = scores_of_tags(gold, predicted, markup)
         assert vars(scores.strict) == approximately(scores.micro)
 
 
@@ -147,7 +149,7 @@ def test_strict_and_lenient_scores_agree_on_legal_tags(markup: str) -> None:
     ],
 )
 def test_an_ill_formed_entity_counts_leniently_only(markup: str, tags: list[str]) -> None:
-    scores = score_entities([tags], [tags], markup)
+    scores = scores_of_tags([tags], [tags], markup)
     assert scores.micro.f1 == 1.0
     assert scores.micro.support >= 1
     assert scores.strict == Score()
@@ -166,50 +168,50 @@ def test_an_ill_formed_entity_counts_leniently_only(markup: str, tags: list[str]
     ],
 )
 def test_well_formed_entities_count_strictly(markup: str, tags: list[str], entities: int) -> None:
-    scores = score_entities([tags], [tags], markup)
+    scores = scores_of_tags([tags], [tags], markup)
     assert scores.strict == scores.micro == Score(1.0, 1.0, 1.0, entities)
 
 
 def test_single_words_count_in_bios() -> None:
-    scores = score_entities([["S-PER", "O", "S-LOC"]], [["S-PER", "O", "O"]], "bios")
+    scores = scores_of_tags([["S-PER", "O", "S-LOC"]], [["S-PER", "O", "O"]], "bios")
     assert scores.micro == scores.strict
     assert vars(scores.micro) == approximately(Score(1.0, 0.5, 2 / 3, 2))
 
 
 def test_an_entity_does_not_reach_into_the_next_sentence() -> None:
     gold = [["O", "B-PER"], ["B-PER", "O"]]
-    assert score_entities(gold, [["O", "B-PER"], ["I-PER", "O"]], "bio").micro.f1 == 1.0
-    assert score_entities([["O", "B-PER"], ["O"]], [["O", "B-PER"], ["I-PER"]], "bio").micro.precision == 0.5
+    assert scores_of_tags(gold, [["O", "B-PER"], ["I-PER", "O"]], "bio").micro.f1 == 1.0
+    assert scores_of_tags([["O", "B-PER"], ["O"]], [["O", "B-PER"], ["I-PER"]], "bio").micro.precision == 0.5
 
 
 @pytest.mark.parametrize("sentences", [[], [[]], [["O", "O"], []]])
 def test_without_any_entity_all_scores_of_entities_are_zero(sentences: list[list[str]]) -> None:
     words = any(sentences)
-    assert score_entities(sentences, sentences, "bios") == EntityScores(accuracy=float(words))
+    assert scores_of_tags(sentences, sentences, "bios") == EntityScores(strict=Score(), accuracy=float(words))
 
 
 def test_everything_predicted_outside_scores_zero_but_counts_the_gold() -> None:
-    scores = score_entities([["S-PER", "O"]], [["O", "O"]], "bios")
+    scores = scores_of_tags([["S-PER", "O"]], [["O", "O"]], "bios")
     assert scores.micro == scores.strict == scores.types["PER"] == Score(0.0, 0.0, 0.0, 1)
 
 
 def test_a_type_that_is_only_predicted_has_no_support() -> None:
-    scores = score_entities([["S-PER", "O"]], [["S-PER", "S-LOC"]], "bios")
+    scores = scores_of_tags([["S-PER", "O"]], [["S-PER", "S-LOC"]], "bios")
     assert scores.types["LOC"] == Score(0.0, 0.0, 0.0, 0)
     assert vars(scores.micro) == approximately(Score(0.5, 1.0, 2 / 3, 1))
 
 
 def test_types_with_hyphens_stay_whole() -> None:
-    assert set(score_entities([["S-GEO-POL"]], [["S-GEO-POL"]], "bios").types) == {"GEO-POL"}
+    assert set(scores_of_tags([["S-GEO-POL"]], [["S-GEO-POL"]], "bios").types) == {"GEO-POL"}
 
 
 def test_unequal_lengths_are_an_error() -> None:
     with pytest.raises(ValueError, match="shorter"):
-        score_entities([["S-PER", "O"]], [["S-PER"]], "bios")
+        scores_of_tags([["S-PER", "O"]], [["S-PER"]], "bios")
 
 
 def test_headline_numbers_lie_flat() -> None:
-    flat = score_entities([["S-PER", "S-LOC"]], [["S-PER", "O"]], "bios").as_dict()
+    flat = scores_of_tags([["S-PER", "S-LOC"]], [["S-PER", "O"]], "bios").as_dict()
     assert (flat["precision"], flat["recall"], flat["support"]) == (1.0, 0.5, 2)
     assert (flat["strict_precision"], flat["strict_recall"]) == (1.0, 0.5)
     assert flat["f1"] == flat["strict_f1"] == pytest.approx(2 / 3)
@@ -217,7 +219,7 @@ def test_headline_numbers_lie_flat() -> None:
 
 
 def test_the_table_shows_types_micro_and_strict_in_percent() -> None:
-    scores = score_entities([["S-PER", "S-LOC"]], [["S-PER", "O"]], "bios")
+    scores = scores_of_tags([["S-PER", "S-LOC"]], [["S-PER", "O"]], "bios")
     shown = io.StringIO()
     Console(width=100, file=shown).print(score_table(scores, "dev"))
     rows = [re.findall(r"[\w.]+", line) for line in shown.getvalue().splitlines()]
@@ -230,5 +232,5 @@ def test_the_table_shows_types_micro_and_strict_in_percent() -> None:
 
 @pytest.mark.parametrize(("entity_type", "tags"), [("", ["B", "I", "O"]), ("_", ["B-_", "I-_", "O"])])
 def test_a_type_has_the_name_that_the_tags_give_it_if_any(entity_type: str, tags: list[str]) -> None:
-    types = score_entities([tags], [tags], "bio").types
+    types = scores_of_tags([tags], [tags], "bio").types
     assert types == {entity_type: Score(1.0, 1.0, 1.0, 1)}

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from transformers import set_seed
 
-from analysis.metrics import score_entities
 from inference.predictor import NerPredictor
 from models import BertCrfForNer
 from processors.corpus import Corpus
 from processors.examples import has_wide
 from tests.helpers import ROOT
+from tests.tags import scores_of_tags
 from tests.tools.runs import crf, read_json, read_predictions, replace, softmax, tagger_of
 from tools.evaluate import evaluate
 from tools.loading import load_model_and_tokenizer
@@ -89,11 +89,11 @@ def test_prediction_is_what_was_evaluated(home: Path, tmp_path: Path, make: Call
 
     assert predictor.tag_words([record["tokens"] for record in records]) == tags
     found = predictor([record["text"] for record in records])
-    keys = ("type", "char_start", "char_end", "text")
+    keys = ("type", "start", "end", "text")
     assert [[entity[:4] for entity in entities] for entities in found] == [
         [tuple(entity[key] for key in keys) for entity in record["entities"]] for record in records
     ]
-    assert score_entities(whole, tags, markup).micro.f1 == scores["f1"]
+    assert scores_of_tags(whole, tags, markup).micro.f1 == scores["f1"]
     assert 0.01 < scores["f1"] < 0.9
 
     later = arguments(make, home, folder, do_eval=True, dev_file=gold, test_file=gold)

@@ -19,6 +19,7 @@ from processors.formats.brat import read_brat
 from processors.formats.columns import read_columns
 from processors.text.text_files import RawText
 from processors.text.word_cutting import WordCutter
+from tests.tags import iob2
 
 ITEM = RawText(7, "Dan Lee\tleft <Acme> & co\n")
 WORDS = WordCutter("word")
@@ -66,7 +67,7 @@ def test_columns_are_a_corpus(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(columns(ITEM, FOUND, WORDS) + columns(RawText(8, ""), [], WORDS), "utf-8")
     (example,) = read_columns(tmp_path / "a.txt", "train")
     assert example.words == ["Dan", "Lee", "left", "<", "Acme", ">", "&", "co"]
-    assert example.labels == ["B-PER", "I-PER", "O", "B-ORG", "I-ORG", "I-ORG", "O", "O"]
+    assert iob2(example) == ["B-PER", "I-PER", "O", "B-ORG", "I-ORG", "I-ORG", "O", "O"]
 
 
 def test_a_table_row_is_one_line_whatever_it_holds() -> None:
@@ -113,7 +114,7 @@ def test_brat_reads_back_what_was_found(tmp_path: Path) -> None:
     assert first.offsets is not None
     found = [
         (entity.type, first.offsets[entity.first_word][0], first.offsets[entity.last_word][1])
-        for entity in tags_to_entities(first.labels or [])
+        for entity in first.entities or []
     ]
     assert found == [entity[:3] for entity in FOUND]
     for output in ("", str(tmp_path / "new")):

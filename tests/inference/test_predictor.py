@@ -57,7 +57,7 @@ def test_entities_are_those_of_the_run(run: FinishedRun, predictor: NerPredictor
     records = read_predictions(run.folder)
     expected = [
         [
-            FoundEntity(one["type"], one["char_start"], one["char_end"], one["text"], one["confidence"])
+            FoundEntity(one["type"], one["start"], one["end"], one["text"], one["confidence"])
             for one in record["entities"]
         ]
         for record in records

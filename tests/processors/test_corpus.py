@@ -2,17 +2,15 @@
 
 import json
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from common.durable import write_atomically
-from common.tag_schemes import OUTSIDE, tags_to_entities
 from processors.corpus import Corpus, Inventory
 from processors.examples import DataError
+from tests.tags import iob2
 
 GOOD = "Anna B-PER\nleft O\n\nbig B-ORG\nco I-ORG\n"
 
@@ -47,7 +45,7 @@ def test_brackets_may_be_words_in_columns(corpus_of: MakeCorpus, content: str) -
 
 def test_a_split_is_counted(corpus_of: MakeCorpus, tmp_path: Path) -> None:
     inventory = corpus_of(train="-DOCSTART- O\n\n" + GOOD).inventory("train")
-    expected = Inventory(str(tmp_path / "train.txt"), sentences=2, words=4, entities=2)
+    expected = Inventory(str(tmp_path / "train.txt"), sentences=2, words=4, entities=2, scheme="IOB2")
     expected.types = {"PER": 1, "ORG": 1}
     expected.type_lines = {"PER": 3, "ORG": 6}
     assert inventory == expected
@@ -279,21 +277,6 @@ def test_counts_are_kept_and_counted_anew_for_new_content(corpus_of: MakeCorpus,
     assert corpus_of(train=GOOD + "\n" + GOOD, cache_dir=cache).inventory("train").entities == 2 * first.entities
 
 
-def test_text_is_written_whole_and_nothing_beside_it(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "a.json"
-    for text in ("好", "好" * 1000):
-        write_atomically(path, text)
-        assert path.read_text("utf-8") == text
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_writers_of_the_same_text_at_once_all_succeed(tmp_path: Path) -> None:
-    path, text = tmp_path / "a.json", "x" * 100_000
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: write_atomically(path, text), range(200)))
-    assert path.read_text() == text
-
-
 def nonblank_lines(path: Path) -> int:
     """Lines that hold a word, counted without the reader."""
     return sum(bool(line.strip()) and b"DOCSTART" not in line for line in path.read_bytes().split(b"\n"))
@@ -316,7 +299,12 @@ def test_both_copies_of_conll2003_have_the_published_counts_and_the_same_entitie
         corpus.check_types(split, corpus.entity_types())
     for one, two in zip(iob1.examples(split), iob2.examples(split), strict=True):
         assert one.words == two.words
-        assert tags_to_entities(one.labels or []) == tags_to_entities(two.labels or [])
+        assert one.entities == two.entities
+
+
+def sentences_of_cner(data_root: Path, split: str) -> list[str]:
+    """Each as lines of a character and its tag."""
+    return (data_root / "cner" / f"{split}.char.bmes").read_text("utf-8").strip().split("\n\n")
 
 
 @pytest.mark.corpora
@@ -331,24 +319,23 @@ def test_cner_has_the_published_counts_but_for_two_entities_cut_by_blank_lines(
     found = corpus.inventory(split)
     assert (found.scheme, found.sentences, found.entities) == ("BMES", sentences, read)
     assert found.words == nonblank_lines(data_root / "cner" / f"{split}.char.bmes")
-    tags = [tag for example in corpus.examples(split) for tag in example.labels or []]
-    assert sum(tag.startswith(("B-", "S-")) for tag in tags) == begun
+    assert sum(tags.count(" B-") + tags.count(" S-") for tags in sentences_of_cner(data_root, split)) == begun
     assert found.illegal_transitions == 2 * (read - begun)
     corpus.check_types(split, corpus.entity_types())
 
 
 @pytest.mark.corpora
 def test_the_two_entities_of_cner_are_cut_at_a_sentence_border(data_root: Path) -> None:
-    labels = [example.labels or [OUTSIDE] for example in Corpus("cner", data_root / "cner").examples("train")]
-    cut = [(left[-1], right[0]) for left, right in pairwise(labels) if left[-1][0] in "BM"]
+    tags = [[line.split()[1] for line in sentence.splitlines()] for sentence in sentences_of_cner(data_root, "train")]
+    cut = [(left[-1], right[0]) for left, right in pairwise(tags) if left[-1][0] in "BM"]
     assert len(cut) == 2
     assert all(right[0] in "ME" and left[2:] == right[2:] for left, right in cut)
 
 
 @pytest.mark.corpora
-@pytest.mark.parametrize(("split", "texts", "dropped"), [("train", 10748, 2), ("dev", 1343, 0), ("test", 1345, 0)])
+@pytest.mark.parametrize(("split", "texts", "nested"), [("train", 10748, 2), ("dev", 1343, 0), ("test", 1345, 0)])
 def test_cluener_has_the_published_counts_and_one_nested_case(
-    data_root: Path, split: str, texts: int, dropped: int
+    data_root: Path, split: str, texts: int, nested: int
 ) -> None:
     corpus = Corpus("cluener", data_root / "cluener")
     found = corpus.inventory(split)
@@ -357,8 +344,7 @@ def test_cluener_has_the_published_counts_and_one_nested_case(
         len(places) for record in records for kind in record.get("label", {}).values() for places in kind.values()
     )
     assert (found.sentences, found.words) == (texts, sum(len(record["text"]) for record in records))
-    assert (found.dropped_entities, found.entities) == (dropped, places - dropped)
-    assert sum(example.dropped_entities > 0 for example in corpus.examples(split)) == min(dropped, 1)
+    assert (found.nested_entities, found.entities) == (nested, places)
     corpus.check_types(split, corpus.entity_types())
 
 
@@ -366,18 +352,16 @@ def test_cluener_has_the_published_counts_and_one_nested_case(
 def test_the_test_split_of_cluener_is_unlabelled_and_has_ids(data_root: Path) -> None:
     examples = list(Corpus("cluener", data_root / "cluener").examples("test"))
     assert [example.guid for example in examples] == [str(index) for index in range(1345)]
-    assert all(example.labels is None for example in examples)
+    assert all(iob2(example) is None for example in examples)
 
 
 @pytest.mark.corpora
 def test_the_object_form_of_conll2003_is_its_test_split_and_the_rest_of_train(data_root: Path) -> None:
     file = data_root / "conll2003_json" / "conll2003.jsonl"
     entries = Corpus("conll2003", file.parent, split_files={"train": file}).examples("train")
-    found = [tags_to_entities(example.labels or []) for example in entries]
+    found = [example.entities for example in entries]
     iob2 = Corpus("conll2003", data_root / "conll2003" / "iob2")
-    test, train = (
-        [tags_to_entities(example.labels or []) for example in iob2.examples(split)] for split in ("test", "train")
-    )
+    test, train = ([example.entities for example in iob2.examples(split)] for split in ("test", "train"))
     assert found == test + train[3453:]
 
 

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.entities import Entity
 from processors.examples import DataError, Example, is_wide, join_words, without_lone_surrogates
 
 
@@ -42,7 +43,7 @@ def test_other_scripts_and_emoji_are_not_wide(character: str) -> None:
 
 
 def test_an_example_joins_its_words_to_a_text() -> None:
-    example = Example("train-0", ["New", "York"], ["B-LOC", "I-LOC"])
+    example = Example("train-0", ["New", "York"], [Entity("LOC", 0, 1)])
     assert (example.text, example.offsets) == ("New York", [(0, 3), (4, 8)])
 
 
@@ -51,15 +52,16 @@ def test_an_example_keeps_the_text_it_is_given() -> None:
     assert (example.text, example.offsets) == ("New  York", [(0, 3), (5, 9)])
 
 
-@pytest.mark.parametrize("labels", [[], ["O"], ["O"] * 3])
-def test_an_example_has_a_label_a_word(labels: list[str]) -> None:
-    with pytest.raises(ValueError, match=f"dev-7: 2 words but {len(labels)} labels"):
-        Example("dev-7", ["a", "b"], labels)
+@pytest.mark.parametrize(("first", "last"), [(0, 2), (-1, 0), (1, 0), (2, 2)])
+def test_what_is_said_of_an_example_lies_in_its_words(first: int, last: int) -> None:
+    for said in ({"entities": [Entity("A", first, last)]}, {"unannotated": [(first, last)]}):
+        with pytest.raises(ValueError, match=rf"dev-7: \[{first}, {last}\] lies outside the 2 words"):
+            Example("dev-7", ["a", "b"], **said)
 
 
 @pytest.mark.parametrize(("word_lines", "lines"), [([5, 7], [5, 7, 7]), ([], [5, 5, 5])])
 def test_a_position_has_its_line_and_the_end_that_of_the_last_word(word_lines: list[int], lines: list[int]) -> None:
-    example = Example("a", ["x", "y"], ["O", "O"], line=5, word_lines=word_lines)
+    example = Example("a", ["x", "y"], [], line=5, word_lines=word_lines)
     assert [example.line_of(position) for position in range(3)] == lines
 
 

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.entities import Entity
-from common.tag_schemes import tags_to_entities
 from processors.examples import DataError
 from processors.spans import SPAN_EDGES, Source, Span, SpanReader
 
@@ -20,7 +19,8 @@ PLACE = "train.jsonl:7: text-3: "
 def entities(reader: SpanReader, *spans: Span, text: str = TEXT) -> list[Entity]:
     example = reader.example(text, spans, SOURCE)
     reader.findings.raise_faults()
-    return tags_to_entities(example.labels or [])
+    assert example.entities is not None
+    return example.entities
 
 
 @pytest.mark.parametrize("edges", SPAN_EDGES)
@@ -73,9 +73,10 @@ def test_white_space_at_the_edges_is_trimmed_and_told(edges: str) -> None:
     ]
 
 
-def test_of_two_spans_in_one_word_one_is_kept_and_the_other_counted() -> None:
-    example = SpanReader().example(TEXT, [Span("A", 0, 2), Span("B", 2, 4)], SOURCE)
-    assert (tags_to_entities(example.labels or []), example.dropped_entities) == ([("A", 0, 0)], 1)
+def test_nested_and_overlapping_spans_are_kept_each_once() -> None:
+    spans = [Span("A", 5, 10), Span("C", 5, 14), Span("A", 0, 2), Span("B", 2, 4), Span("C", 5, 14), Span("A", 0, 10)]
+    example = SpanReader().example(TEXT, spans, SOURCE)
+    assert example.entities == [("A", 0, 1), ("A", 0, 0), ("B", 0, 0), ("C", 1, 2), ("A", 1, 1)]
 
 
 def test_characters_are_never_cut() -> None:
@@ -117,7 +118,7 @@ def test_spans_of_words_follow_the_same_rules() -> None:
     spans = [Span("LOC", 0, 2, "New  York"), Span("PER", 0, 4), Span("X", 1, 1), Span("X", 3, 4, "York")]
     reader = SpanReader()
     example = reader.example_of_words(words, spans, SOURCE, "New York's mayor")
-    assert (example.labels, example.dropped_entities) == (["B-PER", "I-PER", "I-PER", "I-PER"], 1)
+    assert example.entities == [("PER", 0, 3), ("LOC", 0, 1)]
     assert example.offsets == [(0, 3), (4, 8), (8, 10), (11, 16)]
     assert reader.findings.counts == {
         "empty entities (start = end), left out": 1,
@@ -178,7 +179,7 @@ def test_every_span_is_an_entity_of_whole_words_or_is_listed(text: str, data: st
     reader = SpanReader(data.draw(st.sampled_from(["char", "word"])), data.draw(st.sampled_from(["snap", "drop"])))
     example = reader.example(text, [Span("X", start, end)], SOURCE)
     offsets = example.offsets or []
-    found = [(offsets[first][0], offsets[last][1]) for _, first, last in tags_to_entities(example.labels or [])]
+    found = [(offsets[first][0], offsets[last][1]) for _, first, last in example.entities or []]
     assert found == [(start, end)] or len(reader.findings.remarks) == 1
     if reader.edges == "snap" and text[start:end].strip():
         assert found[0][0] <= start + len(text[start:end]) - len(text[start:end].lstrip())

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -10,26 +10,26 @@ from unittest.mock import patch
 import pytest
 from torch import Tensor
 
+from callbacks import Backward, Callbacks, TrainState
 from tests.tools.runs import fit, replace
 from tools.interruption import Interrupted
 from tools.run import Run
-from tools.train import Training
 
 
 @contextmanager
 def signal_in_step(step: int, number: int = signal.SIGTERM, in_round: int = 1) -> Iterator[None]:
     """This process gets a signal in an accumulation round of a step, before the gradients of that round are there."""
-    original: Callable[..., Tensor] = Training._backward
+    original = Callbacks.around_backward
     seen = 0
 
-    def backward(training: Training, *args: Any, **kwargs: Any) -> Tensor:
+    def around_backward(callbacks: Callbacks, state: TrainState, backward: Backward) -> Tensor:
         nonlocal seen
-        seen = seen + 1 if training.state.step == step - 1 else 0
+        seen = seen + 1 if state.step == step - 1 else 0
         if seen == in_round:
             os.kill(os.getpid(), number)
-        return original(training, *args, **kwargs)
+        return original(callbacks, state, backward)
 
-    with patch.object(Training, "_backward", backward):
+    with patch.object(Callbacks, "around_backward", around_backward):
         yield
 
 

@@ -38,8 +38,8 @@ def test_a_folder_of_splits_keeps_all_words_and_entities(corpus_dir: Path, tmp_p
         assert (after.words, after.entities, after.types) == (before.words, before.entities, before.types)
         assert line.endswith(f"{before.sentences} texts, {before.words} words, {before.entities} entities")
         assert after.findings.counts == {}
-        originals = [(one.words, tags_to_entities(one.labels or [])) for one in Corpus("", corpus_dir).examples(split)]
-        assert [(one.words, tags_to_entities(one.labels or [])) for one in Corpus("", out).examples(split)] == originals
+        originals = [(one.words, one.entities) for one in Corpus("", corpus_dir).examples(split)]
+        assert [(one.words, one.entities) for one in Corpus("", out).examples(split)] == originals
 
 
 @pytest.mark.parametrize("name", ["doccano", "label_studio", "brat"])
@@ -66,8 +66,8 @@ def test_real_corpora_come_back_as_they_were(data_root: Path, tmp_path: Path, co
         Corpus("", split_files={"dev": path}, word_unit="char", span_edges="error")
         for path in (data_root / corpus, target)
     )
-    assert [(one.text, tags_to_entities(one.labels or [])) for one in after.examples("dev")] == [
-        (one.text, tags_to_entities(one.labels or [])) for one in before.examples("dev")
+    assert [(one.text, one.entities) for one in after.examples("dev")] == [
+        (one.text, one.entities) for one in before.examples("dev")
     ]
 
 
@@ -82,7 +82,7 @@ def test_predictions_become_tasks_with_their_confidences(
         assert (task["data"], task["annotations"]) == ({"id": record["id"], "text": record["text"]}, [])
         regions = task["predictions"][0]["result"]
         assert [(one["value"]["start"], one["value"]["end"], one["score"]) for one in regions] == [
-            (entity["char_start"], entity["char_end"], entity["confidence"]) for entity in record["entities"]
+            (entity["start"], entity["end"], entity["confidence"]) for entity in record["entities"]
         ]
     assert f"{target}: {len(records)} texts" in capsys.readouterr().out
 
@@ -91,10 +91,7 @@ def test_predictions_become_tasks_with_their_confidences(
 def test_predictions_become_a_corpus_to_correct(crf_run: FinishedRun, tmp_path: Path, name: str) -> None:
     target = tmp_path / f"predicted{FORMATS[name].suffix}"
     convert_corpus(str(crf_run.folder / "test_predictions.jsonl"), target, FORMATS[name])
-    found = [
-        (example.words, tags_to_entities(example.labels or []))
-        for example in Corpus("", split_files={"test": target}).examples("test")
-    ]
+    found = [(example.words, example.entities) for example in Corpus("", split_files={"test": target}).examples("test")]
     assert found == [
         (record["tokens"], tags_to_entities(record["tags"])) for record in read_predictions(crf_run.folder)
     ]

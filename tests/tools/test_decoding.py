@@ -51,7 +51,8 @@ def tagged(args: Run, model: FlatTagger, dataset: FeatureDataset) -> list[Tagged
 
 def tagged_slowly(model: FlatTagger, dataset: FeatureDataset, document: int) -> TaggedDocument:
     """One window at a time, put together by where their words lie."""
-    gold = torch.tensor(dataset.gold_label_ids(document).astype(np.int64))
+    assert dataset.encode is not None
+    gold = dataset.encode([dataset.annotation(document)])[0]
     logits = torch.full((len(gold), model.classifier.out_features), float("nan"))
     for window in dataset.windows_of(document, document + 1):
         features = dataset[window]

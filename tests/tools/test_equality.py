@@ -4,7 +4,7 @@ import shutil
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 
 from analysis.report.run_data import read_scalars
+from models import BertCrfForNer
 from tests.helpers import write_corpus
 from tests.tools.ranks import each_on_ranks, on_ranks
 from tests.tools.runs import FinishedRun, call_script, crf, encoder_without_dropout, fit, replace
 from tools.run import Run
-from tools.train import Training
 
 GLOBAL_BATCH = 8
 STEPS = 3
@@ -42,7 +42,7 @@ def learn(args: Run) -> Learned:
     """Trains as a script does, and keeps the gradients that the optimiser is given."""
     gradients: list[NDArray[np.float32]] = []
     words: list[int] = []
-    backward = Training._backward
+    forward = BertCrfForNer.forward
 
     def keep_gradients(optimizer: Optimizer, *_: object) -> None:
         groups = [parameter.grad for group in optimizer.param_groups for parameter in group["params"]]
@@ -51,11 +51,11 @@ def learn(args: Run) -> Learned:
     hook = register_optimizer_step_pre_hook(keep_gradients)
     with pytest.MonkeyPatch.context() as patch:
 
-        def count_words(training: Training, inputs: dict[str, torch.Tensor], *rest: bool) -> torch.Tensor:
+        def count_words(model: BertCrfForNer, **inputs: Any) -> Any:
             words.append(int(inputs["word_mask"].sum()))
-            return backward(training, inputs, *rest)
+            return forward(model, **inputs)
 
-        patch.setattr(Training, "_backward", count_words)
+        patch.setattr(BertCrfForNer, "forward", count_words)
         _, _, weights = fit(args)
     hook.remove()
     return Learned(np.stack(gradients), torch.cat([one.flatten() for one in weights.values()]).numpy(), words)

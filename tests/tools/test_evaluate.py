@@ -10,10 +10,11 @@ import torch
 
 import tools.evaluate
 from analysis.documents import count_entities, digest_of, read_documents
-from analysis.metrics import EntityScores, score_entities
+from analysis.metrics import EntityScores, Score
 from callbacks import ScoredText
 from common.run_files import RunFolder
-from common.tag_schemes import tags_to_entities
+from common.tag_schemes import MARKUPS, entities_to_tags
+from tests.tags import scores_of_tags
 from tests.tools.ranks import on_ranks
 from tests.tools.runs import prepared, read_json, replace, split_of
 from tools.data import load_and_cache_examples
@@ -37,11 +38,11 @@ def test_scores_and_loss_are_those_of_a_direct_pass(head: str, crf_args: Run, so
         best = model.decode(output.logits, batch["word_mask"])
     gold, predicted = [], []
     for row, words in enumerate(batch["word_mask"].sum(1).tolist()):
-        gold.append([list(args.labels)[label] for label in batch["labels"][row, :words]])
-        predicted.append([list(args.labels)[label] for label in best[row, :words]])
+        gold.append([model.label_names[label] for label in batch["labels"][row, :words]])
+        predicted.append([model.label_names[label] for label in best[row, :words]])
     scores = score_dataset(args, model, dataset, "Testing")
     assert scores.loss == pytest.approx(output.loss.item(), rel=1e-4)
-    assert scores.entities == score_entities(gold, predicted, args.markup)
+    assert scores.entities == scores_of_tags(gold, predicted, args.markup)
     in_file = Path(args.settings.data.data_dir, "dev.txt").read_text("utf-8").count(" B-")
     assert scores.entities.micro.support == in_file > 20
 
@@ -52,9 +53,8 @@ def test_examples_show_wrong_texts_first(crf_args: Run) -> None:
     examples = score_dataset(crf_args, model, dataset, "").examples
     assert len(examples) == 8
     assert all(one.gold != one.predicted for one in examples)  # nothing is learnt yet
-    gold = [tags_to_entities([dataset.label_list[label] for label in dataset.gold_label_ids(0)])]
-    words = dataset.document(0).words
-    first = [f"{one.type}: {' '.join(words[one.first_word : one.last_word + 1])}" for one in gold[0]]
+    gold, words = dataset.annotation(0).entities or [], dataset.document(0).words
+    first = [f"{one.type}: {' '.join(words[one.first_word : one.last_word + 1])}" for one in gold]
     assert examples[0] == ScoredText(dataset.document(0).text, first, examples[0].predicted)
 
 
@@ -117,7 +117,7 @@ def test_a_prefix_is_a_folder_below(crf_args: Run) -> None:
 def report(folder: Path) -> tuple[str, list[str]]:
     """What this rank prints, and the files that are there when it goes on."""
     with redirect_stdout(StringIO()) as printed:
-        report_scores(SplitScores(EntityScores(), 0.0), RunFolder(folder), "dev", "dev")
+        report_scores(SplitScores(EntityScores(strict=Score()), 0.0), RunFolder(folder), "dev", "dev")
     return printed.getvalue(), sorted(path.name for path in folder.iterdir())
 
 
@@ -129,7 +129,7 @@ def test_one_rank_prints_and_writes_and_the_others_wait_for_it(tmp_path: Path) -
 
 
 def test_headline_scores_are_numbers_only() -> None:
-    headline = SplitScores(score_entities([["S-PER"]], [["S-PER"]], "bios"), 0.5).headline()
+    headline = SplitScores(scores_of_tags([["S-PER"]], [["S-PER"]], "bios"), 0.5).headline()
     assert headline["loss"] == 0.5
     assert all(isinstance(value, float) for value in headline.values())
 
@@ -145,10 +145,13 @@ def test_a_perfect_model_scores_one(crf_args: Run, monkeypatch: pytest.MonkeyPat
     dataset = load_and_cache_examples(crf_args, "tiny", tokenizer, "dev")
 
     def gold(*_: object) -> list[object]:
-        tags = [[model.label_names[label] for label in dataset.gold_label_ids(n)] for n in range(dataset.num_documents)]
-        return [TaggedDocument(document, row, [], [], 0.25) for document, row in enumerate(tags)]
+        known = [dataset.annotation(document) for document in range(dataset.num_documents)]
+        tags = [entities_to_tags(one.entities or [], one.words, MARKUPS[crf_args.markup]) for one in known]
+        entities = [list(one.entities or []) for one in known]
+        return [TaggedDocument(number, *row, [], 0.25) for number, row in enumerate(zip(tags, entities, strict=True))]
 
     monkeypatch.setattr(tools.evaluate, "tag_documents", gold)
     scores = score_dataset(crf_args, model, dataset, "Testing")
-    assert scores.entities.micro.f1 == scores.entities.strict.f1 == 1.0
+    assert scores.entities.strict
+    assert scores.entities.micro.f1 == scores.entities.strict.f1 == scores.entities.accuracy == 1.0
     assert scores.loss == pytest.approx(0.25 * dataset.num_documents / dataset.num_words)

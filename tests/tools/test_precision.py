@@ -91,7 +91,7 @@ def test_an_apex_with_amp_is_used_unless_torchs_own_is_asked_for() -> None:
 def test_apex_scales_the_loss_at_the_chosen_level(apex: MagicMock) -> None:
     model = nn.Linear(1, 1, bias=False)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    step = GradientStep(half(fp16_opt_level="O2"), 0.0, model, optimizer)
+    step = GradientStep(half(fp16_opt_level="O2"), model, optimizer)
     assert apex.initialize.call_args.kwargs["opt_level"] == "O2"
     step.backward(model(torch.ones(1, 1)).sum())
     assert model.weight.grad is not None
@@ -102,9 +102,10 @@ def test_apex_scales_the_loss_at_the_chosen_level(apex: MagicMock) -> None:
 def test_a_step_moves_along_the_clipped_sum_of_gradients(max_norm: float, expected: float) -> None:
     model = nn.Linear(2, 1, bias=False)
     before = model.weight.detach().clone()
-    step = GradientStep(CPU, max_norm, model, torch.optim.SGD(model.parameters(), lr=1.0))
+    step = GradientStep(CPU, model, torch.optim.SGD(model.parameters(), lr=1.0))
     step.backward(model(torch.tensor([[3.0, 0.0]])).sum())
     step.backward(model(torch.tensor([[0.0, 4.0]])).sum())
+    step.clip(max_norm)
     step.step()
     assert (model.weight - before).norm().item() == pytest.approx(expected, rel=1e-4)
     assert model.weight.grad is None
@@ -126,18 +127,18 @@ def test_the_loss_scale_goes_on_after_an_interruption(apex: MagicMock) -> None:
     model = nn.Linear(1, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     apex.state_dict.return_value = {"loss_scaler0": {"loss_scale": 8.0}}
-    step = GradientStep(half(), 1.0, model, optimizer)
+    step = GradientStep(half(), model, optimizer)
     step.load_state_dict(step.state_dict())
     apex.load_state_dict.assert_called_once_with({"loss_scaler0": {"loss_scale": 8.0}})
     with pytest.raises(ValueError, match="of the other --fp16_backend"):
-        GradientStep(CPU, 1.0, model, optimizer).load_state_dict(step.state_dict())
+        GradientStep(CPU, model, optimizer).load_state_dict(step.state_dict())
 
 
 def test_a_step_tells_the_norm_before_clipping() -> None:
     model = nn.Linear(2, 1, bias=False)
-    step = GradientStep(CPU, 1.0, model, torch.optim.SGD(model.parameters(), lr=1.0))
+    step = GradientStep(CPU, model, torch.optim.SGD(model.parameters(), lr=1.0))
     step.backward((model.weight * torch.tensor([[3.0, 4.0]])).sum())
-    assert step.step().item() == 5.0
+    assert step.clip(1.0).item() == 5.0
 
 
 @pytest.mark.gpu

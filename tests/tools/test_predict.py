@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from common.entities import Annotation
 from common.tag_schemes import tags_to_entities
 from processors.features.dataset import Document
 from tests.tools.ranks import on_ranks
@@ -26,19 +27,24 @@ def predict_lines(args: Run, corpus_dir: Path, name: str, content: str) -> list[
     return read_predictions(args.folder.path)
 
 
+PER = {"type": "PER", "first_word": 0, "last_word": 1}
+ORG = {"type": "ORG", "first_word": 3, "last_word": 3}
+
+
 def test_entities_have_places_in_tokens_and_in_the_text() -> None:
     offsets = np.array([(0, 3), (4, 7), (8, 12), (13, 17)], np.int32)
-    document = Document("test-0", "dan lee left acme", offsets, np.full(4, -100, np.int16))
+    document = Document("test-0", "dan lee left acme", offsets, Annotation(4, None))
     tags = ["B-PER", "I-PER", "O", "S-ORG"]
     record = prediction_record(document, TaggedDocument(0, tags, tags_to_entities(tags), [0.5, 0.25], 0.0))
     assert record == {
+        "format_version": 2,
         "id": "test-0",
         "text": "dan lee left acme",
         "tokens": ["dan", "lee", "left", "acme"],
         "tags": tags,
         "entities": [
-            {"type": "PER", "start": 0, "end": 2, "char_start": 0, "char_end": 7, "text": "dan lee", "confidence": 0.5},
-            {"type": "ORG", "start": 3, "end": 4, "char_start": 13, "char_end": 17, "text": "acme", "confidence": 0.25},
+            {**PER, "start": 0, "end": 7, "text": "dan lee", "confidence": 0.5},
+            {**ORG, "start": 13, "end": 17, "text": "acme", "confidence": 0.25},
         ],
     }
 
@@ -52,25 +58,22 @@ def test_every_text_has_its_line_and_every_entity_its_surface(run_name: str, req
     for record, block in zip(records, blocks, strict=True):
         assert record["tokens"] == [line.split()[0] for line in block.splitlines()]
         assert len(record["tags"]) == len(record["tokens"])
-        assert [tuple(entity[key] for key in ("type", "start", "end")) for entity in record["entities"]] == [
-            (kind, first, last + 1) for kind, first, last in tags_to_entities(record["tags"])
+        assert [tuple(entity[key] for key in ("type", "first_word", "last_word")) for entity in record["entities"]] == [
+            tuple(entity) for entity in tags_to_entities(record["tags"])
         ]
         for entity in record["entities"]:
-            assert record["text"][entity["char_start"] : entity["char_end"]] == entity["text"]
-            assert entity["text"] == " ".join(record["tokens"][entity["start"] : entity["end"]])
+            assert record["text"][entity["start"] : entity["end"]] == entity["text"]
+            assert entity["text"] == " ".join(record["tokens"][entity["first_word"] : entity["last_word"] + 1])
     assert sum(len(record["entities"]) for record in records) > 10
 
 
 def test_the_scores_are_those_of_the_lines(crf_run: FinishedRun) -> None:
     gold = [
-        {
-            (kind, first, last + 1)
-            for kind, first, last in tags_to_entities([line.split()[1] for line in block.splitlines()])
-        }
+        set(tags_to_entities([line.split()[1] for line in block.splitlines()]))
         for block in Path(crf_run.options["data_dir"], "test.txt").read_text("utf-8").strip().split("\n\n")
     ]
     found = [
-        {(entity["type"], entity["start"], entity["end"]) for entity in record["entities"]}
+        {tuple(entity[key] for key in ("type", "first_word", "last_word")) for entity in record["entities"]}
         for record in read_predictions(crf_run.folder)
     ]
     correct = sum(len(left & right) for left, right in zip(gold, found, strict=True))
@@ -105,7 +108,7 @@ def test_raw_text_keeps_its_offsets_and_ids(crf_args: Run, corpus_dir: Path) -> 
     assert records[0]["text"] == text
     assert records[0]["tokens"] == ["anna", ",", "met", "bob", "!"]
     for entity in records[0]["entities"]:
-        assert text[entity["char_start"] : entity["char_end"]] == entity["text"]
+        assert text[entity["start"] : entity["end"]] == entity["text"]
 
 
 def test_empty_texts_have_their_lines_too(crf_args: Run, corpus_dir: Path) -> None:
@@ -151,7 +154,7 @@ def test_cluener_counts_characters_where_words_are_longer(crf_args: Run, corpus_
         for surface, found in surfaces.items()
         for start, last in found
     }
-    keys = ("type", "text", "char_start", "char_end")
+    keys = ("type", "text", "start", "end")
     assert places == {tuple(one[key] for key in keys) for one in record["entities"]}
     assert places
 

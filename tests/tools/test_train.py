@@ -16,6 +16,7 @@ import tools.train
 from analysis.metrics import EntityScores, Score
 from analysis.report.run_data import read_scalars
 from models.losses import LOSSES
+from processors.features.batching import Step, StepFeed
 from processors.features.dataset import FeatureDataset
 from tests.helpers import write_corpus
 from tests.tools.runs import (
@@ -33,7 +34,7 @@ from tools.data import load_and_cache_examples
 from tools.evaluate import SplitScores, evaluate
 from tools.run import Run
 from tools.settings import OptimisationSettings
-from tools.train import Step, StepFeed, train
+from tools.train import train
 
 STEPS_PER_EPOCH = 8  # 60 sentences in batches of 8
 
@@ -159,7 +160,7 @@ def test_it_takes_as_many_steps_as_asked(args: Run, changes: dict[str, Any], ste
 @pytest.mark.parametrize(("epochs", "steps_per_epoch", "steps"), [(1.1, 110, 121), (0.07, 100, 7), (2.5, 3, 8)])
 def test_rounding_adds_no_step(epochs: float, steps_per_epoch: int, steps: int) -> None:
     """1.1 * 110 is a little more than 121 in floating point."""
-    assert tools.train._total_steps(OptimisationSettings(num_train_epochs=epochs), steps_per_epoch) == steps
+    assert tools.train.count_steps(OptimisationSettings(num_train_epochs=epochs), steps_per_epoch) == steps
 
 
 def test_batches_may_be_bounded_by_tokens(args: Run) -> None:
@@ -321,7 +322,8 @@ def test_a_small_last_step_is_the_same_where_some_of_its_batches_are_empty(
     head: Callable[..., Run], steady_args: Run, tmp_path: Path
 ) -> None:
     corpus = write_corpus(tmp_path / "six", {"train": 6})  # a step of four, and one of two
-    options = {name: value for name, value in steady_args.settings.flat().items() if name != "crf_learning_rate"}
+    of_the_head = vars(steady_args.settings.head)
+    options = {name: value for name, value in steady_args.settings.flat().items() if name not in of_the_head}
     options |= {"data_dir": str(corpus), "max_steps": -1, "num_train_epochs": 2.0, "log_loss_steps": 1}
     at_once = head(**options | {"per_gpu_train_batch_size": 4, "output_dir": str(tmp_path / "whole")})
     shared = head(
@@ -340,14 +342,16 @@ def dataset(crf_args: Run) -> FeatureDataset:
     return split_of(crf_args, "train")[2]
 
 
+def feed_of(args: Run, dataset: FeatureDataset) -> StepFeed:
+    return tools.train._step_feed(args.settings.optimisation, dataset, n_gpu=0)
+
+
 def windows_of(steps: list[Step]) -> list[list[int]]:
     return [step.windows.tolist() for step in steps]
 
 
 def test_a_step_has_a_batch_for_each_round(crf_args: Run, dataset: FeatureDataset) -> None:
-    feed = StepFeed(
-        replace(crf_args, gradient_accumulation_steps=3, per_gpu_train_batch_size=4).settings.optimisation, dataset
-    )
+    feed = feed_of(replace(crf_args, gradient_accumulation_steps=3, per_gpu_train_batch_size=4), dataset)
     for step in feed.steps(feed.steps_per_epoch):
         assert len(step.batches) == 3
         words = sum(int(batch["word_mask"].sum()) for batch in step.batches)
@@ -355,7 +359,7 @@ def test_a_step_has_a_batch_for_each_round(crf_args: Run, dataset: FeatureDatase
 
 
 def test_epochs_follow_one_another(crf_args: Run, dataset: FeatureDataset) -> None:
-    feed = StepFeed(crf_args.settings.optimisation, dataset)
+    feed = feed_of(crf_args, dataset)
     epoch = feed.steps_per_epoch
     steps = windows_of(list(feed.steps(2 * epoch + 3)))
     assert len(steps) == 2 * epoch + 3
@@ -368,10 +372,10 @@ def test_epochs_follow_one_another(crf_args: Run, dataset: FeatureDataset) -> No
 @pytest.mark.parametrize("max_batch_tokens", [0, 100])
 def test_it_goes_on_from_any_step(crf_args: Run, dataset: FeatureDataset, max_batch_tokens: int) -> None:
     args = replace(crf_args, max_batch_tokens=max_batch_tokens)
-    total = 2 * StepFeed(args.settings.optimisation, dataset).steps_per_epoch + 3
-    expected = windows_of(list(StepFeed(args.settings.optimisation, dataset).steps(total)))
+    total = 2 * feed_of(args, dataset).steps_per_epoch + 3
+    expected = windows_of(list(feed_of(args, dataset).steps(total)))
     for done in range(total):
-        before, after = StepFeed(args.settings.optimisation, dataset), StepFeed(args.settings.optimisation, dataset)
+        before, after = feed_of(args, dataset), feed_of(args, dataset)
         steps = windows_of(list(islice(before.steps(total), done)))
         after.load_state_dict(before.state_dict())
         assert steps + windows_of(list(after.steps(total - done))) == expected
@@ -379,11 +383,11 @@ def test_it_goes_on_from_any_step(crf_args: Run, dataset: FeatureDataset, max_ba
 
 def test_its_workers_do_not_disturb_the_random_numbers_of_dropout(crf_args: Run, dataset: FeatureDataset) -> None:
     before = torch.get_rng_state()
-    list(StepFeed(crf_args.settings.optimisation, dataset).steps(20))
+    list(feed_of(crf_args, dataset).steps(20))
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_another_order_is_refused(crf_args: Run, dataset: FeatureDataset) -> None:
-    saved = StepFeed(crf_args.settings.optimisation, dataset).state_dict()
+    saved = feed_of(crf_args, dataset).state_dict()
     with pytest.raises(ValueError, match="another order"):
-        StepFeed(replace(crf_args, seed=1).settings.optimisation, dataset).load_state_dict(saved)
+        feed_of(replace(crf_args, seed=1), dataset).load_state_dict(saved)

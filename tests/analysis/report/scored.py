@@ -8,9 +8,9 @@ from typing import Any
 
 from analysis.analysis import analyse
 from analysis.documents import ScoredDocument, write_documents
-from analysis.metrics import score_entities
 from common.entities import Entity
 from common.tag_schemes import MARKUPS, entities_to_tags
+from tests.tags import scores_of_tags
 
 PER, LOC = "PER", "LOC"
 
@@ -50,7 +50,7 @@ def results_of(documents: Sequence[ScoredDocument]) -> dict[str, Any]:
     scheme = MARKUPS["bios"]
     gold = [entities_to_tags(one.gold, len(one.words), scheme) for one in documents]
     predicted = [entities_to_tags(one.predicted, len(one.words), scheme) for one in documents]
-    scores = score_entities(gold, predicted, "bios").as_dict()
+    scores = scores_of_tags(gold, predicted, "bios").as_dict()
     return {"loss": 0.5, **scores, **asdict(analyse(documents, known_names=frozenset({"Anna Lee"})))}
 
 

@@ -15,7 +15,6 @@ import pytest
 from tokenizers import AddedToken
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from common.tag_schemes import MARKUPS, tag_set
 from processors.corpus import Corpus
 from processors.examples import DataError, Example
 from processors.features import cache as feature_cache
@@ -28,9 +27,7 @@ ROUNDS = 20
 
 
 def spec_for(tokenizer: PreTrainedTokenizerBase) -> FeatureSpec:
-    return FeatureSpec(
-        tuple(tag_set(["LOC", "ORG", "PER"], MARKUPS["bio"])), "bio", 24, 4, layout_of_tokenizer(tokenizer)
-    )
+    return FeatureSpec(24, 4, layout_of_tokenizer(tokenizer))
 
 
 @pytest.fixture
@@ -79,7 +76,7 @@ def same_arrays(left: FeatureArrays, right: FeatureArrays) -> bool:
 def test_the_cache_holds_the_features_of_the_split(
     open_features: Open, corpus: Corpus, bert: PreTrainedTokenizerBase, cache: Path
 ) -> None:
-    expected = build_feature_arrays(list(corpus.examples("train")), spec_for(bert), bert)
+    expected = build_feature_arrays(list(corpus.examples("train")), spec_for(bert), bert, ["LOC", "ORG", "PER"])
     assert same_arrays(open_features().arrays, expected)
     (entry,) = entries(cache)
     assert entry.startswith("train-")
@@ -87,8 +84,13 @@ def test_the_cache_holds_the_features_of_the_split(
 
 def test_arrays_are_mapped_not_read(open_features: Open) -> None:
     arrays = open_features().arrays
-    stored = {name: array for name, array in arrays.items() if name != "casings"}  # of which there are none
-    assert all(isinstance(array.base if array.ndim == 2 else array, np.memmap) for array in stored.values())
+    stored = [array for name, array in arrays.items() if name not in ("casings", "unannotated")]  # which are empty
+    assert all(isinstance(owner(array), np.memmap) for array in stored)
+
+
+def owner(array: Any) -> Any:
+    """The array whose memory this one shows."""
+    return owner(array.base) if isinstance(array.base, np.ndarray) else array
 
 
 def test_the_second_call_opens_what_the_first_built(open_features: Open, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,13 +139,11 @@ def test_a_slow_tokenizer_has_a_key_of_its_own_that_stays(
 @pytest.mark.parametrize(
     "changed",
     [
-        {"label_list": tuple(tag_set(["PER", "ORG", "LOC"], MARKUPS["bio"]))},
-        {"label_list": tuple(tag_set(["LOC", "ORG", "PER"], MARKUPS["bios"])), "markup": "bios"},
         {"max_seq_length": 23},
         {"window_overlap": 3},
         {"layout": SequenceLayout((), (), (), ())},
     ],
-    ids=["label order", "markup", "length", "overlap", "layout"],
+    ids=["length", "overlap", "layout"],
 )
 def test_the_key_changes_with_the_spec(
     open_features: Open, bert: PreTrainedTokenizerBase, cache: Path, changed: dict[str, Any]
@@ -235,10 +235,11 @@ def test_what_a_killed_builder_left_is_ignored(open_features: Open, cache: Path)
 def test_features_of_other_words_than_the_split_are_refused(open_features: Open, cache: Path) -> None:
     open_features()
     (entry,) = cache.iterdir()
-    labels = entry / "label_ids.bin"
-    labels.write_bytes(labels.read_bytes()[:-2])
-    with pytest.raises(RuntimeError, match=r"train\.txt has \d+ words in 60 sentences.*--overwrite_cache"):
-        open_features()
+    for name, size in {"entities": 12, "document_words": 4}.items():
+        array = entry / f"{name}.bin"
+        array.write_bytes(array.read_bytes()[:-size])
+        with pytest.raises(RuntimeError, match=r"train\.txt has \d+ words .* in 60 sentences.*--overwrite_cache"):
+            open_features()
 
 
 def test_a_malformed_split_is_refused_and_leaves_nothing(open_features: Open, corpus_dir: Path, cache: Path) -> None:
@@ -324,6 +325,6 @@ def test_a_document_of_20000_characters_is_cached_whole(open_features: Open, tmp
     dataset = open_features(corpus=Corpus("long", tmp_path))
     assert (dataset.num_documents, dataset.num_words) == (1, 20_000)
     assert dataset.document(0).text == characters
-    assert (dataset.gold_label_ids(0) > 0).sum() == 4000
+    assert len(dataset.annotation(0).entities or []) == 4000
     assert dataset.word_counts.sum() == 20_000
     assert dataset.lengths.max() <= 24

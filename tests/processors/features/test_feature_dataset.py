@@ -1,6 +1,7 @@
 """Flat arrays of features: on disk and back, and padded batches."""
 
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.entities import Annotation, Entity
 from processors.features.dataset import FeatureArrays, FeatureDataset, InputFeatures
 from processors.features.windows import SequenceLayout
 
@@ -17,31 +19,38 @@ LEFT = SequenceLayout((), (102, 101), (), (0, 2), pad_on_left=True, pad_token=9,
 
 
 def arrays_of(documents: list[list[int]], layout: SequenceLayout) -> FeatureArrays:
-    """Documents given by the words of each of their windows; a word is one piece, its label its place in the text."""
+    """Documents given by the words of each of their windows; a word is one piece, and an entity."""
     collector = FeatureArrays.collector()
     for number, windows in enumerate(documents):
-        first = 0
         for words in windows:
             collector.add_window(
                 input_ids=np.array([*layout.before, *range(200, 200 + words), *layout.after], np.int32),
                 casings=np.empty(0, np.uint8),
                 word_positions=np.arange(words) + len(layout.before),
-                label_ids=np.arange(first, first + words, dtype=np.int16),
             )
-            first += words
         words = sum(windows)
         collector.add_document(
             f"文-{number}",
             "语" * words,
             [(i, i + 1) for i in range(words)],
-            np.arange(words, dtype=np.int16),
+            Annotation(words, [Entity("X", word, word) for word in range(words)]),
+            {"X": 0},
             len(windows),
         )
     return collector.concatenated()
 
 
 def dataset_of(documents: list[list[int]], layout: SequenceLayout = RIGHT) -> FeatureDataset:
-    return FeatureDataset(arrays_of(documents, layout), layout)
+    return FeatureDataset(arrays_of(documents, layout), layout, ["X"], entities_before)
+
+
+def entities_before(annotations: Sequence[Annotation]) -> torch.Tensor:
+    """Labels that count the entities before each word, and -100 for padding."""
+    labels = np.full((len(annotations), max(1, max(one.words for one in annotations))), -100, np.int64)
+    for row, annotation in zip(labels, annotations, strict=True):
+        for number, entity in enumerate(annotation.entities or ()):
+            row[entity.first_word : entity.last_word + 1] = number
+    return torch.from_numpy(labels)
 
 
 def windows_of(dataset: FeatureDataset) -> list[InputFeatures]:
@@ -79,7 +88,8 @@ def test_documents_come_back_with_their_windows(documents: list[list[int]]) -> N
         document = dataset.document(number)
         assert (document.guid, document.text) == (f"文-{number}", "语" * sum(windows))
         assert document.words == ["语"] * sum(windows)
-        assert document.label_ids.tolist() == dataset.gold_label_ids(number).tolist() == list(range(sum(windows)))
+        assert document.annotation == dataset.annotation(number)
+        assert document.annotation.entities == [("X", word, word) for word in range(sum(windows))]
         assert dataset.windows_of(number, number + 1) == range(first, first + len(windows))
         first += len(windows)
     assert dataset.windows_of(0, len(documents)) == range(len(dataset))
@@ -102,6 +112,8 @@ def test_arrays_appended_on_disk_are_those_in_memory(
 def test_arrays_on_disk_are_mapped_and_cannot_be_changed(tmp_path: Path) -> None:
     arrays_of([[3]], RIGHT).append_to(tmp_path)
     ids = FeatureArrays.mapped(tmp_path)["input_ids"]
+    while isinstance(ids.base, np.ndarray):
+        ids = ids.base
     assert isinstance(ids, np.memmap)
     with pytest.raises(ValueError, match="read-only"):
         ids[0] = 1
@@ -109,7 +121,7 @@ def test_arrays_on_disk_are_mapped_and_cannot_be_changed(tmp_path: Path) -> None
 
 def test_odd_texts_and_names_come_back() -> None:
     collector = FeatureArrays.collector()
-    collector.add_document("\udc80", "a\ud800😀", [(0, 1), (1, 2), (2, 3), (3, 3)], np.zeros(4, np.int16), 0)
+    collector.add_document("\udc80", "a\ud800😀", [(0, 1), (1, 2), (2, 3), (3, 3)], Annotation(4, None), {}, 0)
     document = FeatureDataset(collector.concatenated(), RIGHT).document(0)
     assert (document.guid, document.words) == ("\udc80", ["a", "\ud800", "😀", ""])
 
@@ -157,7 +169,7 @@ def test_a_batch_holds_exactly_its_windows(layout: SequenceLayout, documents: li
         words = batch["word_mask"][row]
         assert batch["input_ids"][row][real].tolist() == window.input_ids.tolist()
         assert batch["token_type_ids"][row][real].tolist() == window.segment_ids.tolist()
-        assert batch["labels"][row][words].tolist() == window.label_ids.tolist()
+        assert batch["labels"][row][words].tolist() == list(range(len(window.word_positions)))
         gathered = batch["input_ids"][row][batch["word_positions"][row][words]]
         assert gathered.tolist() == window.input_ids[window.word_positions].tolist()
 
@@ -171,11 +183,10 @@ def test_tensors_have_the_types_that_models_take() -> None:
 
 def test_a_data_set_on_disk_reaches_loader_processes(tmp_path: Path) -> None:
     arrays_of([[2], [3]], RIGHT).append_to(tmp_path)
-    dataset = FeatureDataset(FeatureArrays.mapped(tmp_path), RIGHT)
+    dataset = FeatureDataset(FeatureArrays.mapped(tmp_path), RIGHT, ["X"], entities_before)
     copy: FeatureDataset = pickle.loads(pickle.dumps(dataset))
-    assert [window.input_ids.tolist() for window in windows_of(copy)] == [
-        window.input_ids.tolist() for window in windows_of(dataset)
-    ]
+    batch, copied = (one.collate(windows_of(one)) for one in (dataset, copy))
+    assert all(copied[name].equal(tensor) for name, tensor in batch.items())
 
 
 @pytest.mark.parametrize("layout", [RIGHT, LEFT])

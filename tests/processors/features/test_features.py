@@ -8,11 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
+from common.entities import Annotation, Entity, in_text_order
+from common.tag_encoder import IGNORED_LABEL, TagEncoder
 from common.tag_schemes import MARKUPS, convert_tags, illegal_positions, tag_set, tags_to_entities
 from processors import Example, convert_examples_to_features
-from processors.features.build import IGNORED_LABEL, FeatureSpec, build_feature_arrays, default_overlap
+from processors.features.build import FeatureSpec, build_feature_arrays, default_overlap
 from processors.features.dataset import FeatureDataset, InputFeatures
 from processors.features.windows import layout_of_tokenizer
+from tests.tags import tagged
 
 TYPES = ["PER", "a-b"]
 BIO, BIOES = (tag_set(TYPES, MARKUPS[markup]) for markup in ("bio", "bioes"))
@@ -51,11 +54,15 @@ def features_of(
     """Features of words and tags, in the tokenizer's own layout."""
     layout = layout_of_tokenizer(tokenizer)
     overlap = default_overlap(layout.capacity(max_seq_length)) if overlap is None else overlap
-    spec = FeatureSpec(tuple(tag_set(TYPES, MARKUPS[markup])), markup, max_seq_length, overlap, layout)
-    examples = [
-        Example(f"x-{i}", list(words), None if tags is None else list(tags)) for i, (words, tags) in enumerate(texts)
-    ]
-    return FeatureDataset(build_feature_arrays(examples, spec, tokenizer), layout)
+    examples = [tagged(f"x-{i}", words, tags) for i, (words, tags) in enumerate(texts)]
+    spec, scheme = FeatureSpec(max_seq_length, overlap, layout), MARKUPS[markup]
+    arrays = build_feature_arrays(examples, spec, tokenizer, TYPES)
+    return FeatureDataset(arrays, layout, TYPES, TagEncoder(tag_set(TYPES, scheme), scheme))
+
+
+def label_ids(dataset: FeatureDataset, annotation: Annotation) -> list[int]:
+    assert dataset.encode is not None
+    return dataset.encode([annotation])[0, : annotation.words].tolist()
 
 
 def windows_of(dataset: FeatureDataset) -> list[InputFeatures]:
@@ -79,7 +86,7 @@ def read_back(dataset: FeatureDataset, document: int) -> list[tuple[int, int]]:
         window = dataset[index]
         assert (window.document, window.first_word) == (document, len(found))
         pieces = window.input_ids[window.word_positions]
-        found += zip(pieces.tolist(), window.label_ids.tolist(), strict=True)
+        found += zip(pieces.tolist(), label_ids(dataset, window.annotation), strict=True)
     return found
 
 
@@ -121,13 +128,13 @@ def test_labels_of_any_scheme_become_the_internal_one(
 ) -> None:
     dataset = features_of([(["anna"] * len(tags), tags)], bert, 12, markup)
     label_list = tag_set(TYPES, MARKUPS[markup])
-    gold = [label_list[label] for label in dataset.gold_label_ids(0)]
+    gold = [label_list[label] for label in label_ids(dataset, dataset.annotation(0))]
     assert gold == convert_tags(tags, MARKUPS[markup])
     if not tags:
         return
-    assert dataset.document(0).label_ids.tolist() == dataset.gold_label_ids(0).tolist()
+    assert dataset.document(0).annotation == dataset.annotation(0)
     for window in windows_of(dataset):
-        own = [label_list[label] for label in window.label_ids]
+        own = [label_list[label] for label in label_ids(dataset, window.annotation)]
         whole = gold[window.first_word : window.first_word + len(own)]
         assert illegal_positions(own, MARKUPS[markup]) == []
         assert [tag[2:] for tag in own] == [tag[2:] for tag in whole]
@@ -136,10 +143,23 @@ def test_labels_of_any_scheme_become_the_internal_one(
 
 def test_an_entity_cut_by_a_window_begins_anew(bert: PreTrainedTokenizerBase) -> None:
     dataset = features_of([(["anna"] * 8, ["B-PER"] + ["I-PER"] * 7)], bert, max_seq_length=6, overlap=0)
-    assert [[BIO[label] for label in window.label_ids] for window in windows_of(dataset)] == [
-        ["B-PER"] + ["I-PER"] * 3
-    ] * 2
-    assert [BIO[label] for label in dataset.gold_label_ids(0)] == ["B-PER"] + ["I-PER"] * 7
+    assert [window.annotation for window in windows_of(dataset)] == [Annotation(4, [Entity("PER", 0, 3)], [])] * 2
+    assert dataset.annotation(0) == Annotation(8, [Entity("PER", 0, 7)], [])
+
+
+def test_nested_entities_and_what_is_not_annotated_lie_in_their_windows(bert: PreTrainedTokenizerBase) -> None:
+    entities = [Entity("a-b", 5, 6), Entity("PER", 0, 5), Entity("PER", 1, 2), Entity("PER", 2, 4)]
+    example = Example("x", ["anna"] * 8, entities, unannotated=[(3, 3), (6, 7)])
+    dataset = convert_examples_to_features([example], BIO, 6, bert, window_overlap=0)
+    first, second = windows_of(dataset)
+    found = [("PER", 0, 3), ("PER", 1, 2), ("PER", 2, 3)]
+    assert first.annotation == Annotation(4, [Entity(*one) for one in found], [(3, 3)])
+    assert second.annotation == Annotation(4, [Entity("PER", 0, 1), Entity("PER", 0, 0), Entity("a-b", 1, 2)], [(2, 3)])
+    labels = dataset.collate([first, second])["labels"].tolist()
+    begin, inside = BIO.index("B-PER"), BIO.index("I-PER")
+    assert labels == [[begin, inside, inside, IGNORED_LABEL], [begin, inside, IGNORED_LABEL, IGNORED_LABEL]]
+    assert dataset.annotation(0).entities == in_text_order(entities)
+    assert not dataset.is_annotated
 
 
 def test_empty_documents_keep_their_place(bert: PreTrainedTokenizerBase) -> None:
@@ -157,8 +177,8 @@ def test_no_examples_are_no_features(bert: PreTrainedTokenizerBase) -> None:
 
 def test_unlabelled_words_are_ignored_by_the_loss(bert: PreTrainedTokenizerBase) -> None:
     dataset = features_of([(["anna", "left"], None)], bert)
-    assert dataset[0].label_ids.tolist() == [IGNORED_LABEL] * 2
-    assert dataset.gold_label_ids(0).tolist() == [IGNORED_LABEL] * 2
+    assert dataset.collate([dataset[0]])["labels"].tolist() == [[IGNORED_LABEL] * 2]
+    assert dataset.annotation(0) == Annotation(2, None, [])
 
 
 def test_a_document_of_20000_characters_is_whole(bert: PreTrainedTokenizerBase) -> None:
@@ -172,7 +192,7 @@ def test_a_document_of_20000_characters_is_whole(bert: PreTrainedTokenizerBase) 
 
 @pytest.mark.parametrize("markup", ["bio", "bios"])
 def test_a_label_that_is_not_listed_is_refused(bert: PreTrainedTokenizerBase, markup: str) -> None:
-    example = Example("dev-3", ["anna"], ["S-LOC"])
+    example = tagged("dev-3", ["anna"], ["S-LOC"])
     with pytest.raises(ValueError, match=r"dev-3: label '[BS]-LOC' is not among the labels O, B-PER"):
         convert_examples_to_features([example], tag_set(TYPES, MARKUPS[markup]), 16, bert, markup=markup)
 

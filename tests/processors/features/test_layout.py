@@ -63,7 +63,7 @@ def test_a_tokenizer_that_knows_no_letter_is_refused() -> None:
 
 def test_a_window_in_the_layout_is_what_the_tokenizer_gives(tokenizer: PreTrainedTokenizerBase) -> None:
     layout = layout_of_tokenizer(tokenizer)
-    spec = FeatureSpec(("O",), "bio", 64, 0, layout)
+    spec = FeatureSpec(64, 0, layout)
     window = FeatureDataset(build_feature_arrays([Example("a", WORDS)], spec, tokenizer), layout)[0]
     own = tokenizer(WORDS, is_split_into_words=True, return_token_type_ids=True)
     assert window.input_ids.tolist() == own["input_ids"]

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from common.tag_schemes import tags_to_entities
 from processors.corpus import Corpus
 from processors.examples import DataError, Example, Findings
 from processors.formats.brat import read_brat, write_brat
 from processors.spans import SpanReader
+from tests.tags import iob2, tagged
 
 ANN = """\
 T1\tPER 0 4\tAnna
@@ -45,10 +45,7 @@ Read = Callable[..., tuple[list[Example], Findings]]
 
 def places(example: Example) -> list[tuple[str, str]]:
     text, offsets = example.text or "", example.offsets or []
-    return [
-        (kind, text[offsets[first][0] : offsets[last][1]])
-        for kind, first, last in tags_to_entities(example.labels or [])
-    ]
+    return [(kind, text[offsets[first][0] : offsets[last][1]]) for kind, first, last in example.entities or []]
 
 
 def test_text_bound_annotations_are_entities_and_the_others_are_counted(read: Read) -> None:
@@ -125,14 +122,14 @@ def test_broken_utf8_is_refused_with_its_line(tmp_path: Path, at: Callable[..., 
 
 def test_texts_without_annotations_are_unlabelled(read: Read) -> None:
     (example,), _ = read({"d.txt": "Anna"}, labelled=False)
-    assert (example.words, example.labels) == (["Anna"], None)
+    assert (example.words, iob2(example)) == (["Anna"], None)
 
 
 def test_files_are_written_as_brat_reads_them(tmp_path: Path) -> None:
     text = "Anna\nin New\nYork"
     words, offsets = ["Anna", "in", "New", "York"], [(0, 4), (5, 7), (8, 11), (12, 16)]
     examples = [
-        Example("news/7: a", words, ["B-PER", "O", "B-LOC", "I-LOC"], text, offsets),
+        tagged("news/7: a", words, ["B-PER", "O", "B-LOC", "I-LOC"], text=text, offsets=offsets),
         Example("empty", [], []),
         Example("raw", ["x"]),
     ]
@@ -149,14 +146,14 @@ def test_files_are_written_as_brat_reads_them(tmp_path: Path) -> None:
 
 
 def test_nothing_is_written_of_types_that_brat_cannot_write(tmp_path: Path) -> None:
-    examples = [Example("a", ["x"], ["B-big city"]), Example("b", ["x"], ["B-PER"]), Example("c", ["x"], ["B"])]
+    examples = [tagged("a", ["x"], ["B-big city"]), tagged("b", ["x"], ["B-PER"]), tagged("c", ["x"], ["B"])]
     with pytest.raises(DataError, match=r"brat cannot write types .* '', 'big city'; rename"):
         write_brat(examples, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_line_break_at_the_edge_of_an_entity_is_told(tmp_path: Path) -> None:
-    example = Example("a", list("x\n中\n"), ["O", "B-A", "I-A", "B-A"], "x\n中\n", [(i, i + 1) for i in range(4)])
+    example = tagged("a", "x\n中\n", ["O", "B-A", "I-A", "B-A"], text="x\n中\n", offsets=[(i, i + 1) for i in range(4)])
     lost = write_brat([example], tmp_path / "out")
     assert lost.counts == {"line breaks at the edge of an entity, which brat cannot mark": 2}
     assert (tmp_path / "out" / "000000-a.ann").read_text("utf-8") == "T1\tA 2 3\t中\n"
@@ -164,7 +161,7 @@ def test_a_line_break_at_the_edge_of_an_entity_is_told(tmp_path: Path) -> None:
 
 def test_a_corpus_may_be_folders_of_brats(tmp_path: Path, at: Callable[..., str]) -> None:
     for split in ("train", "test"):
-        write_brat([Example("a", ["Anna"], ["B-PER"]), Example("b", ["x"], ["B-ODD"])], tmp_path / split)
+        write_brat([tagged("a", ["Anna"], ["B-PER"]), tagged("b", ["x"], ["B-ODD"])], tmp_path / split)
     corpus = Corpus("mine", tmp_path)
     inventory = corpus.inventory("train")
     assert (inventory.sentences, inventory.types) == (2, {"PER": 1, "ODD": 1})

@@ -7,6 +7,7 @@ import pytest
 
 from processors.examples import DataError, Findings
 from processors.formats.columns import read_columns
+from tests.tags import iob2
 
 Sentences = list[tuple[list[str], list[str] | None]]
 LENA: Sentences = [(["Lena", "met", "Bo"], ["B-PER", "O", "B-PER"]), (["Paris"], ["B-LOC"])]
@@ -22,7 +23,7 @@ def read(path: Path, content: str, **options: object) -> tuple[Sentences, dict[s
     path.write_text(content, "utf-8")
     findings = Findings()
     examples = read_columns(path, "train", findings=findings, **options)  # type: ignore[arg-type]
-    return [(example.words, example.labels) for example in examples], findings.counts
+    return [(example.words, iob2(example)) for example in examples], findings.counts
 
 
 def plain(sentences: Sentences, gap: str = " ") -> str:
@@ -86,7 +87,7 @@ def test_ranges_and_empty_nodes_of_conllu_are_no_words_and_lines_stay_right(path
     path.write_text("# sent_id = 1\n# text = vom Berlin\n" + "\n".join(rows).replace(" ", "\t") + "\n", "utf-8")
     findings = Findings()
     (example,) = read_columns(path, "train", findings=findings)
-    assert (example.words, example.labels) == (["von", "dem", "Berlin"], ["O", "O", "B-LOC"])
+    assert (example.words, iob2(example)) == (["von", "dem", "Berlin"], ["O", "O", "B-LOC"])
     assert (example.line, example.line_of(2)) == (4, 7)
     assert {kind: count for kind, count in findings.counts.items() if "left out" in kind} == {
         "comment lines, left out": 2,
@@ -154,7 +155,7 @@ def test_an_empty_word_keeps_its_place(path: Path, content: str) -> None:
         ("B_PER I_PER O", "B-PER I-PER O", {"tags written PREFIX_TYPE, 'B_PER' for 'B-PER'": 2}),
         ("PER-B PER-I O", "B-PER I-PER O", {"tags written TYPE-PREFIX, 'PER-B' for 'B-PER'": 2}),
         ("b-per i-per O", "B-per I-per O", {"tags written PREFIX-TYPE, 'b-per' for 'B-per'": 2}),
-        ("PER PER O", "I-PER I-PER O", {"tags without prefixes (IO), 'PER' for 'I-PER'": 2}),
+        ("PER PER O", "B-PER I-PER O", {"tags without prefixes (IO), 'PER' for 'I-PER'": 2}),
         ("B-PER I-PER 0", "B-PER I-PER O", {"'0' for 'O'": 1}),
         ("B-PER I-PER O", "B-PER I-PER O", {}),
     ],

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from processors.examples import DataError
 from processors.formats.columns import read_columns
+from tests.tags import iob2
 
 Sentences = list[tuple[list[str], list[str] | None]]
 TWO_SENTENCES: Sentences = [(["Anna", "left"], ["B-PER", "O"]), (["Paris"], ["B-LOC"])]
@@ -17,7 +18,7 @@ PLAIN = "Anna B-PER\nleft O\n\nParis B-LOC\n"
 
 def read(path: Path, content: str | bytes, tag_column: str = "last", labelled: bool = True) -> Sentences:
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return [(example.words, example.labels) for example in read_columns(path, "train", tag_column, labelled)]
+    return [(example.words, iob2(example)) for example in read_columns(path, "train", tag_column, labelled)]
 
 
 @pytest.fixture
@@ -99,7 +100,7 @@ def test_an_odd_word_is_a_word(path: Path, word: str, place: int) -> None:
     lines.insert(place, f"{word} I-LOC")
     words, labels = ["我", "爱"], ["O", "B-LOC"]
     words.insert(place, word)
-    labels.insert(place, "I-LOC")
+    labels.insert(place, "B-LOC")
     assert read(path, "\n".join(lines)) == [(words, labels)]
 
 
@@ -125,7 +126,9 @@ characters = st.characters(codec="utf-8", exclude_characters=" \t\n\r\ufeff")
 )
 def test_what_is_written_is_read(path: Path, sentences: list[list[tuple[str, str]]], gap: str) -> None:
     content = "\n\n".join("\n".join(word + gap + tag for word, tag in sentence) for sentence in sentences)
-    expected = [([word for word, _ in sentence], [tag for _, tag in sentence]) for sentence in sentences]
+    expected = [
+        ([word for word, _ in sentence], ["B" if tag == "S" else tag for _, tag in sentence]) for sentence in sentences
+    ]
     assert read(path, content) == expected
 
 
@@ -136,8 +139,8 @@ def test_what_is_written_is_read(path: Path, sentences: list[list[tuple[str, str
         ("ner", ["B-PER"]),
         ("-1", ["B-PER"]),
         ("3", ["B-PER"]),
-        ("chunk", ["I-NP"]),
-        ("2", ["I-NP"]),
+        ("chunk", ["B-NP"]),
+        ("2", ["B-NP"]),
     ],
 )
 def test_the_tag_column_is_named_or_numbered(path: Path, tag_column: str, labels: list[str]) -> None:

@@ -14,6 +14,7 @@ from processors.corpus import Corpus
 from processors.examples import DataError, Example
 from processors.formats.json_files import read_json
 from processors.spans import SpanReader
+from tests.tags import iob2
 
 Read = Callable[..., list[Example]]
 
@@ -39,7 +40,7 @@ def read(path: Path) -> Read:
 @pytest.mark.parametrize("tag_key", ["tags", "ner_tags", "labels"])
 def test_tokens_with_tags(read: Read, token_key: str, tag_key: str) -> None:
     (example,) = read({token_key: ["New", "York", ""], tag_key: ["B-LOC", "I-LOC", "O"]})
-    assert (example.words, example.labels) == (["New", "York", ""], ["B-LOC", "I-LOC", "O"])
+    assert (example.words, iob2(example)) == (["New", "York", ""], ["B-LOC", "I-LOC", "O"])
 
 
 @pytest.mark.parametrize("key", ["entities", "spans", "label", "labels"])
@@ -56,7 +57,7 @@ def test_tokens_with_tags(read: Read, token_key: str, tag_key: str) -> None:
 def test_text_with_spans(read: Read, key: str, spans: Any) -> None:
     (example,) = read({"text": "New York is Anna.", key: spans})
     assert example.words == ["New", "York", "is", "Anna", "."]
-    assert example.labels == ["B-LOC", "I-LOC", "O", "B-PER", "O"]
+    assert iob2(example) == ["B-LOC", "I-LOC", "O", "B-PER", "O"]
     assert example.text == "New York is Anna."
     assert example.offsets == [(0, 3), (4, 8), (9, 11), (12, 16), (16, 17)]
 
@@ -64,35 +65,34 @@ def test_text_with_spans(read: Read, key: str, spans: Any) -> None:
 def test_chinese_text_is_cut_into_characters_of_which_spaces_are_some(read: Read) -> None:
     (example,) = read({"text": "叶老桂 AB。", "label": {"name": {"叶老桂": [[0, 2]]}, "game": {"AB": [[4, 5]]}}})
     assert example.words == list("叶老桂 AB。")
-    assert example.labels == ["B-name", "I-name", "I-name", "O", "B-game", "I-game", "O"]
+    assert iob2(example) == ["B-name", "I-name", "I-name", "O", "B-game", "I-game", "O"]
 
 
 def test_an_entity_may_stand_at_several_places(read: Read) -> None:
     (example,) = read({"text": "中国中国", "label": {"address": {"中国": [[0, 1], [2, 3]]}}})
-    assert tags_to_entities(example.labels or []) == [("address", 0, 1), ("address", 2, 3)]
+    assert example.entities == [("address", 0, 1), ("address", 2, 3)]
 
 
-def test_nested_entities_give_way_to_the_outermost_and_are_counted(read: Read) -> None:
+def test_nested_entities_are_all_read(read: Read) -> None:
     label = {
         "address": {"北京": [[0, 1]], "大学": [[2, 3]]},
         "organization": {"北京大学": [[0, 3]]},
         "name": {"他": [[5, 5]]},
     }
     (example,) = read({"text": "北京大学，他", "label": label})
-    assert tags_to_entities(example.labels or []) == [("organization", 0, 3), ("name", 5, 5)]
-    assert example.dropped_entities == 2
+    assert example.entities == [("organization", 0, 3), ("address", 0, 1), ("address", 2, 3), ("name", 5, 5)]
 
 
 def test_a_repeated_annotation_counts_once(read: Read) -> None:
     (example,) = read({"text": "Anna", "spans": [[0, 4, "PER"], [0, 4, "PER"]]})
-    assert (example.labels, example.dropped_entities) == (["B-PER"], 0)
+    assert example.entities == [("PER", 0, 0)]
 
 
 @pytest.mark.parametrize("indent", [None, 4])
 def test_the_object_form(read: Read, indent: int | None) -> None:
     entries = {"0": {"sents": "EU rejects", "ner_labels": "B-ORG O"}, "1": {"sents": "Peter", "ner_labels": "B-PER"}}
     examples = read(json.dumps(entries, indent=indent))
-    assert [(example.guid, example.words, example.labels) for example in examples] == [
+    assert [(example.guid, example.words, iob2(example)) for example in examples] == [
         ("0", ["EU", "rejects"], ["B-ORG", "O"]),
         ("1", ["Peter"], ["B-PER"]),
     ]
@@ -100,12 +100,12 @@ def test_the_object_form(read: Read, indent: int | None) -> None:
 
 def test_an_unlabelled_object_form(read: Read) -> None:
     (example,) = read({"0": {"sents": "EU rejects"}}, labelled=False)
-    assert (example.words, example.labels) == (["EU", "rejects"], None)
+    assert (example.words, iob2(example)) == (["EU", "rejects"], None)
 
 
 def test_unlabelled_text_keeps_its_id(read: Read) -> None:
     (example,) = read({"id": 17, "text": "四川"}, labelled=False)
-    assert (example.guid, example.words, example.labels) == ("17", ["四", "川"], None)
+    assert (example.guid, example.words, iob2(example)) == ("17", ["四", "川"], None)
 
 
 def test_examples_without_an_id_are_numbered_and_know_their_line(read: Read) -> None:
@@ -115,7 +115,7 @@ def test_examples_without_an_id_are_numbered_and_know_their_line(read: Read) -> 
 
 def test_byte_order_marks_windows_line_ends_and_odd_line_ends_inside_strings(path: Path) -> None:
     path.write_bytes('\ufeff{"tokens": ["a\u2028b"], "tags": ["O"]}\r\n\r\n{"tokens": [], "tags": []}\r\n'.encode())
-    assert [(example.words, example.labels) for example in read_json(path, "train")] == [
+    assert [(example.words, iob2(example)) for example in read_json(path, "train")] == [
         (["a\u2028b"], ["O"]),
         ([], []),
     ]
@@ -141,15 +141,15 @@ def test_lone_surrogates_are_replaced_wherever_they_stand_and_pairs_are_characte
         reader = SpanReader(edges="error", offset_unit="code_point")
         text, words, chinese = read_json(path, "train", reader)
         assert (text.guid, text.text) == ("a\ufffd", "Lena \ufffd met 😀")
-        assert tags_to_entities(text.labels or []) == [("P\ufffd", 0, 0), ("E", 3, 3)]
-        assert (words.words, words.labels) == (["\ufffd", "\\ud83d"], ["B-\ufffd", "O"])
-        assert (chinese.words, chinese.labels) == (["中", "\ufffd"], ["O", "B-name"])
+        assert text.entities == [("P\ufffd", 0, 0), ("E", 3, 3)]
+        assert (words.words, iob2(words)) == (["\ufffd", "\\ud83d"], ["B-\ufffd", "O"])
+        assert (chinese.words, iob2(chinese)) == (["中", "\ufffd"], ["O", "B-name"])
         assert reader.findings.counts == {"lone surrogates, replaced by U+FFFD": 7}
 
 
 def test_an_empty_text_has_no_words(read: Read) -> None:
     (empty,) = read({"text": "", "label": {}})
-    assert (empty.words, empty.labels) == ([], [])
+    assert (empty.words, iob2(empty)) == ([], [])
 
 
 @pytest.mark.parametrize("content", ["", "\n \n", "\ufeff"])
@@ -217,7 +217,7 @@ def test_a_file_that_begins_with_broken_json_is_refused_with_its_line(
 def test_an_array_of_records_is_read_as_lines_are(read: Read, indent: int | None) -> None:
     records = [{"tokens": ["a"], "tags": ["O"]}, {"text": "Anna", "spans": [[0, 4, "PER"]]}]
     first, second = read(json.dumps(records, indent=indent))
-    assert (first.words, second.labels, second.line) == (["a"], ["B-PER"], 10 if indent else 1)
+    assert (first.words, iob2(second), second.line) == (["a"], ["B-PER"], 10 if indent else 1)
 
 
 def test_an_array_of_something_else_is_refused(read: Read, path: Path, at: Callable[..., str]) -> None:
@@ -259,7 +259,7 @@ def test_spans_over_characters_are_read_back(read: Read, data: st.DataObject) ->
         for start, end in zip(borders[::2], borders[1::2], strict=False)
     ]
     (example,) = read({"text": text, "spans": [[start, end, kind] for kind, start, end in spans]}, word_unit="char")
-    assert tags_to_entities(example.labels or []) == [(kind, start, end - 1) for kind, start, end in spans]
+    assert example.entities == [(kind, start, end - 1) for kind, start, end in spans]
 
 
 THREE_TAGS = {"tokens": ["Anna"], "pos_tags": ["NN"], "chunk": ["B-NP"], "ner_tags": ["B-PER"]}
@@ -268,7 +268,7 @@ THREE_TAGS = {"tokens": ["Anna"], "pos_tags": ["NN"], "chunk": ["B-NP"], "ner_ta
 @pytest.mark.parametrize(("tag_column", "tag"), [("last", "B-PER"), ("ner", "B-PER"), ("chunk", "B-NP")])
 def test_the_tag_column_is_named(path: Path, tag_column: str, tag: str) -> None:
     path.write_text(json.dumps(THREE_TAGS))
-    assert next(read_json(path, "train", tag_column=tag_column)).labels == [tag]
+    assert iob2(next(read_json(path, "train", tag_column=tag_column))) == [tag]
 
 
 def test_a_tag_column_that_is_not_there_is_refused(path: Path, at: Callable[..., str]) -> None:
@@ -280,12 +280,12 @@ def test_a_tag_column_that_is_not_there_is_refused(path: Path, at: Callable[...,
 def test_a_corpus_of_plain_classes_may_be_json(path: Path) -> None:
     path.write_text(json.dumps(THREE_TAGS))
     corpus = Corpus("pos", split_files={"train": path}, tag_column="pos")
-    assert [one.labels for one in corpus.examples("train")] == [["S-NN"]]
+    assert [one.entities for one in corpus.examples("train")] == [[("NN", 0, 0)]]
 
 
 def test_null_tags_are_none(path: Path) -> None:
     path.write_text(json.dumps({**THREE_TAGS, "ner_tags": None}))
-    assert [one.labels for one in read_json(path, "test", labelled=False)] == [None]
+    assert [iob2(one) for one in read_json(path, "test", labelled=False)] == [None]
 
 
 @pytest.mark.parametrize(
@@ -300,6 +300,8 @@ def test_null_tags_are_none(path: Path) -> None:
 def test_tags_of_a_dialect_are_read_with_all_tags_of_the_file_in_view(path: Path, written: str, usual: str) -> None:
     path.write_text("".join(json.dumps({"tokens": ["a"], "tags": [tag]}) + "\n" for tag in written.split()))
     reader = SpanReader()
-    assert [example.labels for example in read_json(path, "train", reader)] == [[tag] for tag in usual.split()]
+    assert [example.entities for example in read_json(path, "train", reader)] == [
+        tags_to_entities([tag]) for tag in usual.split()
+    ]
     changed = sum(left != right for left, right in zip(written.split(), usual.split(), strict=True))
     assert list(reader.findings.counts.values()) == [changed]

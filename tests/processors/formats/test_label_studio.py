@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from common.tag_schemes import tags_to_entities
 from processors.examples import DataError, Example, Findings
 from processors.formats.json_files import read_json
 from processors.formats.label_studio import task_of
 from processors.spans import SpanReader
+from tests.tags import iob2, tagged
 
 TEXT = "Anna 😀 met Bob in Paris"
 
@@ -57,13 +57,13 @@ Read = Callable[..., tuple[list[Example], Findings]]
 def test_a_task_of_the_json_export(read: Read) -> None:
     (example,), findings = read(task(annotation(ANNA, BOB, PARIS)))
     assert (example.guid, example.text, example.line) == ("41", TEXT, 2)
-    assert tags_to_entities(example.labels or []) == FOUND
+    assert example.entities == FOUND
     assert findings.counts == {}
 
 
 def test_an_export_from_before_2021_ends_counts_as_javascript_does(read: Read) -> None:
     (example,), findings = read(task(annotation(ANNA, region(12, 15, "PER", "Bob"), region(19, 24, "LOC", "Paris"))))
-    assert tags_to_entities(example.labels or []) == FOUND
+    assert example.entities == FOUND
     assert findings.counts == {"texts whose offsets are counted in another way (utf16), as their entities show": 1}
 
 
@@ -72,14 +72,14 @@ def test_a_record_of_json_min(read: Read) -> None:
     record = {"text": TEXT, "id": 41, "label": regions, "annotator": 1, "annotation_id": 9, "lead_time": 2.5}
     second = {**record, "label": [], "annotator": 2, "annotation_id": 10}
     (example,), findings = read(record, second)
-    assert (example.guid, tags_to_entities(example.labels or [])) == ("41", FOUND)
+    assert (example.guid, example.entities) == ("41", FOUND)
     assert findings.counts == {"annotations after the first of their text, left out": 1}
 
 
 def test_the_first_annotation_that_is_not_cancelled_counts(read: Read) -> None:
     cancelled, empty = annotation(ANNA, was_cancelled=True), annotation()
     examples, findings = read(task(cancelled, annotation(BOB), empty), task(empty, annotation(BOB), id=42))
-    assert [tags_to_entities(example.labels or []) for example in examples] == [[("PER", 3, 3)], []]
+    assert [example.entities for example in examples] == [[("PER", 3, 3)], []]
     assert findings.counts == {
         "cancelled annotations, left out": 1,
         "annotations after the first of their text, left out": 2,
@@ -94,7 +94,7 @@ def test_tasks_that_nobody_annotated_are_left_out_of_training_and_predicted(read
     assert findings.counts["tasks without an annotation, left out"] == 2
     assert findings.counts["predictions, not used"] == 1
     examples, _ = read(predicted, skipped, labelled=False)
-    assert [example.labels for example in examples] == [None, None]
+    assert [iob2(example) for example in examples] == [None, None]
 
 
 def test_what_marks_no_text_is_counted(read: Read) -> None:
@@ -103,7 +103,7 @@ def test_what_marks_no_text_is_counted(read: Read) -> None:
     both = region(0, 4, "PER", "Anna")
     both["value"]["labels"].append("VIP")
     (example,), findings = read(task(annotation(both, relation, choice)))
-    assert tags_to_entities(example.labels or []) == [("PER", 0, 0)]
+    assert example.entities == [("PER", 0, 0)]
     assert findings.counts == {
         "labels after the first of their region, left out": 1,
         "Label Studio results that mark no text with a label, not used": 2,
@@ -114,20 +114,20 @@ def test_a_region_s_text_may_be_something_else(read: Read) -> None:
     odd = region(0, 4, "PER")
     odd["value"]["text"] = ["Anna"]
     (example,), _ = read(task(annotation(odd)), edges="error")
-    assert tags_to_entities(example.labels or []) == [("PER", 0, 0)]
+    assert example.entities == [("PER", 0, 0)]
 
 
 def test_a_region_may_have_one_label_that_is_no_list(read: Read) -> None:
     alone = region(0, 4, "PER")
     alone["value"]["labels"] = "PER"
     (example,), findings = read(task(annotation(alone)))
-    assert tags_to_entities(example.labels or []) == [("PER", 0, 0)]
+    assert example.entities == [("PER", 0, 0)]
     assert findings.counts == {}
 
 
 def test_regions_that_repeat_no_text_are_read_by_their_offsets(read: Read) -> None:
     (example,), findings = read(task(annotation(region(11, 14, "PER"))))
-    assert tags_to_entities(example.labels or []) == [("PER", 3, 3)]
+    assert example.entities == [("PER", 3, 3)]
     assert len(findings.counts) == 1  # the emoji before it may count as two
 
 
@@ -214,14 +214,14 @@ def test_every_kind_of_label_that_marks_text_is_read(
         offsets = example.offsets or []
         found = [
             (kind.partition("/")[0], text[offsets[first][0] : offsets[last][1]])
-            for kind, first, last in tags_to_entities(example.labels or [])
+            for kind, first, last in example.entities or []
         ]
         assert found == [("PER", "Anna"), ("PER", "Bob"), ("LOC", "Paris")]
 
 
 def test_texts_of_markup_without_entities_lose_their_tags_too(read: Read) -> None:
     (example,), _ = read(task(annotation(), text=HTML))
-    assert (example.text, set(example.labels or [])) == ("Anna & Bob\nmet in Paris", {"O"})
+    assert (example.text, example.entities) == ("Anna & Bob\nmet in Paris", [])
 
 
 def test_hypertext_without_offsets_in_its_text_is_refused(read: Read) -> None:
@@ -236,7 +236,7 @@ def test_regions_of_another_text_notes_and_drafts_are_counted(read: Read) -> Non
     noted = {**ANNA, "meta": {"text": ["sure?"]}}
     data = {"text": TEXT, "title": "Title"}
     (example,), findings = read(task(annotation(noted, title, described), data=data, drafts=[{"result": []}]))
-    assert tags_to_entities(example.labels or []) == [("PER", 0, 0)]
+    assert example.entities == [("PER", 0, 0)]
     assert findings.counts == {
         "drafts, not used": 1,
         "notes on regions, not used": 1,
@@ -247,7 +247,7 @@ def test_regions_of_another_text_notes_and_drafts_are_counted(read: Read) -> Non
 
 def test_predictions_are_written_as_such_with_their_confidence(read: Read) -> None:
     labels = ["B-PER", "O", "B-LOC"]
-    example = Example("d7", ["Anna", "in", "Paris"], labels, confidences=[0.75, 0.5])
+    example = tagged("d7", ["Anna", "in", "Paris"], labels, confidences=[0.75, 0.5])
     written = task_of(example)
     assert written["annotations"] == []
     (prediction,) = written["predictions"]
@@ -256,4 +256,4 @@ def test_predictions_are_written_as_such_with_their_confidence(read: Read) -> No
     assert prediction["result"][1]["value"] == {"start": 8, "end": 13, "text": "Paris", "labels": ["LOC"]}
     accepted = {**written, "id": 3, "annotations": [prediction], "predictions": []}
     (back,), _ = read(accepted)
-    assert (back.guid, back.text, back.labels) == ("d7", "Anna in Paris", labels)
+    assert (back.guid, back.text, iob2(back)) == ("d7", "Anna in Paris", labels)

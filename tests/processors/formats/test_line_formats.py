@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from common.tag_schemes import tags_to_entities
 from processors.corpus import Corpus
 from processors.examples import DataError, Example
 from processors.formats.line_formats import detect_format
+from tests.tags import iob2
 
 CMEEE = "呼吸机治疗肺炎。|||0    2    equ|||5    6    dis|||\n无。|||\n"
 MSRA = "中共中央/nt 致/o 中国/ns 3/o 1997/o\n\n江泽民/nr 和/o km/h/o\n"
@@ -64,16 +64,16 @@ def examples_of(path: Path, content: str, split: str = "train") -> list[Example]
 def test_cmeee_includes_the_last_position(tmp_path: Path) -> None:
     first, second = examples_of(tmp_path / "a.txt", CMEEE)
     assert first.words == list("呼吸机治疗肺炎。")
-    assert tags_to_entities(first.labels or []) == [("equ", 0, 2), ("dis", 5, 6)]
-    assert (second.words, second.labels, second.line) == (["无", "。"], ["O", "O"], 2)
+    assert first.entities == [("equ", 0, 2), ("dis", 5, 6)]
+    assert (second.words, iob2(second), second.line) == (["无", "。"], ["O", "O"], 2)
 
 
 def test_msra_s_words_are_characters_and_their_tags_entities(tmp_path: Path) -> None:
     first, second = examples_of(tmp_path / "a.txt", MSRA)
     assert first.words == list("中共中央致中国31997")
-    assert tags_to_entities(first.labels or []) == [("nt", 0, 3), ("ns", 5, 6)]
+    assert first.entities == [("nt", 0, 3), ("ns", 5, 6)]
     assert (second.text, second.line) == ("江泽民和km/h", 3)
-    assert tags_to_entities(second.labels or []) == [("nr", 0, 2)]
+    assert second.entities == [("nr", 0, 2)]
 
 
 def test_broken_lines_are_refused_together(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ PAIR = ["Anna left", {"entities": [[0, 4, "PER"]]}]
 )
 def test_pairs_of_spacy_and_single_records_are_json(tmp_path: Path, content: str) -> None:
     (example,) = examples_of(tmp_path / "train.txt", content)
-    assert (example.words, example.labels) == (["Anna", "left"], ["B-PER", "O"])
+    assert (example.words, iob2(example)) == (["Anna", "left"], ["B-PER", "O"])
 
 
 def test_records_with_the_id_of_an_earlier_one_are_kept_and_counted(tmp_path: Path) -> None:

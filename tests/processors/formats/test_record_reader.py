@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from common.tag_schemes import tags_to_entities
 from processors.corpus import Corpus
 from processors.examples import DataError, Example, Findings
 from processors.formats.records import RecordReader
 from processors.spans import Source, SpanReader
+from tests.tags import iob2
 
 SOURCE = Source(Path("train.jsonl"), 3, "train-2")
 WORDS = ["Anna", "met", "New", "York"]
@@ -28,7 +28,7 @@ def read(record: dict[str, Any], edges: str = "snap", **reading: Any) -> tuple[l
 def entities(example: Example) -> list[tuple[str, str]]:
     text, offsets = example.text or "", example.offsets or []
     assert [text[start:end] for start, end in offsets] == example.words
-    found = tags_to_entities(example.labels or [])
+    found = example.entities or []
     return [(kind, text[offsets[first][0] : offsets[last][1]]) for kind, first, last in found]
 
 
@@ -159,13 +159,13 @@ def test_sentences_of_a_document_count_through_it_or_each_for_itself() -> None:
 def test_tokens_may_hold_spaces() -> None:
     mention = {"start": 1, "end": 3, "entity_type": "X", "text": "ER-  cells grow"}
     (example,), findings = read({"tokens": ["the", "ER- cells", "grow"], "entity_mentions": [mention]}, edges="error")
-    assert (example.words[1], example.labels, findings.counts) == ("ER- cells", ["O", "B-X", "I-X"], {})
+    assert (example.words[1], iob2(example), findings.counts) == ("ER- cells", ["O", "B-X", "I-X"], {})
 
 
 @pytest.mark.parametrize(
     ("record", "kept", "counts"),
     [
-        ({"text": TEXT, "spans": [[0, 4, "A"], [0, 8, "B"]]}, [("B", "Anna met")], {}),
+        ({"text": TEXT, "spans": [[0, 4, "A"], [0, 8, "B"]]}, [("B", "Anna met"), ("A", "Anna")], {}),
         (
             {"sentence": WORDS, "ner": [{"index": [0, 2], "type": "A"}, {"index": [1], "type": "B"}]},
             [("B", "met")],
@@ -239,7 +239,7 @@ def test_texts_that_prodigy_s_annotator_did_not_accept_are_left_out(answer: str,
 )
 def test_a_test_text_may_have_no_labels(record: dict[str, Any]) -> None:
     (example,), _ = read(record, labelled=False)
-    assert (example.words, example.labels) == (WORDS, None)
+    assert (example.words, iob2(example)) == (WORDS, None)
     with pytest.raises(DataError, match=r"^train.jsonl:3: train-2: no labels \(keys: .*entity_mentions"):
         read(record)
 
@@ -281,7 +281,7 @@ def test_class_numbers_have_the_names_of_the_label_file(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text('{"tokens": ["Anna", "left"], "ner_tags": [1, 0]}\n')
     (tmp_path / "tags.txt").write_text("O\nB-PER\nI-PER\n")
     corpus = Corpus("", tmp_path, labels_file=tmp_path / "tags.txt")
-    assert [one.labels for one in corpus.examples("train")] == [["B-PER", "O"]]
+    assert [iob2(one) for one in corpus.examples("train")] == [["B-PER", "O"]]
     digest = corpus.digest("train")
     (tmp_path / "tags.txt").write_text("O\nB-LOC\nI-LOC\n")
     assert corpus.digest("train") != digest
@@ -291,7 +291,7 @@ def test_class_numbers_have_the_names_of_the_label_file(tmp_path: Path) -> None:
 
 @pytest.mark.corpora
 @pytest.mark.parametrize(
-    ("file", "sentences", "words", "entities", "dropped"),
+    ("file", "sentences", "words", "entities", "nested"),
     [
         ("train.jsonlines", 15038, 396659, 46203, 4398),
         ("dev.jsonlines", 1765, 45345, 4714, 447),
@@ -301,9 +301,9 @@ def test_class_numbers_have_the_names_of_the_label_file(tmp_path: Path) -> None:
     ],
 )
 def test_genia_has_the_counts_of_its_readme(
-    data_root: Path, file: str, sentences: int, words: int, entities: int, dropped: int
+    data_root: Path, file: str, sentences: int, words: int, entities: int, nested: int
 ) -> None:
     found = Corpus("", split_files={"train": data_root / "genia_nested" / file}, span_edges="error").inventory("train")
-    assert (found.sentences, found.words, found.entities + found.dropped_entities) == (sentences, words, entities)
-    assert found.dropped_entities == dropped  # inside another, or of the same words as another
+    assert (found.sentences, found.words, found.entities) == (sentences, words, entities)
+    assert found.nested_entities == nested  # inside another, or of the same words as another
     assert found.findings.counts == {}
