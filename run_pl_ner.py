@@ -78,7 +78,9 @@ class NERTransformer(BaseTransformer):
 
     def open_split(self, split: str, alone: bool = False) -> FeatureDataset:
         load = open_features if alone else load_and_cache_examples
-        return load(self.run, self.run.settings.data.task_name, self.tokenizer, split)
+        dataset = load(self.run, self.run.settings.data.task_name, self.tokenizer, split)
+        dataset.encode = self.model.encode
+        return dataset
 
     def unit_counts(self, dataset: FeatureDataset) -> NDArray[np.int32]:
         return dataset.word_counts
