@@ -156,6 +156,11 @@ class Tagger(PreTrainedModel):
         return []
 
     @property
+    def markup(self) -> str:
+        """The tag scheme of its labels, one of `common.tag_schemes.MARKUPS`; empty where they are no tags."""
+        return ""
+
+    @property
     def label_names(self) -> list[str]:
         """The labels in the order of their ids."""
         return [str(name) for _, name in sorted((self.config.id2label or {}).items())]
