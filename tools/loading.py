@@ -273,13 +273,8 @@ def _former_labels(run: Run, head: type[Tagger], config: PreTrainedConfig, sourc
 
 def _with_labels(run: Run, model: Tagger) -> Run:
     """The run with the entity types, the labels and the tag scheme of the model."""
-    own = {
-        "types": tuple(model.types),
-        "encode": model.encode,
-        "nests": model.nests,
-        "markup": model.markup or run.markup,
-    }
-    return replace(run, model_type=model.config.model_type, **own)
+    run = replace(run, model_type=model.config.model_type, markup=model.markup or run.markup)
+    return replace(run, types=tuple(model.types), encode=model.encode, nests=model.nests)
 
 
 def _with_learned_words(run: Run, config: PreTrainedConfig) -> Run:
