@@ -42,9 +42,9 @@ class BiLstmCrf(BertCrfForNer):
         return {**super().learning_rates(options), "lstm": options.lstm_learning_rate}
 
     def emissions(self, states: Tensor, word_mask: Tensor) -> Tensor:
-        W, lengths = states.size(1), word_mask.sum(1, keepdim=True)  # (B, 1)
-        # Words from the last to the first, then the padding: each place's new place, and the other way round.
-        order = (lengths - 1 - torch.arange(W, device=states.device)) % W  # (B, W)
+        places, lengths = torch.arange(states.size(1), device=states.device), word_mask.sum(1, keepdim=True)  # (B, 1)
+        # Words from the last to the first, padding where it is; the same order leads back.
+        order = torch.where(places < lengths, lengths - 1 - places, places)  # (B, W)
         states = self.dropout(states)  # (B, W, H)
         left, _ = self.lstm[0](states)  # (B, W, size)
         right, _ = self.lstm[1](states.gather(1, order[..., None].expand(-1, -1, states.size(-1))))
