@@ -1,17 +1,18 @@
-"""What users add by name, ``module:name``: their modules are imported only where a flag or a call names them."""
+"""User extensions named as ``module:name``; a module is imported only if a flag or call names it."""
 
 import importlib
 from typing import Any
 
 
 def imported(name: str, flag: str) -> Any:
-    """The object ``name`` of ``module:name``.
+    """Import an object.
 
     Args:
-        flag: for messages.
+        name: ``module:object``.
+        flag: flag to name in error messages.
 
     Raises:
-        ValueError: there is no such module or object.
+        ValueError: the module or object does not exist.
     """
     module_name, _, object_name = name.partition(":")
     try:

@@ -1,4 +1,4 @@
-"""A corpus: where its splits are, what they hold, and which labels follow from that."""
+"""Corpora: finding and reading their splits, counting what they hold, and deriving the labels."""
 
 import hashlib
 import json
@@ -33,23 +33,23 @@ from processors.text.word_cutting import WORD_UNITS, WordCutter
 from processors.text.word_learning import LearnedCutter, learn_cutter
 
 _INVENTORY_VERSION = 6
-_LEARNED_FROM = 20_000  # sentences
+_LEARNED_FROM = 20_000  # maximum number of sentences
 
 
 @dataclass
 class Inventory:
-    """What one split holds, counted in one pass over its file.
+    """Statistics of one split, counted in one pass over its file.
 
     Args:
-        source: the file or data set.
-        unlabelled: sentences without annotation.
-        entities: nested and overlapping ones included.
-        nested_entities: those of them that overlap a longer one, so that flat tags cannot express them.
+        source: name of the file or data set.
+        unlabelled: number of sentences without annotation.
+        entities: number of entities, including nested and overlapping ones.
+        nested_entities: number of entities that overlap a longer one, so that flat tags cannot express them.
         types: number of entities of each type.
-        type_lines: the line on which each type is first seen.
-        scheme: the tag scheme found; empty where the source has no tags that begin and end entities.
-        illegal_transitions: neighbouring tags that the scheme does not allow, read as ``conlleval`` reads them.
-        findings: what else was odd in the annotations; the remarks are without the name of the source.
+        type_lines: line on which each type first occurs.
+        scheme: detected tag scheme; empty if the source has no tags with prefixes.
+        illegal_transitions: number of adjacent tags that the scheme does not allow; read as ``conlleval`` does.
+        findings: other problems of the annotations; remarks do not include the source name.
     """
 
     source: str
@@ -66,28 +66,28 @@ class Inventory:
     findings: Findings = field(default_factory=Findings)
 
     def place(self, line: int) -> str:
-        """A line of the source for messages; in a folder of brat's, the file of a text."""
+        """Location of a line for messages; in a brat folder, the file of a text."""
         folder = Path(self.source)
         return str(brat_texts(folder)[line - 1].with_suffix(".ann")) if folder.is_dir() else f"{self.source}:{line}"
 
 
 @dataclass
 class Corpus:
-    """The train, dev and test splits of a corpus, in whatever format they are.
+    """The train, dev and test splits of a corpus, in any supported format.
 
     Args:
-        task_name: a name of `processors.tasks.TASKS`, or any other for the generic task.
-        data_dir: folder with a file a split, and perhaps ``labels.txt``.
-        split_files: named files, by split; a relative name may also be one in ``data_dir``.
-        dataset_name: a Hugging Face data set used instead of files; see `processors.formats.hub`.
-        tag_column: column of the tags, or their name in JSON and Hugging Face data sets.
-        word_column: column of the words, in files of columns; see `processors.formats.columns.read_columns`.
-        word_unit: how raw text is cut; the empty string leaves it to the task.
-        kept_words: words of raw text that are kept whole; see `processors.text.word_cutting.WordCutter`.
-        span_edges: what becomes of entities that are none of whole words; see `processors.spans.SpanReader`.
-        offset_unit: how files of annotations count; likewise.
-        labels_file: a file of tags or types, a line each, that fixes the labels.
-        cache_dir: where counts and downloads are kept; ``None`` keeps nothing.
+        task_name: a key of `processors.tasks.TASKS`; any other name is the generic task.
+        data_dir: folder with one file per split and optionally ``labels.txt``.
+        split_files: explicit file of each split; a relative path may also be relative to ``data_dir``.
+        dataset_name: a Hugging Face data set to use instead of files; see `processors.formats.hub`.
+        tag_column: column of the tags, or their key in JSON and Hugging Face data sets.
+        word_column: column of the words in column files; see `processors.formats.columns.read_columns`.
+        word_unit: how raw text is cut into words; by default as the task says.
+        kept_words: words of raw text that are not cut; see `processors.text.word_cutting.WordCutter`.
+        span_edges: how to treat entities that cut words; see `processors.spans.SpanReader`.
+        offset_unit: unit of character offsets; see `processors.spans.SpanReader`.
+        labels_file: a file with one tag or entity type per line that defines the labels.
+        cache_dir: folder for counts and downloads; ``None`` disables caching.
     """
 
     task_name: str
@@ -107,7 +107,7 @@ class Corpus:
         return self._source(split) is not None
 
     def examples(self, split: str) -> Iterator[Example]:
-        """Reads a split from the start; only a test split may be unlabelled.
+        """Read a split from the start; only a test split may be unlabelled.
 
         Raises:
             DataError: the split is missing or malformed, with file and line.
@@ -139,7 +139,7 @@ class Corpus:
         return read_columns(source, split, self.tag_column, labelled, tags, findings, self.word_column)
 
     def digest(self, split: str) -> str:
-        """A hash of a split's content and of how it is read."""
+        """Hash of the content of a split and of the options with which it is read."""
         source = self._required_source(split)
         if isinstance(source, Path):
             content = _digest_of_files(source)
@@ -155,16 +155,16 @@ class Corpus:
         return str(source) if isinstance(source, Path) else f"{self.dataset_name} ({split})"
 
     def inventory(self, split: str) -> Inventory:
-        """Counts a split; the answer is kept beside the feature cache, under the content's hash."""
+        """Count a split; the result is cached under the hash of the content."""
         if split not in self._inventories:
             self._inventories[split] = self._cached_inventory(split)
         return self._inventories[split]
 
     def entity_types(self) -> list[str]:
-        """The entity types: of ``labels.txt``, else of the task, else all that the splits hold.
+        """The entity types: from the label file, else from the task, else all that occur in the splits.
 
         Raises:
-            DataError: the label file is empty or names a label twice.
+            DataError: the label file is empty or lists a label twice.
         """
         types_file = self._types_file()
         if types_file:
@@ -177,9 +177,9 @@ class Corpus:
         return sorted({entity_type for split in splits for entity_type in self.inventory(split).types})
 
     def label_list(self, markup: str) -> list[str]:
-        """All tags of the internal scheme, one of ``MARKUPS``, over the entity types.
+        """All tags of the internal scheme, one of ``MARKUPS``, for the entity types.
 
-        Where tags are classes of single words, those that a single word has.
+        If tags are classes of single words, only the tags of one-word entities.
         """
         types, scheme = self.entity_types(), MARKUPS[markup]
         if self._task.plain_tags:
@@ -191,7 +191,7 @@ class Corpus:
         return self.labels_file or (beside_data if beside_data and beside_data.is_file() else None)
 
     def check_types(self, split: str, types: list[str]) -> None:
-        """Raises a DataError, with the first line of each, for the types of this split that are none of ``types``."""
+        """Raise a DataError for types of this split that are not in ``types``, with the first line of each."""
         inventory, findings = self.inventory(split), Findings()
         for entity_type in inventory.types:
             if entity_type not in types:
@@ -202,7 +202,7 @@ class Corpus:
         findings.raise_faults()
 
     def learned_cutter(self) -> LearnedCutter:
-        """How raw text is cut for a model of the train split, by ``word_unit`` where that is set."""
+        """Learn from the train split how to cut raw text, with ``word_unit`` if it is set."""
         sample: list[Example] = []
         step = 1
         for index, example in enumerate(self.examples("train")):
@@ -215,7 +215,7 @@ class Corpus:
         return learn_cutter(sample, WordCutter(word_unit, self.kept_words), units)
 
     def types_unseen_in_training(self, split: str) -> list[str]:
-        """Types of a split that no training sentence has, so that no model can learn them."""
+        """Types of a split that do not occur in the train split, so that no model can learn them."""
         if not self.has("train"):
             return []
         return sorted(set(self.inventory(split).types) - set(self.inventory("train").types))
@@ -226,7 +226,7 @@ class Corpus:
 
     @property
     def _class_names(self) -> tuple[str, ...]:
-        """Names of tags that data hold as numbers: the lines of the label file."""
+        """Names of tags that the data store as numbers: the lines of the label file."""
         path = self._types_file()
         return tuple(line.strip() for _, line in read_lines(path) if line.strip()) if path else ()
 
@@ -301,7 +301,7 @@ class Corpus:
 
 
 def _digest_of_files(path: Path) -> "hashlib._Hash":
-    """Of a file's content, or of the names and contents of a folder's files."""
+    """Hash the content of a file, or the names and contents of the files of a brat folder."""
     if path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "blake2b")
@@ -313,7 +313,7 @@ def _digest_of_files(path: Path) -> "hashlib._Hash":
 
 
 def _types_of_file(path: Path) -> list[str]:
-    """Entity types of a label file, which lists either types, or tags: then all have a prefix, or ``O`` is there."""
+    """Read entity types from a file of types or of tags; it lists tags if all have a prefix or ``O`` is among them."""
     lines = [(number, line.strip()) for number, line in read_lines(path) if line.strip()]
     if not lines:
         raise DataError("this label file is empty; write one tag or entity type a line, or remove it", path)
@@ -337,19 +337,19 @@ def _types_of_file(path: Path) -> list[str]:
 
 
 def repeated_sentences(corpus: Corpus, split: str) -> int:
-    """How many sentences of a split stand earlier in it."""
+    """Number of sentences of a split that repeat an earlier one."""
     hashes = _sentence_hashes(corpus, split)
     return len(hashes) - len(set(hashes))
 
 
 def sentences_of_train(corpus: Corpus, split: str) -> int:
-    """How many sentences of another split stand in train too."""
+    """Number of sentences of another split that also occur in train."""
     known = set(_sentence_hashes(corpus, "train"))
     return sum(sentence in known for sentence in _sentence_hashes(corpus, split))
 
 
 def _sentence_hashes(corpus: Corpus, split: str) -> list[str]:
-    """A hash of the words of each sentence that has any, kept beside the counts of the corpus."""
+    """Hashes of the words of all non-empty sentences, cached next to the counts."""
     path = corpus.cache_dir and corpus.cache_dir / f"sentences-{corpus.digest(split)}.txt"
     if path and path.is_file():
         return path.read_text("utf-8").split()
