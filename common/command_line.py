@@ -210,9 +210,7 @@ def read_config_file(path: Path) -> tuple[list[Entry], list[str]]:
                     f"{place}--{name}: the value is a {'mapping' if isinstance(found, dict) else 'list'}; {_ADVICE}"
                 )
             elif found is not None:
-                joined = found.encode("utf-16", "surrogatepass").decode(
-                    "utf-16"
-                )  # joins escaped surrogate pairs
+                joined = found.encode("utf-16", "surrogatepass").decode("utf-16")  # joins escaped surrogate pairs
                 entries.append(Entry(place, name, joined))
         return entries, faults
     except UnicodeDecodeError as error:
