@@ -1,8 +1,8 @@
 """Tag schemes: reading, writing, detection, validation, conversion, and allowed transitions.
 
 A tag is ``O``, or a prefix and an entity type as in ``B-PER``; the type may contain hyphens. Tags of all schemes are
-read by the rules of CoNLL's ``conlleval`` (Tjong Kim Sang and De Meulder 2003), so an ill-formed sequence means the same
-as in published scores.
+read by the rules of CoNLL's ``conlleval`` (Tjong Kim Sang and De Meulder 2003), so an ill-formed sequence is read as in
+published scores.
 """
 
 from collections import Counter

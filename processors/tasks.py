@@ -16,7 +16,7 @@ _SPLIT_ALIASES = {
     "test": ("test", "testing", "testb", "predict"),
 }
 _SPLIT_OF = {alias: split for split, aliases in _SPLIT_ALIASES.items() for alias in aliases}
-# The name of a split may adjoin a digit, a change of case or one of these words: wnut17train, nerTest, traindata, devset.
+# A split name next to a digit, a change of case or one of these words: wnut17train, nerTest, traindata, devset.
 _WORDS_OF_NAMES = re.compile(
     rf"(?:{'|'.join(sorted(_SPLIT_OF, key=len, reverse=True))})(?=set|data|file|corpus)|[A-Z]?[a-z]+|[A-Z]+|\d+"
 )

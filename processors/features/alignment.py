@@ -64,8 +64,8 @@ def tokenize_words(
 def structure_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Ids of the separator and other structural tokens, which text must not inject by spelling them.
 
-    The tokenizer's ``split_special_tokens`` does not suffice: Unigram has </s> among its pieces, and WordPiece has [SEP]
-    in its vocabulary.
+    The tokenizer's ``split_special_tokens`` is not enough: Unigram has </s> among its pieces, WordPiece has [SEP] in its
+    vocabulary.
     """
     return [token_id for name in _STRUCTURE if (token_id := getattr(tokenizer, name)) is not None]
 

@@ -136,7 +136,7 @@ class BucketBatchSampler(Sampler[list[int]]):
 
 
 class StepLoader(DataLoader[Any]):
-    """Loads the batches of a `BucketBatchSampler`, each with ``num_items_in_batch``, the divisor of the loss of its step.
+    """Loads the batches of a `BucketBatchSampler`, each with ``num_items_in_batch``, the loss divisor of its step.
 
     Args:
         dataset: the data set that the sampler indexes.
@@ -221,6 +221,6 @@ class StepFeed:
         self._sampler.set_epoch(self._epoch, self._next_step)
         if self._sampler.order_digest != saved["order"]:
             raise ValueError(
-                "the training data comes in another order than before: keep the data, --seed, --train_max_seq_length "
+                "the order of the training data has changed: keep the data, --seed, --train_max_seq_length "
                 "and the windows per step (batch size x GPUs x processes x --gradient_accumulation_steps)"
             )

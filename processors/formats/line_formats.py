@@ -1,4 +1,4 @@
-"""Formats are told apart by content; those with a sentence a line, CMeEE's first and MSRA's, are read here."""
+"""Detection of the format of a file, and the formats with one sentence per line: CMeEE (first version) and MSRA."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ _LINES_LOOKED_AT = 20
 
 
 def detect_format(path: Path) -> str:
-    """One of ``brat`` (a folder), ``json``, ``cmeee``, ``msra`` and ``columns``.
+    """Detect the format by content: ``brat`` (a folder), ``json``, ``cmeee``, ``msra`` or ``columns``.
 
     Raises:
         DataError: the file is packed, binary, or CSV.
@@ -48,7 +48,7 @@ def detect_format(path: Path) -> str:
 
 
 def read_cmeee(path: Path, split: str, reader: SpanReader, labelled: bool = True) -> Iterator[Example]:
-    """Reads ``text|||16    18    dis|||...``, where positions are characters and the last one is included."""
+    """Read lines ``text|||16    18    dis|||...``, with inclusive character positions."""
 
     def parsed(line: str, source: Source) -> Example:
         text, *fields = line.split("|||")
@@ -66,7 +66,7 @@ def read_cmeee(path: Path, split: str, reader: SpanReader, labelled: bool = True
 
 
 def read_msra(path: Path, split: str, reader: SpanReader) -> Iterator[Example]:
-    """Reads ``word/nt word/o``; the sentence is their characters, and each word with another tag an entity."""
+    """Read lines ``word/nt word/o``; the words become characters, and each word with a tag other than ``o`` an entity."""
 
     def parsed(line: str, source: Source) -> Example:
         text, spans = "", []
