@@ -32,7 +32,7 @@ def atomic_write(
         FileExistsError: ``path`` is a folder and ``folder`` is ``refuse``.
     """
     if folder == "refuse" and path.is_dir():
-        raise FileExistsError(f"{path} is there already")
+        raise FileExistsError(f"{path} already exists")
     with _fresh(path) as fresh:
         yield fresh
         if sync:

@@ -18,5 +18,5 @@ def imported(name: str, flag: str) -> Any:
     try:
         return getattr(importlib.import_module(module_name), object_name)
     except (ImportError, AttributeError, ValueError) as error:
-        advice = "name it as module:name, with the module beside the script or in a folder of PYTHONPATH"
+        advice = "write module:name; the module must be next to the script or on PYTHONPATH"
         raise ValueError(f"{flag} {name}: {error}; {advice}") from error

@@ -213,7 +213,7 @@ def detect_scheme(pair_counts: Mapping[tuple[str, str], int]) -> TagScheme:
     for name in ("BIOS", "BIOES", "BMES", "BILOU"):
         if found <= set(SCHEMES[name].prefixes):
             return SCHEMES[name]
-    raise MixedSchemesError(f"the prefixes {', '.join(sorted(found))} belong to no one tag scheme")
+    raise MixedSchemesError(f"the prefixes {', '.join(sorted(found))} do not belong to one tag scheme")
 
 
 def tag_set(types: Iterable[str], scheme: TagScheme) -> list[str]:

@@ -197,7 +197,7 @@ class Corpus:
             if entity_type not in types:
                 message = f"entity type {entity_type!r} is not among the labels ({', '.join(types)})"
                 file = self._types_file() or "labels.txt"
-                advice = f"add it to {file}, or correct the data; a trained model takes no new types"
+                advice = f"add it to {file}, or correct the data; a trained model cannot take new types"
                 findings.fault(DataError(f"{message}; {advice}", inventory.place(inventory.type_lines[entity_type])))
         findings.raise_faults()
 
@@ -263,7 +263,7 @@ class Corpus:
             raise missing_split_error(self.data_dir, split)
         if isinstance(source, Path) and not (source.is_file() or brat_files(source)):
             looked = f", nor {self.data_dir / source}" if self.data_dir and not source.is_absolute() else ""
-            raise DataError(f"there is no such file, nor a folder of brat's (--{split}_file){looked}", source)
+            raise DataError(f"there is no such file or brat folder (--{split}_file){looked}", source)
         return source
 
     def _cached_inventory(self, split: str) -> Inventory:
@@ -316,7 +316,7 @@ def _types_of_file(path: Path) -> list[str]:
     """Read entity types from a file of types or of tags; it lists tags if all have a prefix or ``O`` is among them."""
     lines = [(number, line.strip()) for number, line in read_lines(path) if line.strip()]
     if not lines:
-        raise DataError("this label file is empty; write one tag or entity type a line, or remove it", path)
+        raise DataError("this label file is empty; write one tag or entity type per line, or remove it", path)
     seen: dict[str, int] = {}
     findings = Findings()
     for number, label in lines:

@@ -12,7 +12,7 @@ from processors.text.word_cutting import WordCutter, find_words
 
 SPAN_EDGES = ("snap", "drop", "error")
 OFFSET_UNITS = ("auto", "code_point", "utf16")
-_ADVICE = "correct it, let --span_edges snap or drop decide, or label characters with --word_unit char"
+_ADVICE = "correct it, use --span_edges snap or drop, or label characters with --word_unit char"
 
 
 class Span(NamedTuple):
@@ -160,7 +160,7 @@ class SpanReader:
             unit = min(readings, key=lambda name: readings[name].count(None))
             located = readings[unit]
             if unit != "code_point":
-                self.findings.add(f"texts whose offsets are counted in another way ({unit}), as their entities show")
+                self.findings.add(f"texts with offsets in another unit ({unit}), as their entities show")
         found = []
         for span, place in zip(spans, located, strict=True):
             if place is not None:
@@ -178,7 +178,7 @@ class SpanReader:
         text, offsets, words = example.text or "", example.offsets or [], example.words
         read = shown(span, text[span.start : span.end])
         if first >= after:
-            self._settle("entities over white space alone, left out", f"{read} touches no word", "", span, source)
+            self._settle("entities of white space only, left out", f"{read} contains no word", "", span, source)
             return False
         start, end = offsets[first][0], offsets[after - 1][1]
         cut = {first: words[first]} if start < span.start else {}
@@ -197,8 +197,8 @@ class SpanReader:
         return True
 
     def _settle_misread(self, span: Span, source: Source) -> None:
-        message = f"{shown(span, span.surface or '')} is not what the text reads there"
-        self._settle("entities that do not read what their file says, left out", message, "", span, source)
+        message = f"{shown(span, span.surface or '')} does not match the text there"
+        self._settle("entities that do not match their text, left out", message, "", span, source)
 
     def _settle(self, kind: str, message: str, outcome: str, span: Span, source: Source) -> None:
         """Record a problem and its outcome; a fault if ``edges`` is ``error``."""
@@ -210,8 +210,8 @@ class SpanReader:
 
 
 _AMBIGUOUS = (
-    "texts with characters beyond U+FFFF, such as emoji, before the end of an entity: each is counted as one; if the "
-    "entities are shifted, the file counts as JavaScript and recent doccano do: --offset_unit utf16"
+    "texts with characters beyond U+FFFF, such as emoji, before the end of an entity: each counts as one; if the "
+    "entities are shifted, the file counts UTF-16 units, as JavaScript and recent doccano do: use --offset_unit utf16"
 )
 
 
@@ -240,7 +240,7 @@ def same_letters(one: str, other: str) -> bool:
 
 
 def _outside(span: Span, text: str) -> str:
-    advice = "; perhaps it counts as JavaScript does: --offset_unit utf16" if max(text, default="") > "\uffff" else ""
+    advice = "; if the file counts UTF-16 units, use --offset_unit utf16" if max(text, default="") > "\uffff" else ""
     return f"{span.type} [{span.start}, {span.end}) lies outside the {len(text)} characters{advice}"
 
 

@@ -124,9 +124,9 @@ def _split_named(name: str) -> tuple[int, str | None]:
 def missing_split_error(data_dir: Path | None, split: str) -> DataError:
     """Error for a missing split: what was expected and what was found."""
     if data_dir is None:
-        return DataError(f"no file for the {split} split; name a folder with --data_dir, or it with --{split}_file")
+        return DataError(f"no file for the {split} split; set --data_dir or --{split}_file")
     there = ", ".join(sorted(path.name for path in data_dir.iterdir())[:12]) or "nothing"
     aliases = ", ".join(_SPLIT_ALIASES[split])
     message = f"no file for the {split} split; expected one of {aliases} as a word in the name of a text file, as in "
-    message += f"{split}.txt or corpus_{split}.conll, or of a folder of brat's; found {there}"
+    message += f"{split}.txt or corpus_{split}.conll, or of a brat folder; found {there}"
     return DataError(f"{message}; or name it with --{split}_file", data_dir)

@@ -64,8 +64,7 @@ def tokenize_words(
 def structure_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Ids of the separator and other structural tokens, which text must not inject by spelling them.
 
-    The tokenizer's ``split_special_tokens`` is not enough: Unigram has </s> among its pieces, WordPiece has [SEP] in its
-    vocabulary.
+    The tokenizer's ``split_special_tokens`` is not enough: the pieces of Unigram include </s>, those of WordPiece [SEP].
     """
     return [token_id for name in _STRUCTURE if (token_id := getattr(tokenizer, name)) is not None]
 
@@ -119,9 +118,7 @@ def unknown_id(tokenizer: PreTrainedTokenizerBase) -> int:
     for token_id in (tokenizer.unk_token_id, tokenizer.mask_token_id, tokenizer.eos_token_id):
         if isinstance(token_id, int):
             return token_id
-    raise ValueError(
-        f"{type(tokenizer).__name__} has no unknown, mask or end token for words that it turns into nothing"
-    )
+    raise ValueError(f"{type(tokenizer).__name__} has no unknown, mask or end token for words without tokens")
 
 
 CASINGS = 4

@@ -132,7 +132,7 @@ def _features_of_chunks(
             for size, future in pending:
                 yield size, future.result()
     except BrokenProcessPool as error:
-        advice = "a script of your own must do its work under `if __name__ == '__main__':`, since processes import it"
+        advice = "call your script's code under `if __name__ == '__main__':`, because worker processes import it"
         raise RuntimeError(f"a process that builds features died; {advice}") from error
 
 

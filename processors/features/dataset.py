@@ -228,7 +228,7 @@ class FeatureDataset(Dataset[InputFeatures]):
         )
 
     def annotation(self, index: int, start: int = 0, end: int | None = None) -> Annotation:
-        """Annotation of a document, or of its words ``start`` to ``end`` (exclusive), with indices relative to ``start``.
+        """Annotation of a document, or of its words ``start`` to ``end`` (exclusive), indexed relative to ``start``.
 
         Entities are clipped to that range.
         """

@@ -121,6 +121,6 @@ def _with_ends_as_read(spans: list[Span], units: Sequence[str], findings: Findin
 
     shift = max((0, 1, -1), key=right)
     if shift:
-        meaning = "the last position" if shift == 1 else "the position behind the last"
-        findings.add(f"texts whose annotations end with {meaning}, as what they read shows")
+        meaning = "the last position" if shift == 1 else "the position after the last"
+        findings.add(f"texts whose annotations end with {meaning}, as their surfaces show")
     return [span._replace(end=span.end + shift) for span in spans]

@@ -282,7 +282,7 @@ def _dialect(tags: dict[str, int], rivals: list[int], path: Path) -> Dialect:
         message = str(error)
         if len(lines) > 1:
             message += f"; first on lines {', '.join(map(str, lines[:10]))}"
-        advice = "--tag_column names the column of the tags; parts of speech are learnt by run_pl_ner.py"
+        advice = "set --tag_column to the column of the tags; run_pl_ner.py trains on parts of speech"
         if rivals:
             advice = f"tags are in column {rivals[0]}: --tag_column {rivals[0]} reads them"
         raise DataError(f"{message}; {advice}", path, lines[0]) from None
@@ -340,7 +340,7 @@ def read_columns(
             usual = [layout.dialect.tags[tag] for tag in written] if layout.dialect else written
             counts[layout.dialect.description if layout.dialect else ""] += sum(map(ne, written, usual))
             found = tags.entities(usual, lines)
-        counts["empty words, which keep their places"] += words.count("")
+        counts["empty words, kept"] += words.count("")
         entities[-1] += len(found or ())
         for column in layout.rivals:
             entities[column] += len(tags_to_entities([fields[column] for _, fields in rows]))
@@ -348,12 +348,12 @@ def read_columns(
         sentences, words_read = sentences + 1, words_read + len(words)
     findings.raise_faults()
     if layout.has_index and not word_column:
-        counts["words read from column 1: column 0 numbers them (--word_column takes another)"] = words_read
+        counts["words read from column 1: column 0 numbers them (set --word_column for another)"] = words_read
     if sentences == 1 and words_read > _LONG_SENTENCE:
         counts["words in a single sentence: are the blank lines between sentences missing?"] = words_read
     for column in layout.rivals:
-        kind = f"entities in column {column} are not read: the last column is, which has {entities[-1]}"
-        counts[f"{kind}; --tag_column {column} reads the others"] = entities[column]
+        kind = f"entities in column {column} are not read: the last column is used, with {entities[-1]}"
+        counts[f"{kind}; use --tag_column {column} to read them"] = entities[column]
     for kind, count in counts.items():
         if count:
             findings.add(kind, count=count)

@@ -173,7 +173,7 @@ def _parsed(text: str, path: Path, first_line: int, findings: Findings) -> Any:
         message = f"not JSON: {error.msg} at column {error.colno}"
         raise DataError(message, path, first_line + error.lineno - 1) from error
     except (ValueError, RecursionError) as error:  # very long numbers, deep nesting, duplicate keys
-        raise DataError(f"not JSON that can be read: {error}", path, first_line) from error
+        raise DataError(f"unreadable JSON: {error}", path, first_line) from error
     return _mended(value, text, findings)
 
 

@@ -66,7 +66,7 @@ def read_cmeee(path: Path, split: str, reader: SpanReader, labelled: bool = True
 
 
 def read_msra(path: Path, split: str, reader: SpanReader) -> Iterator[Example]:
-    """Read lines ``word/nt word/o``; the words become characters, and each word with a tag other than ``o`` an entity."""
+    """Read lines ``word/nt word/o``; words become characters, and those with a tag other than ``o`` entities."""
 
     def parsed(line: str, source: Source) -> Example:
         text, spans = "", []

@@ -189,7 +189,7 @@ class RecordReader:
             return names
         usual, description = self._dialect
         if not usual:
-            advice = "--tag_column names the key of the tags; parts of speech are learnt by run_pl_ner.py"
+            advice = "set --tag_column to the key of the tags; run_pl_ner.py trains on parts of speech"
             raise source.error(f"{description}; {advice}")
         self.spans.findings.add(description, count=sum(usual[name] != name for name in names))
         return [usual[name] for name in names]
@@ -214,10 +214,10 @@ class RecordReader:
         if isinstance(tag, bool) or not isinstance(tag, int):
             raise source.error(f"{key} is not a list of strings: {tag!r} is among them")
         if not self.class_names:
-            advice = "name them in their order with --labels FILE, one tag a line, or write names into the data"
+            advice = "name them in their order with --labels FILE, one tag per line, or write names into the data"
             raise source.error(f"{key} holds numbers of classes without their names; {advice}")
         if not 0 <= tag < len(self.class_names):
-            raise source.error(f"class {tag} of {key} is none of the {len(self.class_names)} that --labels names")
+            raise source.error(f"class {tag} of {key} is not one of the {len(self.class_names)} in --labels")
         return self.class_names[tag]
 
 
@@ -256,7 +256,7 @@ def _offsets_of_tokens(tokens: list[dict[str, Any]], text: str, source: Source) 
         if not (offsets[-1][1] if offsets else 0) <= start < end <= len(text):
             raise source.error(f"the token {token!r} is empty, overlaps another, or lies outside the text")
         if token.get("text", text[start:end]) != text[start:end]:
-            raise source.error(f"the token {token!r} is not what the text reads there")
+            raise source.error(f"the token {token!r} does not match the text there")
         offsets.append((start, end))
     return offsets
 

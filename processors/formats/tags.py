@@ -62,10 +62,10 @@ class TagReader:
             lines = {split_tag(tag)[0]: line for (_, tag), line in last_first}
             places = ", ".join(f"{prefix} first on line {lines[prefix]}" for prefix in sorted(lines.keys() - {OUTSIDE}))
             known = "; ".join(f"{name}: {'/'.join(scheme.prefixes)}" for name, scheme in SCHEMES.items())
-            raise DataError(f"{error} ({places}); make the file one of {known}", source) from None
+            raise DataError(f"{error} ({places}); convert the file to one of {known}", source) from None
 
     def illegal(self, scheme: TagScheme) -> tuple[int, int]:
-        """Number of transitions that the scheme does not allow, and the first line with one; 0 and 0 if there are none."""
+        """Number of transitions that the scheme does not allow, and the first line with one; 0 and 0 without any."""
         found = [pair for pair in self.transitions if not scheme.allows(*pair)]
         lines = (self.first_lines[pair] for pair in found)
         return sum(self.transitions[pair] for pair in found), min(lines, default=0)

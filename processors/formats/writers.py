@@ -17,7 +17,7 @@ from processors.formats.brat import write_brat
 from processors.formats.columns import is_document_mark
 from processors.spans import Span, in_utf16
 
-# Version of prediction and document files; since 2, `start` and `end` are characters, `first_word` and `last_word` words.
+# Version of prediction and document files; in 2, `start` and `end` are characters, `first_word` and `last_word` words.
 FORMAT_VERSION = 2
 _BREAKS = re.compile("[\t\n]|\r$")
 _BYTE_ORDER_MARK = "\ufeff"
@@ -81,9 +81,7 @@ def _write_columns(examples: Iterable[Example], path: Path) -> Findings:
             file.writelines(f"{word}{tag}\n" for word, tag in zip(words, tags, strict=True))
             file.write("\n")
         if len(labelled) == 2:
-            message = (
-                f"{labelled[True]} has labels and {labelled[False]} has none, which one file of columns cannot hold"
-            )
+            message = f"{labelled[True]} has labels and {labelled[False]} has none; columns need labels for all or none"
             findings.fault(DataError(message))
         findings.raise_faults()
     return findings
@@ -133,7 +131,7 @@ def _token_record(example: Example) -> dict[str, Any]:
 
 
 def entity_record(entity: Entity, text: str, offsets: Any) -> dict[str, Any]:
-    """Record with ``type``, ``first_word``, ``last_word``, characters ``start`` to ``end`` (exclusive), and ``text``."""
+    """Record with ``type``, ``first_word``, ``last_word``, characters ``start``, ``end`` (exclusive), and ``text``."""
     start, end = int(offsets[entity.first_word][0]), int(offsets[entity.last_word][1])
     return {**entity._asdict(), "start": start, "end": end, "text": text[start:end]}
 

@@ -51,7 +51,7 @@ def read_texts(sources: Sequence[str], whole_files: bool = False, replace: bool 
                 replaced += replace and "\ufffd" in item.text
                 yield item
         if replaced:
-            logger.warning("%s: %d texts hold U+FFFD, in place of bytes that are not UTF-8", name, replaced)
+            logger.warning("%s: %d texts contain U+FFFD, in place of bytes that are not UTF-8", name, replaced)
         for kind, count in findings.counts.items():
             logger.warning("%s: %d %s", name, count, kind)
 
