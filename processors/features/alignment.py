@@ -64,7 +64,7 @@ def tokenize_words(
 def structure_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Ids of the separator and other structural tokens, which text must not inject by spelling them.
 
-    The tokenizer's ``split_special_tokens`` is not enough: the pieces of Unigram include </s>, those of WordPiece [SEP].
+    The tokenizer's ``split_special_tokens`` is not enough: pieces of Unigram include </s>, those of WordPiece [SEP].
     """
     return [token_id for name in _STRUCTURE if (token_id := getattr(tokenizer, name)) is not None]
 
