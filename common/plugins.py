@@ -1,21 +1,22 @@
-"""What users add by name, ``module:name``: their modules are imported only where a flag or a call names them."""
+"""User extensions named as ``module:name``; a module is imported only if a flag or call names it."""
 
 import importlib
 from typing import Any
 
 
 def imported(name: str, flag: str) -> Any:
-    """The object ``name`` of ``module:name``.
+    """Import an object.
 
     Args:
-        flag: for messages.
+        name: ``module:object``.
+        flag: flag to name in error messages.
 
     Raises:
-        ValueError: there is no such module or object.
+        ValueError: the module or object does not exist.
     """
     module_name, _, object_name = name.partition(":")
     try:
         return getattr(importlib.import_module(module_name), object_name)
     except (ImportError, AttributeError, ValueError) as error:
-        advice = "name it as module:name, with the module beside the script or in a folder of PYTHONPATH"
+        advice = "write module:name; the module must be next to the script or on PYTHONPATH"
         raise ValueError(f"{flag} {name}: {error}; {advice}") from error

@@ -1,4 +1,4 @@
-"""Annotations encoded as ids of flat tags, the targets of a head that tags words."""
+"""Encoding of annotations as ids of flat tags, the targets of word-tagging heads."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -14,12 +14,12 @@ _TAGS_DEPEND_ON_NEIGHBOURS = ("IOB1", "IOE1")
 
 
 class TagEncoder:
-    """Turns annotations into label ids; of overlapping entities it encodes the outermost.
+    """Encodes annotations as label ids; of overlapping entities only the outermost.
 
     Args:
-        tags: in the order of their ids.
-        scheme: that the tags are of.
-        unknown: the id of a tag that is not among them; by default such a tag is an error.
+        tags: all tags, in the order of their ids.
+        scheme: the scheme of the tags.
+        unknown: id for tags that are not in ``tags``; by default such a tag is an error.
     """
 
     def __init__(self, tags: Sequence[str], scheme: TagScheme, unknown: int | None = None) -> None:
@@ -28,7 +28,7 @@ class TagEncoder:
         self._known: dict[tuple[str, int], tuple[int, int, int]] = {}
 
     def __call__(self, annotations: Sequence[Annotation]) -> torch.Tensor:
-        """The label ids of all words ``(B, W)``, -100 for padding and where nothing is known.
+        """Encode annotations as label ids ``(B, W)``, with -100 for padding and unannotated words.
 
         Raises:
             ValueError: a tag is not among the labels.
@@ -55,7 +55,7 @@ class TagEncoder:
         return torch.from_numpy(labels)
 
     def _entity_ids(self, entity_type: str, words: int) -> tuple[int, int, int]:
-        """Ids of the first, the inner and the last word of an entity, which are one for an entity of one word."""
+        """Label ids of the first, inner and last words of an entity; all equal for a single word."""
         key = (entity_type, min(words, 3))
         if key not in self._known:
             tags = entities_to_tags([Entity(entity_type, 0, key[1] - 1)], key[1], self.scheme)

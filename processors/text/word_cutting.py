@@ -1,4 +1,4 @@
-"""Raw text into words: cut by script and by the words of a corpus, or found again where the words are known."""
+"""Cutting raw text into words and long texts into pieces, and finding known words in their text."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ from processors.features.alignment import LONGEST_WORD
 
 WORD_UNITS = ("char", "word", "token", "auto", "auto_token", "mixed")
 _LETTERS = r"[\w\p{M}]+"
-_SIGN = r"[^\w\s\p{M}]\p{M}*"  # a mark stays with the letter or sign that it changes
+_SIGN = r"[^\w\s\p{M}]\p{M}*"  # a combining mark stays with its sign
 _CLITIC = r"['’](?i:s|re|ve|d|m|ll)\b"
 _NOT = r"(?i:n['’]t)\b"
 _WORD = (_LETTERS, _SIGN)
 _TOKEN = (
     r"(?:https?://|www\.)\S*[\w/]",
-    r"(?<!\w)[@#]\w+",  # handles and tags
+    r"(?<!\w)[@#]\w+",  # handles and hashtags
     r"(?<!\S)[:;=][-o'^]?[()\[\]{}DPpOo/\\|*]+(?!\S)|<3",  # emoticons
-    r"(?:\p{L}\.){2,}|\b(?:\p{Lu}|\d{1,2})\.(?=\s+\p{Lu})",  # abbreviations, initials, numbers of a list
+    r"(?:\p{L}\.){2,}|\b(?:\p{Lu}|\d{1,2})\.(?=\s+\p{Lu})",  # abbreviations, initials, list numbers
     _CLITIC,
     rf"\p{{L}}+?(?={_NOT})|{_NOT}",  # do n't
-    r"(?<![\w.])[-+.]\d+(?:[.,]\d+)*",  # numbers with a sign
+    r"(?<![\w.])[-+.]\d+(?:[.,]\d+)*",  # signed numbers
     rf"{_LETTERS}(?:(?!{_CLITIC})[-.,'’/&:@+]+{_LETTERS})*(?:-(?=\s))?",  # pre- and post-war
     r"([^\w\s\p{M}()\[\]{}])\1+",
     _SIGN,
@@ -35,16 +35,16 @@ class WordCutter:
     """Cuts raw text into words.
 
     Args:
-        unit: ``char``: every character, spaces too, so that positions in the text are positions in the sequence.
+        unit: ``char``: every character, including spaces, so that positions in the text and in the sequence are equal.
             ``word``: runs of letters and digits, and single signs, each with its combining marks.
-            ``token``: words as tokenised corpora of English have them: signs within a word stay (``U.N.``, ``6-3``,
-            ``1996-08-22``), clitics are words (``'s``, ``n't``), URLs, @handles, #tags and emoticons are kept whole.
+            ``token``: words as in tokenised English corpora: signs within a word are kept (``U.N.``, ``6-3``,
+            ``1996-08-22``), clitics are words (``'s``, ``n't``), URLs, @handles, #tags and emoticons are not cut.
             ``auto``, ``auto_token``: characters if any is Chinese or Japanese, otherwise words or tokens.
-            ``mixed``: each Chinese or Japanese character is a word, everything around them is cut into tokens.
-        kept: words that are kept whole although the unit would cut them, such as ``Mrs.``; without effect on ``char``.
+            ``mixed``: each Chinese or Japanese character is a word, the text between them is cut into tokens.
+        kept: words that are not cut although the unit would, such as ``Mrs.``; ignored by ``char``.
 
     Raises:
-        ValueError: there is no such unit.
+        ValueError: the unit is unknown.
     """
 
     unit: str = "auto"
@@ -55,7 +55,7 @@ class WordCutter:
             raise ValueError(f"word unit {self.unit!r} is none of {', '.join(WORD_UNITS)}")
 
     def spans(self, text: str) -> Iterator[tuple[int, int]]:
-        """The character offsets of the words, in order."""
+        """Yield the character offsets of the words, in order."""
         if self.unit == "char" or (self.unit.startswith("auto") and has_wide(text)):
             return ((i, i + 1) for i in range(len(text)))
         pattern = _pattern(self.unit in ("word", "auto"), self.kept)
@@ -64,7 +64,7 @@ class WordCutter:
         return (match.span() for match in pattern.finditer(text))
 
     def split(self, text: str) -> tuple[list[str], list[tuple[int, int]]]:
-        """The words and their character offsets."""
+        """Return the words and their character offsets."""
         offsets = list(self.spans(text))
         return [text[start:end] for start, end in offsets], offsets
 
@@ -87,7 +87,7 @@ def _spans_by_script(text: str, pattern: "regex.Pattern[str]") -> Iterator[tuple
 
 
 def find_words(words: Sequence[str], text: str) -> list[tuple[int, int]] | None:
-    """The places of these words in the text they were cut from; ``None`` where the text holds more than them."""
+    """Find the character offsets of words in their text; ``None`` if the text contains anything else."""
     offsets: list[tuple[int, int]] = []
     position = 0
     for word in words:
@@ -100,19 +100,19 @@ def find_words(words: Sequence[str], text: str) -> list[tuple[int, int]] | None:
     return None if text[position:].strip() else offsets
 
 
-_PIECE = 32_768  # characters; a text up to this long is one piece
-_CONTEXT = 1_024  # characters that a piece shares with its neighbour on each side
+_PIECE = 32_768  # characters; shorter texts are one piece
+_CONTEXT = 1_024  # characters of context on each side of a piece
 
 
 @dataclass(frozen=True)
 class TextPiece:
-    """Words of a text that are tagged together; a long text has several, which overlap.
+    """Words of a text that are tagged together; a long text has several overlapping pieces.
 
     Args:
-        words: what the tokenizer sees.
-        offsets: characters of each word in the whole text.
-        own_start, own_end: the words whose tags count; those around them are context.
-        is_last: whether the text ends here.
+        words: input of the tokenizer.
+        offsets: character offsets of each word in the whole text.
+        own_start, own_end: range of words whose tags are used; the others are context.
+        is_last: whether this is the last piece of the text.
     """
 
     words: list[str]
@@ -123,14 +123,14 @@ class TextPiece:
 
 
 def cut_into_pieces(text: str, cutter: WordCutter, size: int = _PIECE, context: int = _CONTEXT) -> Iterator[TextPiece]:
-    """Cuts raw text into words, holding no more than a piece of it at once.
+    """Cut raw text into pieces of words, with only one piece in memory.
 
-    Every word is owned by exactly one piece and, but at the ends of the text, has context on both sides there. A text
-    without words is one piece without words.
+    Every word is owned by exactly one piece, which has context on both sides of it except at the ends of the text. A
+    text without words is one empty piece.
 
     Args:
-        size: characters of a piece at most, those of a very long word counted as far as they are read.
-        context: characters of the text that a piece shows on each side of the words that it owns.
+        size: maximum number of characters of a piece; of a very long word only the characters that are read count.
+        context: characters of context on each side of the owned words.
     """
     held: list[tuple[int, int]] = []
     length, own_start = 0, 0
@@ -147,7 +147,7 @@ def cut_into_pieces(text: str, cutter: WordCutter, size: int = _PIECE, context: 
 
 
 def _words_from_end(spans: list[tuple[int, int]], characters: int) -> int:
-    """Where the last words begin that together have at most so many characters."""
+    """Index of the first of the last words that have at most ``characters`` characters in total."""
     place = len(spans)
     while place and characters >= (length := _read_length(spans[place - 1])):
         characters -= length

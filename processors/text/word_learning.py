@@ -1,4 +1,4 @@
-"""How a corpus cuts its words, found by cutting its own text again."""
+"""Learning how a corpus cuts words, by cutting its own text again."""
 
 import re
 from collections import Counter
@@ -10,19 +10,19 @@ from typing import NamedTuple
 from processors.examples import Example
 from processors.text.word_cutting import WORD_UNITS, WordCutter
 
-_MEASURED = 1000  # sentences on which the units are compared
-_MOST_KEPT = 2000  # words
+_MEASURED = 1000  # number of sentences used to compare the units
+_MOST_KEPT = 2000  # maximum number of kept words
 _CLOSING = re.compile(r"[,;:)\]}%…]|[.?!]+|['’][a-z]{0,2}|n['’]t", re.IGNORECASE)
 _OPENING = re.compile(r"[(\[{]")
 
 
 class LearnedCutter(NamedTuple):
-    """How raw text is cut as a corpus is.
+    """The cutter that cuts raw text most like a corpus.
 
     Args:
-        cutter: the best that was found.
-        share: of the corpus's sentences, as they are or with words joined by spaces, those that it cuts alike.
-        written_share: the same, if punctuation is attached to words as in `as_written`.
+        cutter: the best cutter found.
+        share: fraction of sentences cut as in the corpus, from their text or their words joined by spaces.
+        written_share: the same fraction with punctuation attached to words as in `as_written`.
     """
 
     cutter: WordCutter
@@ -31,12 +31,12 @@ class LearnedCutter(NamedTuple):
 
 
 def learn_cutter(examples: Sequence[Example], reading: WordCutter, units: Sequence[str] = WORD_UNITS) -> LearnedCutter:
-    """Finds the unit that cuts most words as the corpus does, and the words that must be kept whole with it.
+    """Find the unit that cuts most words as the corpus does, and the words that it must not cut.
 
     Args:
         examples: sentences of the training split.
-        reading: the cutter with which the corpus was read; it is the result if the files have text instead of words.
-        units: the units to choose from; of equally good ones the first is taken.
+        reading: the cutter that read the corpus; it is returned if the files contain text instead of words.
+        units: candidate units; ties go to the first.
     """
     if not any(example.words_given for example in examples):
         return LearnedCutter(reading, 1.0, 1.0)
@@ -48,17 +48,20 @@ def learn_cutter(examples: Sequence[Example], reading: WordCutter, units: Sequen
 
 
 def shares_cut_alike(cutter: WordCutter, examples: Sequence[Example]) -> tuple[float, float]:
-    """The shares of sentences that are cut into their own words: from the text as it is, and from `as_written`."""
+    """Fractions of sentences that are cut into their own words, from the text as it is and from `as_written`."""
     as_it_is = sum(list(cutter.spans(example.text or "")) == example.offsets for example in examples)
     written = sum(list(cutter.spans(text)) == offsets for text, offsets in map(as_written, examples))
     return as_it_is / max(1, len(examples)), written / max(1, len(examples))
 
 
 def as_written(example: Example) -> tuple[str, list[tuple[int, int]]]:
-    """The text without the spaces before ``, . ; : ? ! ) ] } % 's n't`` and after ``( [ {``.
+    """Remove the spaces before ``, . ; : ? ! ) ] } % 's n't`` and after ``( [ {``.
 
-    Files of words do not say where the original text had spaces. Their words joined by spaces are easier to cut than
-    raw text is; this is closer to it.
+    Files of words do not tell where the original text had spaces. Words joined by spaces are easier to cut than raw
+    text; this is closer to raw text.
+
+    Returns:
+        The text and the character offsets of the words.
     """
     text, offsets = example.text or "", example.offsets or []
     parts: list[str] = []
@@ -76,7 +79,7 @@ def as_written(example: Example) -> tuple[str, list[tuple[int, int]]]:
 
 
 def _words_found(cutter: WordCutter, texts: Iterable[tuple[str, list[tuple[int, int]]]]) -> float:
-    """How well the words that are cut are those of the corpus, as F1."""
+    """F1 of the cut words against the words of the corpus."""
     right = total = 0
     for text, offsets in texts:
         found = list(cutter.spans(text))
@@ -86,15 +89,15 @@ def _words_found(cutter: WordCutter, texts: Iterable[tuple[str, list[tuple[int, 
 
 
 def _with_kept_words(cutter: WordCutter, examples: Sequence[Example]) -> WordCutter:
-    """Adds the words that the unit cuts and the corpus keeps whole at least twice, and more often than it cuts them."""
+    """Keep words that the unit cuts but the corpus keeps whole at least twice, and more often than it cuts them."""
     cut: Counter[str] = Counter()
     for example in examples:
         text, offsets = as_written(example)
         found = set(cutter.spans(text))
         cut.update(text[start:end] for start, end in offsets if end - start > 1 and (start, end) not in found)
-    whole = {tuple(cutter.split(word)[0]): word for word, count in cut.items() if count > 1}  # by its pieces
+    whole = {tuple(cutter.split(word)[0]): word for word, count in cut.items() if count > 1}  # keyed by pieces
     lengths = {len(pieces) for pieces in whole} - {1}
-    apart: Counter[str] = Counter()  # how often the pieces of such a word are words themselves
+    apart: Counter[str] = Counter()  # how often the corpus cuts such a word
     for example in examples:
         for length in lengths:
             for pieces in zip(*(example.words[shift:] for shift in range(length)), strict=False):
