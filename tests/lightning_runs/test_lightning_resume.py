@@ -201,7 +201,7 @@ def test_a_flag_that_the_optimiser_would_keep_is_refused(
 ) -> None:
     message = refusal(encoder, home, "changed", resume_from_checkpoint=undisturbed / "last.ckpt", **changes)
     assert said in message
-    assert "last.ckpt keeps what it had" in message
+    assert "last.ckpt overrides them" in message
 
 
 @pytest.mark.parametrize(
