@@ -48,7 +48,7 @@ def load_classifier_and_tokenizer(
     former, held = dict(config.id2label or {}), (config.architectures or ["no head"])[0]
     is_classifier = held.endswith("ForSequenceClassification")
     if not do_train and not is_classifier:
-        raise ValueError(f"{source} holds {held}, not a classifier of texts")
+        raise ValueError(f"{source} holds {held}, not a text classifier")
     if adapt_config is not None:
         adapt_config(config)
     config.id2label = dict(enumerate(classes or ["LABEL_0"]))

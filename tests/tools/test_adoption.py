@@ -65,7 +65,7 @@ def test_a_data_set_of_other_types_is_refused(crf_args: Run) -> None:
     crf_args, model, tokenizer = load_model_and_tokenizer(crf_args, BertCrfForNer)
     dataset = load_and_cache_examples(crf_args, "tiny", tokenizer, "train")
     dataset.types.append("MISC")
-    with pytest.raises(ValueError, match="the data set has entities of type MISC, the model's are"):
+    with pytest.raises(ValueError, match="the dataset has entities of type MISC, which the model lacks"):
         check_dataset(dataset, model)
 
 

@@ -99,10 +99,10 @@ def by_lightning(folder: Path) -> None:
     [
         (
             "MyHead",
-            "holds the head MyHead, which is none of BertSoftmaxForNer, BertCrfForNer; .*--head module:MyHead",
+            "holds the head MyHead, which is not built in \(BertSoftmaxForNer, BertCrfForNer\); .*--head module:MyHead",
         ),
         ("BertSpanForNer", r"holds the span head of BERT-NER-Pytorch \(BertSpanForNer\)"),
-        ("BertForSequenceClassification", r"holds a classifier of texts .*run_pl_glue\.py"),
+        ("BertForSequenceClassification", r"holds a text classifier .*run_pl_glue\.py"),
         ("BertForMaskedLM", r"holds an encoder without a head \(BertForMaskedLM\); train it with --do_train"),
     ],
 )
@@ -183,7 +183,7 @@ def test_an_old_folder_shows_its_head_by_its_weights(
     torch.save(weights, folder / "pytorch_model.bin")
     with caplog.at_level(logging.INFO):
         predictor = NerPredictor.load(folder, "cpu")
-    assert "does not name the head; its weights are those of Bert" in caplog.text
+    assert "does not name the head; using Bert" in caplog.text
     records = read_predictions(run.folder)[:10]
     found = predictor([record["text"] for record in records])
     assert [[one.type for one in entities] for entities in found] == [
@@ -191,7 +191,7 @@ def test_an_old_folder_shows_its_head_by_its_weights(
     ]
     (folder / "pytorch_model.bin").unlink()
     save_file({**weights, "lstm.weight": torch.zeros(1)}, folder / "model.safetensors")
-    with pytest.raises(ValueError, match=r"does not name the head .* its weights are those of .*lstm: cannot tell it"):
+    with pytest.raises(ValueError, match=r"does not name the head .* its weights are .*lstm: cannot identify the head"):
         NerPredictor.load(folder, "cpu")
 
 
@@ -226,5 +226,5 @@ def test_taggers_and_classifiers_of_texts_do_not_pass_for_one_another(
     new, _ = load_classifier_and_tokenizer(run, classes)
     assert new.get_parameter("classifier.weight").shape == weights.shape
     assert not torch.equal(new.get_parameter("classifier.weight"), weights)
-    with pytest.raises(ValueError, match="holds BertCrfForNer, not a classifier of texts"):
+    with pytest.raises(ValueError, match="holds BertCrfForNer, not a text classifier"):
         load_classifier_and_tokenizer(run.applying(), classes, str(crf_run.folder))

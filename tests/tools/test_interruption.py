@@ -44,7 +44,7 @@ def test_a_run_that_is_told_to_end_can_go_on(options: dict[str, Any]) -> None:
     step, options = resumed(options)
     done = start_script(*SCRIPT, **options)
     assert done.returncode == 0, done.stderr
-    assert f"Going on after step {step} of {step + 5}" in done.stderr
+    assert f"Resuming after step {step} of {step + 5}" in done.stderr
     assert "resuming with" not in done.stderr
 
 
@@ -63,7 +63,7 @@ def test_two_processes_that_are_told_to_end_can_go_on_as_two_or_one(options: dic
     by_one = start_script(*SCRIPT, **copy)
     assert by_one.returncode == 0, by_one.stderr
     for said in (by_two, by_one.stderr):
-        assert f"Going on after step {step} of {step + 5}" in said
+        assert f"Resuming after step {step} of {step + 5}" in said
         assert ("resuming with 1 processes (was 2)" in said) == (said is by_one.stderr)
 
 

@@ -274,7 +274,7 @@ def test_other_labels_start_the_head_anew_and_keep_the_encoder(crf_run: Finished
 
 
 def test_nothing_is_applied_before_it_is_trained(crf_args: Run) -> None:
-    with pytest.raises(ValueError, match=r"there is no folder .*run; add --do_train, or name the run in --output_dir"):
+    with pytest.raises(ValueError, match=r"no such folder: .*run; add --do_train, or name the run in --output_dir"):
         load_crf(replace(crf_args, do_train=False, do_eval=True))
 
 
@@ -319,7 +319,7 @@ def test_do_lower_case_that_a_tokenizer_does_not_know_is_said(
 
 @pytest.mark.parametrize("name", ["../nowhere", "./nowhere", "/nowhere", "a/b/c"])
 def test_a_folder_that_is_not_there_is_not_looked_for_on_the_hub(crf_args: Run, name: str) -> None:
-    with pytest.raises(ValueError, match=rf"^--model_name_or_path {name}: there is no folder \S*$"):
+    with pytest.raises(ValueError, match=rf"^--model_name_or_path {name}: no such folder: \S*$"):
         load_crf(replace(crf_args, model_name_or_path=name))
 
 
@@ -329,7 +329,7 @@ def test_a_name_that_may_be_of_the_hub_is_looked_for_in_both_places(
 ) -> None:
     (tmp_path / "models" / "bert-base-chinese").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=rf"^{name}: there is no folder {tmp_path / name}") as error:
+    with pytest.raises(ValueError, match=rf"^{name}: no such folder: {tmp_path / name}") as error:
         load_crf(replace(crf_args, model_name_or_path=name))
     hint = f"; similar: {tmp_path / 'models' / 'bert-base-chinese'}"
     assert (hint in str(error.value)) == name.startswith("models")

@@ -243,7 +243,7 @@ def test_the_written_arguments_repeat_the_run(crf_run: FinishedRun, tmp_path: Pa
         ({"do_train": True, "data_dir": ""}, "--data_dir must be given"),
         ({"do_train": True, "data_dir": "nowhere"}, "nowhere: there is no such data folder"),
         ({"do_train": True, "from_scratch": False}, "--from_scratch"),
-        ({"do_eval": True}, "there is no folder"),
+        ({"do_eval": True}, "no such folder:"),
         ({"do_train": True, "fp16": True}, "--fp16 needs a GPU"),
         ({"do_train": True, "local_rank": 0}, "start several processes with torchrun"),
         ({"do_train": True, "model_type": "roberta"}, "--model_type roberta"),
