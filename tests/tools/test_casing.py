@@ -130,7 +130,7 @@ def test_a_tokenizer_that_keeps_capitals_is_remarked(
         prepared(arguments(encoder, corpus, tmp_path, casing=True))
         assert not caplog.records
         prepared(arguments(cased, corpus, tmp_path, casing=True))
-    assert "tells capital letters apart by itself" in caplog.text
+    assert "already distinguishes upper and lower case" in caplog.text
 
 
 def test_the_lightning_script_has_it(encoder: Path, corpus: Path, tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def by_lightning(folder: Path) -> None:
     [
         (
             "MyHead",
-            "holds the head MyHead, which is not built in \(BertSoftmaxForNer, BertCrfForNer\); .*--head module:MyHead",
+            r"holds the head MyHead, which is not built in \(BertSoftmaxForNer, BertCrfForNer\); .*--head module:MyHead",
         ),
         ("BertSpanForNer", r"holds the span head of BERT-NER-Pytorch \(BertSpanForNer\)"),
         ("BertForSequenceClassification", r"holds a text classifier .*run_pl_glue\.py"),
@@ -201,7 +201,7 @@ def test_training_takes_the_encoder_of_another_head_and_says_so(
     args = replace(crf_args, from_scratch=False, model_name_or_path=str(softmax_run.folder))
     with caplog.at_level(logging.INFO):
         _, model, _ = load_model_and_tokenizer(args, BertCrfForNer)
-    assert "taking its encoder, with a new head BertCrfForNer" in caplog.text
+    assert "using its encoder with a new head BertCrfForNer" in caplog.text
     weights, now = load_file(softmax_run.folder / "model.safetensors"), model.state_dict()
     same = {name for name in weights if torch.equal(weights[name], now[name])}
     assert weights.keys() - same == {"classifier.weight", "classifier.bias"}

@@ -333,7 +333,7 @@ def test_a_name_that_may_be_of_the_hub_is_looked_for_in_both_places(
         load_crf(replace(crf_args, model_name_or_path=name))
     hint = f"; similar: {tmp_path / 'models' / 'bert-base-chinese'}"
     assert (hint in str(error.value)) == name.startswith("models")
-    assert "as a model on huggingface.co: not in the local cache, and the hub may not be asked" in str(error.value)
+    assert "on huggingface.co: not in the local cache, and HF_HUB_OFFLINE is set" in str(error.value)
     assert "name a folder with config.json, weights and tokenizer" in str(error.value)
     assert len(str(error.value)) < 500
 

@@ -76,5 +76,5 @@ def test_a_compiled_model_scores_as_it_did_before(crf_args: Run) -> None:
 
 
 def test_compilation_with_data_parallel_is_refused() -> None:
-    with pytest.raises(ValueError, match="--torch_compile needs one process a GPU: torchrun --nproc_per_node=2"):
+    with pytest.raises(ValueError, match="--torch_compile needs one process per GPU: torchrun --nproc_per_node=2"):
         compile_model(MachineSettings(torch_compile=True), 2, tiny_tagger(BertCrfForNer))
