@@ -167,7 +167,7 @@ def test_a_folder_never_makes_the_program_import_code(
     assert read_run(folder, "their_head:TheirHead").head == "softmax"
     with pytest.raises(ValueError, match="holds the head TheirHead, not OtherHead"):
         NerPredictor.load(folder, "cpu", head="their_head:OtherHead")
-    with pytest.raises(ValueError, match="--head their_head:loss: this is no subclass"):
+    with pytest.raises(ValueError, match="--head their_head:loss: not a subclass"):
         NerPredictor.load(folder, "cpu", head="their_head:loss")
 
 
