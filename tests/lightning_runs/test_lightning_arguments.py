@@ -98,7 +98,7 @@ def test_glue_refuses_what_is_about_words(capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize(
     ("options", "here", "said"),
     [
-        ({"gpus": 99}, 0, "99 GPUs are asked for, and this machine has 0"),
+        ({"gpus": 99}, 0, "99 GPUs requested, but this machine has 0"),
         ({"gpus": 4, "devices": 2}, 8, "--gpus 4 and --devices 2 contradict each other"),
         ({"gpus": 1, "no_cuda": True}, 8, "--no_cuda and --gpus 1 contradict each other"),
     ],

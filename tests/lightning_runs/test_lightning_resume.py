@@ -170,7 +170,7 @@ def test_a_checkpoint_that_is_named_must_exist(encoder: Path, home: Path) -> Non
 def test_other_data_or_another_order_is_refused(encoder: Path, home: Path, undisturbed: Path) -> None:
     checkpoint = undisturbed / "last.ckpt"
     chosen = options(encoder, home, "other seed", resume_from_checkpoint=checkpoint, seed=1)
-    with pytest.raises(SystemExit, match="the training data comes in another order than before"):
+    with pytest.raises(SystemExit, match="the order of the training data has changed"):
         call_lightning("run_pl_ner", **chosen)
 
 
