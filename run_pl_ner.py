@@ -43,7 +43,7 @@ TASK_TYPES = {"NER": ("conll2003", "last"), "Chunk": ("chunk", "-2"), "POS": ("p
 class NerOptions:
     """Options of this script only."""
 
-    task_type: str = option("NER", "tagging task: selects the tag column and the default labels", list(TASK_TYPES), common=True)
+    task_type: str = option("NER", "task: selects tag column and default labels", list(TASK_TYPES), common=True)
 
 
 class NERTransformer(BaseTransformer):

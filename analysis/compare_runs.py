@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--score", choices=SCORES, default="f1", help="score to compare")
     parser.add_argument("--baseline", help="compare all variants with this one only")
     counts = Bounds(int, at_least=1)
-    parser.add_argument("--resamples", type=counts, default=10_000, help="resamples of the bootstrap and the permutation test")
+    parser.add_argument("--resamples", type=counts, default=10_000, help="resamples of bootstrap and permutation test")
     parser.add_argument("--seed", type=Bounds(int, at_least=0), default=0, help="random seed of the resamples")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="print Markdown")

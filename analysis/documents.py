@@ -50,7 +50,7 @@ def digest_of(documents: Iterable[ScoredDocument]) -> str:
 
 
 def write_documents(path: Path, documents: Iterable[ScoredDocument]) -> None:
-    """Write one JSON line per document: ``format_version``, ``id``, ``words``, ``gold``, ``predicted``, ``confidences``.
+    """Write JSON lines with ``format_version``, ``id``, ``words``, ``gold``, ``predicted`` and ``confidences``.
 
     An entity is ``{"type", "first_word", "last_word"}``.
     """

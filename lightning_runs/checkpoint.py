@@ -37,7 +37,9 @@ def check_checkpoint(
     before = checkpoint["settings"]
     for name in _FIXED:
         if before.get(name, settings[name]) != settings[name]:
-            raise ValueError(f"{source} was trained with --{name} {before[name]}, not {settings[name]}: use the same value")
+            raise ValueError(
+                f"{source} was trained with --{name} {before[name]}, not {settings[name]}: use the same value"
+            )
     if checkpoint["model"] != model:
         raise ValueError(f"{source} holds {checkpoint['model']}, not {model}: use the same --head and labels")
     there = {name: tuple(weight.shape) for name, weight in checkpoint["state_dict"].items()}

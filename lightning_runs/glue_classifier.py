@@ -96,7 +96,7 @@ def _load(settings: ModelSettings, source: str, config: PreTrainedConfig, do_tra
     else:
         model = read_model(AutoModelForSequenceClassification, source, config, do_train, settings.cache_dir or None)
     if config.model_type == "xlnet":
-        unused = model.get_parameter("transformer.mask_emb")  # used in pretraining only; DDP would wait for its gradient
+        unused = model.get_parameter("transformer.mask_emb")  # pretraining only; DDP would wait for its gradient
         unused.requires_grad_(False)
     return model
 

@@ -157,7 +157,9 @@ def _header(lines: Iterator[tuple[int, str]], path: Path) -> tuple[str, ...]:
 
 def _column(columns: tuple[str, ...], name: str, path: Path) -> int:
     if name not in columns:
-        raise DataError(f"no column {name!r}; there are {', '.join(columns)}; check that the file is of this task", path)
+        raise DataError(
+            f"no column {name!r}; there are {', '.join(columns)}; check that it is a file of this task", path
+        )
     return columns.index(name)
 
 

@@ -136,7 +136,7 @@ class BaseTransformer(LightningModule):
             remove=remove_folder,
             metric=settings.logging.metric_for_best_model,
         )
-        without_averaging = settings.replace(averaging="none", ema_decay=0.99, swa_start=0.75)  # done by AveragedWeights
+        without_averaging = settings.replace(averaging="none", ema_decay=0.99, swa_start=0.75)  # see AveragedWeights
         self.callbacks = Callbacks(build_callbacks(without_averaging, folder, self.checkpoints))
         self._parts: dict[str, Stateful] = {
             "progress": self.state,

@@ -16,7 +16,8 @@ from common.options import NoOptions
 
 _ATTENTION_SUPPORT = ("_supports_sdpa", "_supports_flash_attn", "_supports_flex_attn", "_supports_attention_backend")
 _UNUSED = [r"\bpooler\."]  # weights that no tagger needs
-_MIXES_PADDING_IN = ("canine", "convbert", "fnet", "funnel", "mobilebert", "nystromformer", "yoso")  # families whose states depend on padding
+# Families whose states depend on padding.
+_MIXES_PADDING_IN = ("canine", "convbert", "fnet", "funnel", "mobilebert", "nystromformer", "yoso")
 _MORE_THAN_TEXT = {  # forward parameter -> input that it stands for
     "decoder_input_ids": "input for a decoder",
     "bbox": "page layout",

@@ -67,7 +67,7 @@ def write_checkpoint(
     def write() -> None:
         with explained_failure(folder, RunFolder(folder.parent)), atomic_write(folder, "replace") as fresh:
             save_model_folder(fresh, settings, model, tokenizer)
-            with RunFolder(fresh).training_state.open("wb") as file:  # torch.save(path) hides the cause of a failed write
+            with RunFolder(fresh).training_state.open("wb") as file:  # torch.save(path) hides errors
                 torch.save(saved, file)
 
     run_on_main(write)
@@ -99,7 +99,9 @@ def load_training_state(folder: Path, model: Tagger, parts: Mapping[str, Statefu
         for name, part in parts.items():
             part.load_state_dict(saved[name])
     except UnpicklingError as error:
-        raise ValueError(f"{state_file} holds objects other than tensors and plain values: refusing to load it") from error
+        raise ValueError(
+            f"{state_file} holds objects other than tensors and plain values: refusing to load it"
+        ) from error
     except (SafetensorError, RuntimeError, ValueError, KeyError, EOFError, OSError) as error:
         raise ValueError(f"cannot resume from {folder}: {error}") from error
     states = saved["random"]
@@ -157,7 +159,9 @@ def _named(folder: Path, run: RunFolder) -> Path:
     steps = [path.name for path in _checkpoints(run)]
     if is_in_run(folder, run) and folder.name != steps[-1]:
         later = ", ".join(steps[steps.index(folder.name) + 1 :])
-        raise ValueError(f"{folder} is not the latest checkpoint of this run: remove {later}, or use another --output_dir")
+        raise ValueError(
+            f"{folder} is not the latest checkpoint of this run: remove {later}, or use another --output_dir"
+        )
     return folder
 
 

@@ -21,12 +21,14 @@ from processors.text.word_cutting import WORD_UNITS
 def main() -> None:
     parser = CommandLine(description="Convert a corpus or predictions to another format.")
     parser.add_argument("source", help="file, folder of splits, brat folder, or hub:NAME of a dataset")
-    parser.add_argument("target", type=Path, help="file to write; a folder if the source is a folder of splits, or for brat")
+    parser.add_argument("target", type=Path, help="file to write, or folder for several splits or brat")
     parser.add_argument("--to", required=True, choices=list(FORMATS), help="format to write")
     parser.add_argument("--tag_column", default="last", help="column of the tags: last, a number from 0, or a name")
     parser.add_argument("--word_column", default="", help="column of the words, in column files")
     parser.add_argument("--word_unit", default="", choices=WORD_UNITS, help="how raw text is split into words")
-    parser.add_argument("--span_edges", default="snap", choices=SPAN_EDGES, help="what to do with entities that start or end inside a word")
+    parser.add_argument(
+        "--span_edges", default="snap", choices=SPAN_EDGES, help="entities that start or end inside a word"
+    )
     parser.add_argument("--offset_unit", default="auto", choices=OFFSET_UNITS, help="how the source counts characters")
     args = parser.parse_args()
     options = ("tag_column", "word_column", "word_unit", "span_edges", "offset_unit")

@@ -97,9 +97,7 @@ def check_entities(corpus: Corpus) -> None:
     inventory = corpus.inventory("train")
     if not inventory.entities:
         odd = "".join(f"; {count} {kind}" for kind, count in inventory.findings.counts.items())
-        message = (
-            f"no entities in {inventory.words} words{odd}; check the format of the file and --tag_column"
-        )
+        message = f"no entities in {inventory.words} words{odd}; check the format of the file and --tag_column"
         raise DataError(message, inventory.source)
 
 
@@ -111,7 +109,10 @@ def _report(corpus: Corpus, split: str, dataset: FeatureDataset, max_seq_length:
     windows = f"{len(dataset)} windows of at most {max_seq_length} tokens, {lost} words lost"
     logger.info("%s: %s (%s) in %s; %s", split, counts, inventory.scheme or "no tags", inventory.source, windows)
     if not inventory.entities and inventory.unlabelled < inventory.sentences:
-        logger.warning("%s: this labelled split has no entities, so scores are meaningless; check its format and --tag_column", split)
+        logger.warning(
+            "%s: this labelled split has no entities, so scores are meaningless; check its format and --tag_column",
+            split,
+        )
     tokens, padded = int(dataset.lengths.sum()), int(np.max(dataset.lengths, initial=0)) * len(dataset)
     logger.info("%s: %d tokens; padding all to the longest would make them %d", split, tokens, padded)
     if inventory.illegal_transitions:

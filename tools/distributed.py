@@ -28,7 +28,7 @@ def setup_devices(machine: MachineSettings) -> tuple[torch.device, int]:
         The device, and the number of GPUs of this process: all GPUs without a launcher (DataParallel), one with it.
     """
     use_cuda = torch.cuda.is_available() and not machine.no_cuda
-    local_rank = int(os.environ.get("LOCAL_RANK", machine.local_rank))  # set by launchers, even if they also pass a flag
+    local_rank = int(os.environ.get("LOCAL_RANK", machine.local_rank))  # launchers set it, even with a flag
     if local_rank == -1:
         return (torch.device("cuda"), torch.cuda.device_count()) if use_cuda else (torch.device("cpu"), 0)
     if "RANK" not in os.environ:

@@ -175,7 +175,9 @@ def _warn_of_unknown_labels(model: Tagger, dataset: FeatureDataset, split: str) 
 def check_dataset(dataset: FeatureDataset, model: Tagger) -> None:
     """Raise a ValueError if entity types or casing token types of a dataset do not match the model's."""
     if unknown := sorted(set(dataset.types) - set(model.types)):
-        raise ValueError(f"the dataset has entities of type {', '.join(unknown)}, which the model lacks ({model.types})")
+        raise ValueError(
+            f"the dataset has entities of type {', '.join(unknown)}, which the model lacks ({model.types})"
+        )
     types = casing_types(model)
     if tuple(dataset.layout.casing_segments) != types:
         built = f"the dataset was built with casing token types {list(dataset.layout.casing_segments)}"

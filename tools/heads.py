@@ -153,7 +153,7 @@ def _head_by_weights(folder: Path) -> type[Tagger]:
     parts = {name.partition(".")[0] for name in weight_shapes(folder)}
     if len(parts - {"classifier", "crf"}) != 1 or "classifier" not in parts:
         found = f"its weights are {', '.join(sorted(parts))}" if parts else "it has no weights"
-        raise ValueError(f"{folder}/config.json does not name the head (architectures), and {found}: cannot identify the head")
+        raise ValueError(f"{folder}/config.json does not name the head (architectures), and {found}")
     head = BertCrfForNer if "crf" in parts else BertSoftmaxForNer
     logger.info("%s/config.json does not name the head; using %s, judging by the weights", folder, head.__name__)
     return head

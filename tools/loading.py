@@ -98,9 +98,7 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfi
     """Raise a ValueError if the tokenizer has more entries than the encoder has embeddings."""
     entries = getattr(config, "vocab_size", len(tokenizer))  # CANINE hashes characters and has no vocab_size
     if len(tokenizer) > entries:
-        raise ValueError(
-            f"the tokenizer has {len(tokenizer)} entries, the encoder {entries}: they do not match"
-        )
+        raise ValueError(f"the tokenizer has {len(tokenizer)} entries, the encoder {entries}: they do not match")
 
 
 def _check_same_vocabulary(do_train: bool, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -112,7 +110,9 @@ def _check_same_vocabulary(do_train: bool, config: PreTrainedConfig, tokenizer: 
         config.vocabulary_digest = digest
         config.lowers_case = lowers_case
     elif getattr(config, "vocabulary_digest", digest) != digest:
-        raise ValueError("the tokenizer's vocabulary differs from that in training; restore the original tokenizer files")
+        raise ValueError(
+            "the tokenizer's vocabulary differs from that in training; restore the original tokenizer files"
+        )
     elif getattr(config, "lowers_case", lowers_case) != lowers_case:
         logger.warning("--do_lower_case differs from the setting in training; the model folder keeps the original one")
 
@@ -292,9 +292,7 @@ def _with_learned_words(run: Run, config: PreTrainedConfig) -> Run:
     cutter, share, written_share = run.corpus.learned_cutter()
     config.word_unit, config.kept_words = cutter.unit, list(cutter.kept)
     if is_main():
-        message = (
-            "Raw text is split by %r, with %d words kept whole: %.1f %% of train sentences are split as annotated"
-        )
+        message = "Raw text is split by %r, with %d words kept whole: %.1f %% of train sentences are split as annotated"
         counts = (cutter.unit, len(cutter.kept), 100 * share, 100 * written_share)
         logger.info(f"{message}, %.1f %% with punctuation attached", *counts)
     if is_main() and share < _ALIKE:

@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("--vocab", required=True, type=Path, help="word pieces, one per line (a BERT vocab.txt)")
     parser.add_argument("--output_dir", required=True, type=Path, help="folder to write")
     parser.add_argument("--layers", type=count, default=4, help="hidden layers")
-    parser.add_argument("--width", type=count, default=256, help="hidden size; a multiple of 64, the size of an attention head")
+    parser.add_argument("--width", type=count, default=256, help="hidden size, a multiple of 64 (size of a head)")
     parser.add_argument("--max_positions", type=count, default=512, help="longest window in tokens")
     parser.add_argument("--cased", action="store_true", help="keep upper case")
     args = parser.parse_args()

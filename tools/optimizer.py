@@ -95,7 +95,7 @@ def freeze(optimisation: OptimisationSettings, model: PreTrainedModel) -> None:
     """
     if optimisation.freeze_layers > (layers := count_layers(model)):
         raise ValueError(
-            f"--freeze_layers {optimisation.freeze_layers}, but the encoder has {layers} layers with weights of their own"
+            f"--freeze_layers {optimisation.freeze_layers}, but the encoder has {layers} layers with own weights"
         )
     frozen = {*range(optimisation.freeze_layers), *([-1] if optimisation.freeze_embeddings else [])}
     for name, parameter in model.named_parameters():

@@ -259,7 +259,9 @@ def forget_missing_best(checkpoints: Checkpoints, state: TrainState) -> None:
     best = checkpoints.best_folder
     if checkpoints.has_best and not run_on_main(best.is_dir):
         checkpoints.forget_best(state)
-        logger.warning("%s has no %s: the best model will be selected from future evaluations only", best.parent, best.name)
+        logger.warning(
+            "%s has no %s: the best model will be selected from future evaluations only", best.parent, best.name
+        )
 
 
 def is_due(every: int, state: TrainState) -> bool:

@@ -50,7 +50,9 @@ class BertCrfForNer(FlatTagger):
     def override(cls, config: PreTrainedConfig, options: Any) -> None:
         if not options.crf_constraints:
             if getattr(config, "crf_legal", None):
-                logger.warning("--no_crf_constraints applies to this run only: the model was evaluated with them, and its folder keeps them")
+                logger.warning(
+                    "--no_crf_constraints applies to this run only: the model was evaluated with constraints"
+                )
             config.crf_legal = None
 
     def __init__(self, config: PreTrainedConfig) -> None:
@@ -97,7 +99,7 @@ def legal_matrix(followers: list[list[int]] | None, num_tags: int) -> Tensor | N
     """Convert ``config.crf_legal`` to the boolean matrix ``(C + 2, C + 2)`` of the CRF."""
     if followers is None:
         return None
-    legal = torch.zeros(num_tags + 2, num_tags + 2, dtype=torch.bool, device="cpu")  # even if the default device is meta
+    legal = torch.zeros(num_tags + 2, num_tags + 2, dtype=torch.bool, device="cpu")  # even if the default is meta
     for tag, following in enumerate(followers):
         legal[tag, following] = True
     return legal

@@ -179,7 +179,9 @@ def test_a_type_without_an_example_in_train_is_a_warning(
         file.write("\nflu B-ILL\n")
     with caplog.at_level(logging.WARNING):
         load("dev")
-    assert any("1 entities of type ILL" in message and "do not occur in train" in message for message in caplog.messages)
+    assert any(
+        "1 entities of type ILL" in message and "do not occur in train" in message for message in caplog.messages
+    )
 
 
 def test_a_type_that_is_no_label_is_an_error_with_its_line(load: Load, corpus_dir: Path) -> None:
@@ -220,7 +222,9 @@ def test_scoring_without_an_entity_is_a_warning_where_there_are_labels(
         load("dev")
         load("test")
     said = [message for message in caplog.messages if "no entity" in message]
-    assert said == ["dev: this labelled split has no entities, so scores are meaningless; check its format and --tag_column"]
+    assert said == [
+        "dev: this labelled split has no entities, so scores are meaningless; check its format and --tag_column"
+    ]
 
 
 def test_all_missing_splits_are_named_at_once(crf_args: Run, corpus_dir: Path) -> None:

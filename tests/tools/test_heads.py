@@ -99,7 +99,7 @@ def by_lightning(folder: Path) -> None:
     [
         (
             "MyHead",
-            r"holds the head MyHead, which is not built in \(BertSoftmaxForNer, BertCrfForNer\); .*--head module:MyHead",
+            r"holds the head MyHead, which is not built in \(BertSoftmaxForNer, BertCrfForNer\).*--head module:MyHead",
         ),
         ("BertSpanForNer", r"holds the span head of BERT-NER-Pytorch \(BertSpanForNer\)"),
         ("BertForSequenceClassification", r"holds a text classifier .*run_pl_glue\.py"),
@@ -191,7 +191,7 @@ def test_an_old_folder_shows_its_head_by_its_weights(
     ]
     (folder / "pytorch_model.bin").unlink()
     save_file({**weights, "lstm.weight": torch.zeros(1)}, folder / "model.safetensors")
-    with pytest.raises(ValueError, match=r"does not name the head .* its weights are .*lstm: cannot identify the head"):
+    with pytest.raises(ValueError, match=r"does not name the head .* its weights are .*lstm"):
         NerPredictor.load(folder, "cpu")
 
 

@@ -232,7 +232,9 @@ def test_a_checkpoint_of_another_head_is_refused(stopped: Run, softmax_args: Run
 
 def test_an_earlier_checkpoint_is_refused_while_later_ones_stand_beside_it(stopped: Run) -> None:
     earlier = replace(stopped, resume_from_checkpoint=str(Path(stopped.folder.path, "checkpoint-3")))
-    with pytest.raises(ValueError, match=r"checkpoint-3 is not the latest checkpoint of this run: remove checkpoint-6, checkpoint-9"):
+    with pytest.raises(
+        ValueError, match=r"checkpoint-3 is not the latest checkpoint of this run: remove checkpoint-6, checkpoint-9"
+    ):
         fit(earlier)
     for step in (6, 9):
         shutil.rmtree(Path(stopped.folder.path, f"checkpoint-{step}"))
