@@ -91,7 +91,7 @@ def test_glue_refuses_what_is_about_words(capsys: pytest.CaptureFixture[str]) ->
             blank, GlueOptions, None, REFUSED, ["--task", "mrpc", "--markup", "bioes", "--rdrop_alpha", "1"]
         )
     message = capsys.readouterr().err
-    assert "--markup bioes: it is about the words of a text" in message
+    assert "--markup bioes: it applies to words" in message
     assert "--rdrop_alpha 1.0: " in message
 
 
