@@ -77,7 +77,7 @@ def test_a_data_set_without_the_casings_of_the_model_is_refused(crf_args: Run, t
     dataset = load_and_cache_examples(crf_args, "tiny", tokenizer, "train")
     with pytest.raises(
         ValueError,
-        match=r"casing token types \[\], the model has \[0, 2, 3, 4\]; call load_and_cache_examples with the run of that model",
+        match=r"casing token types \[\], the model has \[0, 2, 3, 4\]; call load_and_cache_examples",
     ):
         train(crf_args, dataset, model, tokenizer)
     adopted = adopt_model(crf_args, model)
