@@ -11,10 +11,7 @@ from numpy.typing import NDArray
 
 from common.entities import Entity
 from processors.corpus import Corpus
-from processors.examples import Example
 from processors.formats.writers import FORMAT_VERSION, json_line
-
-_read: dict[str, frozenset[str]] = {}  # train entities by digest of the split
 
 
 class ScoredDocument(NamedTuple):
@@ -87,17 +84,5 @@ def read_documents(path: Path) -> list[ScoredDocument]:
 
 
 def training_names(corpus: Corpus) -> frozenset[str] | None:
-    """Texts of the entities in train, cached per process; ``None`` if the corpus has no train split."""
-    if not corpus.has("train"):
-        return None
-    digest = corpus.digest("train")
-    if digest not in _read:
-        _read[digest] = frozenset(entity_surfaces(corpus.examples("train")))
-    return _read[digest]
-
-
-def entity_surfaces(examples: Iterable[Example]) -> Iterable[str]:
-    """Yield the text of each entity, as `ScoredDocument.surface` does."""
-    for example in examples:
-        for entity in example.entities or ():
-            yield " ".join(example.words[entity.first_word : entity.last_word + 1])
+    """Texts of the entities in train; ``None`` if the corpus has no train split."""
+    return corpus.surfaces("train") if corpus.has("train") else None

@@ -151,7 +151,7 @@ def test_findings_are_kept_with_the_counts(
     (corpus_dir / "dev.jsonl").write_text('{"text": "anna met bob", "label": [[0, 3, "PER"]]}\n')
     load("dev")
     moved = (corpus_dir / "dev.jsonl").rename(corpus_dir / "valid.jsonl")
-    monkeypatch.setattr(processors.corpus.Corpus, "_counted", None)
+    monkeypatch.setattr(processors.corpus.Corpus, "_read", None)
     caplog.clear()
     load("dev")
     assert any(message.startswith(f"dev: {moved}:1: dev-0: PER 'ann'") for message in caplog.messages)
