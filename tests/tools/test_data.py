@@ -221,7 +221,7 @@ def test_scoring_without_an_entity_is_a_warning_where_there_are_labels(
     with caplog.at_level(logging.WARNING):
         load("dev")
         load("test")
-    said = [message for message in caplog.messages if "no entity" in message]
+    said = [message for message in caplog.messages if "has no entities" in message]
     assert said == [
         "dev: this labelled split has no entities, so scores are meaningless; check its format and --tag_column"
     ]

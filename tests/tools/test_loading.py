@@ -112,13 +112,13 @@ def test_the_family_is_found_in_the_config(train_args: Run) -> None:
 
 
 def test_another_family_than_the_configs_is_refused(train_args: Run) -> None:
-    with pytest.raises(ValueError, match=r"--model_type roberta, but .*config\.json is of .* family bert"):
+    with pytest.raises(ValueError, match=r"--model_type roberta does not match the model_type bert in .*config\.json"):
         load_crf(replace(train_args, model_type="roberta"))
 
 
 def test_a_config_that_names_no_family_wants_model_type(train_args: Run, pretrained: Path) -> None:
     edit_json(pretrained / "config.json", model_type=None)
-    with pytest.raises(ValueError, match=r"config\.json does not say .*--model_type"):
+    with pytest.raises(ValueError, match=r"config\.json has no model_type; .*--model_type"):
         load_crf(train_args)
     _, model, _ = load_crf(replace(train_args, model_type="BERT"))
     assert model.base_model_prefix == "bert"

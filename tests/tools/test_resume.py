@@ -43,7 +43,7 @@ def undisturbed(args: Run, tmp_path: Path) -> tuple[int, float, dict[str, Tensor
 
 
 def test_it_takes_a_training_to_go_on_with(args: Run) -> None:
-    with pytest.raises(ValueError, match=r"--resume_from_checkpoint .*: add --do_train"):
+    with pytest.raises(ValueError, match=r"--resume_from_checkpoint requires --do_train"):
         start_run(args.settings.replace(do_train=False, do_eval=True, resume_from_checkpoint="auto"), BertCrfForNer)
 
 
@@ -219,7 +219,7 @@ def test_auto_passes_over_a_checkpoint_that_is_cut_off(
 
 def test_a_model_is_no_checkpoint(stopped: Run) -> None:
     best = Path(stopped.folder.path, "checkpoint-best")
-    with pytest.raises(ValueError, match=r"checkpoint-best is no checkpoint .* no training_state\.pt"):
+    with pytest.raises(ValueError, match=r"cannot resume from .*checkpoint-best: it has no training_state\.pt"):
         fit(replace(stopped, resume_from_checkpoint=str(best)))
 
 
