@@ -1,4 +1,4 @@
-"""Compares scored runs: mean and deviation over seeds, and tests between variants.
+"""Compare scored runs: mean and standard deviation over seeds, and significance tests between variants.
 
 python -m analysis.compare_runs outputs/crf_seed1 outputs/crf_seed2 outputs/softmax_seed1 outputs/softmax_seed2
 python -m analysis.compare_runs "outputs/cner_*_seed*" --split test --latex --plot outputs/cner.pdf
@@ -40,19 +40,19 @@ def main(argv: list[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = CommandLine(
         prog="python -m analysis.compare_runs",
-        description="Compare scored runs. Folders whose names differ in their seed (_seed3) are runs of one variant.",
+        description="Compare scored runs. Folders that differ only in their seed (_seed3) are runs of one variant.",
     )
-    parser.add_argument("runs", nargs="+", help="folders of runs, or patterns of folders")
-    parser.add_argument("--split", choices=["dev", "test"], default="dev", help="which scores")
-    parser.add_argument("--score", choices=SCORES, default="f1", help="which of them")
-    parser.add_argument("--baseline", help="compare all variants with this one, and not with each other")
+    parser.add_argument("runs", nargs="+", help="run folders, or glob patterns of them")
+    parser.add_argument("--split", choices=["dev", "test"], default="dev", help="split whose scores are compared")
+    parser.add_argument("--score", choices=SCORES, default="f1", help="score to compare")
+    parser.add_argument("--baseline", help="compare all variants with this one only")
     counts = Bounds(int, at_least=1)
-    parser.add_argument("--resamples", type=counts, default=10_000, help="of the bootstrap and the permutation test")
-    parser.add_argument("--seed", type=Bounds(int, at_least=0), default=0, help="of these")
+    parser.add_argument("--resamples", type=counts, default=10_000, help="resamples of bootstrap and permutation test")
+    parser.add_argument("--seed", type=Bounds(int, at_least=0), default=0, help="random seed of the resamples")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="print Markdown")
-    form.add_argument("--latex", action="store_true", help="print LaTeX for the package booktabs")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the variants, as .png, .pdf or .svg")
+    form.add_argument("--latex", action="store_true", help="print LaTeX (uses the booktabs package)")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="plot the variants to a .png, .pdf or .svg file")
     return parser
 
 

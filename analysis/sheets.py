@@ -1,4 +1,4 @@
-"""Variants and their differences as text: for the terminal, Markdown and LaTeX."""
+"""Tables and plot of compared variants, for the terminal, Markdown, LaTeX and image files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,9 +9,11 @@ from rich.table import Table
 from analysis.comparison import SCORES, Difference, Variant
 from analysis.intervals import central_interval, precision_recall_f1, resampled_sums
 
+_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+
 
 class Sheet(NamedTuple):
-    """A table in words: its columns, of which the first ``names`` are text, and its rows."""
+    """A table as text; the first ``names`` columns hold names, the others numbers."""
 
     title: str
     names: int
@@ -20,14 +22,14 @@ class Sheet(NamedTuple):
 
 
 def variant_interval(variant: Variant, score: str, resamples: int, seed: int) -> tuple[float, float]:
-    """95 % interval of the score of all runs together, over documents."""
+    """95 % interval over documents of the score of all runs."""
     sums = resampled_sums(variant.mean_counts, resamples, seed)
     low, high = central_interval(precision_recall_f1(sums)[:, SCORES.index(score)]).tolist()
     return low, high
 
 
 def variant_sheet(variants: Sequence[Variant], score: str, resamples: int, seed: int) -> Sheet:
-    """Mean and standard deviation over seeds, in percent."""
+    """Table of means and standard deviations over seeds, in percent."""
     rows = []
     for variant in variants:
         scores = 100 * variant.scores(score)
@@ -42,7 +44,7 @@ def variant_sheet(variants: Sequence[Variant], score: str, resamples: int, seed:
 
 
 def difference_sheet(differences: Sequence[Difference]) -> Sheet:
-    """Differences in points."""
+    """Table of differences, in percentage points."""
     rows = [
         [
             one.first,
@@ -74,15 +76,12 @@ def as_markdown(sheet: Sheet) -> str:
 
 
 def as_latex(sheet: Sheet) -> str:
-    """For the package booktabs."""
+    """LaTeX table, for the booktabs package."""
     alignment = "l" * sheet.names + "r" * (len(sheet.columns) - sheet.names)
     header, *rows = ([_escaped(cell) for cell in line] for line in (sheet.columns, *sheet.rows))
     lines = [" & ".join(cells) + r" \\" for cells in (header, *rows)]
     body = "\n".join([r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"])
     return rf"\begin{{tabular}}{{{alignment}}}" + f"\n{body}\n" + r"\end{tabular}"
-
-
-_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 
 
 def _escaped(cell: str) -> str:
@@ -92,12 +91,12 @@ def _escaped(cell: str) -> str:
 
 
 def plot_variants(variants: Sequence[Variant], score: str, resamples: int, seed: int, path: Path) -> None:
-    """Writes a picture; the file's suffix says of what kind.
+    """Plot the runs, means and intervals of variants; the suffix of ``path`` selects the image format.
 
     Raises:
-        ValueError: there is no such kind.
+        ValueError: matplotlib does not support the format.
     """
-    from matplotlib.figure import Figure  # takes a while, and only pictures need it
+    from matplotlib.figure import Figure  # slow import
 
     figure = Figure(figsize=(6, 1 + 0.5 * len(variants)), layout="constrained")
     axes = figure.subplots()

@@ -1,7 +1,7 @@
-"""Readers of the GLUE tasks, in their original layout or as a Hugging Face dataset.
+"""Readers of the GLUE tasks, in the original layout or as a Hugging Face dataset.
 
-Cells are split at tabs only: quotation marks are ordinary characters, and the usual reading of CSV swallows rows. Files
-may begin with a byte order mark; CoLA has no header; texts may end in spaces.
+Cells are split at tabs only: quotation marks are ordinary characters, and a CSV parser would lose rows. Files may begin
+with a byte order mark; CoLA has no header; texts may end in spaces.
 """
 
 import hashlib
@@ -18,10 +18,10 @@ from processors.formats.text_lines import read_lines
 
 @dataclass(frozen=True)
 class LabelledTexts:
-    """One text or a pair of them.
+    """A text or a text pair.
 
     Args:
-        guid: number in the file, as in submissions.
+        guid: row number in the file, as in submissions.
         texts: one or two.
         label: id of the class, or the score; None if unknown.
     """
@@ -38,8 +38,8 @@ class GlueSplit:
     Args:
         source: file or dataset.
         digest: hash of the content.
-        examples: its texts.
-        broken_lines: numbers of training lines that were left out, having too few cells (QQP has some).
+        examples: texts with labels.
+        broken_lines: numbers of training lines that were skipped because of a wrong number of cells (QQP has some).
     """
 
     source: str
@@ -49,11 +49,11 @@ class GlueSplit:
 
 
 class GlueCorpus:
-    """The splits of a task, in files or in a Hugging Face dataset; each is read once.
+    """The splits of a task, from files or a Hugging Face dataset; each is read once.
 
     Args:
-        data_dir: folder of the task, or of GLUE with a folder per task.
-        dataset_name: a dataset to use instead: ``NAME``, ``NAME:CONFIGURATION`` or a folder.
+        data_dir: folder of the task, or of GLUE with one folder per task.
+        dataset_name: dataset to use instead: ``NAME``, ``NAME:CONFIGURATION`` or a folder.
         cache_dir: folder for downloads.
     """
 
@@ -70,7 +70,7 @@ class GlueCorpus:
         return self._find(split) is not None
 
     def read(self, split: str) -> GlueSplit:
-        """A split.
+        """Read a split.
 
         Raises:
             DataError: it is missing or malformed.
@@ -78,7 +78,7 @@ class GlueCorpus:
         found = self._find(split)
         if found is None:
             if split not in self.task.files:
-                advice = "apply a trained model by --do_predict --model_name_or_path RUN"
+                advice = "apply a trained model with --do_predict --model_name_or_path RUN"
                 raise DataError(f"{self.task.folder} has no {split} split; {advice}")
             name = f"{self.task.files[split]}.tsv"
             raise DataError(f"no {name}, nor {self.task.folder}/{name}", self._dataset_name or self._data_dir)
@@ -99,10 +99,10 @@ class GlueCorpus:
 
 
 def read_glue_file(task: GlueTask, path: Path, split: str) -> GlueSplit:
-    """Reads a file of the original layout.
+    """Read a file of the original layout.
 
     Raises:
-        DataError: a column is missing, a label is none of the classes, or a line of dev or test is broken.
+        DataError: a column is missing, a label is not a class, or a line of dev or test has a wrong number of cells.
     """
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "blake2b").hexdigest()[:32]
@@ -117,7 +117,7 @@ def read_glue_file(task: GlueTask, path: Path, split: str) -> GlueSplit:
         cells = line.split("\t")
         if len(cells) != len(columns):
             if split != "train":
-                message = f"{len(cells)} cells where the file has {len(columns)} columns"
+                message = f"{len(cells)} cells, but the file has {len(columns)} columns"
                 raise DataError(message, path, number)
             found.broken_lines.append(number)
             continue
@@ -125,12 +125,12 @@ def read_glue_file(task: GlueTask, path: Path, split: str) -> GlueSplit:
         given = tuple(cells[index].strip() for index in texts)
         found.examples.append(LabelledTexts(str(len(found.examples)), given, value))
     if not found.examples:
-        raise DataError("no example in this file; is it the right one, and complete?", path)
+        raise DataError("no examples in this file; check that it is the right one and complete", path)
     return found
 
 
 def read_glue_hub(task: GlueTask, name: str, split: str, cache_dir: str | None = None) -> GlueSplit | None:
-    """Reads a split of a Hugging Face data set, by name or from a folder; ``None`` where it has no such split."""
+    """Read a split of a Hugging Face dataset, by name or from a folder; ``None`` if it has no such split."""
     if ":" not in name and not Path(name).exists():
         name = f"{name}:{task.configuration}"
     dataset = open_hub_split(name, split, cache_dir)
@@ -157,7 +157,9 @@ def _header(lines: Iterator[tuple[int, str]], path: Path) -> tuple[str, ...]:
 
 def _column(columns: tuple[str, ...], name: str, path: Path) -> int:
     if name not in columns:
-        raise DataError(f"no column {name!r}; there are {', '.join(columns)}: is it the file of another task?", path)
+        raise DataError(
+            f"no column {name!r}; there are {', '.join(columns)}; check that it is a file of this task", path
+        )
     return columns.index(name)
 
 
@@ -173,7 +175,7 @@ def _label(task: GlueTask, cell: str, path: Path, line: int) -> float:
 
 
 def _hub_label(task: GlueTask, row: dict[str, Any], place: str, index: int) -> float | None:
-    """The class is stored by its number, in the order of ours; -1 means that it is not told."""
+    """Convert a dataset label: a class id in our order, or a score; -1 means unlabelled."""
     value = row.get("label")
     if value is None or value == -1:
         return None

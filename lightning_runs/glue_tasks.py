@@ -8,7 +8,7 @@ _SPLITS = {"train": "train", "dev": "dev", "test": "test"}
 
 @dataclass(frozen=True)
 class GlueTask:
-    """A task, in its original files and as a Hugging Face configuration.
+    """A GLUE task, as original files and as a Hugging Face configuration.
 
     Args:
         folder: folder of the original files, and name of the submission file.
@@ -41,7 +41,7 @@ class GlueTask:
         return len(self.classes) or 1
 
     def splits_like(self, split: str) -> list[str]:
-        """``dev`` or ``test``, and the mismatched split where the task has one."""
+        """``dev`` or ``test``, and the mismatched split if the task has one."""
         return [name for name in self.files if name == split or name.startswith(f"{split}_")]
 
     def submission_name(self, split: str) -> str:
@@ -88,10 +88,10 @@ GLUE_TASKS = {
 
 
 def glue_task(name: str) -> GlueTask:
-    """The task of this name, in upper or lower case.
+    """Find a task by name, ignoring case.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no such task.
     """
     if name.lower() not in GLUE_TASKS:
         raise ValueError(f"--task {name} is none of {', '.join(GLUE_TASKS)}")

@@ -1,4 +1,4 @@
-"""Scores of a split, printed, written and returned."""
+"""Evaluate a split: compute the scores, print them and write them."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -34,9 +34,13 @@ _EXAMPLES = 8
 
 @dataclass
 class SplitScores:
-    """Entity scores, the mean loss a word, and some texts with what was found in them, wrong ones first.
+    """Scores of a split.
 
-    The analysis is there only where it was asked for, after training.
+    Args:
+        entities: entity scores.
+        loss: mean loss per word.
+        examples: some texts with gold and predicted entities, those with errors first.
+        analysis: further scores; ``None`` during training.
     """
 
     entities: EntityScores
@@ -52,20 +56,20 @@ class SplitScores:
         }
 
     def headline(self) -> dict[str, float]:
-        """The numbers that are one each for the whole split."""
+        """The scalar scores."""
         return {name: value for name, value in self.as_dict().items() if isinstance(value, float)}
 
 
 def evaluate(run: Run, model: Tagger, tokenizer: PreTrainedTokenizerBase, prefix: str = "") -> dict[str, Any]:
-    """Scores the dev split, prints tables and writes ``eval_results.txt`` and ``.json`` and ``eval_documents.jsonl``.
+    """Score the dev split, print tables and write ``eval_results.txt``, ``.json`` and ``eval_documents.jsonl``.
 
     Args:
-        prefix: folder below ``output_dir`` for the results, for instance of a checkpoint.
+        prefix: subfolder of ``output_dir`` for the results, for example of a checkpoint.
 
     Returns:
-        ``loss`` (mean a word), ``precision``, ``recall``, ``f1`` in conlleval's reading, the same strictly by scheme
-        as ``strict_precision`` and so on, ``support``, the scores by type under ``types``, and the fields of
-        `analysis.analysis.Analysis`.
+        ``loss`` (mean per word), ``precision``, ``recall``, ``f1`` as conlleval computes them, ``strict_precision`` and
+        so on for entities that are well-formed in the tag scheme, ``support``, the scores by type under ``types``, and
+        the fields of `analysis.analysis.Analysis`.
     """
     run = adopt_model(run, model)
     dataset = load_and_cache_examples(run, run.settings.data.task_name, tokenizer, "dev")
@@ -82,12 +86,12 @@ def analyse_and_report(
     split: str,
     prefix: str,
 ) -> dict[str, Any]:
-    """Compares what was found with the gold entities in every way, prints, writes, draws and returns it.
+    """Compute, print, write and return all scores of predictions; plot them if TensorBoard is enabled.
 
     Args:
-        tagged: with confidences.
-        split: dev or test.
-        prefix: folder below ``output_dir`` for the results.
+        tagged: predictions with confidences.
+        split: ``dev`` or ``test``.
+        prefix: subfolder of ``output_dir`` for the results.
     """
     folder = RunFolder(run.folder.path / prefix)
     _warn_of_unknown_labels(model, dataset, split)
@@ -102,7 +106,7 @@ def analyse_and_report(
 
 
 def score_dataset(run: Run, model: Tagger, dataset: FeatureDataset, desc: str) -> SplitScores:
-    """Tags a labelled data set and compares, without analysis."""
+    """Tag and score a labelled dataset, without the further analysis."""
     check_dataset(dataset, model)
     return score_tagged(tag_documents(run, model, dataset, desc), dataset, run.markup, model.nests)
 
@@ -110,11 +114,11 @@ def score_dataset(run: Run, model: Tagger, dataset: FeatureDataset, desc: str) -
 def score_tagged(
     documents: Iterable[TaggedDocument], dataset: FeatureDataset, markup: str, nests: bool = False
 ) -> SplitScores:
-    """Compares what a model found in all documents of a data set with the gold entities.
+    """Score predictions for all documents of a dataset.
 
     Args:
-        markup: of the tags that are compared too; tags are those of the outermost entities.
-        nests: whether the model can find entities that overlap; otherwise only the outermost gold entities count.
+        markup: tag scheme of the tags, which are scored too; gold tags are those of the outermost entities.
+        nests: whether the model can predict overlapping entities; otherwise only the outermost gold entities count.
     """
     gold, found, tags, loss = [], [], [], 0.0
     right, wrong = list[int](), list[int]()
@@ -133,7 +137,7 @@ def score_tagged(
 
 
 def gold_entities(annotation: Annotation, nests: bool) -> list[Entity]:
-    """The entities that a model is to find, in order: all, or those that flat tags can express."""
+    """Gold entities in order: all of them, or only those that flat tags can express."""
     return sorted(annotation.entities or (), key=_place) if nests else outermost(annotation.entities or ())
 
 
@@ -159,28 +163,30 @@ def _scored_document(dataset: FeatureDataset, tagged: TaggedDocument, nests: boo
 
 
 def _warn_of_unknown_labels(model: Tagger, dataset: FeatureDataset, split: str) -> None:
-    """Says how many annotated words have one of the labels that the model is missing."""
+    """Log how many annotated words have a label that the model lacks."""
     if not model.missing_labels:
         return
     annotations = [replace(dataset.annotation(n), unannotated=()) for n in range(dataset.num_documents)]
     if unknown := sum(int((~known_words(model.encode([one])))[0, : one.words].sum()) for one in annotations):
-        message = "%s: %d of %d words have a tag that the model does not have, and do not count in the loss: %s"
+        message = "%s: %d of %d words have a tag that the model lacks; they do not count in the loss: %s"
         logger.warning(message, split, unknown, dataset.num_words, ", ".join(model.missing_labels))
 
 
 def check_dataset(dataset: FeatureDataset, model: Tagger) -> None:
-    """Raises a ValueError where entity types, or token types of casings, of a data set are not the model's."""
+    """Raise a ValueError if entity types or casing token types of a dataset do not match the model's."""
     if unknown := sorted(set(dataset.types) - set(model.types)):
-        raise ValueError(f"the data set has entities of type {', '.join(unknown)}, the model's are {model.types}")
+        raise ValueError(
+            f"the dataset has entities of type {', '.join(unknown)}, which the model lacks ({model.types})"
+        )
     types = casing_types(model)
     if tuple(dataset.layout.casing_segments) != types:
-        built = f"the data set's token types of casings are {list(dataset.layout.casing_segments)}"
+        built = f"the dataset was built with casing token types {list(dataset.layout.casing_segments)}"
         advice = "call load_and_cache_examples with the run of that model"
-        raise ValueError(f"{built}, the model's {list(types)}; {advice}")
+        raise ValueError(f"{built}, the model has {list(types)}; {advice}")
 
 
 def report_scores(scores: SplitScores, folder: RunFolder, split: str, title: str) -> None:
-    """Prints the table and writes it with all digits as JSON; all ranks call it, and rank 0 does it."""
+    """Print the scores and write them as JSON and text. All ranks must call it; rank 0 writes."""
     run_on_main(lambda: _report(scores, folder, split, title))
 
 

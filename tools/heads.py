@@ -1,4 +1,4 @@
-"""Which head a folder holds: as its config names it, or, for old folders, as the names of its weights show."""
+"""Find the head of a model folder, from its config or, for old folders, from the names of its weights."""
 
 import json
 import logging
@@ -22,14 +22,14 @@ _SPAN_HEAD = "BertSpanForNer"
 
 
 def head_of_folder(folder: Path, named: str | type[Tagger] = "") -> type[Tagger]:
-    """The class of the head that a folder with a trained model holds.
+    """Find the head class of a trained model.
 
     Args:
-        named: that head, where it is not built in: as ``module:Class``, or the class. No module is imported otherwise,
-            whatever the folder says.
+        named: the head, if it is not built in: ``module:Class``, or the class. No other module is imported, whatever
+            the folder says.
 
     Raises:
-        ValueError: the folder holds something else than a known head, or another than the one named.
+        ValueError: the folder does not hold a known head, or not the named one.
     """
     path = folder / "config.json"
     try:
@@ -45,12 +45,15 @@ def head_of_folder(folder: Path, named: str | type[Tagger] = "") -> type[Tagger]
 
 
 def head_of(architectures: Sequence[str] | None, folder: Path, source: str | None = None) -> type[Tagger]:
-    """The same for a config that has been read.
+    """Find the head class from config entries.
 
-    A token classifier of transformers is a softmax head. A head of the user's own is known once its class exists.
+    A token classifier of transformers counts as a softmax head. A custom head is known once its class is imported.
 
     Args:
         architectures, source: entries ``architectures`` and ``head_source`` of the config.
+
+    Raises:
+        ValueError: the head is unknown.
     """
     if not architectures:
         return _head_by_weights(folder)
@@ -61,35 +64,35 @@ def head_of(architectures: Sequence[str] | None, folder: Path, source: str | Non
     if name in known:
         return known[name]
     if name.endswith("ForSequenceClassification"):
-        raise ValueError(f"{folder} holds a classifier of texts ({name}), not a tagger; use run_pl_glue.py")
+        raise ValueError(f"{folder} holds a text classifier ({name}), not a tagger; use run_pl_glue.py")
     if name == _SPAN_HEAD:
         raise ValueError(f"{folder} holds the span head of BERT-NER-Pytorch ({name}), which is not supported")
     if is_encoder(architectures, folder):
         raise ValueError(f"{folder} holds an encoder without a head ({name}); train it with --do_train")
     hint = source if source and source.endswith(f":{name}") else f"module:{name}"
     advice = f"if you trust its code, name it with --head {hint} (in Python: NerPredictor.load(folder, head=...))"
-    raise ValueError(f"{folder} holds the head {name}, which is none of {', '.join(_BUILT_IN)}; {advice}")
+    raise ValueError(f"{folder} holds the head {name}, which is not built in ({', '.join(_BUILT_IN)}); {advice}")
 
 
 def is_built_in(head: type[Tagger] | str) -> bool:
-    """Whether a class, or the name of one, is a head of this project."""
+    """Whether a class or class name is a head of this project."""
     return head in _BUILT_IN or head in HEADS.values()
 
 
 def check_head(folder: Path, head: type[Tagger]) -> None:
-    """Raises a ValueError where a folder with a trained model does not hold this head."""
+    """Raise a ValueError if the folder of a trained model does not hold this head."""
     check_is_head(head_of_folder(folder), head, folder)
 
 
 def check_is_head(found: type[Tagger], head: type[Tagger], folder: Path) -> None:
-    """Raises a ValueError where the head that a folder holds is not the one to be applied."""
+    """Raise a ValueError if the head found in a folder is not the expected one."""
     if found is not head:
         own = "" if is_built_in(found) else f" --head {found.__module__}:{found.__name__}"
         raise ValueError(f"{folder} holds the head {found.__name__}, not {head.__name__}; use {found.script}{own}")
 
 
 def is_encoder(architectures: Sequence[str] | None, folder: Path) -> bool:
-    """Whether a config is that of a pretrained encoder, with or without the head of its pretraining."""
+    """Whether a config describes a pretrained encoder, with or without its pretraining head."""
     if not architectures:
         return "classifier.weight" not in weight_shapes(folder)
     encoders: set[str] = set()
@@ -100,10 +103,10 @@ def is_encoder(architectures: Sequence[str] | None, folder: Path) -> bool:
 
 
 def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the weights in a folder; none where it has no file of weights.
+    """Read names and shapes of the weights in a folder; empty if it has no weight file.
 
     Raises:
-        ValueError: such a file cannot be read.
+        ValueError: a weight file cannot be read.
     """
     shapes: dict[str, tuple[int, ...]] = {}
     for path in _weight_files(folder):
@@ -115,19 +118,19 @@ def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
                 weights = torch.load(path, map_location="meta", weights_only=True)
                 shapes |= {name: tuple(getattr(weight, "shape", ())) for name, weight in weights.items()}
         except (SafetensorError, UnpicklingError, RuntimeError, EOFError, AttributeError) as error:
-            raise ValueError(f"{path} is not a file of weights: {error}") from error
+            raise ValueError(f"{path} is not a weight file: {error}") from error
     return shapes
 
 
 def missing_folder(name: str) -> str:
-    """Says that a folder does not exist, and which similar ones do."""
+    """Message that a folder does not exist, with similar names as hints."""
     path = Path(name).expanduser().absolute()
     missing = path
     while not missing.parent.is_dir():
         missing = missing.parent
     similar = get_close_matches(missing.name, [one.name for one in missing.parent.iterdir() if one.is_dir()])
     hint = f"; similar: {', '.join(str(missing.parent / one) for one in similar)}" if similar else ""
-    return f"there is no folder {path}{hint}"
+    return f"no such folder: {path}{hint}"
 
 
 def _subclasses(head: type[Tagger]) -> Iterator[type[Tagger]]:
@@ -149,8 +152,8 @@ def _weight_files(folder: Path) -> list[Path]:
 def _head_by_weights(folder: Path) -> type[Tagger]:
     parts = {name.partition(".")[0] for name in weight_shapes(folder)}
     if len(parts - {"classifier", "crf"}) != 1 or "classifier" not in parts:
-        found = f"its weights are those of {', '.join(sorted(parts))}" if parts else "it has no weights"
-        raise ValueError(f"{folder}/config.json does not name the head (architectures), and {found}: cannot tell it")
+        found = f"its weights are {', '.join(sorted(parts))}" if parts else "it has no weights"
+        raise ValueError(f"{folder}/config.json does not name the head (architectures), and {found}")
     head = BertCrfForNer if "crf" in parts else BertSoftmaxForNer
-    logger.info("%s/config.json does not name the head; its weights are those of %s", folder, head.__name__)
+    logger.info("%s/config.json does not name the head; using %s, judging by the weights", folder, head.__name__)
     return head

@@ -1,4 +1,4 @@
-"""Asked to stop, as schedulers do before they take a machine away: finish the step, write a checkpoint, end."""
+"""Handle SIGTERM and SIGUSR1, which schedulers send before preemption: finish the step, write a checkpoint, exit."""
 
 import logging
 import signal
@@ -10,19 +10,19 @@ from types import FrameType
 from tools.distributed import any_rank
 
 logger = logging.getLogger(__name__)
-EXIT_CODE = 75  # "temporary failure" in sysexits.h: start me again
+EXIT_CODE = 75  # EX_TEMPFAIL in sysexits.h: the scheduler may restart the job
 _SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]  # Windows has no USR1
 
 
 class Interrupted(SystemExit):
-    """The training stopped at a signal, after writing a checkpoint."""
+    """Training was stopped by a signal, after writing a checkpoint."""
 
     def __init__(self) -> None:
         super().__init__(EXIT_CODE)
 
 
 class Interruption:
-    """Whether this training was asked to stop."""
+    """Records whether a stop signal was received."""
 
     def __init__(self) -> None:
         self._signal = 0
@@ -32,13 +32,13 @@ class Interruption:
         self._signal = number
 
     def listen(self) -> None:
-        """Installs the signal handlers, from the main thread: in others it is not possible."""
+        """Install the signal handlers; Python allows this in the main thread only, elsewhere it does nothing."""
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
                 signal.signal(number, self.notice)
 
     def seen_by_any(self) -> bool:
-        """The same on all ranks; all must ask at the same place."""
+        """Whether any rank received a signal. All ranks must call it at the same point."""
         seen = any_rank(self._signal != 0)
         if seen and self._signal:
             logger.warning("%s: ending this step, then writing a checkpoint", signal.Signals(self._signal).name)
@@ -47,7 +47,7 @@ class Interruption:
 
 @contextmanager
 def watch_for_interruption() -> Iterator[Interruption]:
-    """Notices SIGTERM and SIGUSR1 instead of dying of them; without effect outside the main thread."""
+    """Record SIGTERM and SIGUSR1 instead of being killed by them. Has no effect outside the main thread."""
     interruption, handlers = Interruption(), {number: signal.getsignal(number) for number in _SIGNALS}
     interruption.listen()
     try:

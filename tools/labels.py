@@ -1,4 +1,4 @@
-"""The labels of a trained model, whatever project it is from, as tags that its head can be asked for."""
+"""Labels of trained models, also of other projects, converted to the tags of this project."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -16,16 +16,16 @@ _SHOWN = 10
 
 
 def label_names(config: PreTrainedConfig) -> list[str]:
-    """The labels that a config names, in the order of their ids; none where they are only numbered."""
+    """Label names of a config by id; empty if the labels are only numbered (``LABEL_0``)."""
     names = [str(name) for _, name in sorted((config.id2label or {}).items())]
     return [] if all(name.startswith(_NO_NAMES) for name in names) else names
 
 
 def name_labels(config: PreTrainedConfig, source: str, task_name: str) -> None:
-    """Names the labels of a model of BERT-NER-Pytorch, whose configs only number them.
+    """Set the label names of a BERT-NER-Pytorch model, whose config only numbers them.
 
     Raises:
-        ValueError: the labels have no names and are not as many as that project has for the task.
+        ValueError: the labels have no names, and their number is not that of the task in BERT-NER-Pytorch.
     """
     if not label_names(config):
         shape = weight_shapes(Path(source)).get("classifier.weight", (len(config.id2label or {}),))
@@ -36,17 +36,17 @@ def name_labels(config: PreTrainedConfig, source: str, task_name: str) -> None:
             wanted = f", which are not the {len(NUMBERED_TAGS[task])} of {task}" if task in NUMBERED_TAGS else ""
             raise ValueError(f"{source}/config.json does not name its {count} labels in id2label{wanted}; add them")
         set_label_names(config, NUMBERED_TAGS[fitting[0]])
-        message = "%s/config.json does not name its %d labels: they are taken for BERT-NER-Pytorch's of %s: %s"
+        message = "%s/config.json does not name its %d labels: using those of BERT-NER-Pytorch for %s: %s"
         logger.warning(message, source, count, fitting[0], ", ".join(label_names(config)))
     if tuple(label_names(config)) in NUMBERED_TAGS.values() and getattr(config, "word_unit", None) is None:
-        config.word_unit = "char"  # that project reads both corpora so
+        config.word_unit = "char"  # as BERT-NER-Pytorch reads both corpora
 
 
 def labels_of(head: type[Tagger], config: PreTrainedConfig, source: str) -> list[str]:
-    """What each label means, by id, in the head's terms; empty for a label that means nothing, such as ``X``.
+    """Labels by id, in the head's canonical form; empty for labels without a meaning, such as ``X``.
 
     Raises:
-        ValueError: labels that cannot be understood, by name and file.
+        ValueError: names the labels that cannot be parsed, and the file.
     """
     names = label_names(config)
     if len(set(names)) < len(names):
@@ -59,10 +59,10 @@ def labels_of(head: type[Tagger], config: PreTrainedConfig, source: str) -> list
 
 
 def use_labels(model: Tagger, labels: Sequence[str], wanted: Sequence[str]) -> None:
-    """Keeps the wanted labels of a model, in their order.
+    """Reduce a model to the wanted labels, in the given order.
 
     Args:
-        labels: of the model, as `labels_of` has them.
+        labels: labels of the model, from `labels_of`.
         wanted: some or all of them.
     """
     if model.label_names != list(wanted):
@@ -70,13 +70,13 @@ def use_labels(model: Tagger, labels: Sequence[str], wanted: Sequence[str]) -> N
 
 
 def difference(former: Iterable[str], now: Iterable[str]) -> str:
-    """What two lists of labels do not have in common."""
+    """Describe the difference between two lists of labels, for a message."""
     former, now = {tag for tag in former if tag}, set(now)
     parts = {"new": sorted(now - former), "gone": sorted(former - now)}
     return "; ".join(f"{what}: {shortened(tags)}" for what, tags in parts.items() if tags)
 
 
 def shortened(names: Sequence[str]) -> str:
-    """The first names of a list, and how many more there are."""
+    """Join the first names of a list, and say how many more there are."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more

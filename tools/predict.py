@@ -1,4 +1,4 @@
-"""Predictions of the test split as JSON lines, and as a submission where the task has one."""
+"""Predict the test split and write JSON lines, and a submission file if the task has one."""
 
 import logging
 import os
@@ -24,14 +24,14 @@ logger = logging.getLogger(__name__)
 
 
 def predict(run: Run, model: Tagger, tokenizer: PreTrainedTokenizerBase, prefix: str = "") -> dict[str, Any]:
-    """Tags the test split; writes ``test_predictions.jsonl``, and scores where the split is labelled.
+    """Tag the test split, write ``test_predictions.jsonl``, and score the predictions if the split is labelled.
 
-    A line holds ``format_version``, ``id``, ``text``, ``tokens``, ``tags`` and ``entities``. An entity has its
-    ``type``, its ``first_word`` and ``last_word`` (inclusive), its characters ``start`` to ``end`` (exclusive), its
-    ``text``, and a ``confidence``: the probability of exactly this entity.
+    Each line has ``format_version``, ``id``, ``text``, ``tokens``, ``tags`` and ``entities``. An entity has a ``type``,
+    ``first_word`` and ``last_word`` (inclusive), character offsets ``start`` and ``end`` (exclusive), its ``text``, and
+    a ``confidence``: the probability of exactly this entity.
 
     Args:
-        prefix: folder below ``output_dir`` for the results.
+        prefix: subfolder of ``output_dir`` for the results.
 
     Returns:
         Scores as `tools.evaluate.evaluate` returns them; empty for an unlabelled split.
@@ -60,7 +60,7 @@ def predict(run: Run, model: Tagger, tokenizer: PreTrainedTokenizerBase, prefix:
             folder.submission(task).write_text("\n".join(submission) + "\n", "utf-8")
             logger.info("Submission file: %s", folder.submission(task))
     if unlabelled:
-        logger.info("%d of %d texts are unlabelled: test is not scored", unlabelled, dataset.num_documents)
+        logger.info("test is not scored: %d of %d texts are unlabelled", unlabelled, dataset.num_documents)
         return {}
     return analyse_and_report(run, model, dataset, labelled, "test", prefix)
 

@@ -1,4 +1,4 @@
-"""Weights of a folder, read as transformers reads them: former names, prefixes and layouts of a family included."""
+"""Load weights with transformers, which handles old names, prefixes and layouts, and check that all fit."""
 
 from pathlib import Path
 from pickle import UnpicklingError
@@ -14,17 +14,17 @@ _LISTED = 10
 def read_model(
     model_class: Any, source: str | Path, config: PreTrainedConfig, new_head: bool = False, cache_dir: str | None = None
 ) -> Any:
-    """A model in float32 with the weights of ``source``.
+    """Load a model in float32.
 
     Args:
         model_class: a class, or auto class, with ``from_pretrained``.
         source: a folder, or a name on the Hugging Face hub.
-        new_head: whether the weights outside the encoder may be missing or of another shape, and are then random;
-            other heads in the file are ignored.
-        cache_dir: where downloads are kept.
+        new_head: whether weights outside the encoder may be missing or have another shape; these are then random, and
+            unexpected weights are ignored.
+        cache_dir: folder for downloads.
 
     Raises:
-        ValueError: the weights cannot be read, or some are missing, unexpected or of another shape; it lists them.
+        ValueError: the weights cannot be read, or lists those that are missing, unexpected or have another shape.
     """
     try:
         model, report = model_class.from_pretrained(
@@ -58,7 +58,7 @@ def read_model(
 
 
 def restore_weights(model: PreTrainedModel, folder: Path) -> None:
-    """Puts the weights of a folder that holds the same model into this one, which stays on its device.
+    """Load the weights of a folder that holds the same model into ``model``, on its device.
 
     Raises:
         ValueError: see `read_model`.
