@@ -144,8 +144,8 @@ def _report_duplicates(corpus: Corpus, split: str, sentences: int) -> None:
     if split == "train":
         repeated = repeated_sentences(corpus, split)
         if repeated:
-            logger.info("train: %d sentences (%.1f %%) are duplicates", repeated, 100 * repeated / sentences)
+            logger.info("train: %d duplicate sentences (%.1f %%)", repeated, 100 * repeated / sentences)
     elif corpus.has("train") and (known := sentences_of_train(corpus, split)):
         level = logging.WARNING if known >= _OVERLAP_WORTH_A_WARNING * sentences else logging.INFO
-        message = "%s: %d of %d sentences (%.1f %%) stand in train too; their scores say little about new text"
+        message = "%s: %d of %d sentences (%.1f %%) are also in train; their scores say little about new text"
         logger.log(level, message, split, known, sentences, 100 * known / sentences)
