@@ -64,9 +64,10 @@ class DurableCheckpoints(TorchCheckpointIO):
     """Keeps a checkpoint until the next one is complete; Lightning's own may lose both when the process is killed."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        path = Path(path)
         with (
-            explained_failure(Path(path), RunFolder(Path(path).parent)),
-            atomic_write(Path(path)) as fresh,
+            explained_failure(path, RunFolder(path.parent)),
+            atomic_write(path) as fresh,
             fresh.open("wb") as file,  # torch itself would hide why it cannot write
         ):
             torch.save(checkpoint, file)

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from processors.corpus import Corpus, Inventory
+from processors.corpus import Corpus
 from processors.examples import DataError
+from processors.parsed import Inventory
 from tests.tags import iob2
 
 GOOD = "Anna B-PER\nleft O\n\nbig B-ORG\nco I-ORG\n"

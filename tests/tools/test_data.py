@@ -12,6 +12,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 import processors.corpus
 import processors.features.cache
 import tools.data
+from common.tag_encoder import TagEncoder
+from common.tag_schemes import MARKUPS
 from processors.examples import DataError, Example
 from processors.features.build import build_feature_arrays
 from processors.features.dataset import FeatureArrays, FeatureDataset
@@ -62,10 +64,11 @@ def test_an_overlap_of_a_quarter_is_the_default(load: Load, corpus_dir: Path) ->
     assert len(load("train")) == len(load("train", window_overlap=30 // 4))
 
 
-def test_the_labels_of_the_model_win_over_those_of_the_data(crf_args: Run, tokenizer: PreTrainedTokenizerBase) -> None:
+def test_the_model_encodes_the_labels(crf_args: Run, tokenizer: PreTrainedTokenizerBase) -> None:
     own = load_and_cache_examples(crf_args, "tiny", tokenizer, "dev")
     turned_labels = ("O", *(f"{p}-{t}" for t in ("PER", "ORG", "LOC") for p in "SIB"))
-    turned = load_and_cache_examples(dataclasses.replace(crf_args, labels=turned_labels), "tiny", tokenizer, "dev")
+    encode = TagEncoder(turned_labels, MARKUPS["bios"])
+    turned = load_and_cache_examples(dataclasses.replace(crf_args, encode=encode), "tiny", tokenizer, "dev")
     names = crf_args.corpus.label_list("bios")
     own_ids, turned_ids = (one.collate([one[0]])["labels"][0].tolist() for one in (own, turned))
     assert [names[label] for label in own_ids] == [turned_labels[label] for label in turned_ids]

@@ -15,6 +15,7 @@ import pytest
 from tokenizers import AddedToken
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from common.entities import Entity
 from processors.corpus import Corpus
 from processors.examples import DataError, Example
 from processors.features import cache as feature_cache
@@ -22,6 +23,7 @@ from processors.features.build import FeatureSpec, build_feature_arrays
 from processors.features.cache import open_or_build_features
 from processors.features.dataset import FeatureArrays, FeatureDataset
 from processors.features.windows import SequenceLayout, layout_of_tokenizer
+from processors.formats.writers import FORMATS
 
 ROUNDS = 20
 
@@ -314,6 +316,24 @@ def test_many_processes_give_the_features_of_one(
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     monkeypatch.setattr(feature_cache, "build_feature_arrays", None)
     assert same_arrays(open_features(overwrite=True).arrays, expected)
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS.keys() - {"conll"}))
+def test_nested_entities_survive_writing_reading_and_the_cache(open_features: Open, tmp_path: Path, name: str) -> None:
+    nested = [Entity("ORG", 0, 2), Entity("LOC", 0, 0), Entity("PER", 1, 3), Entity("LOC", 2, 2), Entity("ORG", 2, 2)]
+    other = Example("b", ["in", "rome"], [Entity("LOC", 1, 1)])
+    examples = [Example("a", ["bank", "of", "new", "york"], nested), other]
+    FORMATS[name].write(examples, tmp_path / f"train{FORMATS[name].suffix}")
+    corpus = Corpus("", tmp_path, word_unit="word", span_edges="error")
+    assert (corpus.inventory("train").entities, corpus.inventory("train").nested_entities) == (6, 4)
+    dataset = open_features(corpus=corpus)
+    assert [dataset.annotation(document).entities for document in range(2)] == [one.entities for one in examples]
+    again = [
+        Example(one.guid, one.words, list(one.annotation.entities or []), one.text, one.offsets.tolist())
+        for one in map(dataset.document, range(2))
+    ]
+    FORMATS[name].write(again, tmp_path / f"dev{FORMATS[name].suffix}")
+    assert [one.entities for one in corpus.examples("dev")] == [one.entities for one in examples]
 
 
 def test_a_document_of_20000_characters_is_cached_whole(open_features: Open, tmp_path: Path) -> None:

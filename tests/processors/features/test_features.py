@@ -1,6 +1,7 @@
 """Examples to windows: no word lost, no label shifted, and the ids of real tokenizers."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from common.tag_encoder import IGNORED_LABEL, TagEncoder
 from common.tag_schemes import MARKUPS, convert_tags, illegal_positions, tag_set, tags_to_entities
 from processors import Example, convert_examples_to_features
 from processors.features.build import FeatureSpec, build_feature_arrays, default_overlap
-from processors.features.dataset import FeatureDataset, InputFeatures
+from processors.features.dataset import FeatureArrays, FeatureDataset, InputFeatures
 from processors.features.windows import layout_of_tokenizer
 from tests.tags import tagged
 
@@ -147,10 +148,14 @@ def test_an_entity_cut_by_a_window_begins_anew(bert: PreTrainedTokenizerBase) ->
     assert dataset.annotation(0) == Annotation(8, [Entity("PER", 0, 7)], [])
 
 
-def test_nested_entities_and_what_is_not_annotated_lie_in_their_windows(bert: PreTrainedTokenizerBase) -> None:
+def test_nested_entities_and_what_is_not_annotated_lie_in_their_windows(
+    bert: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
     entities = [Entity("a-b", 5, 6), Entity("PER", 0, 5), Entity("PER", 1, 2), Entity("PER", 2, 4)]
     example = Example("x", ["anna"] * 8, entities, unannotated=[(3, 3), (6, 7)])
-    dataset = convert_examples_to_features([example], BIO, 6, bert, window_overlap=0)
+    in_memory = convert_examples_to_features([example], BIO, 6, bert, window_overlap=0)
+    in_memory.arrays.append_to(tmp_path)
+    dataset = FeatureDataset(FeatureArrays.mapped(tmp_path), in_memory.layout, in_memory.types, in_memory.encode)
     first, second = windows_of(dataset)
     found = [("PER", 0, 3), ("PER", 1, 2), ("PER", 2, 3)]
     assert first.annotation == Annotation(4, [Entity(*one) for one in found], [(3, 3)])

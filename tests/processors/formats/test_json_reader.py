@@ -283,6 +283,34 @@ def test_a_corpus_of_plain_classes_may_be_json(path: Path) -> None:
     assert [one.entities for one in corpus.examples("train")] == [[("NN", 0, 0)]]
 
 
+@pytest.mark.parametrize(
+    "places",
+    [
+        [{"start": 0, "end": 2, "char_start": 0, "char_end": 8}, {"start": 3, "end": 4, "char_start": 12}],
+        [{"first_word": 0, "last_word": 1, "start": 0, "end": 8}, {"first_word": 3, "last_word": 3, "start": 12}],
+    ],
+    ids=["version_1", "version_2"],
+)
+def test_predictions_are_read_with_their_confidences(path: Path, places: list[dict[str, int]]) -> None:
+    found = [{"type": kind, **place, "confidence": 0.5} for kind, place in zip(["LOC", "PER"], places, strict=True)]
+    words = ["New", "York", "met", "Bo"]
+    record = {"id": "a", "text": "New York met Bo", "tokens": words, "tags": ["B-LOC", "I-LOC", "O", "B-PER"]}
+    path.write_text(json.dumps({**record, "entities": found}))
+    reader = SpanReader()
+    (example,) = read_json(path, "test", reader)
+    assert (example.entities, example.confidences) == ([("LOC", 0, 1), ("PER", 3, 3)], [0.5, 0.5])
+    assert reader.findings.counts == {}
+
+
+def test_predictions_without_tags_may_be_nested(path: Path) -> None:
+    found = [("LOC", 1, 1, 4, 8, "York", 0.25), ("ORG", 0, 1, 0, 8, "New York", 0.75)]
+    keys = ("type", "first_word", "last_word", "start", "end", "text", "confidence")
+    record = {"text": "New York met", "tokens": ["New", "York", "met"], "format_version": 2}
+    path.write_text(json.dumps({**record, "entities": [dict(zip(keys, one, strict=True)) for one in found]}))
+    (example,) = read_json(path, "test", SpanReader(edges="error"))
+    assert (example.entities, example.confidences) == ([("ORG", 0, 1), ("LOC", 1, 1)], [0.75, 0.25])
+
+
 def test_null_tags_are_none(path: Path) -> None:
     path.write_text(json.dumps({**THREE_TAGS, "ner_tags": None}))
     assert [iob2(one) for one in read_json(path, "test", labelled=False)] == [None]
