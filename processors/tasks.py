@@ -10,12 +10,12 @@ from processors.formats.brat import brat_files
 from processors.formats.columns import CHUNK_TYPES
 
 SPLITS = ("train", "dev", "test")
-_SPLIT_ALIASES = {
+SPLIT_NAMES = {
     "train": ("train", "training"),
     "dev": ("dev", "devel", "development", "valid", "validation", "val", "testa"),
     "test": ("test", "testing", "testb", "predict"),
 }
-_SPLIT_OF = {alias: split for split, aliases in _SPLIT_ALIASES.items() for alias in aliases}
+_SPLIT_OF = {alias: split for split, aliases in SPLIT_NAMES.items() for alias in aliases}
 # A split name next to a digit, a change of case or one of these words: wnut17train, nerTest, traindata, devset.
 _WORDS_OF_NAMES = re.compile(
     rf"(?:{'|'.join(sorted(_SPLIT_OF, key=len, reverse=True))})(?=set|data|file|corpus)|[A-Z]?[a-z]+|[A-Z]+|\d+"
@@ -126,7 +126,7 @@ def missing_split_error(data_dir: Path | None, split: str) -> DataError:
     if data_dir is None:
         return DataError(f"no file for the {split} split; set --data_dir or --{split}_file")
     there = ", ".join(sorted(path.name for path in data_dir.iterdir())[:12]) or "nothing"
-    aliases = ", ".join(_SPLIT_ALIASES[split])
+    aliases = ", ".join(SPLIT_NAMES[split])
     message = f"no file for the {split} split; expected one of {aliases} as a word in the name of a text file, as in "
     message += f"{split}.txt or corpus_{split}.conll, or of a brat folder; found {there}"
     return DataError(f"{message}; or name it with --{split}_file", data_dir)

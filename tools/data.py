@@ -144,7 +144,7 @@ def _report_duplicates(corpus: Corpus, split: str, sentences: int) -> None:
     if split == "train":
         repeated = repeated_sentences(corpus, split)
         if repeated:
-            logger.info("train: %d sentences (%.1f %%) are duplicates", repeated, 100 * repeated / sentences)
+            logger.info("train: %d duplicate sentences (%.1f %%)", repeated, 100 * repeated / sentences)
     elif corpus.has("train") and (known := sentences_of_train(corpus, split)):
         level = logging.WARNING if known >= _OVERLAP_WORTH_A_WARNING * sentences else logging.INFO
         message = "%s: %d of %d sentences (%.1f %%) also occur in train; their scores say little about new text"

@@ -8,11 +8,11 @@ from processors.examples import DataError, Example
 from processors.formats.records import TEXT_KEYS, WORD_KEYS, RecordReader
 from processors.formats.tags import TagReader
 from processors.spans import Source, SpanReader
+from processors.tasks import SPLIT_NAMES
 
-_SPLIT_ALIASES = {
-    "train": ("train", "training"),
-    "dev": ("validation", "dev", "valid", "val", "validation_matched"),
-    "test": ("test", "test_matched"),
+_MULTI_NLI = {  # further names of its splits
+    "dev": ("validation_matched",),
+    "test": ("test_matched",),
     "dev_mismatched": ("validation_mismatched",),
     "test_mismatched": ("test_mismatched",),
 }
@@ -44,7 +44,8 @@ def open_hub_split(name: str, split: str, cache_dir: str | None = None) -> Any |
             loaded = datasets.load_dataset(source, configuration or None, cache_dir=cache_dir)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise DataError(f"cannot be opened: {error}{_advice(str(error), name)}", name) from error
-    key = next((alias for alias in _SPLIT_ALIASES[split] if alias in loaded), None)
+    names = (*SPLIT_NAMES.get(split, ()), *_MULTI_NLI.get(split, ()))
+    key = next((name for name in names if name in loaded), None)
     return loaded[key] if key else None
 
 
