@@ -119,7 +119,7 @@ def write_onnx(tagger: FlatTagger, path: Path) -> None:
     assert program is not None
     program.model.metadata_props["tags"] = json.dumps(tagger.label_names, ensure_ascii=False)
     program.model.metadata_props["casing_types"] = json.dumps(casing_types(tagger))
-    program.model.metadata_props["markup"] = getattr(tagger.config, "tag_markup", "")
+    program.model.metadata_props["markup"] = tagger.markup
     for name in ("eval_max_seq_length", "window_overlap", "word_unit", "kept_words"):
         if hasattr(tagger.config, name):
             program.model.metadata_props[name] = json.dumps(getattr(tagger.config, name), ensure_ascii=False)

@@ -159,6 +159,11 @@ class Tagger(PreTrainedModel):
         return []
 
     @property
+    def markup(self) -> str:
+        """The tag scheme of its labels, one of `common.tag_schemes.MARKUPS`; empty where they are no tags."""
+        return ""
+
+    @property
     def label_names(self) -> list[str]:
         """Labels by id."""
         return [str(name) for _, name in sorted((self.config.id2label or {}).items())]

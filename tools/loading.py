@@ -21,8 +21,6 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from common.tag_schemes import markup_of_tags
-from models.heads.flat import FlatTagger
 from models.tagger import LabelSpace, Tagger
 from processors.features.alignment import drops_spaces_between_words, vocabulary_of
 from processors.tasks import task_named
@@ -278,13 +276,8 @@ def _former_labels(run: Run, head: type[Tagger], config: PreTrainedConfig, sourc
 
 def _with_labels(run: Run, model: Tagger) -> Run:
     """Copy of the run with the entity types, encoding and tag scheme of the model."""
-    if isinstance(model, FlatTagger):
-        markup = getattr(model.config, "tag_markup", None) or markup_of_tags(model.label_names, run.markup)
-        model.config.tag_markup = markup
-        run = replace(run, markup=markup)
-    return replace(
-        run, model_type=model.config.model_type, types=tuple(model.types), encode=model.encode, nests=model.nests
-    )
+    run = replace(run, model_type=model.config.model_type, markup=model.markup or run.markup)
+    return replace(run, types=tuple(model.types), encode=model.encode, nests=model.nests)
 
 
 def _with_learned_words(run: Run, config: PreTrainedConfig) -> Run:

@@ -1,5 +1,6 @@
 """Head with a softmax over the tags of each word, independent of other words."""
 
+import logging
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,6 +12,8 @@ from common.options import option
 from models.heads.flat import FlatTagger
 from models.losses import LOSSES, TokenLoss, loss_named
 from models.tagger import LabelSpace
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,15 @@ class BertSoftmaxForNer(FlatTagger):
     def configure(cls, config: PreTrainedConfig, labels: LabelSpace, options: Any) -> None:
         super().configure(config, labels, options)
         config.tag_loss = loss_named(options.loss)
+
+    @classmethod
+    def override(cls, config: PreTrainedConfig, options: Any) -> None:
+        """Makes a loss of the user's own known again; a model keeps the loss that it was trained with."""
+        trained_with = getattr(config, "tag_loss", "ce")
+        if loss_named(options.loss) not in ("ce", trained_with):
+            logger.warning(
+                "--loss %s: the model was trained with %s, which its loss is computed with", options.loss, trained_with
+            )
 
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__(config)

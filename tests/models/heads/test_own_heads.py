@@ -19,6 +19,7 @@ from analysis.report.run_data import read_scalars
 from benchmarks.serve import ask, running_service
 from inference.export_onnx import export
 from inference.predictor import NerPredictor
+from models.losses import LOSSES
 from tests.helpers import FILLERS, ROOT, write_corpus
 from tests.lightning_runs.lightning_runs import call_lightning, ner_options
 from tests.tools.runs import call_script, options_of_run, read_json, read_predictions
@@ -134,7 +135,7 @@ def test_it_is_exported(bilstm: Path, tmp_path: Path) -> None:
 
 
 def test_it_is_trained_under_lightning(encoder: Path, options: dict[str, Any], tmp_path: Path) -> None:
-    lightning = ner_options(encoder, Path(options["data_dir"]), tmp_path, **OWN_OPTIONS)
+    lightning = ner_options(encoder, Path(options["data_dir"]), tmp_path, **OWN_OPTIONS, max_epochs=6)
     call_lightning("run_pl_ner", **lightning)
     config = next(path for path in (tmp_path / "run").rglob("config.json") if "architectures" in read_json(path))
     assert read_json(config)["architectures"] == ["BiLstmCrf"]
@@ -192,5 +193,37 @@ def test_a_head_with_another_target_shape_finds_nested_entities(nested: Path) ->
 
 
 def test_the_page_on_heads_shows_the_code_that_is_tested() -> None:
+    assert (HERE / "bilstm_crf.py").read_text("utf-8") in code_of_the_page()[0]
+
+
+def code_of_the_page() -> list[str]:
     page = (ROOT / "docs" / "heads.md").read_text("utf-8")
-    assert (HERE / "bilstm_crf.py").read_text("utf-8") in page
+    return [block.partition("```")[0] for block in page.split("```python\n")[1:]]
+
+
+def test_a_loss_of_the_users_own(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "my_losses.py").write_text(next(code for code in code_of_the_page() if "def hinge" in code))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    plain = {name: value for name, value in options.items() if name not in OWN_OPTIONS} | {
+        "output_dir": tmp_path / "run"
+    }
+    training = {"do_train": True, "from_scratch": True, "loss": "my_losses:hinge"}
+    call_script("run_ner_softmax", **plain, **training)
+    assert read_json(tmp_path / "run" / "config.json")["tag_loss"] == "my_losses:hinge"
+    losses = [value for _, value in sorted(read_scalars(tmp_path / "run" / "tensorboard")["train/loss"].items())]
+    assert losses[-1] < losses[0] / 4
+    monkeypatch.delitem(LOSSES, "my_losses:hinge")  # as in another process
+    call_script("run_ner_softmax", **plain, do_eval=True, loss="my_losses:hinge")
+    assert read_json(tmp_path / "run" / "eval_results.json")["f1"] > 0.9
+    monkeypatch.delitem(LOSSES, "my_losses:hinge")
+    NerPredictor.load(tmp_path / "run", "cpu")(["anna met bob"])
+    with pytest.raises(SystemExit, match="was trained with --loss my_losses:hinge; name it again if you trust"):
+        call_script("run_ner_softmax", **plain, do_eval=True)
+    for loss, message in {"hinge": "none of ce, focal, lsr", "my_losses:other": "no attribute 'other'"}.items():
+        with pytest.raises(SystemExit, match=message):
+            call_script("run_ner_softmax", **{**plain, "output_dir": tmp_path / "other"}, **training | {"loss": loss})
+    with pytest.raises(SystemExit):
+        call_script("run_ner_crf", **plain, **training)
+    assert "--loss my_losses:hinge has no effect: it is an option of --head softmax" in capsys.readouterr().err
