@@ -18,7 +18,7 @@ __all__ = ["evaluate", "load_and_cache_examples", "main", "predict", "train"]
 
 def main() -> None:
     head = chosen_head(BertSoftmaxForNer)
-    settings = parse_settings(head.Options, __doc__)
+    settings = parse_settings(head.Options, (__doc__ or "").partition("\n")[0])
     run = start_run(settings, head)
     run, model, tokenizer = load_model_and_tokenizer(run, head)
     if settings.actions.do_train:

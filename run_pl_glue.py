@@ -1,4 +1,4 @@
-"""One or two texts to a class or a score: the tasks of GLUE with a BERT-family encoder, under PyTorch Lightning.
+"""The GLUE tasks (one or two texts to a class or a score) with a BERT-family encoder, under PyTorch Lightning.
 
 bash scripts/run_pl_glue.sh                                       # the bundled sample
 python run_pl_glue.py --help
@@ -6,132 +6,136 @@ python run_pl_glue.py --help
 
 import sys
 import time
-from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
-from functools import partial
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from common.command_line import CommandLine
-from common.options import NoOptions
-from lightning_runs.flags import as_settings, set_dropouts
-from lightning_runs.glue_classifier import fitting_length, load_classifier_and_tokenizer, takes_token_types
+from callbacks import TrainState
+from common.options import option
+from lightning_runs.flags import DEFAULTS, differing_defaults, parse_lightning
+from lightning_runs.glue_classifier import fitted_run, load_classifier_and_tokenizer
 from lightning_runs.glue_features import TextDataset
 from lightning_runs.glue_reader import GlueCorpus
-from lightning_runs.glue_scoring import glue_scores, open_texts, write_submission
-from lightning_runs.glue_tasks import GLUE_TASKS, glue_task
-from lightning_runs.module import (
-    BaseTransformer,
-    add_generic_args,
-    best_checkpoint,
-    generic_train,
-    predict_best,
-    start_lightning_run,
-    test_best,
+from lightning_runs.glue_scoring import (
+    METRICS,
+    evaluate_texts,
+    glue_scores,
+    model_inputs,
+    open_texts,
+    predict_texts,
+    score_dev_splits,
+    text_losses,
 )
-from tools.recipe import run_script
+from lightning_runs.glue_tasks import GLUE_TASKS, glue_task
+from lightning_runs.module import BaseTransformer, generic_train
+from lightning_runs.trainer import build_trainer, source_of, start_run
+from tools.distributed import main_process_first
+from tools.meter import NonFiniteSteps
+from tools.recipe import finish_run, run_script
 from tools.run import Run
+from tools.settings import LoggingSettings, Settings
+
+_OF_FILES = "GLUE's files and their columns are known"
+_OF_WORDS = "it is about the words of a text, and GLUE's labels are those of whole texts"
+REFUSED = {
+    **dict.fromkeys(("task_name", "labels", "train_file", "dev_file", "test_file", "offset_unit"), _OF_FILES),
+    **dict.fromkeys(("tag_column", "word_column"), _OF_FILES),
+    **dict.fromkeys(("word_unit", "span_edges", "markup", "head", "casing", "rdrop_alpha"), _OF_WORDS),
+    **dict.fromkeys(
+        ("eval_max_seq_length", "window_overlap"), "texts that are too long are truncated; see --max_seq_length"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class GlueOptions:
+    """What only this script has."""
+
+    task: str = option("", f"one of {', '.join(GLUE_TASKS)}", common=True)
+
+
+@dataclass(frozen=True)
+class GlueLogging(LoggingSettings):
+    """The same settings, with the metrics of GLUE."""
+
+    metric_for_best_model: str = option(
+        "loss", "dev score that selects the best model; for loss, lower is better", METRICS,
+        needs={"evaluate_during_training": [True]},
+    )  # fmt: skip
+
+
+class _NonFiniteTexts(NonFiniteSteps):
+    def window(self, index: int) -> dict[str, Any]:
+        features = self._dataset[index]
+        return {"tokens": self._tokenizer.convert_ids_to_tokens(features.input_ids.tolist()), "label": features.label}
 
 
 class GLUETransformer(BaseTransformer):
-    """A classifier, or a regression, of texts or pairs of them for one of `GLUE_TASKS`."""
+    """A classifier, or a regression, of texts or pairs of them, in training under Lightning."""
 
     mode = "sequence-classification"
+    nonfinite_steps = _NonFiniteTexts
 
-    def __init__(self, hparams: Namespace | Mapping[str, Any]) -> None:
-        flags = hparams if isinstance(hparams, Namespace) else Namespace(**hparams)
-        task = glue_task(flags.task)
-        settings = as_settings(flags, NoOptions, task_name=flags.task.lower(), dataset_name=flags.dataset_name)
-        trains = flags.do_train or best_checkpoint(Path(flags.output_dir)) is not None
-        model, tokenizer = load_classifier_and_tokenizer(
-            settings.model, task.classes, trains, partial(set_dropouts, flags)
-        )
-        settings = settings.replace(train_max_seq_length=fitting_length(flags.max_seq_length, model))
-        super().__init__(hparams, Run.of(settings), model, tokenizer)
-        self.task = task
-        self.corpus = GlueCorpus(task, flags.data_dir, flags.dataset_name, flags.feature_cache_dir)
-        self._inputs = ("input_ids", "attention_mask", *(["token_type_ids"] if takes_token_types(model) else []))
+    def __init__(
+        self, run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, corpus: GlueCorpus
+    ) -> None:
+        super().__init__(run, model, tokenizer)
+        self.corpus = corpus
 
-    def splits(self, stage: str) -> list[str]:
-        """Dev is also what is tested: the labels of test are not public."""
-        if stage == "fit":
-            return ["train", "dev"]
-        wanted = self.task.splits_like("dev" if stage == "test" else "test")
-        return [split for split in wanted if self.corpus.has(split)]
-
-    @property
-    def traits(self) -> dict[str, str]:
-        """None for a task without training data: it is given another one's model."""
-        return {"task": self.run.settings.data.task_name} if "train" in self.task.files else {}
-
-    def check_split(self, split: str) -> None:
-        self.corpus.read(split)
-
-    def open_split(self, split: str, alone: bool = False) -> TextDataset:
-        return open_texts(self.run, self.corpus, split, self.tokenizer, alone)
+    def open_split(self, split: str) -> TextDataset:
+        return open_texts(self.run, self.corpus, split, self.tokenizer)
 
     def unit_counts(self, dataset: TextDataset) -> NDArray[np.int32]:
         return np.ones(len(dataset), np.int32)
 
-    def logits(self, batch: dict[str, Tensor]) -> Tensor:
-        return self.model(**{name: batch[name] for name in self._inputs}).logits  # (B, C)
-
     def forward(self, batch: dict[str, Any]) -> SequenceClassifierOutput:
-        logits = self.logits(batch)
-        loss = self._losses(logits, batch["labels"]).sum() / batch["num_items_in_batch"]
+        logits = self.model(**model_inputs(self.model, batch)).logits  # (B, C)
+        loss = text_losses(self.corpus.task, logits, batch["labels"]).sum() / batch["num_items_in_batch"]
         return SequenceClassifierOutput(loss=loss, logits=logits)
 
-    def _losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Of each of B texts, in float32: a score's squared error, or a class's cross-entropy; 0 without a label."""
-        known = labels.nan_to_num()  # (B,)
-        if self.task.is_regression:
-            losses = F.mse_loss(logits.float().squeeze(-1), known, reduction="none")  # (B,)
-        else:
-            losses = F.cross_entropy(logits.float(), known.long(), reduction="none")  # (B,)
-        return losses.masked_fill(labels.isnan(), 0)
-
-    def score(self, split: str, dataset: TextDataset, scores: Tensor, stage: str) -> dict[str, float]:
-        gold = torch.from_numpy(np.array(dataset.labels)).to(scores.device)  # (N,)
-        found = scores.squeeze(-1) if self.task.is_regression else scores.argmax(-1)  # (N,)
-        if stage == "predict":
-            write_submission(self.output_dir, self.task, split, found.tolist())
-        if gold.isnan().any():
-            return {}
-        metrics = glue_scores(
-            self.run.settings.data.task_name, gold.double().cpu().numpy(), found.double().cpu().numpy()
-        )
-        return {"loss": float(self._losses(scores, gold).mean()), **metrics}
-
-    @staticmethod
-    def add_model_specific_args(parser: ArgumentParser) -> None:
-        BaseTransformer.add_model_specific_args(parser)
-        flag = parser.add_argument_group("task").add_argument
-        flag("--task", required=True, help=f"one of {', '.join(GLUE_TASKS)}")
-        flag("--dataset_name", default="", help="a Hugging Face data set (name, or folder) instead of data_dir")
+    def score_dev(self, state: TrainState) -> None:
+        if scores := score_dev_splits(self.run, self.corpus, self.model, self.tokenizer):
+            state.metrics, state.evaluated_step = scores, state.step
 
 
 def main() -> None:
-    parser = CommandLine(description=__doc__.partition("\n")[0])
-    add_generic_args(parser)
-    GLUETransformer.add_model_specific_args(parser)
-    args = parser.parse_args()
-    if not args.output_dir:
-        args.output_dir = f"results/{args.task}_{time.strftime('%Y%m%d_%H%M%S')}"
-        sys.argv += ["--output_dir", args.output_dir]  # the processes that Lightning starts use the same
-    glue_task(args.task)  # refuses an unknown one
-    start_lightning_run(args, ["loss", *glue_scores(args.task, np.arange(2.0), np.arange(2.0))])
-    model = GLUETransformer(args)
-    trainer = generic_train(model, args)
-    if args.do_predict:
-        test_best(model, trainer)
-        predict_best(model, trainer)
+    settings, options, own = parse_lightning(
+        Settings(logging=GlueLogging()).replace(**DEFAULTS), GlueOptions, __doc__, REFUSED
+    )
+    task = glue_task(own.task)
+    if not settings.actions.output_dir:
+        settings = settings.replace(output_dir=f"results/{own.task}_{time.strftime('%Y%m%d_%H%M%S')}")
+        sys.argv += ["--output_dir", settings.actions.output_dir]  # the processes that Lightning starts use the same
+    settings = settings.replace(task_name=own.task.lower())
+    metric, actions, data = settings.logging.metric_for_best_model, settings.actions, settings.data
+    metrics = ("loss", *glue_scores(own.task, np.arange(2.0), np.arange(2.0)))
+    if metric not in metrics:
+        raise ValueError(
+            f"--metric_for_best_model {metric} is none of {', '.join(metrics)}, the scores of {task.folder}"
+        )
+    corpus = GlueCorpus(task, data.data_dir, data.dataset_name, data.feature_cache_dir)
+
+    def check_splits(run: Run) -> None:
+        with main_process_first():
+            for split, needed in {"train": actions.do_train, "dev": actions.do_eval}.items():
+                if needed:
+                    corpus.read(split)
+
+    trainer = build_trainer(settings, options)
+    run = start_run(settings, trainer, differing_defaults(settings, DEFAULTS), check_splits)
+    model, tokenizer = load_classifier_and_tokenizer(run, task.classes, source_of(run), options.set_dropouts)
+    run = fitted_run(run, model)
+    if actions.do_train:
+        generic_train(GLUETransformer(run, model, tokenizer, corpus), trainer)
+    if actions.do_eval or (actions.do_train and corpus.has("dev")):
+        evaluate_texts(run, corpus, model, tokenizer)
+    if actions.do_predict:
+        predict_texts(run, corpus, model, tokenizer)
+    finish_run(run)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,11 @@ _NER = (
     *("--per_gpu_train_batch_size=8", "--per_gpu_eval_batch_size=64", "--log_loss_steps=1", "--no_cuda"),
     *("--max_steps=STEPS", "--logging_steps=HALF"),
 )
-_LIGHTNING = ("--num_train_epochs=1", "--train_batch_size=8", "--eval_batch_size=64", "--do_train", "--do_predict")
+_LIGHTNING = (
+    *("--num_train_epochs=1", "--train_batch_size=8", "--eval_batch_size=64", "--do_train", "--do_predict"),
+    *("--max_seq_length=128", "--weight_decay=0", "--warmup_proportion=0", "--metric_for_best_model=loss"),
+    "--log_every_n_steps=1",
+)
 _LIGHTNING_NER = ("run_pl_ner.py", "--data_dir=outputs/sample", "--labels=outputs/labels.txt", *_ENCODER, *_LIGHTNING)
 _TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
 # The command of each run; STEPS and HALF are filled in. A resumed run continues from a copy of its middle checkpoint.

@@ -36,7 +36,7 @@ class Checkpoints(Callback):
         self._every = every
         self._keep = keep
         self._remove = remove
-        self._metric = metric
+        self.metric = metric
         self._written: list[int] = []
         self.best_score = float("-inf")
 
@@ -70,17 +70,17 @@ class Checkpoints(Callback):
         self._written = self._written[len(surplus) :]
 
     def on_evaluate(self, state: TrainState) -> None:
-        score = comparable(state.metrics, self._metric)
+        score = comparable(state.metrics, self.metric)
         if score > self.best_score:
             self.best_score, state.best_metrics = score, dict(state.metrics)
             self._save_model(self.best_folder)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"metric": self._metric, "best_score": self.best_score, "written": self._written}
+        return {"metric": self.metric, "best_score": self.best_score, "written": self._written}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        if saved["metric"] != self._metric:
-            raise ValueError(f"--metric_for_best_model was {saved['metric']} and cannot become {self._metric}")
+        if saved["metric"] != self.metric:
+            raise ValueError(f"--metric_for_best_model was {saved['metric']} and cannot become {self.metric}")
         self.best_score, self._written = saved["best_score"], list(saved["written"])
 
     def _folder(self, step: int) -> Path:

@@ -95,7 +95,7 @@ class Watchdog(Callback):
         if nonfinite := nonfinite_loss(state.metrics.get("loss", 0.0), state.model):
             _warn(state, "%s", nonfinite)
             return
-        self._empty = 0 if state.metrics["f1"] else self._empty + 1
+        self._empty = 0 if state.metrics.get("f1", 1.0) else self._empty + 1
         if self._empty == _EMPTY_EVALUATIONS:
             advice = "train longer, raise the learning rates (1e-3 to 1e-2 for a new head), or check the labels"
             _warn(state, "No entity of dev is found after step %d: %s", state.step, advice)

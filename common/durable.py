@@ -1,101 +1,93 @@
-"""Write folders and files atomically: complete or not at all, whenever the process or the machine stops."""
+"""Files and folders that are complete or not there at all, whenever the process or the machine stops."""
 
 import errno
+import glob
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Literal
 
-_UNFINISHED, _PUT_ASIDE = ".unfinished", ".put-aside"  # suffixes of hidden folders that no one else uses
+_UNFINISHED, _PUT_ASIDE = ".unfinished", ".put-aside"  # names that nobody else's hidden files have
 _FULL = (errno.ENOSPC, errno.EDQUOT) if hasattr(errno, "EDQUOT") else (errno.ENOSPC,)
 
 
 @contextmanager
-def unfinished_folder(folder: Path) -> Iterator[Path]:
-    """An empty folder next to ``folder`` to write to; what is left in it at the end is removed."""
-    fresh = folder.with_name(f".{folder.name}{_UNFINISHED}")
-    remove_folder(fresh)
-    fresh.mkdir(parents=True)
-    try:
-        yield fresh
-    finally:
-        remove_folder(fresh)
+def atomic_write(
+    path: Path, folder: Literal["refuse", "replace", "keep"] = "refuse", sync: bool = True
+) -> Iterator[Path]:
+    """A path next to ``path`` at which to write a file or folder; at the end it takes the place of ``path``.
 
+    Whatever fails leaves ``path`` as it was. What a killed process leaves behind, `tidy` removes. A file is always
+    replaced.
 
-@contextmanager
-def replaced_folder(folder: Path) -> Iterator[Path]:
-    """An empty folder to write to, which is then synced to disk and replaces ``folder``.
+    Args:
+        folder: what happens if ``path`` is a folder at the end: an error, or it is replaced, or it stays and what was
+            written is dropped, for instance because another process was faster.
+        sync: whether to wait until the disk has everything.
 
-    After an error ``folder`` is as before. After a kill, `tidy` cleans up.
+    Raises:
+        FileExistsError: ``path`` is a folder and is not to be replaced.
     """
-    old = _put_aside(folder)
-    with unfinished_folder(folder) as fresh:
-        try:
-            yield fresh
-            sync_folder(fresh)
-            remove_folder(old)
-            if folder.exists():
-                folder.rename(old)
-            fresh.rename(folder)
-            _sync(folder.parent)
-        except BaseException:
-            if old.exists() and not folder.exists():
-                old.rename(folder)
-            raise
-    remove_folder(old)
+    if folder == "refuse" and path.is_dir():
+        raise FileExistsError(f"{path} is there already")
+    with _fresh(path) as fresh:
+        yield fresh
+        if sync:
+            _sync_all(fresh)
+        if fresh.is_file():
+            fresh.replace(path)
+        elif folder == "replace":
+            _replace_folder(fresh, path)
+        else:
+            try:
+                fresh.rename(path)
+            except OSError:
+                if folder == "refuse" or not path.is_dir():
+                    raise
+        if sync:
+            _sync(path.parent)
 
 
 @contextmanager
-def replaced_file(path: Path) -> Iterator[BinaryIO]:
-    """As `replaced_folder`, for a file."""
-    fresh = path.with_name(f".{path.name}{_UNFINISHED}")
-    try:
-        with fresh.open("wb") as file:
-            yield file
-        _sync(fresh)
-        fresh.replace(path)
-        _sync(path.parent)
-    finally:
-        fresh.unlink(missing_ok=True)
+def atomic_files(folder: Path, last: str) -> Iterator[Path]:
+    """An empty folder to write to, whose files at the end replace those of the same names in ``folder``, one by one.
 
-
-def publish_files(fresh: Path, folder: Path, last: str) -> None:
-    """Move the files of a folder into another one; ``last`` comes last, since readers take it for completeness."""
-    sync_folder(fresh)
-    for path in sorted(fresh.iterdir(), key=lambda path: (path.name == last, path.name)):
-        path.replace(folder / path.name)
-    _sync(folder)
+    Args:
+        last: the file that is moved last: where it is, all others are complete.
+    """
+    with _fresh(folder / "files") as fresh:
+        fresh.mkdir()
+        yield fresh
+        _sync_all(fresh)
+        for path in sorted(fresh.iterdir(), key=lambda path: (path.name == last, path.name)):
+            path.replace(folder / path.name)
+        _sync(folder)
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder if it exists, after renaming it, so that no half of it keeps its name."""
-    if not folder.exists():
-        return
-    doomed = folder if folder.name.startswith(".") else _put_aside(folder)
-    if doomed != folder:
-        remove_folder(doomed)
+    """Removes a folder if it is there; if that is interrupted, what is left has another name."""
+    if folder.exists():
+        doomed = _aside(folder)
+        _delete(doomed)
         folder.rename(doomed)
-    shutil.rmtree(doomed)
+        _delete(doomed)
 
 
 def tidy(parent: Path) -> None:
-    """Clean up after a killed process: restore folders put aside without a successor, and remove unfinished ones."""
+    """Finishes what a killed process had begun: a folder that was not replaced yet is put back, the rest is removed."""
     for old in parent.glob(f".*{_PUT_ASIDE}/"):
         name = old.name[1:].removesuffix(_PUT_ASIDE)
-        if (parent / f".{name}{_UNFINISHED}").exists() and not (parent / name).exists():
+        if any(parent.glob(f".{glob.escape(name)}.*{_UNFINISHED}")) and not (parent / name).exists():
             old.rename(parent / name)
-    for suffix in (_UNFINISHED, _PUT_ASIDE):
-        for left in parent.glob(f".*{suffix}/"):
-            remove_folder(left)
-    for file in parent.glob(f".*{_UNFINISHED}"):
-        file.unlink()
+    for left in (*parent.glob(f".*{_PUT_ASIDE}/"), *parent.glob(f".*{_UNFINISHED}")):
+        _delete(left)
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Whether a full disk or quota caused an error; libraries hide its number in a text or in an earlier error."""
+    """Whether a full disk, or quota, is behind an error: libraries hide its number in a text or in an earlier error."""
     while error:
         if getattr(error, "errno", None) in _FULL or any(os.strerror(number) in str(error) for number in _FULL):
             return True
@@ -103,43 +95,51 @@ def is_full(error: BaseException | None) -> bool:
     return False
 
 
-def sync_folder(folder: Path) -> None:
-    """Sync a folder and all that is in it to disk."""
-    for path in (*folder.rglob("*"), folder):
-        _sync(path)
+@contextmanager
+def _fresh(path: Path) -> Iterator[Path]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_UNFINISHED}")
+    try:
+        yield fresh
+    finally:
+        _delete(fresh)
 
 
-def _put_aside(folder: Path) -> Path:
+def _replace_folder(fresh: Path, path: Path) -> None:
+    old = _aside(path)
+    _delete(old)
+    try:
+        if path.exists():
+            path.rename(old)
+        fresh.rename(path)
+    except BaseException:
+        if old.exists() and not path.exists():
+            old.rename(path)
+        raise
+    _delete(old)
+
+
+def _aside(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}{_PUT_ASIDE}")
 
 
+def _delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    elif path.exists():
+        path.unlink()
+
+
+def _sync_all(path: Path) -> None:
+    for one in (*path.rglob("*"), path) if path.is_dir() else (path,):
+        _sync(one)
+
+
 def _sync(path: Path) -> None:
-    if os.name == "nt" and path.is_dir():  # Windows cannot sync folders
+    if os.name == "nt" and path.is_dir():  # Windows syncs no folders
         return
     descriptor = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-@contextmanager
-def whole_or_absent(path: Path) -> Iterator[Path]:
-    """A path to write a file or folder to, which is then moved to ``path``; removed after an error.
-
-    Raises:
-        FileExistsError: ``path`` is a folder. A file is replaced.
-    """
-    if path.is_dir():
-        raise FileExistsError(f"{path} exists already")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as aside:
-        complete = Path(aside, path.name)
-        yield complete
-        complete.replace(path)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that readers never see a part of it, even with concurrent writers."""
-    with whole_or_absent(path) as complete:
-        complete.write_text(text, "utf-8")

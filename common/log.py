@@ -18,7 +18,10 @@ class _TqdmHandler(logging.Handler):
     """Prints above progress bars. tqdm's ``logging_redirect_tqdm`` drops the level of the handler that it replaces."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stderr)
+        try:
+            tqdm.write(self.format(record), file=sys.stderr)
+        except OSError:  # nobody reads stderr any more: continue without it
+            self.handleError(record)
 
 
 def setup_logging(output_dir: Path | None = None, anew: bool = False, is_main: bool = True) -> None:

@@ -67,11 +67,16 @@ class RunFolder:
 
     @property
     def tag_predictions(self) -> Path:
-        """Predictions as columns, of a run under Lightning."""
+        """The same as columns: a word and its tag per line; written by run_pl_ner.py."""
         return self.path / "test_predictions.txt"
 
     def submission(self, task: str) -> Path:
         return self.path / f"{task}_predict.json"
+
+    @property
+    def submissions(self) -> Path:
+        """Predictions of GLUE's test splits, as its server takes them."""
+        return self.path / "submission"
 
     @property
     def best_checkpoint(self) -> Path:
@@ -87,12 +92,8 @@ class RunFolder:
         return self.path / "training_state.pt"
 
     @property
-    def best_lightning_model(self) -> Path:
-        """The best model of a run under Lightning."""
-        return self.path / "best_tfmr"
-
-    @property
     def last_lightning_checkpoint(self) -> Path:
+        """Where a run under Lightning is resumed."""
         return self.path / "last.ckpt"
 
     def checkpoints(self) -> list[Path]:
@@ -100,10 +101,6 @@ class RunFolder:
         folders = [path for path in self.path.glob("checkpoint-*") if RunFolder(path).config.is_file()]
         steps = {path: path.name.rpartition("-")[2] for path in folders}
         return sorted(folders, key=lambda path: int(steps[path]) if steps[path].isdigit() else sys.maxsize)
-
-    def lightning_checkpoints(self) -> list[Path]:
-        """Checkpoints of the best epochs under Lightning, the latest last."""
-        return sorted(self.path.glob("checkpoint-epoch=*.ckpt"), key=lambda path: path.stat().st_mtime)
 
     def results_of_all_kinds(self) -> list[Path]:
         """All files in which a run leaves scores and predictions."""

@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, TextIO, cast
 
-from common.durable import whole_or_absent
+from common.durable import atomic_write
 from common.entities import Entity
 from common.tag_schemes import MARKUPS, entities_to_tags
 from inference.predictor import FoundEntity
@@ -105,7 +105,7 @@ def _opened(output: str) -> Iterator[TextIO]:
         return
     path = Path(output)
     with (
-        nullcontext(path) if path.exists() and not path.is_file() else whole_or_absent(path) as fresh,
+        nullcontext(path) if path.exists() and not path.is_file() else atomic_write(path) as fresh,
         gzip.open(fresh, "wt", **options) if output.endswith(".gz") else fresh.open("w", **options) as file,
     ):
         yield cast(TextIO, file)

@@ -173,12 +173,10 @@ class NerPredictor:
     ) -> Iterator[list[FoundEntity]]:
         """Entities of the texts that end in these pieces; ``found`` holds those of an unfinished text."""
         for (text, piece), tagged in zip(waiting, self._tag([piece.words for _, piece in waiting]), strict=True):
+            reached = max((one.end for one in found), default=0)  # entities of the previous piece may extend into this
             for entity, confidence in zip(tagged.entities, tagged.confidences, strict=True):
                 start, end = piece.offsets[entity.first_word][0], piece.offsets[entity.last_word][1]
-                is_own = piece.own_start <= entity.first_word < piece.own_end
-                if is_own and (
-                    not found or found[-1].end <= start
-                ):  # one from the previous piece may extend into this one
+                if piece.own_start <= entity.first_word < piece.own_end and start >= reached:
                     found.append(FoundEntity(entity.type, start, end, text[start:end], confidence))
             if piece.is_last:
                 yield found.copy()

@@ -3,6 +3,7 @@
 import inspect
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
@@ -15,6 +16,8 @@ from transformers import (
 
 from tools.heads import is_encoder
 from tools.loading import check_source, check_vocabulary, load_config, load_tokenizer, positions_of
+from tools.preparation import compile_model
+from tools.run import Run
 from tools.settings import ModelSettings
 from tools.weights import read_model
 
@@ -22,22 +25,24 @@ logger = logging.getLogger(__name__)
 
 
 def load_classifier_and_tokenizer(
-    settings: ModelSettings,
+    run: Run,
     classes: Sequence[str],
-    do_train: bool,
+    source: str | None = None,
     adapt_config: Callable[[PreTrainedConfig], None] | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The classifier in ``model_name_or_path``, or its encoder with a new head.
+    """The classifier that the run trains or applies, on its device, and its tokenizer.
 
     Args:
+        run: the encoder or classifier of ``model_name_or_path`` when training, else the classifier of ``output_dir``.
         classes: names of the classes; without any, the model gives a score.
-        do_train: whether the head may be a new one.
+        source: a folder to load instead.
         adapt_config: changes the encoder's config, for instance its dropout.
 
     Raises:
         ValueError: weights are missing and not meant to be, or the parts do not belong together.
     """
-    source = settings.model_name_or_path
+    settings, do_train = run.settings.model, run.settings.actions.do_train
+    source = source or (settings.model_name_or_path if do_train else run.settings.actions.output_dir)
     check_source(source, do_train, settings.from_scratch)
     config = load_config(settings, source)
     former, held = dict(config.id2label or {}), (config.architectures or ["no head"])[0]
@@ -60,8 +65,10 @@ def load_classifier_and_tokenizer(
         and not is_classifier
         and not is_encoder(config.architectures, Path(source))
     ):
-        logger.info("%s holds %s: its encoder is taken, and the head is new", source, held)
+        logger.info("%s holds %s: taking its encoder, with a new head", source, held)
         _reset_head(model)
+    nn.Module.to(model, run.device)
+    compile_model(run.settings.machine, run.n_gpu, model)
     return model, tokenizer
 
 
@@ -73,12 +80,13 @@ def _reset_head(model: PreTrainedModel) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def fitting_length(wanted: int, model: PreTrainedModel) -> int:
-    """Tokens of a text: no more than the positions that the encoder knows."""
+def fitted_run(run: Run, model: PreTrainedModel) -> Run:
+    """The run with texts of no more tokens than the encoder has positions."""
+    wanted = run.train_max_seq_length
     if 0 < (positions := positions_of(model)) < wanted:
         logger.info("max_seq_length %d is more than the encoder's %d positions: lowered", wanted, positions)
-        return positions
-    return wanted
+        return replace(run, train_max_seq_length=positions)
+    return run
 
 
 def _load(settings: ModelSettings, source: str, config: PreTrainedConfig, do_train: bool) -> PreTrainedModel:

@@ -1,10 +1,8 @@
-"""Texts and pairs of texts as features: flat arrays that are built once and opened by mapping."""
+"""Features of texts and pairs of texts: flat arrays that are built once and memory-mapped."""
 
 import hashlib
 import json
 import math
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,9 +15,10 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from common.durable import atomic_write
 from lightning_runs.glue_reader import GlueSplit, LabelledTexts
 from processors.features.alignment import structure_ids, unknown_id
-from processors.features.cache import publish, tokenizer_digest
+from processors.features.cache import tokenizer_digest
 
 _FORMAT_VERSION = 2
 _CHUNK = 10_000
@@ -27,7 +26,7 @@ _CHUNK = 10_000
 
 @dataclass
 class TextFeatures:
-    """One text or pair, without padding: ``(T,)`` tokens and their types, and the label, NaN where there is none."""
+    """A text or pair without padding: tokens and token types ``(T,)``, and the label, NaN if there is none."""
 
     input_ids: NDArray[np.int32]
     token_type_ids: NDArray[np.uint8]
@@ -38,9 +37,9 @@ class TextDataset(Dataset[TextFeatures]):
     """Texts with labels, by index.
 
     Args:
-        arrays: ``input_ids`` and ``token_type_ids`` of all texts on end, ``lengths`` and ``labels`` of each, and
-            ``truncated``: how many were longer than a sequence may be.
-        tokenizer: knows how batches are padded.
+        arrays: concatenated ``input_ids`` and ``token_type_ids``, ``lengths`` and ``labels`` of each text, and
+            ``truncated``, the number of truncated texts.
+        tokenizer: pads the batches.
     """
 
     def __init__(self, arrays: dict[str, NDArray[Any]], tokenizer: PreTrainedTokenizerBase) -> None:
@@ -70,9 +69,9 @@ class TextDataset(Dataset[TextFeatures]):
         return int(self._arrays["truncated"][0])
 
     def collate(self, features: Sequence[TextFeatures]) -> dict[str, torch.Tensor]:
-        """Pads to the longest of the batch, as the tokenizer does: ``(B, T)`` each, and ``labels (B,)``.
+        """Pads to the longest text of the batch: ``(B, T)`` each, and ``labels (B,)``.
 
-        No text at all, the share that a small step leaves for a rank or round, becomes one without a label.
+        An empty batch, which a rank or round may get in a small step, becomes one text without a label.
         """
         features = features or [replace(self[0], label=math.nan)]
         rows = {
@@ -90,22 +89,15 @@ def open_or_build_texts(
     cache_dir: Path,
     overwrite: bool = False,
 ) -> TextDataset:
-    """The features of a split, from the cache where they are there already.
-
-    Safe beside other processes and crashes, as `processors.features.cache` is.
-    """
+    """The features of a split, from the cache or built; safe with concurrent processes and after crashes."""
     key = [_FORMAT_VERSION, split.digest, max_seq_length, tokenizer_digest(tokenizer)]
     digest = hashlib.blake2b(json.dumps(key).encode(), digest_size=12).hexdigest()
     folder = cache_dir / f"texts-{digest}"
     if overwrite or not folder.is_dir():
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=cache_dir))
-        try:
+        with atomic_write(folder, "replace" if overwrite else "keep") as fresh:  # another process may be faster
+            fresh.mkdir()
             for name, array in text_arrays(split.examples, tokenizer, max_seq_length).items():
-                np.save(aside / f"{name}.npy", array)
-            publish(aside, folder, overwrite)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+                np.save(fresh / f"{name}.npy", array)
     arrays = {path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))}
     return TextDataset(arrays, tokenizer)
 
@@ -113,13 +105,13 @@ def open_or_build_texts(
 def text_arrays(
     examples: Sequence[LabelledTexts], tokenizer: PreTrainedTokenizerBase, max_seq_length: int
 ) -> dict[str, NDArray[Any]]:
-    """The arrays of `TextDataset`; where texts are too long, the longer one of a pair loses its last word pieces.
+    """The arrays of `TextDataset`; long texts are truncated, the longer one of a pair first.
 
-    What spells a separator or another token of the structure gets the unknown token: a text cannot set one.
+    Words that spell a special token get the unknown token.
     """
     added = tokenizer.num_special_tokens_to_add(pair=len(examples[0].texts) == 2)
     if max_seq_length <= added:
-        raise ValueError(f"max_seq_length {max_seq_length} leaves no room beside the {added} special tokens")
+        raise ValueError(f"max_seq_length {max_seq_length} leaves no room for text: there are {added} special tokens")
     structure, unknown = structure_ids(tokenizer), unknown_id(tokenizer)
     ids: list[NDArray[np.int32]] = []
     types: list[NDArray[np.uint8]] = []
@@ -136,7 +128,7 @@ def text_arrays(
             ids.append(np.where(spelt, unknown, row).astype(np.int32))
         types += [np.array(row, np.uint8) for row in encoded["token_type_ids"]]
         full = [index for index, row in enumerate(encoded["input_ids"]) if len(row) == max_seq_length]
-        if full:  # as long as a sequence may be, or longer
+        if full:
             whole = tokenizer(*([column[index] for index in full] for column in columns), **options)
             truncated += sum(len(row) > max_seq_length for row in whole["input_ids"])
     return {

@@ -1,7 +1,7 @@
-"""The files of GLUE's tasks, in their original layout or as a Hugging Face data set.
+"""Readers of the GLUE tasks, in their original layout or as a Hugging Face dataset.
 
-The layout is its own: cells are split at tabs alone, for a quotation mark is a character like others and with the usual
-reading of CSV it swallows rows; a file may begin with a byte order mark; CoLA's have no header; texts end in spaces.
+Cells are split at tabs only: quotation marks are ordinary characters, and the usual reading of CSV swallows rows. Files
+may begin with a byte order mark; CoLA has no header; texts may end in spaces.
 """
 
 import hashlib
@@ -21,9 +21,9 @@ class LabelledTexts:
     """One text or a pair of them.
 
     Args:
-        guid: its number in the file, as a submission names it.
+        guid: number in the file, as in submissions.
         texts: one or two.
-        label: the id of the class, or the score; ``None`` where it is not told.
+        label: id of the class, or the score; None if unknown.
     """
 
     guid: str
@@ -33,13 +33,13 @@ class LabelledTexts:
 
 @dataclass
 class GlueSplit:
-    """A split of a task, where it comes from and what could not be read of it.
+    """A split of a task.
 
     Args:
-        source: the file or data set.
-        digest: a hash of its content.
-        examples: what it holds.
-        broken_lines: numbers of training lines with too few cells (QQP has some), which were left out.
+        source: file or dataset.
+        digest: hash of the content.
+        examples: its texts.
+        broken_lines: numbers of training lines that were left out, having too few cells (QQP has some).
     """
 
     source: str
@@ -49,18 +49,18 @@ class GlueSplit:
 
 
 class GlueCorpus:
-    """The splits of a task, in files or in a Hugging Face data set; each is read once.
+    """The splits of a task, in files or in a Hugging Face dataset; each is read once.
 
     Args:
-        data_dir: the task's folder, or GLUE's, which has one for each task.
-        dataset_name: a data set used instead: ``NAME``, ``NAME:CONFIGURATION`` or a folder.
-        cache_dir: where downloads are kept.
+        data_dir: folder of the task, or of GLUE with a folder per task.
+        dataset_name: a dataset to use instead: ``NAME``, ``NAME:CONFIGURATION`` or a folder.
+        cache_dir: folder for downloads.
     """
 
     def __init__(self, task: GlueTask, data_dir: str, dataset_name: str = "", cache_dir: str | None = None) -> None:
         if not (data_dir or dataset_name):
             raise ValueError("--data_dir or --dataset_name must be given")
-        self._task = task
+        self.task = task
         self._data_dir = Path(data_dir)
         self._dataset_name = dataset_name
         self._cache_dir = cache_dir
@@ -77,24 +77,24 @@ class GlueCorpus:
         """
         found = self._find(split)
         if found is None:
-            if split not in self._task.files:
-                advice = "apply a trained model by --do_predict --model_name_or_path RUN/best_tfmr"
-                raise DataError(f"{self._task.folder} has no {split} split; {advice}")
-            name = f"{self._task.files[split]}.tsv"
-            raise DataError(f"no {name}, nor {self._task.folder}/{name}", self._dataset_name or self._data_dir)
+            if split not in self.task.files:
+                advice = "apply a trained model by --do_predict --model_name_or_path RUN"
+                raise DataError(f"{self.task.folder} has no {split} split; {advice}")
+            name = f"{self.task.files[split]}.tsv"
+            raise DataError(f"no {name}, nor {self.task.folder}/{name}", self._dataset_name or self._data_dir)
         return found
 
     def _find(self, split: str) -> GlueSplit | None:
-        if split not in self._read and split in self._task.files:
+        if split not in self._read and split in self.task.files:
             if self._dataset_name:
-                self._read[split] = read_glue_hub(self._task, self._dataset_name, split, self._cache_dir)
+                self._read[split] = read_glue_hub(self.task, self._dataset_name, split, self._cache_dir)
             else:
-                path = self._file(self._task.files[split])
-                self._read[split] = read_glue_file(self._task, path, split) if path else None
+                path = self._file(self.task.files[split])
+                self._read[split] = read_glue_file(self.task, path, split) if path else None
         return self._read.get(split)
 
     def _file(self, name: str) -> Path | None:
-        folders = (self._data_dir, self._data_dir / self._task.folder, self._data_dir / name)
+        folders = (self._data_dir, self._data_dir / self.task.folder, self._data_dir / name)
         return next((path for folder in folders if (path := folder / f"{name}.tsv").is_file()), None)
 
 

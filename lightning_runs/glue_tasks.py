@@ -1,4 +1,4 @@
-"""The tasks of GLUE (Wang et al. 2019): their files, columns and classes."""
+"""The GLUE tasks (Wang et al. 2019): their files, columns and classes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,18 +8,18 @@ _SPLITS = {"train": "train", "dev": "dev", "test": "test"}
 
 @dataclass(frozen=True)
 class GlueTask:
-    """One task, as its original files and its Hugging Face configuration have it.
+    """A task, in its original files and as a Hugging Face configuration.
 
     Args:
-        folder: of the original files, and the name of the submission file.
-        texts: the columns of the one or two texts.
-        configuration: its name in the Hugging Face data set.
-        label: the column of the class or score.
-        hub_texts: the columns of the texts in the Hugging Face data set, where they differ.
-        classes: names of the classes in the order of their ids, as the files write them; empty: a score is learnt.
-        files: the file of each split, without its suffix; further ones follow the first, for instance mismatched ones.
-        columns_without_header: the columns of files that name none, by split.
-        submission_suffixes: what the submission files of several test splits end in.
+        folder: folder of the original files, and name of the submission file.
+        texts: columns of the one or two texts.
+        configuration: name in the Hugging Face dataset.
+        label: column of the class or score.
+        hub_texts: columns of the texts in the Hugging Face dataset, if they differ.
+        classes: names of the classes by id, as in the files; empty for a regression.
+        files: file of each split, without its suffix.
+        columns_without_header: by split, the columns of files without a header.
+        submission_suffixes: suffixes of the submission files, if there are several test splits.
     """
 
     folder: str
@@ -41,11 +41,11 @@ class GlueTask:
         return len(self.classes) or 1
 
     def splits_like(self, split: str) -> list[str]:
-        """``dev`` or ``test`` and what else is scored or predicted beside it, as far as the task has it."""
+        """``dev`` or ``test``, and the mismatched split where the task has one."""
         return [name for name in self.files if name == split or name.startswith(f"{split}_")]
 
     def submission_name(self, split: str) -> str:
-        """How GLUE's server wants the file of a test split to be named, but for the suffix."""
+        """Name of the submission file of a test split, without its suffix."""
         return self.folder + self.submission_suffixes.get(split, "")
 
 
@@ -88,7 +88,7 @@ GLUE_TASKS = {
 
 
 def glue_task(name: str) -> GlueTask:
-    """The task of this name, in capitals or not.
+    """The task of this name, in upper or lower case.
 
     Raises:
         ValueError: there is none.

@@ -1,365 +1,305 @@
 """Fine-tuning under Lightning: what the NER and the GLUE script share.
 
-The training is that of `tools.train`: batches of like length, one loss a step that is a mean over all of its words or
-texts, whatever the number of processes and accumulation rounds, and scores of a whole split, not of its batches.
+Lightning brings the processes, the epochs and the checkpoint to resume from. A step, its log, the scores of dev and the
+files of the run are those of `tools.train`.
 """
 
 import logging
-import os
-import sys
-import warnings
 from abc import abstractmethod
-from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
-from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint
-from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.utilities import rank_zero_only
-from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from callbacks import Callbacks, TrainState
-from common.durable import remove_folder, replaced_file, replaced_folder, tidy
-from common.log import setup_logging
-from common.run_files import RunFolder
-from lightning_runs.callbacks import (
-    AveragedWeights,
-    BestFolder,
-    LastCheckpoint,
-    check_course,
-    check_model,
-)
-from lightning_runs.flags import add_generic_args, add_model_args, check_arguments, trainer_options
-from lightning_runs.scoring import SplitScoring
+from callbacks import Callbacks, Checkpoints, TrainState
+from common.durable import remove_folder
+from lightning_runs.checkpoint import check_checkpoint, checkpoint_file
 from processors.features.batching import BucketBatchSampler, StepLoader
-from tools.callback_setup import build_strategies, weight_averaging
-from tools.distributed import is_main, rank, sum_over_ranks, world_size
-from tools.optimizer import build_optimizer, build_schedule
+from tools.callback_setup import build_callbacks
+from tools.checkpoint import Stateful, publish_model, write_model
+from tools.distributed import is_main, rank, run_on_main, world_size
+from tools.interruption import Interrupted, Interruption, watch_for_interruption
+from tools.meter import Meter, NonFiniteSteps, encoder_cost, peak_flops, peak_memory
+from tools.optimizer import build_optimizer, build_schedule, freeze
+from tools.precision import GradientStep
+from tools.preparation import checkpoint_layers
 from tools.run import Run
-from tools.run_folder import explained_failure, lock_run_folder, remove_results, save_environment
-
-__all__ = [
-    "BaseTransformer",
-    "add_generic_args",
-    "best_checkpoint",
-    "generic_train",
-    "predict_best",
-    "start_lightning_run",
-    "test_best",
-]
+from tools.run_folder import write_json
+from tools.train import count_steps, forget_missing_best, is_due, restore_best, training_results
 
 logger = logging.getLogger(__name__)
-_NOISE = (
-    r".*sync_dist=True.*",
-    r".*does not have many workers.*",
-    r".*dataloader is not resumable.*",
-    r".*custom batch sampler.*",
-    r".*predict returned None.*",
-    r".*exists and is not empty.*",
-    r".*isinstance.treespec, LeafSpec.*",
-    r".*callbacks used to create the checkpoint.*",  # the mean of the weights, which is in place already
-)
-_BEST_CHECKPOINT = "checkpoint-{epoch}"
 
 
-class BaseTransformer(SplitScoring):
-    """An encoder with a head, trained and scored by Lightning; subclasses say on which data and how.
+class BaseTransformer(LightningModule):
+    """An encoder with a head, in training under Lightning; subclasses say on which data.
 
     Args:
-        hparams: the flags of the run; they are kept in its checkpoints.
-        run: the same for the parts that are shared with the other scripts.
-        model: what is trained.
+        run: settings, folder, device.
+        model: on its device.
         tokenizer: of the encoder.
     """
 
     mode: ClassVar[str]
+    nonfinite_steps: ClassVar[type[NonFiniteSteps]] = NonFiniteSteps
     automatic_optimization = False  # a batch may take several passes
 
-    def __init__(
-        self,
-        hparams: Namespace | Mapping[str, Any],
-        run: Run,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
-    ) -> None:
-        super().__init__(run, model)
-        self.save_hyperparameters(hparams)
-        self.tokenizer = tokenizer
+    def __init__(self, run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        super().__init__()
+        self.run, self.model, self.tokenizer = run, model, tokenizer
+        self.interruption = Interruption()
+        self._interrupted = False
+        self._resumed: dict[str, Any] = {}
         self._sampler: BucketBatchSampler | None = None
-        self._order = ""
-        self._loss_of_step: Tensor | float = 0.0
-        self._strategies = Callbacks(build_strategies(run.settings.optimisation))
-
-    @property
-    @abstractmethod
-    def traits(self) -> dict[str, str]:
-        """The flags without which a checkpoint's weights would mean something else."""
 
     @abstractmethod
-    def check_split(self, split: str) -> None:
-        """Raises a DataError where a split is not there."""
+    def open_split(self, split: str) -> Any:
+        """The features of a split, from the cache."""
 
     @abstractmethod
-    def open_split(self, split: str, alone: bool = False) -> Any:
-        """The features of a split, from the cache; ``alone`` where the other processes do not do the same."""
+    def unit_counts(self, dataset: Any) -> NDArray[np.int32]:
+        """What the loss is a mean over: the words, or the one label, of each member of the data set."""
 
     @abstractmethod
     def forward(self, batch: dict[str, Any]) -> Any:
         """The model's output for a batch; its ``loss`` is a sum over the units, divided by ``num_items_in_batch``."""
 
-    def prepare_data(self) -> None:
-        assert self.trainer.state.fn is not None
-        for split in self.splits(self.trainer.state.fn.value):
-            self.open_split(split, alone=True)
+    @abstractmethod
+    def score_dev(self, state: TrainState) -> None:
+        """Scores the dev split and sets the scores of the state."""
 
     def setup(self, stage: str) -> None:
-        for split in self.splits(stage):
-            if split not in self.datasets:
-                self.datasets[split] = self.open_split(split)
-        if stage == "fit":
-            optimisation = self.run.settings.optimisation
-            self._sampler = BucketBatchSampler(
-                self.datasets["train"].lengths,
-                batch_size=optimisation.per_gpu_train_batch_size,
-                rounds=optimisation.gradient_accumulation_steps,
-                rank=rank(),
-                world_size=world_size(),
-                seed=optimisation.seed,
-            )
-            self._order = self._sampler.order_digest
-
-    @property
-    def total_steps(self) -> int:
-        """Optimiser steps of the whole training."""
-        assert self._sampler is not None, "setup('fit') makes it"
-        return self._sampler.steps * int(self.hparams["max_epochs"])
+        optimisation = self.run.settings.optimisation
+        freeze(optimisation, self.model)
+        if self.run.settings.machine.gradient_checkpointing:
+            checkpoint_layers(self.model)
+        self._dataset = self.open_split("train")
+        self._counts = self.unit_counts(self._dataset)
+        self._rounds = optimisation.gradient_accumulation_steps
+        self._sampler = BucketBatchSampler(
+            self._dataset.lengths,
+            batch_size=optimisation.per_gpu_train_batch_size,
+            rounds=self._rounds,
+            rank=rank(),
+            world_size=world_size(),
+            seed=optimisation.seed,
+        )
+        self._order = self._sampler.order_digest
+        self.steps_per_epoch = self._sampler.steps
+        self.total_steps = count_steps(optimisation, self.steps_per_epoch)
+        self.trainer.fit_loop.epoch_loop.max_steps = self.total_steps
 
     def train_dataloader(self) -> StepLoader:
         assert self._sampler is not None
-        dataset = self.datasets["train"]
-        return StepLoader(
-            dataset, self._sampler, self.unit_counts(dataset), self._place, **self.loading_options(dataset)
-        )
+        options = {
+            "collate_fn": self._dataset.collate,
+            "num_workers": self.run.settings.optimisation.num_workers,
+            "pin_memory": self.run.device.type == "cuda",
+        }
+        return StepLoader(self._dataset, self._sampler, self._counts, self._place, **options)
 
     def _place(self) -> tuple[int, int]:
         """The epoch, and the batches of it that were trained on before an interruption."""
         return self.current_epoch, self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint |= {"order": self._order, "traits": self.traits}
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        source = str(self._trainer.ckpt_path) if self._trainer else "the checkpoint"
-        check_model(checkpoint, self, self.traits, source)
-        if self._order:
-            check_course(checkpoint, self._order, self.hparams, source)
-
     def configure_optimizers(self) -> Any:
         settings = self.run.settings
         optimizer = build_optimizer(settings.optimisation, self.model, settings.head)
-        schedule = build_schedule(settings.optimisation, optimizer, self.total_steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return [optimizer], [build_schedule(settings.optimisation, optimizer, self.total_steps)]
 
     def on_fit_start(self) -> None:
+        settings, folder, optimizer = self.run.settings, self.run.folder, self.trainer.optimizers[0]
         self.model.train()  # pretrained models come in evaluation mode, and Lightning leaves modes as they are
-        if is_main():
-            save_environment(self.run.folder, self.device)
+        names = [str(name) for _, name in sorted((self.model.config.id2label or {}).items())]
+        self.state = TrainState(self.model, optimizer, self.total_steps, self.steps_per_epoch, is_main(), names)
+        self._gradients = GradientStep(self.run.precision, self.model, optimizer)
+        self._encoder_cost = encoder_cost(self.model)
+        self._computed_tokens = self._computed_rows = self._batch_rows = 0  # of a step, by this process
+        self.meter = Meter(self.run.device, peak_flops(self.run.device, self.run.precision.dtype, n_gpu=1))
+        patience = settings.optimisation.max_nonfinite_steps
+        self._nonfinite = self.nonfinite_steps(self._dataset, self.tokenizer, folder.nonfinite_steps, patience)
+        every = settings.logging.save_steps
+        self.checkpoints = Checkpoints(
+            folder,
+            save_model=lambda best: write_model(best, settings, self.model, self.tokenizer),
+            save_checkpoint=lambda _: self.save_checkpoint(),
+            every=self.steps_per_epoch if every < 0 else every,
+            keep=0,
+            remove=remove_folder,
+            metric=settings.logging.metric_for_best_model,
+        )
+        without_averaging = settings.replace(averaging="none", ema_decay=0.99, swa_start=0.75)  # Lightning's own
+        self.callbacks = Callbacks(build_callbacks(without_averaging, folder, self.checkpoints))
+        self._parts: dict[str, Stateful] = {
+            "progress": self.state,
+            "gradient_step": self._gradients,
+            "meter": self.meter,
+            "nonfinite": self._nonfinite,
+            "callbacks": self.callbacks,
+        }
+        if self._resumed:
+            for name, part in self._parts.items():
+                part.load_state_dict(self._resumed[name])
+            logger.info("Resuming after step %d of %d", self.state.step, self.total_steps)
+            forget_missing_best(self.checkpoints, self.state)
+
+    def on_train_start(self) -> None:
+        self.interruption.listen()  # Lightning has installed handlers of its own
+        self.callbacks.on_train_begin(self.state)
+        if is_due(self.run.settings.logging.logging_steps, self.state):
+            self._evaluate()  # unless that was done before the interruption
+        self.trainer.should_stop = self.state.should_stop
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        # dropout follows from the place in the training alone, so a resumed run goes on as if it had never stopped
+        # Dropout depends on the place in the training alone, so a resumed run continues as if it had never stopped.
         place = (self.run.settings.optimisation.seed, self.current_epoch, batch_idx, rank())
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
 
-    def on_train_start(self) -> None:
-        rounds, optimizer = self.run.settings.optimisation.gradient_accumulation_steps, self.trainer.optimizers[0]
-        self.trainer.accumulate_grad_batches = rounds  # only counts steps for the logs: this module steps by itself
-        steps_per_epoch = max(1, self.total_steps // int(self.hparams["max_epochs"]))
-        self._state = TrainState(self.model, optimizer, self.total_steps, steps_per_epoch)
-        self._strategies.on_train_begin(self._state)
-
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        ends_step = (batch_idx + 1) % self.run.settings.optimisation.gradient_accumulation_steps == 0
-        loss = self._strategies.around_backward(self._state, partial(self._backward, batch, ends_step))
-        self._log_loss(loss, ends_step)
-        if ends_step:
-            optimizer, schedule = self.optimizers(), self.lr_schedulers()
-            optimizer.step()  # type: ignore[union-attr]
-            optimizer.zero_grad()  # type: ignore[union-attr]
-            schedule.step()  # type: ignore[union-attr]
+        last_round = (batch_idx + 1) % self._rounds == 0
+        loss = self.callbacks.around_backward(self.state, partial(self._backward, batch, last_round))
+        self.meter.add_loss(loss)
+        self._computed_tokens += batch["input_ids"].numel()
+        self._batch_rows += len(batch["input_ids"])
+        if last_round:
+            self._end_step(batch_idx // self._rounds)
 
-    def _backward(self, batch: dict[str, Any], ends_step: bool, last: bool = True) -> Tensor:
+    def _backward(self, batch: dict[str, Any], last_round: bool, last: bool = True) -> Tensor:
         strategy = self.trainer.strategy
-        is_last = not isinstance(strategy, DDPStrategy) or (last and ends_step)
-        with nullcontext() if is_last else cast(DDPStrategy, strategy).block_backward_sync():
-            loss: Tensor = self._strategies.around_forward(self._state, self.forward, batch).loss
+        exchanges = not isinstance(strategy, DDPStrategy) or (last and last_round)
+        with nullcontext() if exchanges else cast(DDPStrategy, strategy).block_backward_sync():
+            with self.run.precision.autocast():
+                loss: Tensor = self.callbacks.around_forward(self.state, self._counted_forward, batch).loss
             # DDP averages over ranks; the loss is already divided by what all of them hold
-            self.manual_backward(loss * world_size())
+            self._gradients.backward(loss * world_size(), self.manual_backward)
         return loss.detach()
 
-    def on_before_optimizer_step(self, optimizer: Any) -> None:
-        if self.hparams["gradient_clip_val"]:
-            self.clip_gradients(optimizer, self.hparams["gradient_clip_val"], "norm")
+    def _counted_forward(self, batch: dict[str, Any]) -> Any:
+        self._computed_rows += len(batch["input_ids"])
+        return self.forward(batch)
 
-    def _log_loss(self, loss: Tensor, ends_step: bool) -> None:
-        self._loss_of_step = self._loss_of_step + loss
-        if not ends_step:
+    def _end_step(self, step_of_epoch: int) -> None:
+        norm = self._gradients.clip(self.run.settings.optimisation.max_grad_norm)
+        self._gradients.step()
+        self.lr_schedulers().step()  # type: ignore[union-attr]
+        counter = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+        counter.increment_ready()  # Lightning counts steps of its own wrapper only
+        counter.increment_completed()
+        assert self._sampler is not None
+        members = self._sampler.step_windows(step_of_epoch)
+        lengths, passes = self._dataset.lengths[members], self._computed_rows / self._batch_rows
+        self.state.step += 1
+        self._nonfinite.add(self.state.step, members, norm)
+        flops = passes * self._encoder_cost.of_training(lengths)
+        self.meter.add_step(int(self._counts[members].sum()), int(lengths.sum()), self._computed_tokens, flops)
+        self._computed_tokens = self._computed_rows = self._batch_rows = 0
+        self.callbacks.on_step(self.state)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if (batch_idx + 1) % self._rounds:
             return
-        if (self.global_step + 1) % int(self.hparams["log_every_n_steps"]) == 0:  # `Trainer` writes after the step
-            self.log("train_loss", sum_over_ranks(torch.as_tensor(self._loss_of_step)), prog_bar=True)
-        self._loss_of_step = 0.0
+        logging_settings, state = self.run.settings.logging, self.state
+        if is_due(logging_settings.log_loss_steps, state):
+            self._log()
+        self._interrupted = self.interruption.seen_by_any() and state.step < state.total_steps
+        if is_due(logging_settings.logging_steps, state) and not self._interrupted:
+            self._evaluate()
+        self.trainer.should_stop = state.should_stop
+        if not self.trainer.is_last_batch:
+            self._save_if_due()
 
-    @staticmethod
-    def add_model_specific_args(parser: ArgumentParser) -> None:
-        add_model_args(parser)
+    def on_train_epoch_end(self) -> None:
+        if self.trainer.is_last_batch:  # only now does Lightning count the epoch as complete
+            self._save_if_due()
 
-    def save_best(self) -> None:
-        """Writes the present weights as a Hugging Face folder, ``best_tfmr``."""
-        folder = self.run.folder.best_lightning_model
-        with explained_failure(folder, self.run.folder), replaced_folder(folder) as fresh:
-            self.model.save_pretrained(fresh)
-            self.tokenizer.save_pretrained(fresh)
+    def _save_if_due(self) -> None:
+        if self.checkpoints.is_due(self.state) or self._interrupted:
+            self.save_checkpoint()
+        if self._interrupted:
+            logger.info("Stopped after step %d; resume with --resume_from_checkpoint auto", self.state.step)
+            raise Interrupted
+
+    def save_checkpoint(self) -> None:
+        """Writes last.ckpt."""
+        self.trainer.save_checkpoint(self.run.folder.last_lightning_checkpoint)
+
+    def on_train_end(self) -> None:
+        if self.meter.has_news:
+            self._log()
+        self.callbacks.on_train_end(self.state)
+
+    def _log(self) -> None:
+        self.meter.report(self.state)
+        self.state.gradient_norm, self.state.skipped_steps = self._nonfinite.look(), self._nonfinite.total
+        self.state.memory_gib = peak_memory(self.run.device)
+        self.callbacks.on_log(self.state)
+
+    def _evaluate(self) -> None:
+        """Scores dev, with the averaged weights where there are any."""
+        if not self.run.settings.logging.evaluate_during_training or self.state.evaluated_step == self.state.step:
+            return
+        with self.meter.paused(), self._averaged_weights():
+            self.callbacks.before_evaluate(self.state)
+            self.score_dev(self.state)
+            if self.state.evaluated_step == self.state.step:
+                self.callbacks.on_evaluate(self.state)
+            self.callbacks.after_evaluate(self.state)
+        self.model.train()
+
+    @contextmanager
+    def _averaged_weights(self) -> Iterator[None]:
+        averaging = [one for one in self.trainer.callbacks if isinstance(one, WeightAveraging)]  # type: ignore[attr-defined]
+        for one in averaging:
+            one.on_validation_epoch_start(self.trainer, self)
+        yield
+        for one in averaging:
+            one.on_validation_epoch_end(self.trainer, self)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        parts = {name: part.state_dict() for name, part in self._parts.items()}
+        checkpoint |= {"order": self._order, "settings": self.run.settings.flat(), "model": self._described()}
+        checkpoint["training"] = parts
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        source = str(self._trainer.ckpt_path) if self._trainer else "the checkpoint"
+        shapes = {name: tuple(weight.shape) for name, weight in self.state_dict().items()}
+        check_checkpoint(checkpoint, self.run.settings.flat(), self._described(), shapes, source)
+        if self._sampler and checkpoint["order"] != self._order:
+            raise ValueError(
+                "the training data comes in another order than before: keep the data, --seed, --max_seq_length and the "
+                "sequences per step (--train_batch_size x processes x --accumulate_grad_batches)"
+            )
+        self._resumed = checkpoint["training"]
+
+    def _described(self) -> str:
+        names = [name for _, name in sorted((self.model.config.id2label or {}).items())]
+        return f"{type(self.model).__name__} with labels {' '.join(names)}"
 
 
-class _DurableCheckpoints(TorchCheckpointIO):
-    """Keeps a checkpoint until the next one is whole: Lightning's own is not where its folder is on another disk."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        with explained_failure(Path(path), RunFolder(Path(path).parent)), replaced_file(Path(path)) as file:
-            torch.save(checkpoint, file)
-
-
-def start_lightning_run(args: Namespace, metrics: Sequence[str]) -> None:
-    """Checks the flags, makes and locks the folder of the run, seeds; every process calls it, before they are joined.
-
-    Args:
-        metrics: the scores that there are of dev.
-    """
-    check_arguments(args, metrics)
-    folder = Path(args.output_dir)
-    if _is_first_process():
-        lock_run_folder(folder)
-        if _starts_over(args) and not args.overwrite_output_dir:
-            advice = "name another --output_dir, or add --overwrite_output_dir or --resume_from_checkpoint auto"
-            raise ValueError(f"{folder} holds checkpoints of an earlier run; {advice}")
-        tidy(folder)
-        setup_logging(folder, anew=args.do_train and not args.resume_from_checkpoint)
-    for noise in _NOISE:
-        warnings.filterwarnings("ignore", message=noise)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    set_seed(args.seed)
-
-
-def _starts_over(args: Namespace) -> bool:
-    """Whether a training begins where an earlier one has left checkpoints."""
-    folder = RunFolder(Path(args.output_dir))
-    earlier = best_checkpoint(folder.path) or folder.last_lightning_checkpoint.is_file()
-    return bool(args.do_train and not args.resume_from_checkpoint and earlier)
-
-
-def _clear_run(folder: RunFolder) -> None:
-    """Removes what an earlier run left, which would be taken for the new one's."""
-    for old in (folder.tensorboard, folder.best_lightning_model, folder.path / "submission"):
-        remove_folder(old)
-    for path in folder.path.glob("*.ckpt"):
-        path.unlink()
-    remove_results(folder)
-
-
-def _is_first_process() -> bool:
-    """Whether this is rank 0, also before the processes are joined, when Lightning knows ranks of one machine only."""
-    return rank_zero_only.rank == 0 and os.environ.get("NODE_RANK", "0") == "0"  # type: ignore[attr-defined]
-
-
-def generic_train(model: BaseTransformer, args: Namespace, extra_callbacks: Sequence[Callback] = ()) -> Trainer:
-    """Trains where ``--do_train`` says so, and returns the trainer, ready to test."""
-    folder = Path(args.output_dir)
-    if args.do_train and _is_first_process():
-        for split in (*model.splits("fit"), *(model.splits("test") if args.do_predict else ())):
-            model.check_split(split)  # before an earlier run is cleared away
-        if _starts_over(args):
-            _clear_run(model.run.folder)
-    best = ModelCheckpoint(
-        folder,
-        _BEST_CHECKPOINT,
-        **_what_is_best(args),
-        enable_version_counter=False,
-        save_on_train_epoch_end=False,  # but before the others do
+def generic_train(module: BaseTransformer, trainer: Trainer) -> None:
+    """Trains the model in place, restores the best one and writes it to ``output_dir``."""
+    run, model = module.run, module.model
+    checkpoint = run_on_main(lambda: checkpoint_file(run.settings.actions.resume_from_checkpoint, run.folder))
+    with watch_for_interruption() as interruption:
+        module.interruption = interruption
+        try:
+            trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
+        finally:
+            if hasattr(module, "callbacks"):
+                module.callbacks.close()
+    nn.Module.to(model, run.device)  # Lightning has left it on the CPU
+    if module.checkpoints.has_best:
+        restore_best(module.checkpoints.best_folder, model)
+    run_on_main(
+        lambda: write_json(run.folder.train_results, training_results(module.state, module.meter, module.checkpoints))
     )
-    averaging = weight_averaging(model.run.settings.optimisation)
-    means = [AveragedWeights(averaging, lambda: model.total_steps)] if averaging else []
-    callbacks = [
-        best,
-        BestFolder(model.save_best),
-        *means,
-        LastCheckpoint(model.run.folder, args.save_steps),
-        *extra_callbacks,
-    ]
-    if args.early_stopping_patience > 0:
-        patience = args.early_stopping_patience
-        callbacks.append(EarlyStopping(**_what_is_best(args), patience=patience, check_on_train_epoch_end=False))
-    board: TensorBoardLogger | bool = False
-    if args.report_to == "tensorboard":
-        board = TensorBoardLogger(folder, name=model.run.folder.tensorboard.name, version="", default_hp_metric=False)
-        callbacks.append(LearningRateMonitor(logging_interval="step"))
-    machine = trainer_options(args)
-    alone = machine["devices"] == 1 and args.num_nodes == 1
-    trainer = Trainer(
-        **machine,
-        strategy="auto" if alone else DDPStrategy(broadcast_buffers=False),  # ranks score different numbers of batches
-        max_epochs=args.max_epochs,
-        log_every_n_steps=args.log_every_n_steps,
-        num_sanity_val_steps=0,  # scores are of whole splits
-        use_distributed_sampler=False,  # the sampler deals out to ranks by itself
-        callbacks=callbacks,
-        logger=board,
-        plugins=[_DurableCheckpoints()],
-        enable_progress_bar=sys.stderr.isatty(),
-        enable_model_summary=False,
-    )
-    if args.do_train:
-        trainer.fit(model, ckpt_path=_checkpoint_to_resume(args), weights_only=True)
-    return trainer
-
-
-def _what_is_best(args: Namespace) -> dict[str, Any]:
-    """The score that is watched, in Lightning's terms."""
-    metric = args.metric_for_best_model
-    return {"monitor": f"val_{metric}", "mode": "min" if metric == "loss" else "max"}
-
-
-def test_best(model: BaseTransformer, trainer: Trainer) -> dict[str, float]:
-    """Tests the best checkpoint of the run, or, where there is none, the model as it is."""
-    if model.splits("test"):
-        best = best_checkpoint(model.output_dir)
-        trainer.test(model, ckpt_path=str(best) if best else None, weights_only=True, verbose=False)
-    return model.results
-
-
-def predict_best(model: BaseTransformer, trainer: Trainer) -> None:
-    """Applies the same to what is to be predicted, where there is any."""
-    if model.splits("predict"):
-        best = best_checkpoint(model.output_dir)
-        trainer.predict(model, ckpt_path=str(best) if best else None, weights_only=True, return_predictions=False)
-
-
-def best_checkpoint(output_dir: Path) -> Path | None:
-    """The best checkpoint that a run left."""
-    return next(reversed(RunFolder(output_dir).lightning_checkpoints()), None)
-
-
-def _checkpoint_to_resume(args: Namespace) -> str | None:
-    if args.resume_from_checkpoint in ("", "auto"):
-        last = RunFolder(Path(args.output_dir)).last_lightning_checkpoint
-        return str(last) if args.resume_from_checkpoint and last.is_file() else None
-    if not Path(args.resume_from_checkpoint).is_file():
-        raise ValueError(f"--resume_from_checkpoint {args.resume_from_checkpoint}: there is no such file")
-    return str(args.resume_from_checkpoint)
+    publish_model(run.folder, run.settings, model, module.tokenizer)
+    logger.info("Trained %d steps; model written to %s", module.state.step, run.folder.path)

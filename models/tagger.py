@@ -82,6 +82,7 @@ class Tagger(PreTrainedModel):
     Options: ClassVar[type] = NoOptions  # a frozen dataclass of `common.options.option` fields; each becomes a flag
     title: ClassVar[str] = ""  # in reports; by default the name of the class
     script: ClassVar[str] = "run_ner_softmax.py"  # trains it, with --head where it is not the script's own head
+    nests: ClassVar[bool] = True  # whether entities that overlap are both found
     unexportable: ClassVar[str] = "ONNX export needs heads that choose one tag per word"  # empty where it can be
 
     config_class = PreTrainedConfig
@@ -148,6 +149,11 @@ class Tagger(PreTrainedModel):
     def types(self) -> list[str]:
         """The entity types that the head finds."""
         return self.label_names
+
+    @property
+    def missing_labels(self) -> list[str]:
+        """Labels that entities of its types may need and the head lacks: that of another project may."""
+        return []
 
     @property
     def label_names(self) -> list[str]:

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from common.durable import write_atomically
+from common.durable import atomic_write
 from common.entities import Entity, outermost
 from common.tag_dialects import UnknownTagsError, canonical_tags
 from common.tag_schemes import (
@@ -274,7 +274,8 @@ class Corpus:
             kept = json.loads(path.read_text("utf-8"))
             return Inventory(**{**kept, "source": self.source_name(split), "findings": Findings(**kept["findings"])})
         inventory = self._counted(split)
-        write_atomically(path, json.dumps(asdict(inventory)))
+        with atomic_write(path) as fresh:
+            fresh.write_text(json.dumps(asdict(inventory)), "utf-8")
         return inventory
 
     def _counted(self, split: str) -> Inventory:
@@ -354,7 +355,8 @@ def _sentence_hashes(corpus: Corpus, split: str) -> list[str]:
         return path.read_text("utf-8").split()
     hashes = [_hash(example.words) for example in corpus.examples(split) if example.words]
     if path:
-        write_atomically(path, "\n".join(hashes))
+        with atomic_write(path) as fresh:
+            fresh.write_text("\n".join(hashes), "utf-8")
     return hashes
 
 

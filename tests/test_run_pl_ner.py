@@ -1,4 +1,4 @@
-"""The Lightning script for tagging: what it leaves, and that chance, processes and interruptions change nothing."""
+"""run_pl_ner.py: its results, the files of a run, and equal results on several processes."""
 
 import shutil
 import socket
@@ -15,10 +15,9 @@ from analysis.documents import read_documents
 from analysis.report.run_data import read_scalars
 from common.tag_schemes import split_tag
 from models import BertCrfForNer
-from run_pl_ner import NERTransformer
 from tests.helpers import write_corpus
 from tests.lightning_runs.lightning_runs import call_lightning, ner_options, read_scores, start_lightning
-from tests.tools.runs import encoder_without_dropout, read_json
+from tests.tools.runs import call_script, encoder_without_dropout, read_json
 
 SIZES = {"train": 60, "dev": 21, "test": 21}  # not divisible by two
 
@@ -44,8 +43,9 @@ def short(home: Path, name: str, **changes: Any) -> dict[str, Any]:
 
 
 def test_a_run_leaves_checkpoints_best_model_scores_and_predictions(run: Path) -> None:
-    assert len(list(run.glob("checkpoint-epoch=*.ckpt"))) == 1
-    assert (run / "last.ckpt").is_file()
+    assert [path.name for path in run.glob("*.ckpt")] == ["last.ckpt"]
+    assert read_json(run / "train_results.json")["steps"] == 40
+    assert read_json(run / "training_args.json")["task_name"] == "conll2003"
     assert read_json(run / "environment.json")["packages"]["lightning"]
     scores = read_scores(run)
     assert {"loss", "accuracy", "precision", "recall", "f1"} <= scores.keys()
@@ -78,28 +78,21 @@ def test_the_accuracy_is_that_of_the_written_predictions(run: Path) -> None:
     assert read_scores(run)["accuracy"] == pytest.approx(right / len(gold[1::2]))
 
 
-def test_the_best_folder_holds_the_weights_of_the_best_checkpoint(run: Path) -> None:
-    best = AutoModelForTokenClassification.from_pretrained(run / "best_tfmr").state_dict()
-    saved = torch.load(next(run.glob("checkpoint-epoch=*.ckpt")), weights_only=True)["state_dict"]
-    assert {f"model.{name}" for name in best} == set(saved)
-    assert all(torch.equal(saved[f"model.{name}"], weight) for name, weight in best.items())
-
-
-def test_the_best_checkpoint_is_of_the_epoch_with_the_lowest_loss(run: Path) -> None:
-    losses = list(read_scalars(run / "tensorboard")["val_loss"].values())
+def test_the_run_folder_holds_the_best_model(run: Path) -> None:
+    losses = list(read_scalars(run / "tensorboard")["dev/loss"].values())
     assert len(losses) == 5
-    assert next(run.glob("checkpoint-epoch=*.ckpt")).name == f"checkpoint-epoch={losses.index(min(losses))}.ckpt"
+    assert -read_json(run / "train_results.json")["best_score"] == pytest.approx(min(losses))
+    published = AutoModelForTokenClassification.from_pretrained(run).state_dict()
+    best = AutoModelForTokenClassification.from_pretrained(run / "checkpoint-best").state_dict()
+    assert all(torch.equal(best[name], weight) for name, weight in published.items())
+    assert read_scores(run, "eval")["loss"] == pytest.approx(min(losses))
 
 
 def test_the_best_may_be_chosen_by_another_score(home: Path) -> None:
     chosen = {"metric_for_best_model": "f1", "early_stopping_patience": 1, "max_epochs": 4, "do_predict": False}
     call_lightning("run_pl_ner", **short(home, "by_f1", **chosen))
-    f1 = list(read_scalars(home / "by_f1" / "tensorboard")["val_f1"].values())
-    assert next((home / "by_f1").glob("checkpoint-*.ckpt")).name == f"checkpoint-epoch={f1.index(max(f1))}.ckpt"
-    with pytest.raises(
-        SystemExit, match="--metric_for_best_model mcc is none of loss, accuracy, precision, recall, f1"
-    ):
-        call_lightning("run_pl_ner", **short(home, "by_mcc", metric_for_best_model="mcc"))
+    f1 = list(read_scalars(home / "by_f1" / "tensorboard")["dev/f1"].values())
+    assert read_json(home / "by_f1" / "train_results.json")["best_score"] == pytest.approx(max(f1))
 
 
 def test_no_curves_are_written_where_none_are_wanted(home: Path) -> None:
@@ -113,17 +106,21 @@ def test_no_curves_are_written_where_none_are_wanted(home: Path) -> None:
 
 def test_losses_rates_and_scores_are_logged(run: Path) -> None:
     scalars = read_scalars(run / "tensorboard")
-    assert len(scalars["train_loss"]) == 40
-    rates = list(scalars["lr-AdamW/encoder/decayed"].values())
+    assert len(scalars["train/loss"]) == 40
+    rates = list(scalars["learning_rate/encoder"].values())
     assert rates == sorted(rates, reverse=True)
-    assert {"val_loss", "val_accuracy", "val_precision", "val_recall", "val_f1", "test_f1"} <= scalars.keys()
+    assert {f"dev/{name}" for name in ("loss", "accuracy", "precision", "recall", "f1")} <= scalars.keys()
+    assert {"train/words_per_second", "train/gradient_norm", "dev_types/PER/f1"} <= scalars.keys()
 
 
-def test_a_checkpoint_is_a_transformer_again(run: Path) -> None:
-    model = NERTransformer.load_from_checkpoint(next(run.glob("checkpoint-epoch=*.ckpt")), weights_only=True)
-    assert model.mode == "token-classification"
-    best = AutoModelForTokenClassification.from_pretrained(run / "best_tfmr").state_dict()
-    assert torch.equal(model.model.state_dict()["classifier.weight"], best["classifier.weight"])
+def test_the_other_scripts_score_and_predict_with_the_run(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    before = {name: (run / name).read_bytes() for name in ("eval_results.json", "test_predictions.jsonl")}
+    for name in before:
+        (tmp_path / "run" / name).unlink()
+    saved = {"config_file": run / "training_args.json", "output_dir": tmp_path / "run", "no_cuda": True}
+    call_script("run_ner_softmax", **saved, do_train=False, do_eval=True, do_predict=True)
+    assert {name: (tmp_path / "run" / name).read_bytes() for name in before} == before
 
 
 def test_predicting_alone_scores_as_the_training_run_did(run: Path, home: Path, encoder: Path) -> None:
@@ -134,7 +131,7 @@ def test_predicting_alone_scores_as_the_training_run_did(run: Path, home: Path, 
 
 
 def test_a_trained_folder_predicts_without_a_checkpoint(run: Path, home: Path) -> None:
-    options = ner_options(run / "best_tfmr", home / "corpus", home, do_train=False, from_scratch=False)
+    options = ner_options(run, home / "corpus", home, do_train=False, from_scratch=False)
     call_lightning("run_pl_ner", **options | {"output_dir": home / "applied"})
     assert read_scores(home / "applied") == pytest.approx(read_scores(run), abs=1e-6)
 
@@ -146,22 +143,22 @@ def test_an_untrained_model_does_not_predict(home: Path, encoder: Path) -> None:
 
 
 def test_an_earlier_run_is_not_written_over_by_accident(run: Path, home: Path, encoder: Path) -> None:
-    with pytest.raises(SystemExit, match=r"checkpoints of an earlier run; name another --output_dir"):
+    with pytest.raises(SystemExit, match=r"holds a trained model; name another --output_dir"):
         call_lightning("run_pl_ner", **ner_options(encoder, home / "corpus", home))
-    assert list(run.glob("checkpoint-epoch=*.ckpt"))
+    assert (run / "last.ckpt").is_file()
 
 
 def test_an_earlier_run_is_cleared_away_where_that_is_asked_for(home: Path) -> None:
     call_lightning("run_pl_ner", **short(home, "twice", max_epochs=2))
     assert list((home / "twice").glob("test_*"))
     call_lightning("run_pl_ner", **short(home, "twice", max_epochs=1, do_predict=False, overwrite_output_dir=True))
-    assert [path.name for path in (home / "twice").glob("checkpoint*")] == ["checkpoint-epoch=0.ckpt"]
-    assert len(read_scalars(home / "twice" / "tensorboard")["val_loss"]) == 1
+    assert read_json(home / "twice" / "train_results.json")["steps"] == 8
+    assert len(read_scalars(home / "twice" / "tensorboard")["dev/loss"]) == 1
     assert not list((home / "twice").glob("test_*"))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("split", ["train", "dev", "test"])
+@pytest.mark.parametrize("split", ["train", "test"])
 def test_an_earlier_run_is_kept_where_a_split_is_missing(split: str, run: Path, home: Path, tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "corpus", SIZES)
     (corpus / f"{split}.txt").unlink()
@@ -177,10 +174,10 @@ def test_a_crf_is_trained_and_saved_with_its_legal_transitions(home: Path) -> No
     options = {"head": "crf", "crf_learning_rate": 1e-2, "max_epochs": 4, "adafactor": True, "max_seq_length": 32}
     call_lightning("run_pl_ner", **short(home, "crf", **options))
     assert read_scores(home / "crf")["f1"] > 0.3
-    model = BertCrfForNer.from_pretrained(home / "crf" / "best_tfmr")
+    model = BertCrfForNer.from_pretrained(home / "crf")
     assert model.config.crf_legal is not None
     assert (model.config.eval_max_seq_length, model.config.word_unit) == (32, "word")
-    assert "lr-Adafactor/crf/decayed" in read_scalars(home / "crf" / "tensorboard")
+    assert "learning_rate/crf" in read_scalars(home / "crf" / "tensorboard")
 
 
 def corpus_of_columns(folder: Path, sizes: dict[str, int]) -> Path:
@@ -210,14 +207,20 @@ def test_parts_of_speech_and_chunks_are_read_from_the_same_files(
     assert read_scores(home / task_type)["accuracy"] > 0.9
 
 
-def test_a_softmax_has_no_rate_of_a_crf(home: Path) -> None:
-    with pytest.raises(SystemExit, match=r"--crf_learning_rate 0\.5 has no effect with --head softmax"):
-        call_lightning("run_pl_ner", **short(home, "softmax", crf_learning_rate=0.5))
-
-
-def test_an_unknown_task_type_names_those_that_there_are(home: Path) -> None:
-    with pytest.raises(SystemExit, match="--task_type Parse is none of NER, Chunk, POS"):
-        call_lightning("run_pl_ner", **short(home, "parse", task_type="Parse"))
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"crf_learning_rate": 0.5}, "--crf_learning_rate 0.5 has no effect: it is an option of --head crf"),
+        ({"task_type": "Parse"}, "--task_type"),
+        ({"metric_for_best_model": "mcc"}, "--metric_for_best_model"),
+    ],
+)
+def test_flags_that_cannot_be_are_refused(
+    changes: dict[str, Any], said: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        call_lightning("run_pl_ner", **short(home, "refused", **changes))
+    assert said in capsys.readouterr().err
 
 
 def test_labels_are_those_of_conll_2003_by_default(home: Path) -> None:
@@ -254,7 +257,7 @@ def test_two_processes_with_accumulation_train_and_score_as_one(alone: Path, hom
     assert read_scores(home / name) == pytest.approx(read_scores(alone), abs=1e-4)
     assert (home / name / "test_predictions.txt").read_bytes() == (alone / "test_predictions.txt").read_bytes()
     ours, theirs = read_scalars(alone / "tensorboard"), read_scalars(home / name / "tensorboard")
-    for curve in ("train_loss", "val_loss", "val_f1"):
+    for curve in ("train/loss", "dev/loss", "dev/f1"):
         assert theirs[curve] == pytest.approx(ours[curve], rel=1e-3, abs=1e-4)
     assert done.stderr.count("train: 60 sentences") == 1
 
@@ -281,6 +284,6 @@ def test_accumulation_is_a_larger_batch(alone: Path, home: Path) -> None:
     options = {"train_batch_size": 2, "gradient_accumulation_steps": 4, "max_epochs": 3, "max_seq_length": 12}
     options |= {"num_workers": 1, "overwrite_cache": True}
     call_lightning("run_pl_ner", **short(home, "rounds", **options))
-    losses = [read_scalars(folder / "tensorboard")["train_loss"] for folder in (alone, home / "rounds")]
+    losses = [read_scalars(folder / "tensorboard")["train/loss"] for folder in (alone, home / "rounds")]
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
     assert read_scores(home / "rounds") == pytest.approx(read_scores(alone), abs=1e-4)

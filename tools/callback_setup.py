@@ -31,7 +31,7 @@ def build_callbacks(settings: Settings, folder: RunFolder, checkpoints: Checkpoi
     first: list[Callback] = [averaging] if averaging else []
     callbacks = [*first, checkpoints, Progress(), Watchdog(), *_trackers(settings, folder)]
     if logging.early_stopping_patience:
-        callbacks.append(EarlyStopping(logging.early_stopping_patience, logging.metric_for_best_model))
+        callbacks.append(EarlyStopping(logging.early_stopping_patience, checkpoints.metric))
     return [*callbacks, *build_strategies(settings.optimisation), *_of_the_user(logging.callback)]
 
 

@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import PreTrainedTokenizerBase, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
-from common.durable import publish_files, replaced_folder, unfinished_folder
+from common.durable import atomic_files, atomic_write
 from common.run_files import RunFolder
 from models.tagger import Tagger
 from tools.distributed import gather_to_main, rank, run_on_main, world_size
@@ -33,7 +33,7 @@ class Stateful(Protocol):
     def load_state_dict(self, saved: Any) -> Any: ...
 
 
-def write_model(folder: Path, settings: Settings, model: Tagger, tokenizer: PreTrainedTokenizerBase) -> None:
+def write_model(folder: Path, settings: Settings, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Replaces a folder by one that holds the model; all ranks call it, and rank 0 writes.
 
     Raises:
@@ -41,7 +41,7 @@ def write_model(folder: Path, settings: Settings, model: Tagger, tokenizer: PreT
     """
 
     def write() -> None:
-        with explained_failure(folder, RunFolder(folder.parent)), replaced_folder(folder) as fresh:
+        with explained_failure(folder, RunFolder(folder.parent)), atomic_write(folder, "replace") as fresh:
             save_model_folder(fresh, settings, model, tokenizer)
 
     run_on_main(write)
@@ -55,7 +55,7 @@ def write_checkpoint(
     saved["random"] = gather_to_main(_random_state())
 
     def write() -> None:
-        with explained_failure(folder, RunFolder(folder.parent)), replaced_folder(folder) as fresh:
+        with explained_failure(folder, RunFolder(folder.parent)), atomic_write(folder, "replace") as fresh:
             save_model_folder(fresh, settings, model, tokenizer)
             with RunFolder(fresh).training_state.open("wb") as file:  # torch itself would hide why it cannot write
                 torch.save(saved, file)
@@ -63,13 +63,14 @@ def write_checkpoint(
     run_on_main(write)
 
 
-def publish_model(folder: RunFolder, settings: Settings, model: Tagger, tokenizer: PreTrainedTokenizerBase) -> None:
+def publish_model(
+    folder: RunFolder, settings: Settings, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
     """Writes the model into a folder that holds other things too, each file whole and the config last."""
 
     def write() -> None:
-        with explained_failure(folder.weights, folder), unfinished_folder(folder.path / "model") as fresh:
+        with explained_failure(folder.weights, folder), atomic_files(folder.path, last=folder.config.name) as fresh:
             save_model_folder(fresh, settings, model, tokenizer)
-            publish_files(fresh, folder.path, last=folder.config.name)
 
     run_on_main(write)
 

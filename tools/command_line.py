@@ -2,14 +2,14 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from common.command_line import read_config_file
-from common.options import NoOptions, OptionsCommandLine
+from common.options import NoOptions, OptionsCommandLine, faults_of
 from models import HEADS, head_named
 from models.tagger import Tagger
 from tools.settings import Settings
@@ -24,13 +24,38 @@ def parse_settings(
         head: the class of the head's options. Options of other heads are accepted with their default value, so that
             the config file of one head's run works for another's.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
+    return parse_flags(Settings(head=head()), description, argv)[0]
+
+
+def parse_flags(
+    blank: Settings,
+    description: str | None = None,
+    argv: Sequence[str] | None = None,
+    more: Sequence[type] = (),
+    aliases: Mapping[str, Sequence[str]] | None = None,
+    refused: Mapping[str, str] | None = None,
+) -> tuple[Settings, list[Any]]:
+    """The same for a script with defaults, names and flags of its own.
+
+    Args:
+        blank: its values are the defaults.
+        more: dataclasses of further flags.
+        aliases: further names of flags.
+        refused: for each flag that the script cannot honour, the reason; its default value is accepted.
+
+    Returns:
+        The settings, and an instance of each of ``more``.
+    """
+    argv, refused = list(sys.argv[1:] if argv is None else argv), refused or {}
     parser = OptionsCommandLine(description)
-    for subject, part in vars(Settings()).items():
+    for kind in more:
+        parser.add_options(kind, "script")
+    for subject, part in vars(blank).items():
         if subject == "head":
-            add_head_flags(parser, head)
+            add_head_flags(parser, type(part))
         else:
-            parser.add_options(type(part), subject)
+            parser.add_options(type(part), subject, aliases=aliases, defaults=vars(part), leave_out=refused)
+            parser.add_options(type(part), "refused", leave_out=vars(part).keys() - refused.keys(), hidden=True)
     namespace = argparse.Namespace()
     try:
         if config_file := flag_value(argv, "config_file"):
@@ -39,9 +64,14 @@ def parse_settings(
             parser.collect([f"--{entry.name}={entry.value}" for entry in entries], namespace, places)
         text = "YAML or JSON file with any of these flags; flags on the command line override it"
         parser.add_argument("--config_file", "--config-file", metavar="FILE", help=text)
-        flags = vars(parser.parse_args(argv, namespace))
+        flags = without_other_heads(type(blank.head), vars(parser.parse_args(argv, namespace)))
         del flags["config_file"]
-        return Settings.of(head, **without_other_heads(head, flags))
+        others = [kind(**{one.name: flags.pop(one.name) for one in fields(kind)}) for kind in more]
+        defaults = {name: value for part in vars(blank).values() for name, value in vars(part).items()}
+        faults = [f"--{name} {flags[name]}: {why}" for name, why in refused.items() if flags[name] != defaults[name]]
+        if faults := [*faults, *faults_of(others)]:
+            raise ValueError("; ".join(faults))
+        return blank.replace(**flags), others
     except ValueError as error:
         parser.error(str(error))
 

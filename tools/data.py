@@ -8,7 +8,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from common.tag_encoder import TagEncoder
-from common.tag_schemes import MARKUPS, OUTSIDE, split_tag
+from common.tag_schemes import MARKUPS
 from processors.corpus import Corpus, repeated_sentences, sentences_of_train
 from processors.examples import DataError, Findings
 from processors.features.build import FeatureSpec, default_overlap
@@ -31,7 +31,7 @@ def load_and_cache_examples(
     What the split holds and what was odd in it is logged once in a run.
 
     Args:
-        run: its ``labels`` fix the labels; where there are none they are those of the corpus.
+        run: of the model that the data set is for; before one is loaded, labels are tags of the corpus's types.
         task: name of the task.
         tokenizer: of the encoder.
         data_type: ``train``, ``dev`` or ``test``.
@@ -45,7 +45,7 @@ def load_and_cache_examples(
     corpus, window = _corpus(run, task), run.window(data_type)
     key = ("reported", corpus.source_name(data_type), data_type, window)
     if is_main() and key not in run.opened:
-        _report(corpus, data_type, dataset, window)
+        _report(corpus, data_type, dataset, window, run.nests)
     run.opened.add(key)
     return dataset
 
@@ -57,8 +57,7 @@ def open_features(run: Run, task: str, tokenizer: PreTrainedTokenizerBase, data_
         check_entities(corpus)
     layout = layout_of_tokenizer(tokenizer, run.model_type, list(run.casing_types))
     overlap = default_overlap(layout.capacity(window)) if run.window_overlap < 0 else run.window_overlap
-    labels = run.labels or tuple(corpus.label_list(run.markup))
-    corpus.check_types(data_type, list(dict.fromkeys(split_tag(tag)[1] for tag in labels if tag != OUTSIDE)))
+    corpus.check_types(data_type, list(run.types or corpus.entity_types()))
     key = ("rebuilt", corpus.source_name(data_type), data_type, window)
     dataset = open_or_build_features(
         corpus,
@@ -66,7 +65,7 @@ def open_features(run: Run, task: str, tokenizer: PreTrainedTokenizerBase, data_
         FeatureSpec(window, overlap, layout),
         tokenizer,
         Path(data.feature_cache_dir),
-        TagEncoder(labels, MARKUPS[run.markup]),
+        run.encode or TagEncoder(corpus.label_list(run.markup), MARKUPS[run.markup]),
         overwrite=data.overwrite_cache and is_main() and key not in run.opened,
         show_progress=is_main(),
     )
@@ -104,7 +103,7 @@ def check_entities(corpus: Corpus) -> None:
         raise DataError(message, inventory.source)
 
 
-def _report(corpus: Corpus, split: str, dataset: FeatureDataset, max_seq_length: int) -> None:
+def _report(corpus: Corpus, split: str, dataset: FeatureDataset, max_seq_length: int, nests: bool) -> None:
     """Logs what a split holds and what is odd in it."""
     inventory = corpus.inventory(split)
     counts = f"{inventory.sentences} sentences, {inventory.words} words, {inventory.entities} entities"
@@ -119,7 +118,7 @@ def _report(corpus: Corpus, split: str, dataset: FeatureDataset, max_seq_length:
         place = inventory.place(inventory.first_illegal_line)
         message = "%s: %d tag transitions are illegal in %s, the first at %s; they are read as conlleval reads them"
         logger.warning(message, split, inventory.illegal_transitions, inventory.scheme, place)
-    if inventory.nested_entities:
+    if inventory.nested_entities and not nests:
         message = "%s: %d of %d entities overlap longer ones: flat tags cannot express them, nor are they scored"
         logger.warning(message, split, inventory.nested_entities, inventory.entities)
     report_findings(split, inventory.findings, inventory.source)

@@ -16,7 +16,6 @@ from callbacks import ScoredText
 from common.entities import Annotation, Entity, outermost
 from common.log import console
 from common.run_files import RunFolder
-from common.tag_encoder import TagEncoder
 from common.tag_schemes import MARKUPS, entities_to_tags
 from models.tagger import Tagger, known_words
 from processors.features.dataset import FeatureDataset
@@ -70,7 +69,7 @@ def evaluate(run: Run, model: Tagger, tokenizer: PreTrainedTokenizerBase, prefix
     """
     run = adopt_model(run, model)
     dataset = load_and_cache_examples(run, run.settings.data.task_name, tokenizer, "dev")
-    check_dataset(dataset, model, gold_only=run.labels[len(model.label_names) :])
+    check_dataset(dataset, model)
     tagged = list(tag_documents(run, model, dataset, "Evaluating", with_confidence=True))
     return analyse_and_report(run, model, dataset, tagged, "dev", prefix)
 
@@ -91,9 +90,9 @@ def analyse_and_report(
         prefix: folder below ``output_dir`` for the results.
     """
     folder = RunFolder(run.folder.path / prefix)
-    _warn_of_unknown_labels(model, dataset, split, run.labels[len(model.label_names) :])
-    documents = [_scored_document(dataset, document) for document in tagged]
-    scores = score_tagged(tagged, dataset, run.markup)
+    _warn_of_unknown_labels(model, dataset, split)
+    documents = [_scored_document(dataset, document, model.nests) for document in tagged]
+    scores = score_tagged(tagged, dataset, run.markup, model.nests)
     analysis = scores.analysis = analyse(documents, training_names(run.corpus))
     report_scores(scores, folder, split, f"{split} {prefix}".strip())
     run_on_main(lambda: write_documents(folder.documents(split), documents))
@@ -104,21 +103,28 @@ def analyse_and_report(
 
 def score_dataset(run: Run, model: Tagger, dataset: FeatureDataset, desc: str) -> SplitScores:
     """Tags a labelled data set and compares, without analysis."""
-    check_dataset(dataset, model, gold_only=run.labels[len(model.label_names) :])
-    return score_tagged(tag_documents(run, model, dataset, desc), dataset, run.markup)
+    check_dataset(dataset, model)
+    return score_tagged(tag_documents(run, model, dataset, desc), dataset, run.markup, model.nests)
 
 
-def score_tagged(documents: Iterable[TaggedDocument], dataset: FeatureDataset, markup: str) -> SplitScores:
-    """Compares what a model found in all documents of a data set with the gold entities."""
+def score_tagged(
+    documents: Iterable[TaggedDocument], dataset: FeatureDataset, markup: str, nests: bool = False
+) -> SplitScores:
+    """Compares what a model found in all documents of a data set with the gold entities.
+
+    Args:
+        markup: of the tags that are compared too; tags are those of the outermost entities.
+        nests: whether the model can find entities that overlap; otherwise only the outermost gold entities count.
+    """
     gold, found, tags, loss = [], [], [], 0.0
     right, wrong = list[int](), list[int]()
     for tagged in documents:
         annotation = dataset.annotation(tagged.document)
-        gold.append(gold_entities(annotation))
+        gold.append(gold_entities(annotation, nests))
         found.append(tagged.entities)
-        tags.append((entities_to_tags(gold[-1], annotation.words, MARKUPS[markup]), tagged.tags))
+        tags.append((entities_to_tags(outermost(gold[-1]), annotation.words, MARKUPS[markup]), tagged.tags))
         loss += tagged.loss
-        (right if gold[-1] == tagged.entities else wrong).append(tagged.document)
+        (right if set(gold[-1]) == set(tagged.entities) else wrong).append(tagged.document)
     shown = [*wrong, *right][:_EXAMPLES]
     examples = [_scored_text(dataset, index, gold[index], found[index]) for index in shown]
     scores = score_entities(gold, found)
@@ -126,9 +132,9 @@ def score_tagged(documents: Iterable[TaggedDocument], dataset: FeatureDataset, m
     return SplitScores(scores, loss / max(1, dataset.num_words), examples)
 
 
-def gold_entities(annotation: Annotation) -> list[Entity]:
-    """The entities that a model of flat tags is to find."""
-    return outermost(annotation.entities or ())
+def gold_entities(annotation: Annotation, nests: bool) -> list[Entity]:
+    """The entities that a model is to find, in order: all, or those that flat tags can express."""
+    return list(annotation.entities or ()) if nests else outermost(annotation.entities or ())
 
 
 def _scored_text(dataset: FeatureDataset, index: int, gold: Sequence[Entity], found: Sequence[Entity]) -> ScoredText:
@@ -141,31 +147,27 @@ def _scored_text(dataset: FeatureDataset, index: int, gold: Sequence[Entity], fo
     return ScoredText(document.text, in_words(gold), in_words(found))
 
 
-def _scored_document(dataset: FeatureDataset, tagged: TaggedDocument) -> ScoredDocument:
+def _scored_document(dataset: FeatureDataset, tagged: TaggedDocument, nests: bool) -> ScoredDocument:
     source = dataset.document(tagged.document)
     confidences = tuple(round(confidence, 6) for confidence in tagged.confidences)
-    return ScoredDocument(source.guid, source.words, gold_entities(source.annotation), tagged.entities, confidences)
+    gold = gold_entities(source.annotation, nests)
+    return ScoredDocument(source.guid, source.words, gold, tagged.entities, confidences)
 
 
-def _warn_of_unknown_labels(model: Tagger, dataset: FeatureDataset, split: str, missing: Sequence[str]) -> None:
+def _warn_of_unknown_labels(model: Tagger, dataset: FeatureDataset, split: str) -> None:
     """Says how many annotated words have one of the labels that the model is missing."""
-    if not missing:
+    if not model.missing_labels:
         return
     annotations = [replace(dataset.annotation(n), unannotated=()) for n in range(dataset.num_documents)]
     if unknown := sum(int((~known_words(model.encode([one])))[0, : one.words].sum()) for one in annotations):
         message = "%s: %d of %d words have a tag that the model does not have, and do not count in the loss: %s"
-        logger.warning(message, split, unknown, dataset.num_words, ", ".join(missing))
+        logger.warning(message, split, unknown, dataset.num_words, ", ".join(model.missing_labels))
 
 
-def check_dataset(dataset: FeatureDataset, model: Tagger, gold_only: Sequence[str] = ()) -> None:
-    """Raises a ValueError where label ids or token types of a data set do not mean what they mean to the model.
-
-    Args:
-        gold_only: tags after those of the model that gold labels may also have.
-    """
-    if isinstance(dataset.encode, TagEncoder) and dataset.encode.tags != [*model.label_names, *gold_only]:
-        labels = f"{', '.join(dataset.encode.tags)}, the model's {', '.join(model.label_names)}"
-        raise ValueError(f"the data set's labels are {labels}; call load_and_cache_examples with the run of that model")
+def check_dataset(dataset: FeatureDataset, model: Tagger) -> None:
+    """Raises a ValueError where entity types, or token types of casings, of a data set are not the model's."""
+    if unknown := sorted(set(dataset.types) - set(model.types)):
+        raise ValueError(f"the data set has entities of type {', '.join(unknown)}, the model's are {model.types}")
     types = casing_types(model)
     if tuple(dataset.layout.casing_segments) != types:
         built = f"the data set's token types of casings are {list(dataset.layout.casing_segments)}"

@@ -31,6 +31,12 @@ class Interruption:
         """The signal handler."""
         self._signal = number
 
+    def listen(self) -> None:
+        """Installs the signal handlers, from the main thread: in others it is not possible."""
+        if threading.current_thread() is threading.main_thread():
+            for number in _SIGNALS:
+                signal.signal(number, self.notice)
+
     def seen_by_any(self) -> bool:
         """The same on all ranks; all must ask at the same place."""
         seen = any_rank(self._signal != 0)
@@ -41,14 +47,12 @@ class Interruption:
 
 @contextmanager
 def watch_for_interruption() -> Iterator[Interruption]:
-    """Notices SIGTERM and SIGUSR1 instead of dying of them; in other threads than the main one there is no way to."""
-    interruption = Interruption()
-    if threading.current_thread() is not threading.main_thread():
-        yield interruption
-        return
-    before = {number: signal.signal(number, interruption.notice) for number in _SIGNALS}
+    """Notices SIGTERM and SIGUSR1 instead of dying of them; without effect outside the main thread."""
+    interruption, handlers = Interruption(), {number: signal.getsignal(number) for number in _SIGNALS}
+    interruption.listen()
     try:
         yield interruption
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
+                signal.signal(number, handler)

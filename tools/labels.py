@@ -6,7 +6,6 @@ from pathlib import Path
 
 from transformers import PreTrainedConfig
 
-from common.tag_schemes import MARKUPS, OUTSIDE, split_tag, tag_set
 from models.tagger import Tagger, set_label_names
 from processors.tasks import NUMBERED_TAGS
 from tools.heads import is_built_in, weight_shapes
@@ -68,12 +67,6 @@ def use_labels(model: Tagger, labels: Sequence[str], wanted: Sequence[str]) -> N
     """
     if model.label_names != list(wanted):
         model.select_labels([list(labels).index(label) for label in wanted], wanted)
-
-
-def with_missing_tags(tags: Sequence[str], markup: str) -> list[str]:
-    """The tags of a model, then those of the scheme that it lacks, which gold entities may still need."""
-    types = dict.fromkeys(split_tag(tag)[1] for tag in tags if tag != OUTSIDE)
-    return [*tags, *(tag for tag in tag_set(types, MARKUPS[markup]) if tag not in tags)]
 
 
 def difference(former: Iterable[str], now: Iterable[str]) -> str:

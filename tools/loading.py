@@ -28,7 +28,7 @@ from processors.features.alignment import drops_spaces_between_words, vocabulary
 from processors.tasks import task_named
 from tools.distributed import is_main, main_process_first
 from tools.heads import check_head, head_of, is_built_in, is_encoder, missing_folder
-from tools.labels import difference, label_names, labels_of, name_labels, shortened, use_labels, with_missing_tags
+from tools.labels import difference, label_names, labels_of, name_labels, shortened, use_labels
 from tools.preparation import casing_types, compile_model, tell_casing
 from tools.run import Run
 from tools.settings import EVAL_WINDOW, ModelSettings, Settings
@@ -274,13 +274,14 @@ def _former_labels(run: Run, head: type[Tagger], config: PreTrainedConfig, sourc
 
 
 def _with_labels(run: Run, model: Tagger) -> Run:
-    """The run with the labels and the tag scheme of the model."""
-    run = replace(run, model_type=model.config.model_type)
+    """The run with the entity types, the labels and the tag scheme of the model."""
     if isinstance(model, FlatTagger):
         markup = getattr(model.config, "tag_markup", None) or markup_of_tags(model.label_names, run.markup)
         model.config.tag_markup = markup
-        run = replace(run, markup=markup, labels=tuple(with_missing_tags(model.label_names, markup)))
-    return run
+        run = replace(run, markup=markup)
+    return replace(
+        run, model_type=model.config.model_type, types=tuple(model.types), encode=model.encode, nests=model.nests
+    )
 
 
 def _with_learned_words(run: Run, config: PreTrainedConfig) -> Run:

@@ -17,11 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from callbacks import TrainState
-from models.tagger import Tagger
-from processors.features.dataset import FeatureDataset
 from tools.distributed import is_main, sum_over_ranks, world_size
 from tools.run_folder import write_json
 
@@ -159,7 +157,7 @@ class EncoderCost(NamedTuple):
         return 3 * float(self.token * tokens.sum() + self.pair * (tokens**2).sum())
 
 
-def encoder_cost(model: Tagger) -> EncoderCost:
+def encoder_cost(model: PreTrainedModel) -> EncoderCost:
     """Counted in three small windows, so that it holds for any family."""
     was_training = model.training
     model.eval()  # dropout would draw random numbers
@@ -169,7 +167,7 @@ def encoder_cost(model: Tagger) -> EncoderCost:
     return EncoderCost(float(token), float(pair))
 
 
-def _forward_flops(model: Tagger, tokens: int) -> int:
+def _forward_flops(model: PreTrainedModel, tokens: int) -> int:
     ids = torch.ones(1, tokens, dtype=torch.long, device=model.device)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model.base_model(ids, attention_mask=torch.ones_like(ids))
@@ -218,7 +216,7 @@ class NonFiniteSteps:
         patience: so many in a row are too many.
     """
 
-    def __init__(self, dataset: FeatureDataset, tokenizer: PreTrainedTokenizerBase, file: Path, patience: int) -> None:
+    def __init__(self, dataset: Any, tokenizer: PreTrainedTokenizerBase, file: Path, patience: int) -> None:
         self._dataset, self._tokenizer = dataset, tokenizer
         self._file = file
         self._patience = patience
@@ -272,9 +270,10 @@ class NonFiniteSteps:
         )
 
     def _described(self, step: int, windows: list[int], norm: float) -> dict[str, Any]:
-        return {"step": step, "gradient_norm": str(norm), "windows": [self._window(one) for one in windows]}
+        return {"step": step, "gradient_norm": str(norm), "windows": [self.window(one) for one in windows]}
 
-    def _window(self, index: int) -> dict[str, Any]:
+    def window(self, index: int) -> dict[str, Any]:
+        """What is written down of a window."""
         window = self._dataset[index]
         document = self._dataset.document(window.document)
         words = document.words[window.first_word : window.first_word + len(window.word_positions)]

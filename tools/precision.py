@@ -1,7 +1,7 @@
 """Mixed precision: torch's own, or that of an apex that still has ``apex.amp``."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -103,15 +103,19 @@ class GradientStep:
             if self._amp is None and precision.apex_level != "O1":
                 logger.warning("torch.amp has no levels: --fp16_opt_level %s has no effect", precision.apex_level)
 
-    def backward(self, loss: Tensor) -> None:
-        """Adds the gradients of a loss to those that are there."""
+    def backward(self, loss: Tensor, run: Callable[[Tensor], Any] = Tensor.backward) -> None:
+        """Adds the gradients of a loss to those that are there.
+
+        Args:
+            run: goes backward from the scaled loss.
+        """
         # Gradients of an infinite loss can be finite; made NaN, they tell all ranks to leave the step out.
         loss = loss * torch.where(loss.detach().isfinite(), 1.0, float("nan"))
         if self._amp is not None:
             with self._amp.scale_loss(loss, self.optimizer) as scaled:
-                scaled.backward()
+                run(scaled)
         else:
-            self._scaler.scale(loss).backward()
+            run(self._scaler.scale(loss))
 
     def clip(self, max_norm: float) -> Tensor:
         """Clips the gradients to a norm, 0 to none, and returns their norm before."""

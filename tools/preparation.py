@@ -9,7 +9,7 @@ from processors.features.alignment import CASINGS
 from tools.settings import MachineSettings, Settings
 
 
-def checkpoint_layers(model: Tagger) -> None:
+def checkpoint_layers(model: PreTrainedModel) -> None:
     """Keeps only the inputs of each layer for the backward pass (Chen et al. 2016).
 
     Raises:
@@ -24,7 +24,7 @@ def checkpoint_layers(model: Tagger) -> None:
     enable({"use_reentrant": False})
 
 
-def compile_model(machine: MachineSettings, n_gpu: int, model: Tagger) -> None:
+def compile_model(machine: MachineSettings, n_gpu: int, model: PreTrainedModel) -> None:
     """Compiles the model in place, where asked to, so that weights keep their names; once, for batches of any size.
 
     Raises:

@@ -81,6 +81,22 @@ def start_run(settings: Settings, head: type[Tagger]) -> Run:
     Raises:
         ValueError: settings are missing or do not fit this machine, the data, or what the folder holds.
     """
+    actions = settings.actions
+    check_actions(settings)
+    run = Run.of(settings, *setup_devices(settings.machine))
+    check_splits(run)  # before an earlier run is cleared away
+    lock_and_tidy(run.folder.path, may_be_new=actions.do_train)
+    checkpoint = checkpoint_to_resume(actions.resume_from_checkpoint, run.folder) if actions.do_train else None
+    if not actions.do_train:
+        check_source(actions.output_dir, do_train=False, from_scratch=False)
+    if checkpoint or not actions.do_train:
+        check_head(checkpoint or run.folder.path, head)
+    open_folder(run, checkpoint)
+    return run
+
+
+def check_actions(settings: Settings) -> None:
+    """Raises a ValueError where it is not clear what is to be done, with which data, or where results go."""
     actions, data = settings.actions, settings.data
     require(settings, "task_name", "output_dir")
     require(settings, *(["model_name_or_path"] if actions.do_train else []))
@@ -90,24 +106,37 @@ def start_run(settings: Settings, head: type[Tagger]) -> Run:
         raise ValueError("nothing to do: add --do_train, --do_eval or --do_predict")
     if actions.resume_from_checkpoint and not actions.do_train:
         raise ValueError("--resume_from_checkpoint resumes a training: add --do_train")
-    run = Run.of(settings, *setup_devices(settings.machine))
-    folder = run.folder
-    check_splits(run)  # before an earlier run is cleared away
-    run_on_main(lambda: _lock_and_tidy(folder.path, may_be_new=actions.do_train))
-    checkpoint = checkpoint_to_resume(actions.resume_from_checkpoint, folder) if actions.do_train else None
-    if not actions.do_train:
-        check_source(actions.output_dir, do_train=False, from_scratch=False)
-    if checkpoint or not actions.do_train:
-        check_head(checkpoint or folder.path, head)
+
+
+def lock_and_tidy(folder: Path, may_be_new: bool) -> None:
+    """Locks the folder of the run, and finishes what a killed process left half-done there; rank 0 does it."""
+
+    def lock() -> None:
+        if may_be_new or folder.is_dir():  # a mistyped folder is not created
+            lock_run_folder(folder)
+            tidy(folder)
+
+    run_on_main(lock)
+
+
+def open_folder(run: Run, checkpoint: Path | None) -> None:
+    """Prepares the folder of the run, starts logging there, saves the environment and sets the seed.
+
+    Args:
+        checkpoint: to resume from.
+
+    Raises:
+        ValueError: training would overwrite an earlier run.
+    """
+    actions, folder = run.settings.actions, run.folder
     prepare_folder(folder, actions, resumes=is_in_run(checkpoint, folder))
     setup_logging(folder.path, anew=actions.do_train and checkpoint is None, is_main=is_main())
-    for idle in _without_effect(settings) if is_main() else ():
+    for idle in _without_effect(run.settings) if is_main() else ():
         logger.warning(idle)
     if actions.do_train:
         run_on_main(lambda: save_environment(folder, run.device))
-    set_seed(settings.optimisation.seed)  # the same on all ranks, so that new weights are
+    set_seed(run.settings.optimisation.seed)  # the same on all ranks, so that new weights are
     logger.info("Device %s, %d GPUs in this process", run.device, run.n_gpu)
-    return run
 
 
 def _without_effect(settings: Settings) -> Iterator[str]:
@@ -119,12 +148,6 @@ def _without_effect(settings: Settings) -> Iterator[str]:
         yield f"--predict_checkpoints {actions.predict_checkpoints} has no effect without --do_predict"
     if settings.machine.shard_optimizer and world_size() == 1:
         yield "--shard_optimizer has no effect in a single process; see docs/distributed.md"
-
-
-def _lock_and_tidy(folder: Path, may_be_new: bool) -> None:
-    if may_be_new or folder.is_dir():  # a mistyped folder is not created
-        lock_run_folder(folder)
-        tidy(folder)
 
 
 def train_and_save(run: Run, model: Tagger, tokenizer: PreTrainedTokenizerBase) -> None:

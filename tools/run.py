@@ -8,6 +8,7 @@ import torch
 
 from common.run_files import RunFolder
 from processors.corpus import Corpus
+from processors.features.dataset import Encode
 from tools.precision import Precision, choose_precision
 from tools.settings import EVAL_WINDOW, DataSettings, Settings
 
@@ -26,7 +27,9 @@ class Run:
         device: of this process.
         n_gpu: GPUs of this process: several for DataParallel.
         precision: of forward and backward passes.
-        labels: the tags of the model, then those that only gold entities have; empty before a model is loaded.
+        types: entity types of the model; empty before one is loaded.
+        encode: makes the labels of batches as the model learns them; none before one is loaded.
+        nests: whether the model can find entities that overlap.
         markup: the tag scheme.
         model_type: family of the encoder; empty where the model or the flags have to say.
         casing_types: token types that tell the model the casing of words; mostly none.
@@ -41,13 +44,15 @@ class Run:
     device: torch.device
     n_gpu: int
     precision: Precision
-    labels: tuple[str, ...]
     markup: str
     model_type: str
     casing_types: tuple[int, ...]
     train_max_seq_length: int
     eval_max_seq_length: int
     window_overlap: int
+    types: tuple[str, ...] = ()
+    encode: Encode | None = field(default=None, repr=False, compare=False)
+    nests: bool = False
     opened: set[tuple[str | int, ...]] = field(default_factory=set, repr=False, compare=False)
 
     @classmethod
@@ -68,7 +73,6 @@ class Run:
             device=device,
             n_gpu=n_gpu,
             precision=choose_precision(settings.machine, device),
-            labels=(),
             markup=settings.data.markup,
             model_type=settings.model.model_type,
             casing_types=(),

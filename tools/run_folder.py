@@ -18,11 +18,10 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from common.durable import is_full, remove_folder
+from common.durable import atomic_write, is_full, remove_folder
 from common.run_files import RunFolder
-from models.tagger import Tagger
 from tools.distributed import run_on_main, world_size
 from tools.settings import ActionSettings, Settings
 
@@ -56,8 +55,9 @@ def prepare_folder(folder: RunFolder, actions: ActionSettings, resumes: bool = F
             _refuse_to_overwrite(folder, actions)
         folder.path.mkdir(parents=True, exist_ok=True)
         if is_new:
-            for old in (*folder.path.glob("checkpoint-*"), folder.tensorboard):
+            for old in (*folder.path.glob("checkpoint-*"), folder.tensorboard, folder.submissions):
                 remove_folder(old)
+            folder.last_lightning_checkpoint.unlink(missing_ok=True)
             remove_results(folder)
 
     run_on_main(prepare)
@@ -67,7 +67,8 @@ def _refuse_to_overwrite(folder: RunFolder, actions: ActionSettings) -> None:
     advice = "name another --output_dir, or add --overwrite_output_dir"
     if folder.config.is_file():
         raise ValueError(f"{folder.path} holds a trained model; {advice}")
-    if folder.checkpoints() and actions.resume_from_checkpoint != "auto":  # which found none to resume from
+    held = folder.checkpoints() or folder.last_lightning_checkpoint.is_file()
+    if held and actions.resume_from_checkpoint != "auto":  # which found none to resume from
         raise ValueError(f"{folder.path} holds checkpoints; {advice} or --resume_from_checkpoint auto")
 
 
@@ -77,7 +78,9 @@ def remove_results(folder: RunFolder) -> None:
         old.unlink()
 
 
-def save_model_folder(folder: Path, settings: Settings, model: Tagger, tokenizer: PreTrainedTokenizerBase) -> None:
+def save_model_folder(
+    folder: Path, settings: Settings, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
     """Writes weights (safetensors), config, tokenizer and settings into an empty folder."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -120,7 +123,8 @@ def save_environment(folder: RunFolder, device: torch.device) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    with atomic_write(path) as fresh:
+        fresh.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def _version(package: str) -> str | None:

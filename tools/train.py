@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
-from transformers import PreTrainedTokenizerBase, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from callbacks import Callbacks, Checkpoints, TrainState
 from common.durable import remove_folder
@@ -28,7 +28,7 @@ from tools.checkpoint import (
 )
 from tools.data import load_and_cache_examples
 from tools.distributed import is_main, rank, run_on_main, send_from_main, world_size
-from tools.evaluate import check_dataset, score_dataset
+from tools.evaluate import SplitScores, check_dataset, score_dataset
 from tools.interruption import Interrupted, watch_for_interruption
 from tools.loading import adopt_model
 from tools.meter import Meter, NonFiniteSteps, encoder_cost, peak_flops, peak_memory
@@ -65,7 +65,7 @@ def train(
     check_dataset(train_dataset, model)
     train_dataset.encode = model.encode
     feed = _step_feed(optimisation, train_dataset, run.n_gpu)
-    total_steps = _total_steps(optimisation, feed.steps_per_epoch)
+    total_steps = count_steps(optimisation, feed.steps_per_epoch)
 
     freeze(optimisation, model)
     if settings.machine.gradient_checkpointing:
@@ -79,7 +79,7 @@ def train(
     gradients = GradientStep(run.precision, model, optimizer)
     parallel_model = _parallel(run, gradients.model)
 
-    dev_dataset = _dev_dataset(run, tokenizer)
+    dev_dataset = dev_dataset_of(run, tokenizer)
     cost = encoder_cost(model)
     meter = Meter(run.device, peak_flops(run.device, run.precision.dtype, run.n_gpu))
     nonfinite = NonFiniteSteps(train_dataset, tokenizer, run.folder.nonfinite_steps, optimisation.max_nonfinite_steps)
@@ -128,19 +128,13 @@ def train(
             return
         with meter.paused():
             callbacks.before_evaluate(state)
-            scores = score_dataset(run, model, dev_dataset, "Evaluating")
-            state.metrics, state.evaluated_step, state.examples = scores.headline(), state.step, scores.examples
-            types = scores.entities.types.items()
-            state.type_metrics = {
-                name: {"precision": one.precision, "recall": one.recall, "f1": one.f1} for name, one in types
-            }
-            logger.info("Epoch %.2f: dev F1 %.4f, loss %.4f", state.epoch, scores.entities.micro.f1, scores.loss)
+            set_scores(state, score_dataset(run, model, dev_dataset, "Evaluating"))
             callbacks.on_evaluate(state)
             callbacks.after_evaluate(state)
 
     with watch_for_interruption() as interruption, closing(callbacks):
         callbacks.on_train_begin(state)
-        if _is_due(logging_.logging_steps, state):
+        if is_due(logging_.logging_steps, state):
             evaluate()
         for step in feed.steps(total_steps - state.step):
             if state.should_stop:
@@ -165,10 +159,10 @@ def train(
             flops = rows / sum(len(batch["input_ids"]) for batch in step.batches) * cost.of_training(lengths)
             meter.add_step(words, int(lengths.sum()), computed, flops)
             callbacks.on_step(state)
-            if _is_due(logging_.log_loss_steps, state):
+            if is_due(logging_.log_loss_steps, state):
                 log()
             interrupted = interruption.seen_by_any()
-            if _is_due(logging_.logging_steps, state) and not interrupted:
+            if is_due(logging_.logging_steps, state) and not interrupted:
                 evaluate()
             if checkpoints.is_due(state) or interrupted:
                 checkpoints.save(state)
@@ -180,8 +174,8 @@ def train(
         callbacks.on_train_end(state)
 
     if checkpoints.has_best:
-        _restore_best(checkpoints.best_folder, model)
-    results = _results(state, meter, checkpoints)
+        restore_best(checkpoints.best_folder, model)
+    results = training_results(state, meter, checkpoints)
     logger.info(
         "Trained %(steps)d steps: %(words_per_second).0f words/s in %(seconds).0f s without evaluation", results
     )
@@ -203,7 +197,8 @@ def _step_feed(optimisation: OptimisationSettings, dataset: FeatureDataset, n_gp
     return StepFeed(dataset, sampler, num_workers=optimisation.num_workers, pin_memory=n_gpu > 0)
 
 
-def _total_steps(optimisation: OptimisationSettings, steps_per_epoch: int) -> int:
+def count_steps(optimisation: OptimisationSettings, steps_per_epoch: int) -> int:
+    """Optimiser steps of the whole training."""
     if optimisation.max_steps > 0:
         return optimisation.max_steps
     return max(
@@ -219,13 +214,22 @@ def _parallel(run: Run, model: nn.Module) -> nn.Module:
     return DataParallel(model) if run.n_gpu > 1 else model
 
 
-def _dev_dataset(run: Run, tokenizer: PreTrainedTokenizerBase) -> FeatureDataset | None:
+def dev_dataset_of(run: Run, tokenizer: PreTrainedTokenizerBase) -> FeatureDataset | None:
+    """The dev split, where it is to be scored during training and there is one."""
     if not run.settings.logging.evaluate_during_training:
         return None
     if not run.corpus.has("dev"):
         logger.warning("There is no dev split: the model is not scored while training, and the last one is kept")
         return None
     return load_and_cache_examples(run, run.settings.data.task_name, tokenizer, "dev")
+
+
+def set_scores(state: TrainState, scores: SplitScores) -> None:
+    """Tells the callbacks the scores of dev."""
+    state.metrics, state.evaluated_step, state.examples = scores.headline(), state.step, scores.examples
+    types = scores.entities.types.items()
+    state.type_metrics = {name: {"precision": one.precision, "recall": one.recall, "f1": one.f1} for name, one in types}
+    logger.info("Epoch %.2f: dev F1 %.4f, loss %.4f", state.epoch, scores.entities.micro.f1, scores.loss)
 
 
 def _batch_plan(optimisation: OptimisationSettings, n_gpu: int) -> str:
@@ -248,25 +252,30 @@ def _resume(
     check_options(run.settings, checkpoint)
     load_training_state(checkpoint, model, parts)
     logger.info("Resuming after step %d of %d, from %s", state.step, state.total_steps, checkpoint)
+    forget_missing_best(checkpoints, state)
+
+
+def forget_missing_best(checkpoints: Checkpoints, state: TrainState) -> None:
+    """Without the folder of the best model, the best is chosen from the evaluations to come."""
     best = checkpoints.best_folder
     if checkpoints.has_best and not run_on_main(best.is_dir):
         checkpoints.forget_best(state)
         logger.warning("%s has no %s: the best model is chosen from the evaluations to come", best.parent, best.name)
 
 
-def _is_due(every: int, state: TrainState) -> bool:
+def is_due(every: int, state: TrainState) -> bool:
     """Whether something is to be done after this step: every so many, each epoch for -1, and in the end."""
     interval = every if every > 0 else state.steps_per_epoch
     return state.step > 0 and (state.step % interval == 0 or state.step == state.total_steps or state.should_stop)
 
 
-def _restore_best(folder: Path, model: Tagger) -> None:
+def restore_best(folder: Path, model: PreTrainedModel) -> None:
     """Rank 0 reads the best weights that it wrote, and sends them to the others."""
     run_on_main(lambda: restore_weights(model, folder))
     send_from_main(model.state_dict().values())
 
 
-def _results(state: TrainState, meter: Meter, checkpoints: Checkpoints) -> dict[str, Any]:
+def training_results(state: TrainState, meter: Meter, checkpoints: Checkpoints) -> dict[str, Any]:
     """What came of the training, over all steps, those before an interruption too."""
     total = meter.total
     return {

@@ -4,13 +4,12 @@ import json
 import shlex
 import struct
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from safetensors import safe_open
 from tensorboardX.proto.event_pb2 import Event
@@ -86,41 +85,33 @@ def read_run(folder: Path, named: str = "") -> RunData:
     Raises:
         ValueError: the folder holds no run that finds entities, or an unknown head.
     """
-    under_lightning = is_lightning_run(folder)
     files = RunFolder(folder)
-    model = RunFolder(files.best_lightning_model) if under_lightning else files
-    if not model.config.is_file():
-        raise ValueError(f"{folder} holds no run: there is no {model.config.name}; name the --output_dir of a run")
-    config, environment = _json_of(model.config), _json_of(files.environment)
-    head = head_of_folder(model.path, named)
-
-    def command(action: str) -> str:
-        return command_of(environment, action) if under_lightning else _command(folder, head, action)
-
+    if not files.config.is_file():
+        raise ValueError(f"{folder} holds no run: there is no {files.config.name}; name the --output_dir of a run")
+    config, environment = _json_of(files.config), _json_of(files.environment)
+    head = head_of_folder(folder, named)
     splits, missing = [], {}
     for name, action in _SPLITS.items():
         results, documents = files.results(name), files.documents(name)
         if documents.is_file() and set(found := _json_of(results)) >= _ANALYSED:
             splits.append(Split(name, found, read_documents(documents)))
-        elif under_lightning and (name == "dev" or files.tag_predictions.is_file()):
-            continue  # dev is only scored during training, and test has no labels
         elif results.is_file() or name == "dev" or not files.predictions.is_file():  # otherwise the split has no labels
-            missing[f"Scores and sentences of {name}"] = command(action)
+            missing[f"Scores and sentences of {name}"] = _command(folder, head, action)
     scalars = read_scalars(files.tensorboard)
     if not scalars:
-        missing["Training curves"] = command("do_train")
+        missing["Training curves"] = _command(folder, head, "do_train")
     for split in splits:
         if not split.has_confidences:
-            missing[f"Confidences of {split.name}"] = command(_SPLITS[split.name])
+            missing[f"Confidences of {split.name}"] = _command(folder, head, _SPLITS[split.name])
     return RunData(
         folder,
         head.title or head.__name__,
-        read_flags(folder) if under_lightning else _json_of(files.settings),
+        _json_of(files.settings),
         config,
         environment,
         splits,
-        rename_scalars(scalars) if under_lightning else scalars,
-        _transitions(model.weights, config),
+        scalars,
+        _transitions(files.weights, config),
         missing,
     )
 
@@ -176,49 +167,3 @@ def _events(content: bytes) -> Iterator[Any]:
         position = start + length + _CHECKSUM
         if position <= len(content):
             yield Event.FromString(content[start : start + length])
-
-
-_DEV, _RATE = "val_", "lr-"
-# Flags that only training has, and how many values each takes.
-_TRAINING_FLAGS = {"--do_train": 0, "--overwrite_output_dir": 0, "--resume_from_checkpoint": 1}
-
-
-def is_lightning_run(folder: Path) -> bool:
-    return RunFolder(RunFolder(folder).best_lightning_model).config.is_file()
-
-
-def read_flags(folder: Path) -> dict[str, Any]:
-    """The flags of a run, as stored by its logger."""
-    path = RunFolder(folder).tensorboard / "hparams.yaml"
-    return dict(yaml.safe_load(path.read_text("utf-8"))) if path.is_file() else {}
-
-
-def rename_scalars(scalars: Mapping[str, dict[int, float]]) -> dict[str, dict[int, float]]:
-    """Rename curves as in `callbacks.trackers`: ``val_f1`` becomes ``dev/f1``."""
-    return {_name(tag): curve for tag, curve in scalars.items()}
-
-
-def _name(tag: str) -> str:
-    if tag.startswith(_DEV):
-        return f"dev/{tag.removeprefix(_DEV)}"
-    if tag.startswith(_RATE):  # lr-AdamW/encoder/not decayed: the same rate with and without decay
-        return f"learning_rate/{tag.split('/')[1]}"
-    return "train/loss" if tag == "train_loss" else tag
-
-
-def command_of(environment: Mapping[str, Any], action: str) -> str:
-    """The command line of a training, or one that predicts with the trained model."""
-    script, *flags = environment.get("command", ["run_pl_ner.py"])
-    wanted = flags if action == "do_train" else [*_without_training(flags), "--do_predict"]
-    return shlex.join(["python", script, *wanted])
-
-
-def _without_training(flags: Sequence[str]) -> Iterator[str]:
-    left = iter(flags)
-    for flag in left:
-        name, equals, _ = flag.partition("=")
-        if name not in _TRAINING_FLAGS:
-            if name != "--do_predict":
-                yield flag
-        elif _TRAINING_FLAGS[name] and not equals:
-            next(left, None)

@@ -37,6 +37,7 @@ class FlatTagger(Tagger):
     A subclass provides `losses`, `decode` and `span_confidences`.
     """
 
+    nests: ClassVar[bool] = False
     unexportable: ClassVar[str] = ""
 
     @classmethod
@@ -59,6 +60,10 @@ class FlatTagger(Tagger):
     @property
     def types(self) -> list[str]:
         return list(dict.fromkeys(split_tag(tag)[1] for tag in self.label_names if tag != OUTSIDE))
+
+    @property
+    def missing_labels(self) -> list[str]:
+        return [tag for tag in tag_set(self.types, MARKUPS[self.markup]) if tag not in self.label_names]
 
     @property
     def markup(self) -> str:

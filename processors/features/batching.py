@@ -135,19 +135,6 @@ class BucketBatchSampler(Sampler[list[int]]):
         steps[-2:] = [both[:border], both[border:]] if feasible else [both]
 
 
-class FixedBatches(Sampler[list[int]]):
-    """Batches that are known beforehand, in their order."""
-
-    def __init__(self, batches: Sequence[NDArray[np.int64]]) -> None:
-        self._batches = [batch.tolist() for batch in batches]
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return iter(self._batches)
-
-
 class StepLoader(DataLoader[Any]):
     """Batches of a `BucketBatchSampler`, each with ``num_items_in_batch``: what the loss of its step is divided by.
 

@@ -4,12 +4,9 @@ import hashlib
 import json
 import multiprocessing
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -17,6 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from common.durable import atomic_write
 from processors.corpus import Corpus
 from processors.examples import Example
 from processors.features.alignment import vocabulary_of
@@ -96,40 +94,17 @@ def _build(
     overwrite: bool,
     show_progress: bool,
 ) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        FeatureArrays.collector().concatenated().append_to(aside)  # an empty split still has all files
+    with atomic_write(folder, "replace" if overwrite else "keep") as fresh:  # another process may be faster
+        fresh.mkdir()
+        FeatureArrays.collector().concatenated().append_to(fresh)  # an empty split still has all files
         inventory = corpus.inventory(split)
         hidden = None if show_progress else True  # None hides the bar where there is no terminal
         with tqdm(total=inventory.sentences, desc=f"Features of {split}", unit=" sentences", disable=hidden) as bar:
             chunks = _chunks(corpus.examples(split))
             how = (spec, tokenizer, sorted(inventory.types))
             for size, arrays in _features_of_chunks(chunks, how, inventory.sentences):
-                arrays.append_to(aside)
+                arrays.append_to(fresh)
                 bar.update(size)
-        publish(aside, folder, overwrite)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def publish(aside: Path, folder: Path, overwrite: bool) -> None:
-    """Renames the complete folder into place; where another process was faster, its equal one stays."""
-    for path in aside.iterdir():
-        with path.open("rb+") as file:  # Windows syncs only what it may write
-            os.fsync(file.fileno())
-    aside.chmod(0o755)
-    replaced = aside.with_name(f"{aside.name}-old")
-    if overwrite:
-        with suppress(FileNotFoundError):
-            folder.rename(replaced)
-    try:
-        aside.rename(folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
-    finally:
-        shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _chunks(examples: Iterator[Example]) -> Iterator[list[Example]]:

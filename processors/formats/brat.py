@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
-from common.durable import whole_or_absent
+from common.durable import atomic_write
 from processors.examples import DataError, Example, Findings, without_lone_surrogates
 from processors.formats.text_lines import decoded_text, read_lines
 from processors.spans import Source, Span, SpanReader
@@ -111,7 +111,7 @@ def write_brat(examples: Iterable[Example], folder: Path) -> Findings:
     """
     findings = Findings()
     types: set[str] = set()
-    with whole_or_absent(folder) as aside:
+    with atomic_write(folder, sync=False) as aside:
         aside.mkdir()
         for number, example in enumerate(examples):
             stem = aside / f"{number:06d}-{_NOT_IN_A_FILE_NAME.sub('_', example.guid)[:100]}"

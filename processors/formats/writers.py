@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from common.durable import whole_or_absent
+from common.durable import atomic_write
 from common.entities import Entity, outermost
 from common.tag_schemes import MARKUPS, entities_to_tags
 from processors.examples import DataError, Example, Findings, without_lone_surrogates
@@ -63,7 +63,7 @@ def _write_columns(examples: Iterable[Example], path: Path) -> Findings:
     """
     findings = Findings()
     labelled: dict[bool, str] = {}
-    with whole_or_absent(path) as complete, complete.open("w", encoding="utf-8", newline="\n") as file:
+    with atomic_write(path) as complete, complete.open("w", encoding="utf-8", newline="\n") as file:
         for example in examples:
             if not example.words:
                 findings.add("texts without a word, left out")
@@ -112,7 +112,7 @@ def _checked_tag(tag: str, example: Example, findings: Findings) -> str:
 
 def _write_records(record_of: Callable[[Example], dict[str, Any]], examples: Iterable[Example], path: Path) -> Findings:
     findings = Findings()
-    with whole_or_absent(path) as complete, complete.open("w", encoding="utf-8", newline="\n") as file:
+    with atomic_write(path) as complete, complete.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(f"{_json(record_of(example), findings)}\n" for example in examples)
     return findings
 
@@ -154,7 +154,7 @@ def _write_tasks(examples: Iterable[Example], path: Path) -> Findings:
     """An array with a task a line."""
     findings = Findings()
     tasks = (_json(label_studio.task_of(example), findings) for example in examples)
-    with whole_or_absent(path) as complete, complete.open("w", encoding="utf-8", newline="\n") as file:
+    with atomic_write(path) as complete, complete.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(chain(["["], _separated(tasks), ["\n]\n"]))
     return findings
 

@@ -4,16 +4,18 @@ import itertools
 import os
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 import common.durable
-from common.durable import publish_files, remove_folder, replaced_file, replaced_folder, tidy
+from common.durable import atomic_files, atomic_write, remove_folder, tidy
 
 
 def write(folder: Path, text: str) -> None:
-    with replaced_folder(folder) as fresh:
+    with atomic_write(folder, "replace") as fresh:
+        fresh.mkdir()
         (fresh / "weights").write_text(text)
         (fresh / "deeper").mkdir()
         (fresh / "deeper" / "more").write_text(text)
@@ -30,7 +32,8 @@ def test_a_folder_takes_the_place_of_another(tmp_path: Path) -> None:
 
 
 def write_half(folder: Path) -> None:
-    with replaced_folder(folder) as fresh:
+    with atomic_write(folder, "replace") as fresh:
+        fresh.mkdir()
         (fresh / "weights").write_text("ne")
         raise OSError("disk full")
 
@@ -107,8 +110,8 @@ def test_a_kill_at_any_instant_leaves_the_old_one_or_the_new_one(
 
 
 def write_file(path: Path, text: str) -> None:
-    with replaced_file(path) as file:
-        file.write(text.encode())
+    with atomic_write(path) as fresh:
+        fresh.write_text(text)
 
 
 def test_a_kill_at_any_instant_leaves_the_old_file_or_the_new_one(
@@ -121,7 +124,7 @@ def test_a_kill_at_any_instant_leaves_the_old_file_or_the_new_one(
         write_file(path, "old")
 
     outcomes = outcomes_of_kills(path.parent, prepare, lambda: write_file(path, "new"), monkeypatch)
-    assert outcomes == [{"last.ckpt": text} for text in ("old", "old", "new", "new", "new")]
+    assert outcomes == [{"last.ckpt": text} for text in ("old", "old", "old", "new", "new")]
 
 
 def test_a_kill_while_removing_leaves_no_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,11 +147,10 @@ def test_a_file_is_synced_before_its_folder_takes_its_place(tmp_path: Path, monk
 def test_published_files_replace_those_of_the_same_names_the_last_one_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fresh, folder = tmp_path / "fresh", tmp_path / "folder"
-    for place, text in ((fresh, "new"), (folder, "old")):
-        place.mkdir()
-        for name in ("config.json", "model.safetensors", "vocab.txt"):
-            (place / name).write_text(text)
+    folder, names = tmp_path / "folder", ("config.json", "model.safetensors", "vocab.txt")
+    folder.mkdir()
+    for name in names:
+        (folder / name).write_text("old")
     (folder / "run.log").write_text("kept")
     order: list[str] = []
     original = Path.replace
@@ -158,7 +160,9 @@ def test_published_files_replace_those_of_the_same_names_the_last_one_last(
         return original(path, target)
 
     monkeypatch.setattr(Path, "replace", replace)
-    publish_files(fresh, folder, last="config.json")
+    with atomic_files(folder, last="config.json") as fresh:
+        for name in names:
+            (fresh / name).write_text("new")
     assert order == ["model.safetensors", "vocab.txt", "config.json"]
     assert content(folder) == {**dict.fromkeys(order, "new"), "run.log": "kept"}
 
@@ -167,6 +171,23 @@ def test_removing_what_is_not_there_is_no_error(tmp_path: Path) -> None:
     remove_folder(tmp_path / "nothing")
     tidy(tmp_path / "nothing")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_there_is_refused_or_kept(tmp_path: Path) -> None:
+    write(tmp_path / "cache", "old")
+    with pytest.raises(FileExistsError, match="cache is there already"), atomic_write(tmp_path / "cache"):
+        pass
+    with atomic_write(tmp_path / "cache", "keep") as fresh:
+        fresh.mkdir()
+        (fresh / "weights").write_text("new")
+    assert content(tmp_path) == {"cache/weights": "old", "cache/deeper/more": "old"}
+
+
+def test_writers_of_the_same_text_at_once_all_succeed(tmp_path: Path) -> None:
+    path, text = tmp_path / "new" / "a.json", "x" * 100_000
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: write_file(path, text), range(100)))
+    assert content(tmp_path) == {"new/a.json": text}
 
 
 def test_what_others_hid_is_left_alone(tmp_path: Path) -> None:

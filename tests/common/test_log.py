@@ -1,11 +1,15 @@
 """Where log messages go."""
 
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from common.log import console, setup_logging
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 def say(logger: str) -> None:
@@ -44,6 +48,21 @@ def test_a_second_set_up_does_not_double_messages(tmp_path: Path, capsys: pytest
     setup_logging(tmp_path)
     say("tools.train")
     assert capsys.readouterr().err.count("INFO of tools.train") == 1
+
+
+def test_a_closed_pipe_does_not_stop_the_program(tmp_path: Path) -> None:
+    program = f"""
+import logging, pathlib, common.log
+folder = pathlib.Path({str(tmp_path)!r})
+common.log.setup_logging(folder)
+logging.getLogger("tools").info("x")
+(folder / "done").touch()
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, cwd=ROOT) as process:
+        assert process.stderr is not None
+        process.stderr.close()
+    assert (tmp_path / "done").exists()
+    assert "x" in (tmp_path / "run.log").read_text("utf-8")
 
 
 def test_a_later_run_adds_to_the_log(tmp_path: Path) -> None:

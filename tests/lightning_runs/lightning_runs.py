@@ -9,6 +9,7 @@ from typing import Any
 from unittest.mock import patch
 
 from lightning_runs.module import BaseTransformer
+from run_pl_ner import NERTransformer
 from tests.tools.forks import Forked
 from tools.recipe import run_script
 
@@ -49,6 +50,9 @@ def ner_options(encoder: Path, corpus: Path, home: Path, **changes: Any) -> dict
         "do_train": True,
         "do_predict": True,
         "learning_rate": 2e-3,
+        "weight_decay": 0.0,
+        "warmup_proportion": 0.0,
+        "metric_for_best_model": "loss",
         "train_batch_size": 8,
         "max_epochs": 3,
         "log_every_n_steps": 1,
@@ -78,19 +82,20 @@ def write_pairs(folder: Path, sizes: dict[str, int]) -> Path:
     return folder
 
 
-def read_scores(folder: Path) -> dict[str, float]:
-    """The numbers of ``test_results.txt`` that are one each for the whole split."""
-    parts = (line.split(" = ") for line in (folder / "test_results.txt").read_text("utf-8").splitlines())
+def read_scores(folder: Path, split: str = "test") -> dict[str, float]:
+    """The numbers of ``test_results.txt``, or of another split, that are one each for the whole split."""
+    parts = (line.split(" = ") for line in (folder / f"{split}_results.txt").read_text("utf-8").splitlines())
     return {part[0]: float(part[1]) for part in parts if len(part) == 2 and " " not in part[0]}
 
 
 class CrashError(Exception):
-    """Stands for whatever ends a process."""
+    """Stands for anything that ends a process."""
 
 
 def crash_in(hook: str, call: int) -> Any:
-    """A run that ends in the so-manyth call of one of its hooks."""
-    original, calls = getattr(BaseTransformer, hook), 0
+    """Makes a run end in the given call of one of its methods."""
+    owner = NERTransformer if hook in vars(NERTransformer) else BaseTransformer
+    original, calls = getattr(owner, hook), 0
 
     def crashing(self: BaseTransformer, *args: Any, **kwargs: Any) -> Any:
         nonlocal calls
@@ -99,4 +104,4 @@ def crash_in(hook: str, call: int) -> Any:
             raise CrashError
         return original(self, *args, **kwargs)
 
-    return patch.object(BaseTransformer, hook, crashing)
+    return patch.object(owner, hook, crashing)

@@ -1,4 +1,4 @@
-"""Means of the weights and disturbed embeddings under Lightning."""
+"""Averaged weights and adversarial training under Lightning."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,12 +11,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from common.options import NoOptions
-from lightning_runs.flags import as_settings
 from lightning_runs.module import BaseTransformer
 from tests.helpers import write_corpus
 from tests.lightning_runs.lightning_runs import CrashError, call_lightning, crash_in, ner_options, read_scores
-from tests.lightning_runs.test_lightning_arguments import parsed
 
 WATCHED = "classifier.weight"
 
@@ -38,17 +35,18 @@ def options(encoder: Path, home: Path, name: str, **changes: Any) -> dict[str, A
 def weights_of_steps() -> Iterator[list[Tensor]]:
     """The watched weights after each optimiser step of a run, in that order."""
     seen: list[Tensor] = []
+    end_step = BaseTransformer._end_step
 
-    def look(self: BaseTransformer, *_: Any) -> None:
-        if self.global_step > len(seen):
-            seen.append(self.model.get_parameter(WATCHED).detach().clone())
+    def look(self: BaseTransformer, step_of_epoch: int) -> None:
+        end_step(self, step_of_epoch)
+        seen.append(self.model.get_parameter(WATCHED).detach().clone())
 
-    with patch.object(BaseTransformer, "on_train_batch_end", look):
+    with patch.object(BaseTransformer, "_end_step", look):
         yield seen
 
 
 def best_of(folder: Path) -> Tensor:
-    return load_file(folder / "best_tfmr" / "model.safetensors")[WATCHED]
+    return load_file(folder / "model.safetensors")[WATCHED]
 
 
 def last_of(folder: Path) -> dict[str, Any]:
@@ -63,9 +61,9 @@ def test_the_best_model_is_the_mean_and_the_last_checkpoint_the_weights(encoder:
     assert len(weights) == 8
     mean = torch.stack(weights[2:]).mean(0)
     torch.testing.assert_close(best_of(home / "swa"), mean)
-    (best,) = (home / "swa").glob("checkpoint-epoch=*.ckpt")
-    torch.testing.assert_close(torch.load(best, weights_only=True)["state_dict"][f"model.{WATCHED}"], mean)
-    assert torch.equal(last_of(home / "swa")["state_dict"][f"model.{WATCHED}"], weights[-1])
+    checkpoint = last_of(home / "swa")
+    torch.testing.assert_close(checkpoint["state_dict"][f"model.{WATCHED}"], mean)
+    assert torch.equal(checkpoint["current_model_state"][f"model.{WATCHED}"], weights[-1])
     assert not torch.allclose(mean, weights[-1])
 
 
@@ -88,7 +86,7 @@ def test_embeddings_are_disturbed_as_far_as_asked(encoder: Path, home: Path) -> 
 # Batches: 16 an epoch; each looks at the loss twice.
 @pytest.mark.parametrize(
     ("hook", "call"),
-    [("training_step", 11), ("training_step", 27), ("validation_step", 2), ("on_validation_epoch_end", 2)],
+    [("training_step", 11), ("training_step", 27), ("score_dev", 1), ("save_checkpoint", 3)],
     ids=["in the first epoch", "in the second", "while scoring", "after scoring"],
 )
 def test_a_crash_changes_nothing(hook: str, call: int, encoder: Path, home: Path) -> None:
@@ -102,29 +100,13 @@ def test_a_crash_changes_nothing(hook: str, call: int, encoder: Path, home: Path
     assert read_scores(home / name) == read_scores(home / "undisturbed")
     assert torch.equal(best_of(home / name), best_of(home / "undisturbed"))
     ours, theirs = last_of(home / name), last_of(home / "undisturbed")
-    assert all(torch.equal(ours["state_dict"][key], theirs["state_dict"][key]) for key in theirs["state_dict"])
+    for state in ("state_dict", "current_model_state"):
+        assert all(torch.equal(ours[state][key], theirs[state][key]) for key in theirs[state])
 
 
-def test_a_training_goes_on_from_the_best_checkpoint_with_the_weights_themselves(encoder: Path, home: Path) -> None:
-    chosen = {"averaging": "ema", "ema_decay": 0.9}
-    call_lightning("run_pl_ner", **options(encoder, home, "one epoch", max_epochs=1, lr_scheduler="constant", **chosen))
-    (best,) = (home / "one epoch").glob("checkpoint-epoch=*.ckpt")
-    with weights_of_steps() as constant:
-        call_lightning("run_pl_ner", **options(encoder, home, "constant", lr_scheduler="constant", **chosen))
-    on = options(encoder, home, "on", lr_scheduler="constant", resume_from_checkpoint=best, **chosen)
-    call_lightning("run_pl_ner", **on)
-    assert len(constant) == 16
-    assert torch.equal(last_of(home / "on")["state_dict"][f"model.{WATCHED}"], constant[-1])
-    assert torch.equal(best_of(home / "on"), best_of(home / "constant"))
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"ema_decay": 0.5}, "--ema_decay 0.5 has no effect without --averaging ema"),
-        ({"averaging": "ema", "swa_start": 0.5}, "--swa_start 0.5 has no effect without --averaging swa"),
-    ],
-)
-def test_what_would_change_nothing_is_refused(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        as_settings(parsed(**changes), NoOptions)
+def test_another_averaging_is_refused(encoder: Path, home: Path) -> None:
+    if not (home / "plain").exists():
+        call_lightning("run_pl_ner", **options(encoder, home, "plain"))
+    chosen = options(encoder, home, "other", averaging="swa", resume_from_checkpoint=home / "plain" / "last.ckpt")
+    with pytest.raises(SystemExit, match="was trained with --averaging none, not swa: give the same"):
+        call_lightning("run_pl_ner", **chosen)

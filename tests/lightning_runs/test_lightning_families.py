@@ -1,20 +1,16 @@
 """Encoders of the families that the Lightning scripts name, from a folder to a trained step."""
 
-from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
-from lightning_runs.module import BaseTransformer, add_generic_args
-from run_pl_glue import GLUETransformer
-from run_pl_ner import NERTransformer
+from lightning_runs.flags import LightningOptions
+from lightning_runs.glue_scoring import model_inputs
 from tests.helpers import write_corpus
 from tests.lightning_runs.lightning_runs import (
     call_lightning,
-    command_line,
     glue_options,
     ner_options,
     read_scores,
@@ -30,13 +26,6 @@ def folder(family: str, tmp_path: Path) -> Path:
     return write_encoder_folder(family, tmp_path / "encoder", weights=False)
 
 
-def flags(script: type[BaseTransformer], options: dict[str, Any]) -> Namespace:
-    parser = ArgumentParser()
-    add_generic_args(parser)
-    script.add_model_specific_args(parser)
-    return parser.parse_args(command_line(**options))
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_tagger_of_each_family_is_trained(family: str, folder: Path, tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "corpus", {"train": 12, "dev": 5, "test": 5})
@@ -48,27 +37,26 @@ def test_a_tagger_of_each_family_is_trained(family: str, folder: Path, tmp_path:
 def test_a_classifier_of_each_family_is_trained(family: str, folder: Path, tmp_path: Path) -> None:
     data = write_pairs(tmp_path / "data", {"train": 16, "dev": 5, "test": 5})
     call_lightning("run_pl_glue", **glue_options(folder, data, tmp_path, max_epochs=1))
-    assert read_scores(tmp_path / "run")["acc"] > 0
+    assert read_scores(tmp_path / "run", "eval")["acc"] > 0
 
 
 @pytest.mark.parametrize(("family", "takes"), [("bert", True), ("distilbert", False), ("roberta", True)])
 def test_token_types_go_to_models_that_have_them(family: str, takes: bool, folder: Path, tmp_path: Path) -> None:
-    data = write_pairs(tmp_path / "data", {"train": 16, "dev": 5, "test": 5})
-    model = GLUETransformer(flags(GLUETransformer, glue_options(folder, data, tmp_path)))
-    assert ("token_type_ids" in model._inputs) == takes
+    model = AutoModelForSequenceClassification.from_config(AutoConfig.from_pretrained(folder))
+    batch = dict.fromkeys(["input_ids", "attention_mask", "token_type_ids", "labels"], torch.zeros(1))
+    assert ("token_type_ids" in model_inputs(model, batch)) == takes
+    assert "labels" not in model_inputs(model, batch)
 
 
 @pytest.mark.parametrize("family", ["bert", "distilbert", "roberta"])
-def test_dropouts_reach_the_encoder(family: str, folder: Path, tmp_path: Path) -> None:
-    corpus = write_corpus(tmp_path / "corpus", {"train": 12, "dev": 5, "test": 5})
-    chosen = ner_options(folder, corpus, tmp_path, dropout=0.37, attention_dropout=0.23)
-    model = NERTransformer(flags(NERTransformer, chosen)).model
-    rates = {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)}
+def test_dropouts_reach_the_encoder(family: str, folder: Path) -> None:
+    config = AutoConfig.from_pretrained(folder)
+    assert getattr(config, "hidden_dropout_prob", getattr(config, "dropout", None)) == 0.1
+    LightningOptions(dropout=0.37, attention_dropout=0.23).set_dropouts(config)
+    rates = {module.p for module in AutoModel.from_config(config).modules() if isinstance(module, torch.nn.Dropout)}
     assert 0.37 in rates
-    config = model.config.to_dict()
-    assert 0.23 in (config.get("attention_probs_dropout_prob"), config.get("attention_dropout"))
-    default = AutoConfig.from_pretrained(folder).to_dict()
-    assert default.get("hidden_dropout_prob", default.get("dropout")) == 0.1
+    values = config.to_dict()
+    assert 0.23 in (values.get("attention_probs_dropout_prob"), values.get("attention_dropout"))
 
 
 @pytest.mark.parametrize("family", ["xlnet"])

@@ -1,4 +1,4 @@
-"""A run that is cut off and goes on ends as one that is not, to the last bit, with dropout and all."""
+"""An interrupted run that is resumed ends as one that was not interrupted, to the last bit, with dropout."""
 
 import os
 import re
@@ -6,6 +6,7 @@ import signal
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 from analysis.report.run_data import read_scalars
+from lightning_runs.module import BaseTransformer
 from tests.helpers import write_corpus
 from tests.lightning_runs.lightning_runs import (
     CrashError,
@@ -23,6 +25,7 @@ from tests.lightning_runs.lightning_runs import (
     read_scores,
 )
 from tests.tools.forks import Forked
+from tools.interruption import EXIT_CODE
 from tools.new_encoder import write_encoder
 
 
@@ -62,7 +65,7 @@ def assert_same_run(folder: Path, other: Path) -> None:
     ours, theirs = weights(folder), weights(other)
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     left, right = (read_scalars(one / "tensorboard") for one in (folder, other))
-    assert left["val_loss"] == right["val_loss"]
+    assert left["dev/loss"] == right["dev/loss"]
 
 
 # Batches: 16 an epoch. The 27th is in the second round of step 14, that is of step 6 of the second epoch.
@@ -72,10 +75,10 @@ def assert_same_run(folder: Path, other: Path) -> None:
         ("training_step", 27),
         ("training_step", 17),
         ("training_step", 32),
-        ("validation_step", 5),
-        ("on_validation_epoch_end", 2),
+        ("score_dev", 2),
+        ("save_checkpoint", 6),
     ],
-    ids=["in mid-epoch", "at the start of an epoch", "in the last batch of an epoch", "while scoring", "after scoring"],
+    ids=["in mid-epoch", "at the start of an epoch", "in the last batch of an epoch", "while scoring", "while saving"],
 )
 def test_a_crash_changes_nothing(hook: str, call: int, encoder: Path, home: Path, undisturbed: Path) -> None:
     name = f"{hook} {call}"
@@ -145,9 +148,10 @@ def test_a_kill_while_the_best_model_is_written_leaves_the_one_before(
     done = Forked([str(program)], command_line(gpus=0, **chosen)).end()
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
     folder = home / "killed while writing"
-    first, second = (load_file(folder / part / "model.safetensors") for part in ("best_tfmr", ".best_tfmr.unfinished"))
+    (unfinished,) = folder.glob(".checkpoint-best.*unfinished")
+    first, second = (load_file(part / "model.safetensors") for part in (folder / "checkpoint-best", unfinished))
     assert not all(torch.equal(first[name], second[name]) for name in first)
-    assert AutoTokenizer.from_pretrained(folder / "best_tfmr").vocab_size
+    assert AutoTokenizer.from_pretrained(folder / "checkpoint-best").vocab_size
     call_lightning("run_pl_ner", **options(encoder, home, folder.name, resume_from_checkpoint="auto"))
     assert_same_run(folder, undisturbed)
     assert not list(folder.glob(".*unfinished"))
@@ -189,7 +193,7 @@ def refusal(encoder: Path, home: Path, name: str, **changes: Any) -> str:
     [
         ({"learning_rate": 1e-4}, "--learning_rate 0.0001 (before 0.002)"),
         ({"weight_decay": 0.5}, "--weight_decay 0.5 (before 0.0)"),
-        ({"adafactor": True}, "--adafactor True (before False)"),
+        ({"adafactor": True}, "--optim adafactor (before adamw_torch_fused)"),
     ],
 )
 def test_a_flag_that_the_optimiser_would_keep_is_refused(
@@ -200,27 +204,58 @@ def test_a_flag_that_the_optimiser_would_keep_is_refused(
     assert "last.ckpt keeps what it had" in message
 
 
-@pytest.mark.parametrize("do_train", [True, False])
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"head": "crf"}, "was trained with --head softmax: say the same"),
-        ({"markup": "bios"}, "was trained with --markup bio: say the same"),
-        ({"casing": True}, "was trained with --casing False: say the same"),
-        ({"max_seq_length": 60}, "was trained with --max_seq_length 128: say the same"),
+        (
+            {"head": "crf"},
+            r"holds BertSoftmaxForNer with labels O .*, not BertCrfForNer with labels O .*: give the same",
+        ),
+        ({"markup": "bios"}, "was trained with --markup bio, not bios: give the same"),
+        ({"casing": True}, "was trained with --casing False, not True: give the same"),
+        ({"max_seq_length": 60}, "was trained with --train_max_seq_length 128, not 60: give the same"),
     ],
 )
 def test_a_checkpoint_of_another_kind_of_model_is_refused(
-    do_train: bool, changes: dict[str, Any], said: str, encoder: Path, home: Path, undisturbed: Path
+    changes: dict[str, Any], said: str, encoder: Path, home: Path, undisturbed: Path
 ) -> None:
-    wanted = {"resume_from_checkpoint": undisturbed / "last.ckpt"} if do_train else {"do_train": False}
-    message = refusal(encoder, home, "kind" if do_train else "undisturbed", **wanted, **changes)
-    assert said in message
+    message = refusal(encoder, home, "kind", resume_from_checkpoint=undisturbed / "last.ckpt", **changes)
+    assert re.search(said, message), message
 
 
 def test_a_checkpoint_of_another_encoder_is_refused(
     encoder: Path, home: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     write_encoder(tmp_path, encoder / "vocab.txt", layers=1, width=64, max_positions=64)
-    message = refusal(tmp_path, home, "undisturbed", do_train=False)
-    assert re.search(r"undisturbed/checkpoint-epoch=\d\.ckpt is of another encoder .*layer\.1\..*: name it", message)
+    message = refusal(tmp_path, home, "encoder", resume_from_checkpoint=undisturbed / "last.ckpt")
+    assert re.search(r"undisturbed/last\.ckpt is of another encoder .*layer\.1\..*: name it", message), message
+
+
+def test_dev_may_be_scored_and_the_run_stopped_at_any_step(encoder: Path, home: Path) -> None:
+    chosen = {"max_steps": 13, "logging_steps": 5, "do_predict": False}
+    call_lightning("run_pl_ner", **options(encoder, home, "steps", **chosen))
+    assert list(read_scalars(home / "steps" / "tensorboard")["dev/f1"]) == [5, 10, 13]
+    with crash_in("training_step", 23), pytest.raises(CrashError):  # in step 12, after the checkpoint of step 9
+        call_lightning("run_pl_ner", **options(encoder, home, "steps again", **chosen))
+    call_lightning("run_pl_ner", **options(encoder, home, "steps again", resume_from_checkpoint="auto", **chosen))
+    left, right = (read_scalars(home / name / "tensorboard") for name in ("steps", "steps again"))
+    assert left["dev/loss"] == right["dev/loss"]
+    assert all(torch.equal(weights(home / "steps")[name], one) for name, one in weights(home / "steps again").items())
+
+
+def test_a_run_that_is_asked_to_stop_resumes(encoder: Path, home: Path, undisturbed: Path) -> None:
+    chosen = options(encoder, home, "interrupted", save_steps=0)
+    step = BaseTransformer.training_step
+
+    def stopping(self: BaseTransformer, batch: dict[str, Any], batch_idx: int) -> None:
+        if self.global_step == 9:
+            os.kill(os.getpid(), signal.SIGTERM)
+        step(self, batch, batch_idx)
+
+    with patch.object(BaseTransformer, "training_step", stopping), pytest.raises(SystemExit) as end:
+        call_lightning("run_pl_ner", **chosen)
+    assert end.value.code == EXIT_CODE
+    call_lightning("run_pl_ner", **chosen, resume_from_checkpoint="auto")
+    assert read_scores(home / "interrupted") == read_scores(undisturbed)
+    curves = [read_scalars(folder / "tensorboard")["dev/loss"] for folder in (home / "interrupted", undisturbed)]
+    assert curves[0] == curves[1]

@@ -2,14 +2,12 @@
 
 import json
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from common.durable import write_atomically
 from processors.corpus import Corpus, Inventory
 from processors.examples import DataError
 from tests.tags import iob2
@@ -277,21 +275,6 @@ def test_counts_are_kept_and_counted_anew_for_new_content(corpus_of: MakeCorpus,
     kept.write_text(json.dumps({**json.loads(kept.read_text()), "entities": 99}))
     assert corpus_of(cache_dir=cache).inventory("train").entities == 99
     assert corpus_of(train=GOOD + "\n" + GOOD, cache_dir=cache).inventory("train").entities == 2 * first.entities
-
-
-def test_text_is_written_whole_and_nothing_beside_it(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "a.json"
-    for text in ("好", "好" * 1000):
-        write_atomically(path, text)
-        assert path.read_text("utf-8") == text
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_writers_of_the_same_text_at_once_all_succeed(tmp_path: Path) -> None:
-    path, text = tmp_path / "a.json", "x" * 100_000
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: write_atomically(path, text), range(200)))
-    assert path.read_text() == text
 
 
 def nonblank_lines(path: Path) -> int:

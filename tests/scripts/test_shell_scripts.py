@@ -89,7 +89,7 @@ def test_lightning_scripts_run_on_the_samples_without_arguments(
 ) -> None:
     variables = {"SKIP_INSTALL": "1", "VIRTUAL_ENV": sys.prefix, "OUTPUT_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
     run(["bash", f"scripts/{script}", "--num_train_epochs", "1", "--gpus", "0"], ROOT, **variables)
-    for name in [*written, "best_tfmr/config.json", "checkpoint-epoch=0.ckpt", "test_results.txt", "environment.json"]:
+    for name in [*written, "config.json", "last.ckpt", "eval_results.txt", "environment.json"]:
         assert (tmp_path / name).is_file(), name
 
 

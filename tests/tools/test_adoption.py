@@ -29,7 +29,7 @@ def test_a_model_of_the_field_brings_its_scheme() -> None:
     config = tiny_config("bert")
     config.id2label = {0: "O", 1: "B-PER", 2: "I-PER"}
     run = adopt_model(softmax(markup="bios"), BertSoftmaxForNer(config))
-    assert (run.markup, run.labels) == ("bio", ("O", "B-PER", "I-PER"))
+    assert (run.markup, run.types) == ("bio", ("PER",))
 
 
 def test_scores_are_the_same_with_and_without_the_command_line(crf_args: Run, tmp_path: Path) -> None:
@@ -61,11 +61,11 @@ def test_other_letters_for_the_same_places_score_the_same(
     assert adopt_model(args, model).markup == markup
 
 
-def test_a_data_set_of_other_labels_is_refused(crf_args: Run) -> None:
+def test_a_data_set_of_other_types_is_refused(crf_args: Run) -> None:
     crf_args, model, tokenizer = load_model_and_tokenizer(crf_args, BertCrfForNer)
-    turned = dataclasses.replace(crf_args, labels=crf_args.labels[::-1])
-    dataset = load_and_cache_examples(turned, "tiny", tokenizer, "train")
-    with pytest.raises(ValueError, match="the data set's labels are"):
+    dataset = load_and_cache_examples(crf_args, "tiny", tokenizer, "train")
+    dataset.types.append("MISC")
+    with pytest.raises(ValueError, match="the data set has entities of type MISC, the model's are"):
         check_dataset(dataset, model)
 
 
@@ -73,7 +73,7 @@ def test_a_data_set_without_the_casings_of_the_model_is_refused(crf_args: Run, t
     with_casing = replace(crf_args, casing=True)
     trained(with_casing, tmp_path / "run")
     model, tokenizer = BertCrfForNer.from_pretrained(tmp_path / "run"), AutoTokenizer.from_pretrained(tmp_path / "run")
-    crf_args = dataclasses.replace(crf_args, labels=tuple(model.label_names))
+    crf_args = dataclasses.replace(crf_args, types=tuple(model.types))
     dataset = load_and_cache_examples(crf_args, "tiny", tokenizer, "train")
     with pytest.raises(
         ValueError,
@@ -98,7 +98,7 @@ def test_a_head_is_kept_for_the_same_labels_in_whatever_order(
     further = replace(args, from_scratch=False, model_name_or_path=str(tmp_path / "run"), labels=str(labels))
     with caplog.at_level(logging.INFO):
         further, model, _ = load_model_and_tokenizer(further, head)
-    assert model.label_names == list(further.labels) == further.corpus.label_list("bios")
+    assert model.label_names == further.corpus.label_list("bios")
     now, then = model.state_dict(), former.state_dict()
     assert torch.equal(now["bert.embeddings.word_embeddings.weight"], then["bert.embeddings.word_embeddings.weight"])
     if "MISC" in types:

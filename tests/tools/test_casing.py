@@ -138,7 +138,7 @@ def test_the_lightning_script_has_it(encoder: Path, corpus: Path, tmp_path: Path
     (tmp_path / "labels.txt").write_text("PLACE\n", "utf-8")
     call_lightning("run_pl_ner", **options)
     assert read_scores(tmp_path / "run")["f1"] > 0.95
-    assert read_json(tmp_path / "run" / "best_tfmr" / "config.json")["casing_types"] == [0, 2, 3, 4]
+    assert read_json(tmp_path / "run" / "config.json")["casing_types"] == [0, 2, 3, 4]
 
 
 def test_an_exported_graph_says_which_types_it_wants(run: Path, tmp_path: Path) -> None:

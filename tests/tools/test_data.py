@@ -11,6 +11,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 import processors.corpus
 import processors.features.cache
 import tools.data
+from common.tag_encoder import TagEncoder
+from common.tag_schemes import MARKUPS
 from processors.examples import DataError, Example
 from processors.features.build import FeatureSpec, build_feature_arrays
 from processors.features.dataset import FeatureArrays, FeatureDataset
@@ -39,11 +41,6 @@ def load(crf_args: Run, tokenizer: PreTrainedTokenizerBase) -> Callable[..., Fea
 Load = Callable[..., FeatureDataset]
 
 
-@pytest.fixture(autouse=True)
-def _nothing_reported_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tools.data, "_reported", set())
-
-
 @pytest.mark.parametrize(("split", "sentences"), [("train", 60), ("dev", 20), ("test", 20)])
 def test_a_split_has_all_its_sentences_and_words(load: Load, corpus_dir: Path, split: str, sentences: int) -> None:
     dataset = load(split)
@@ -66,10 +63,11 @@ def test_an_overlap_of_a_quarter_is_the_default(load: Load, corpus_dir: Path) ->
     assert len(load("train")) == len(load("train", window_overlap=30 // 4))
 
 
-def test_the_labels_of_the_model_win_over_those_of_the_data(crf_args: Run, tokenizer: PreTrainedTokenizerBase) -> None:
+def test_the_model_encodes_the_labels(crf_args: Run, tokenizer: PreTrainedTokenizerBase) -> None:
     own = load_and_cache_examples(crf_args, "tiny", tokenizer, "dev")
     turned_labels = ("O", *(f"{p}-{t}" for t in ("PER", "ORG", "LOC") for p in "SIB"))
-    turned = load_and_cache_examples(dataclasses.replace(crf_args, labels=turned_labels), "tiny", tokenizer, "dev")
+    encode = TagEncoder(turned_labels, MARKUPS["bios"])
+    turned = load_and_cache_examples(dataclasses.replace(crf_args, encode=encode), "tiny", tokenizer, "dev")
     names = crf_args.corpus.label_list("bios")
     own_ids, turned_ids = (one.collate([one[0]])["labels"][0].tolist() for one in (own, turned))
     assert [names[label] for label in own_ids] == [turned_labels[label] for label in turned_ids]
@@ -102,10 +100,13 @@ def test_files_can_be_named_outright(load: Load, corpus_dir: Path, tmp_path: Pat
         load(split)
 
 
-def test_a_split_is_reported_once(load: Load, corpus_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_run_reports_a_split_once(
+    crf_args: Run, tokenizer: PreTrainedTokenizerBase, corpus_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = replace(crf_args, train_max_seq_length=32)
     with caplog.at_level(logging.INFO):
-        load()
-        load()
+        for _ in range(2):
+            load_and_cache_examples(run, "tiny", tokenizer, "train")
     reports = [message for message in caplog.messages if message.startswith("train: 60 sentences")]
     assert len(reports) == 1
     assert f"(IOB2) in {corpus_dir / 'train.txt'};" in reports[0]

@@ -38,8 +38,8 @@ def test_scores_and_loss_are_those_of_a_direct_pass(head: str, crf_args: Run, so
         best = model.decode(output.logits, batch["word_mask"])
     gold, predicted = [], []
     for row, words in enumerate(batch["word_mask"].sum(1).tolist()):
-        gold.append([list(args.labels)[label] for label in batch["labels"][row, :words]])
-        predicted.append([list(args.labels)[label] for label in best[row, :words]])
+        gold.append([model.label_names[label] for label in batch["labels"][row, :words]])
+        predicted.append([model.label_names[label] for label in best[row, :words]])
     scores = score_dataset(args, model, dataset, "Testing")
     assert scores.loss == pytest.approx(output.loss.item(), rel=1e-4)
     assert scores.entities == scores_of_tags(gold, predicted, args.markup)

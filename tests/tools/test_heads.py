@@ -22,7 +22,7 @@ from tests.lightning_runs.lightning_runs import call_lightning
 from tests.tools.runs import FinishedRun, call_script, edit_json, read_predictions, replace
 from tools.loading import load_model_and_tokenizer
 from tools.run import Run
-from tools.settings import ModelSettings
+from tools.settings import Settings
 
 
 class ReversedHead(BertSoftmaxForNer):
@@ -220,11 +220,11 @@ def test_taggers_and_classifiers_of_texts_do_not_pass_for_one_another(
     assert tagger.classifier.weight.shape == former.shape
     assert not torch.equal(tagger.classifier.weight, former)
 
-    settings = ModelSettings(model_name_or_path=str(crf_run.folder))
+    run = Run.of(Settings.of(model_name_or_path=str(crf_run.folder), do_train=True))
     classes = [str(number) for number in range(10)]
     weights = load_file(crf_run.folder / "model.safetensors")["classifier.weight"]
-    new, _ = load_classifier_and_tokenizer(settings, classes, do_train=True)
+    new, _ = load_classifier_and_tokenizer(run, classes)
     assert new.get_parameter("classifier.weight").shape == weights.shape
     assert not torch.equal(new.get_parameter("classifier.weight"), weights)
     with pytest.raises(ValueError, match="holds BertCrfForNer, not a classifier of texts"):
-        load_classifier_and_tokenizer(settings, classes, do_train=False)
+        load_classifier_and_tokenizer(run.applying(), classes, str(crf_run.folder))

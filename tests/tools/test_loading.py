@@ -94,11 +94,11 @@ def test_an_encoder_saved_in_half_precision_is_trained_in_float32(train_args: Ru
 
 def test_labels_come_from_the_corpus_when_training(train_args: Run) -> None:
     train_args, model, _ = load_crf(train_args)
-    assert list(train_args.labels) == ["O", *(f"{p}-{t}" for t in ("LOC", "ORG", "PER") for p in "BIS")]
-    assert model.config.id2label == dict(enumerate(train_args.labels))
-    assert model.config.label2id == {label: index for index, label in enumerate(train_args.labels)}
+    assert model.label_names == ["O", *(f"{p}-{t}" for t in ("LOC", "ORG", "PER") for p in "BIS")]
+    assert model.config.id2label == dict(enumerate(model.label_names))
+    assert model.config.label2id == {label: index for index, label in enumerate(model.label_names)}
     assert model.config.tag_markup == "bios"
-    assert model.crf.num_tags == len(train_args.labels)
+    assert model.crf.num_tags == len(model.label_names)
 
 
 def test_the_loss_type_reaches_the_softmax_tagger(softmax_args: Run) -> None:
@@ -175,7 +175,7 @@ def test_a_tokenizer_larger_than_the_vocabulary_is_refused(train_args: Run, pret
 
 def test_windows_are_no_longer_than_the_encoders_positions(train_args: Run) -> None:
     args = replace(train_args, train_max_seq_length=32)
-    load_crf(args)
+    args, *_ = load_crf(args)
     assert (args.train_max_seq_length, args.eval_max_seq_length) == (32, 64)
 
 
@@ -203,7 +203,7 @@ def assert_fills_its_windows(args: Run, family: str, expected: int, **sizes: Any
     config = AutoConfig.for_model(family, vocab_size=60, id2label={0: "O", 1: "S-PER"}, **layers, **sizes)
     model = BertSoftmaxForNer(config).eval()
     args = replace(args, train_max_seq_length=100, eval_max_seq_length=100)
-    adopt_model(args, model)
+    args = adopt_model(args, model)
     assert (args.train_max_seq_length, args.eval_max_seq_length) == (expected, expected), family
     model(torch.full((1, expected), 7))
     with pytest.raises((IndexError, RuntimeError)):
@@ -250,8 +250,8 @@ def test_a_finished_run_is_found_in_its_output_dir(crf_run: FinishedRun) -> None
     args = applying(crf_run, model_name_or_path="not looked at", markup="bio")
     args, model, tokenizer = load_crf(args)
     assert args.markup == "bios"  # as it was trained
-    assert list(args.labels) == model.label_names
-    assert len(args.labels) == 10
+    assert list(args.types) == model.types
+    assert len(model.label_names) == 10
     weights = load_file(crf_run.folder / "model.safetensors")
     assert all(torch.equal(weight, weights[name]) for name, weight in model.state_dict().items())
     assert layout_of_tokenizer(tokenizer).before == (2,)
@@ -266,7 +266,7 @@ def test_a_finished_run_can_be_trained_on(crf_run: FinishedRun, crf_args: Run) -
 def test_other_labels_start_the_head_anew_and_keep_the_encoder(crf_run: FinishedRun, crf_args: Run) -> None:
     args = replace(crf_args, from_scratch=False, model_name_or_path=str(crf_run.folder), markup="bioes")
     args, model, _ = load_crf(args)
-    assert model.classifier.out_features == len(args.labels) == 13
+    assert model.classifier.out_features == len(model.label_names) == 13
     assert (model.crf.transitions.abs() <= 0.1).all()
     weights = load_file(crf_run.folder / "model.safetensors")
     for name, weight in model.bert.state_dict().items():  # type: ignore[union-attr]

@@ -14,7 +14,7 @@ from analysis.report.run_data import read_scalars
 from models import BertCrfForNer
 from tests.helpers import write_corpus
 from tests.tools.interrupted import fit_with_interruption, signal_in_step
-from tests.tools.runs import fit, read_json, replace
+from tests.tools.runs import crf, fit, options_of_run, read_json, replace
 from tools.checkpoint import checkpoint_to_resume
 from tools.interruption import EXIT_CODE, Interrupted
 from tools.recipe import start_run
@@ -27,6 +27,15 @@ STEPS_PER_EPOCH = 8
 def args(crf_args: Run) -> Run:
     """Two epochs and a half, with dropout."""
     return replace(crf_args, max_steps=20, log_loss_steps=3)
+
+
+@pytest.fixture(scope="module")
+def steady(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, float, dict[str, Tensor]]:
+    """What the training of `args` ends with if nothing disturbs it."""
+    home = tmp_path_factory.mktemp("steady")
+    corpus = write_corpus(home / "corpus", {"train": 60, "dev": 20, "test": 20})
+    options = options_of_run(encoder, corpus, home) | {"do_train": True, "from_scratch": True}
+    return fit(crf(**options, max_steps=20, log_loss_steps=3))
 
 
 def undisturbed(args: Run, tmp_path: Path) -> tuple[int, float, dict[str, Tensor]]:
@@ -47,8 +56,8 @@ def assert_equal(left: tuple[int, float, dict[str, Tensor]], right: tuple[int, f
 
 
 @pytest.mark.parametrize("step", [1, 5, STEPS_PER_EPOCH, 13, 19, 20])
-def test_it_goes_on_at_any_step(args: Run, tmp_path: Path, step: int) -> None:
-    assert_equal(fit_with_interruption(args, step), undisturbed(args, tmp_path))
+def test_it_goes_on_at_any_step(args: Run, steady: tuple[int, float, dict[str, Tensor]], step: int) -> None:
+    assert_equal(fit_with_interruption(args, step), steady)
 
 
 @pytest.mark.parametrize(
@@ -84,12 +93,14 @@ def test_a_signal_in_mid_accumulation_finishes_the_step(args: Run, tmp_path: Pat
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_it_can_be_interrupted_again_and_again(args: Run, tmp_path: Path, number: int) -> None:
+def test_it_can_be_interrupted_again_and_again(
+    args: Run, steady: tuple[int, float, dict[str, Tensor]], number: int
+) -> None:
     for step in (4, 5, 12):
         with signal_in_step(step, number), pytest.raises(Interrupted) as stop:
             fit(replace(args, resume_from_checkpoint="auto"))
         assert stop.value.code == EXIT_CODE
-    assert_equal(fit(replace(args, resume_from_checkpoint="auto")), undisturbed(args, tmp_path))
+    assert_equal(fit(replace(args, resume_from_checkpoint="auto")), steady)
 
 
 def test_the_best_model_of_before_the_interruption_is_remembered(args: Run, tmp_path: Path) -> None:
@@ -98,8 +109,10 @@ def test_the_best_model_of_before_the_interruption_is_remembered(args: Run, tmp_
     assert read_json(Path(args.folder.path, "checkpoint-best", "training_args.json"))["resume_from_checkpoint"] == ""
 
 
-def test_without_a_checkpoint_auto_starts_from_the_beginning(args: Run, tmp_path: Path) -> None:
-    assert_equal(fit(replace(args, resume_from_checkpoint="auto")), undisturbed(args, tmp_path))
+def test_without_a_checkpoint_auto_starts_from_the_beginning(
+    args: Run, steady: tuple[int, float, dict[str, Tensor]]
+) -> None:
+    assert_equal(fit(replace(args, resume_from_checkpoint="auto")), steady)
 
 
 def test_a_finished_training_is_not_trained_on(args: Run) -> None:
@@ -153,12 +166,22 @@ def test_curves_go_on_where_they_stopped(args: Run) -> None:
 # What cannot be resumed from
 
 
-@pytest.fixture
-def stopped(args: Run) -> Run:
+@pytest.fixture(scope="module")
+def trained(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run with checkpoints after steps 3, 6 and 9."""
-    args = replace(args, save_steps=3, max_steps=9)
-    fit(args)
-    return replace(args, resume_from_checkpoint="auto", max_steps=12)
+    home = tmp_path_factory.mktemp("trained")
+    corpus = write_corpus(home / "corpus", {"train": 60, "dev": 20, "test": 20})
+    options = options_of_run(encoder, corpus, home) | {"do_train": True, "from_scratch": True}
+    run = crf(**options, save_steps=3, max_steps=9, log_loss_steps=3)
+    fit(run)
+    return run
+
+
+@pytest.fixture
+def stopped(trained: Run, tmp_path: Path) -> Run:
+    """A copy of it, to go on with."""
+    folder = shutil.copytree(trained.folder.path, tmp_path / "stopped")
+    return replace(trained, output_dir=str(folder), resume_from_checkpoint="auto", max_steps=12)
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,7 @@ def test_it_takes_as_many_steps_as_asked(args: Run, changes: dict[str, Any], ste
 @pytest.mark.parametrize(("epochs", "steps_per_epoch", "steps"), [(1.1, 110, 121), (0.07, 100, 7), (2.5, 3, 8)])
 def test_rounding_adds_no_step(epochs: float, steps_per_epoch: int, steps: int) -> None:
     """1.1 * 110 is a little more than 121 in floating point."""
-    assert tools.train._total_steps(OptimisationSettings(num_train_epochs=epochs), steps_per_epoch) == steps
+    assert tools.train.count_steps(OptimisationSettings(num_train_epochs=epochs), steps_per_epoch) == steps
 
 
 def test_batches_may_be_bounded_by_tokens(args: Run) -> None:

@@ -323,7 +323,10 @@ def test_many_processes_give_the_features_of_one(
 @pytest.mark.parametrize("name", sorted(FORMATS.keys() - {"conll"}))
 def test_nested_entities_survive_writing_reading_and_the_cache(open_features: Open, tmp_path: Path, name: str) -> None:
     nested = [Entity("ORG", 0, 2), Entity("LOC", 0, 0), Entity("PER", 1, 3), Entity("LOC", 2, 2), Entity("ORG", 2, 2)]
-    examples = [Example("a", ["bank", "of", "new", "york"], nested), Example("b", ["in", "rome"], [Entity("LOC", 1, 1)])]
+    examples = [
+        Example("a", ["bank", "of", "new", "york"], nested),
+        Example("b", ["in", "rome"], [Entity("LOC", 1, 1)]),
+    ]
     FORMATS[name].write(examples, tmp_path / f"train{FORMATS[name].suffix}")
     corpus = Corpus("", tmp_path, word_unit="word", span_edges="error")
     assert (corpus.inventory("train").entities, corpus.inventory("train").nested_entities) == (6, 4)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from torch.utils.data import Dataset
 
-from processors.features.batching import BucketBatchSampler, FixedBatches, StepLoader
+from processors.features.batching import BucketBatchSampler, StepLoader
 
 LENGTHS = np.array([(7 * index) % 19 + 1 for index in range(50)], np.int32)
 
@@ -61,8 +61,3 @@ def test_the_place_is_asked_when_the_first_batch_is_wanted() -> None:
     place[0] = 1
     sampler.set_epoch(1)
     assert next(waiting)["items"] == next(iter(sampler))
-
-
-def test_fixed_batches_come_in_their_order() -> None:
-    fixed = FixedBatches([np.array([2, 0]), np.array([1])])
-    assert (len(fixed), list(fixed), list(fixed)) == (2, [[2, 0], [1]], [[2, 0], [1]])
