@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from common.entities import Entity
 from processors.corpus import Corpus
-from processors.examples import Example
 from processors.formats.writers import FORMAT_VERSION, json_line
 
 
@@ -84,21 +83,6 @@ def read_documents(path: Path) -> list[ScoredDocument]:
     return documents
 
 
-_read: dict[str, frozenset[str]] = {}
-
-
 def training_names(corpus: Corpus) -> frozenset[str] | None:
-    """Surfaces of the entities of train, read once a process; ``None`` where the corpus has no train split."""
-    if not corpus.has("train"):
-        return None
-    digest = corpus.digest("train")
-    if digest not in _read:
-        _read[digest] = frozenset(entity_surfaces(corpus.examples("train")))
-    return _read[digest]
-
-
-def entity_surfaces(examples: Iterable[Example]) -> Iterable[str]:
-    """As `analysis.documents.ScoredDocument.surface` writes them."""
-    for example in examples:
-        for entity in example.entities or ():
-            yield " ".join(example.words[entity.first_word : entity.last_word + 1])
+    """Surfaces of the entities of train; ``None`` where the corpus has no train split."""
+    return corpus.surfaces("train") if corpus.has("train") else None

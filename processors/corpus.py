@@ -3,14 +3,14 @@
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from common.durable import atomic_write
-from common.entities import Entity, outermost
+from common.entities import Entity
 from common.tag_dialects import UnknownTagsError, canonical_tags
 from common.tag_schemes import (
     MARKUPS,
@@ -20,55 +20,47 @@ from common.tag_schemes import (
     tag_set,
 )
 from processors.examples import DataError, Example, Findings
-from processors.formats.brat import brat_files, brat_texts, read_brat
+from processors.formats.brat import brat_files, read_brat
 from processors.formats.columns import read_columns
 from processors.formats.hub import open_hub_split, read_hub_split
 from processors.formats.json_files import read_json
-from processors.formats.line_formats import detect_format, read_cmeee, read_msra
+from processors.formats.line_formats import START, detect_format, read_cmeee, read_msra
 from processors.formats.tags import TagReader
 from processors.formats.text_lines import read_lines
+from processors.parsed import (
+    FORMAT_VERSION,
+    Inventory,
+    read_examples,
+    read_hashes,
+    read_inventory,
+    sentence_hash,
+    write_parsed,
+)
 from processors.spans import SpanReader
 from processors.tasks import SPLITS, Task, find_split_file, missing_split_error, task_named
 from processors.text.word_cutting import WORD_UNITS, WordCutter
 from processors.text.word_learning import LearnedCutter, learn_cutter
 
-_INVENTORY_VERSION = 6
 _LEARNED_FROM = 20_000  # sentences
 
 
 @dataclass
-class Inventory:
-    """What one split holds, counted in one pass over its file.
+class _Opened:
+    """What was opened so far, shared by the variants of a corpus.
 
     Args:
-        source: the file or data set.
-        unlabelled: sentences without annotation.
-        entities: nested and overlapping ones included.
-        nested_entities: those of them that overlap a longer one, so that flat tags cannot express them.
-        types: number of entities of each type.
-        type_lines: the line on which each type is first seen.
-        scheme: the tag scheme found; empty where the source has no tags that begin and end entities.
-        illegal_transitions: neighbouring tags that the scheme does not allow, read as ``conlleval`` reads them.
-        findings: what else was odd in the annotations; the remarks are without the name of the source.
+        sources: the file or data set of each split; ``None`` where there is none.
+        contents: the digest of each file, and its first bytes.
+        parsed: folders in the cache, by digest.
+        inventories: by digest.
+        surfaces: of the entities of each split.
     """
 
-    source: str
-    sentences: int = 0
-    unlabelled: int = 0
-    words: int = 0
-    entities: int = 0
-    nested_entities: int = 0
-    types: dict[str, int] = field(default_factory=dict)
-    type_lines: dict[str, int] = field(default_factory=dict)
-    scheme: str = ""
-    illegal_transitions: int = 0
-    first_illegal_line: int = 0
-    findings: Findings = field(default_factory=Findings)
-
-    def place(self, line: int) -> str:
-        """A line of the source for messages; in a folder of brat's, the file of a text."""
-        folder = Path(self.source)
-        return str(brat_texts(folder)[line - 1].with_suffix(".ann")) if folder.is_dir() else f"{self.source}:{line}"
+    sources: dict[str, Any] = field(default_factory=dict)
+    contents: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+    parsed: dict[str, Path] = field(default_factory=dict)
+    inventories: dict[str, Inventory] = field(default_factory=dict)
+    surfaces: dict[str, frozenset[str]] = field(default_factory=dict)
 
 
 @dataclass
@@ -87,7 +79,9 @@ class Corpus:
         span_edges: what becomes of entities that are none of whole words; see `processors.spans.SpanReader`.
         offset_unit: how files of annotations count; likewise.
         labels_file: a file of tags or types, a line each, that fixes the labels.
-        cache_dir: where counts and downloads are kept; ``None`` keeps nothing.
+        cache_dir: where parsed splits and downloads are kept; ``None`` keeps nothing.
+
+    With a ``cache_dir`` each file is parsed once, and read from the cache afterwards, in later runs too.
     """
 
     task_name: str
@@ -102,6 +96,13 @@ class Corpus:
     offset_unit: str = "auto"
     labels_file: Path | None = None
     cache_dir: Path | None = None
+    _opened: _Opened = field(default_factory=_Opened, init=False, repr=False, compare=False)
+
+    def variant(self, **changes: Any) -> "Corpus":
+        """The same corpus for another task, or with raw text cut otherwise; files are not opened again."""
+        other = replace(self, **changes)
+        other._opened = self._opened
+        return other
 
     def has(self, split: str) -> bool:
         return self._source(split) is not None
@@ -112,7 +113,51 @@ class Corpus:
         Raises:
             DataError: the split is missing or malformed, with file and line.
         """
+        if self.cache_dir is not None:
+            return read_examples(self._parsed(split))
         return self._read(split, Findings(), self._tag_reader())
+
+    def inventory(self, split: str) -> Inventory:
+        """What a split holds."""
+        if self.cache_dir is not None:
+            self._parsed(split)
+        digest = self._digest(split, with_cutting=True)
+        if digest not in self._opened.inventories:
+            inventory, tags = Inventory(self.source_name(split)), self._tag_reader()
+            for _ in inventory.count(self._read(split, inventory.findings, tags), tags):
+                pass
+            self._opened.inventories[digest] = inventory
+        return self._opened.inventories[digest]
+
+    def digest(self, split: str) -> str:
+        """A hash of a split's content and of how it is read: where the way to cut texts changes nothing, without it."""
+        return self._parsed(split).name if self.cache_dir is not None else self._digest(split, with_cutting=True)
+
+    def parse_again(self, split: str) -> None:
+        """Parses a split although the cache has it."""
+        if self.cache_dir is not None:
+            shutil.rmtree(self._parsed(split))
+            del self._opened.parsed[self._digest(split, with_cutting=True)]
+
+    def _parsed(self, split: str) -> Path:
+        """The folder in the cache that holds a split; it is parsed if it is not there."""
+        assert self.cache_dir is not None
+        parsed, digest = self._opened.parsed, self._digest(split, with_cutting=True)
+        if digest not in parsed:
+            source = self.source_name(split)
+            # Most files hold words: however texts are cut, their examples are those of the folder without the cutting.
+            folders = [self.cache_dir / f"parsed-{one}" for one in (self._digest(split, with_cutting=False), digest)]
+            for folder in folders:
+                inventory = read_inventory(folder, source)
+                if inventory is not None and (not inventory.cut_texts or inventory.cut_by == repr(self._cutting)):
+                    break
+            else:
+                folder = next(one for one in folders if not one.is_dir())
+                inventory, tags = Inventory(source, cut_by=repr(self._cutting)), self._tag_reader()
+                examples = self._read(split, inventory.findings, tags)
+                write_parsed(folder, inventory.count(examples, tags), inventory)
+            parsed[digest], self._opened.inventories[digest] = folder, inventory
+        return parsed[digest]
 
     def _tag_reader(self) -> TagReader:
         return TagReader(self._task.plain_tags)
@@ -121,7 +166,8 @@ class Corpus:
         source, labelled = self._required_source(split), split != "test"
         reader = SpanReader(*self._span_reading, findings, self.kept_words)
         names = self._class_names
-        kind = detect_format(source) if isinstance(source, Path) else "data set"
+        _, start = self._opened.contents.get(split, ("", None))
+        kind = detect_format(source, start) if isinstance(source, Path) else "data set"
         if self.word_column and kind != "columns":
             raise DataError("--word_column is for files of columns only; leave it out", self.source_name(split))
         match kind:
@@ -138,27 +184,39 @@ class Corpus:
                 return read_msra(source, split, reader)
         return read_columns(source, split, self.tag_column, labelled, tags, findings, self.word_column)
 
-    def digest(self, split: str) -> str:
-        """A hash of a split's content and of how it is read."""
-        source = self._required_source(split)
-        if isinstance(source, Path):
-            content = _digest_of_files(source)
-        else:
-            content = hashlib.new("blake2b", source._fingerprint.encode())
-        columns, cutting = (self.tag_column, self.word_column), (*self._span_reading, self.kept_words)
-        reading = (_INVENTORY_VERSION, split, *columns, *cutting, self._task.plain_tags, self._class_names)
-        content.update(repr(reading).encode())
-        return content.hexdigest()[:32]
+    def _digest(self, split: str, with_cutting: bool) -> str:
+        if split not in self._opened.contents:
+            source = self._required_source(split)
+            if isinstance(source, Path):
+                self._opened.contents[split] = _content_of(source)
+            else:
+                self._opened.contents[split] = source._fingerprint, b""
+        content, _ = self._opened.contents[split]
+        reading = (self.tag_column, self.word_column, self.span_edges, self.offset_unit, self._task.plain_tags)
+        cutting = self._cutting if with_cutting else None
+        described = repr((FORMAT_VERSION, content, split, reading, self._class_names, cutting))
+        return hashlib.blake2b(described.encode(), digest_size=16).hexdigest()
 
     def source_name(self, split: str) -> str:
         source = self._required_source(split)
         return str(source) if isinstance(source, Path) else f"{self.dataset_name} ({split})"
 
-    def inventory(self, split: str) -> Inventory:
-        """Counts a split; the answer is kept beside the feature cache, under the content's hash."""
-        if split not in self._inventories:
-            self._inventories[split] = self._cached_inventory(split)
-        return self._inventories[split]
+    def sentence_hashes(self, split: str) -> list[str]:
+        """A hash of the words of each sentence that has any."""
+        if self.cache_dir is not None:
+            return read_hashes(self._parsed(split))
+        return [sentence_hash(example.words) for example in self.examples(split) if example.words]
+
+    def surfaces(self, split: str) -> frozenset[str]:
+        """The entities of a split as text, their words joined by spaces."""
+        digest = self.digest(split)
+        if digest not in self._opened.surfaces:
+            self._opened.surfaces[digest] = frozenset(
+                " ".join(example.words[entity.first_word : entity.last_word + 1])
+                for example in self.examples(split)
+                for entity in example.entities or ()
+            )
+        return self._opened.surfaces[digest]
 
     def entity_types(self) -> list[str]:
         """The entity types: of ``labels.txt``, else of the task, else all that the splits hold.
@@ -203,6 +261,17 @@ class Corpus:
 
     def learned_cutter(self) -> LearnedCutter:
         """How raw text is cut for a model of the train split, by ``word_unit`` where that is set."""
+        if self.cache_dir is None:
+            return self._learn_cutter()
+        path = self._parsed("train") / f"cutter-{self.word_unit or 'any'}.json"
+        if not path.is_file():
+            cutter, *shares = self._learn_cutter()
+            with atomic_write(path) as fresh:
+                fresh.write_text(json.dumps([asdict(cutter), *shares]), "utf-8")
+        cutter, share, written_share = json.loads(path.read_text("utf-8"))
+        return LearnedCutter(WordCutter(cutter["unit"], tuple(cutter["kept"])), share, written_share)
+
+    def _learn_cutter(self) -> LearnedCutter:
         sample: list[Example] = []
         step = 1
         for index, example in enumerate(self.examples("train")):
@@ -234,26 +303,22 @@ class Corpus:
     def _span_reading(self) -> tuple[str, str, str]:
         return self.word_unit or self._task.word_unit, self.span_edges, self.offset_unit
 
-    @cached_property
-    def _inventories(self) -> dict[str, Inventory]:
-        return {}
-
-    @cached_property
-    def _sources(self) -> dict[str, Any]:
-        return {}
+    @property
+    def _cutting(self) -> tuple[str, tuple[str, ...]]:
+        return self._span_reading[0], self.kept_words
 
     def _source(self, split: str) -> Any:
-        if split not in self._sources:
+        if split not in self._opened.sources:
             if self.dataset_name:
                 downloads = str(self.cache_dir) if self.cache_dir else None
-                self._sources[split] = open_hub_split(self.dataset_name, split, downloads)
+                self._opened.sources[split] = open_hub_split(self.dataset_name, split, downloads)
             else:
                 named = self.split_files.get(split)
                 in_data_dir = named and self.data_dir and self.data_dir / named
                 if named and in_data_dir and not named.exists() and in_data_dir.exists():
                     named = in_data_dir
-                self._sources[split] = named or (self.data_dir and find_split_file(self.data_dir, split))
-        return self._sources[split]
+                self._opened.sources[split] = named or (self.data_dir and find_split_file(self.data_dir, split))
+        return self._opened.sources[split]
 
     def _required_source(self, split: str) -> Any:
         source = self._source(split)
@@ -266,50 +331,21 @@ class Corpus:
             raise DataError(f"there is no such file, nor a folder of brat's (--{split}_file){looked}", source)
         return source
 
-    def _cached_inventory(self, split: str) -> Inventory:
-        if self.cache_dir is None:
-            return self._counted(split)
-        path = self.cache_dir / f"inventory-{self.digest(split)}.json"
-        if path.is_file():
-            kept = json.loads(path.read_text("utf-8"))
-            return Inventory(**{**kept, "source": self.source_name(split), "findings": Findings(**kept["findings"])})
-        inventory = self._counted(split)
-        with atomic_write(path) as fresh:
-            fresh.write_text(json.dumps(asdict(inventory)), "utf-8")
-        return inventory
 
-    def _counted(self, split: str) -> Inventory:
-        inventory, tags = Inventory(self.source_name(split)), self._tag_reader()
-        for example in self._read(split, inventory.findings, tags):
-            entities = example.entities or []
-            inventory.sentences += 1
-            inventory.unlabelled += example.entities is None
-            inventory.words += len(example.words)
-            inventory.entities += len(entities)
-            inventory.nested_entities += len(entities) - len(outermost(entities))
-            for entity in entities:
-                inventory.types[entity.type] = inventory.types.get(entity.type, 0) + 1
-                inventory.type_lines.setdefault(entity.type, example.line_of(entity.first_word))
-        if not inventory.sentences:
-            raise DataError("no sentence in this file; is it the right one, and not empty?", inventory.source)
-        if scheme := tags.scheme(inventory.source):
-            inventory.scheme = scheme.name
-            inventory.illegal_transitions, inventory.first_illegal_line = tags.illegal(scheme)
-        remarks = inventory.findings.remarks
-        remarks[:] = [remark.removeprefix(inventory.source) for remark in remarks]
-        return inventory
-
-
-def _digest_of_files(path: Path) -> "hashlib._Hash":
-    """Of a file's content, or of the names and contents of a folder's files."""
+def _content_of(path: Path) -> tuple[str, bytes]:
+    """A hash of a file's content, or of the names and contents of a folder's files, and the first bytes of a file."""
+    content, start = hashlib.new("blake2b"), b""
     if path.is_file():
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "blake2b")
-    content = hashlib.new("blake2b")
+            start = file.read(START)
+            content.update(start)
+            while block := file.read(2**20):
+                content.update(block)
+        return content.hexdigest(), start
     for one in brat_files(path):
         content.update(f"{one.relative_to(path).as_posix()}\0{one.stat().st_size}\0".encode())
         content.update(one.read_bytes())
-    return content
+    return content.hexdigest(), start
 
 
 def _types_of_file(path: Path) -> list[str]:
@@ -337,28 +373,12 @@ def _types_of_file(path: Path) -> list[str]:
 
 
 def repeated_sentences(corpus: Corpus, split: str) -> int:
-    """How many sentences of a split stand earlier in it."""
-    hashes = _sentence_hashes(corpus, split)
+    """How many sentences of a split are repetitions of earlier ones."""
+    hashes = corpus.sentence_hashes(split)
     return len(hashes) - len(set(hashes))
 
 
 def sentences_of_train(corpus: Corpus, split: str) -> int:
-    """How many sentences of another split stand in train too."""
-    known = set(_sentence_hashes(corpus, "train"))
-    return sum(sentence in known for sentence in _sentence_hashes(corpus, split))
-
-
-def _sentence_hashes(corpus: Corpus, split: str) -> list[str]:
-    """A hash of the words of each sentence that has any, kept beside the counts of the corpus."""
-    path = corpus.cache_dir and corpus.cache_dir / f"sentences-{corpus.digest(split)}.txt"
-    if path and path.is_file():
-        return path.read_text("utf-8").split()
-    hashes = [_hash(example.words) for example in corpus.examples(split) if example.words]
-    if path:
-        with atomic_write(path) as fresh:
-            fresh.write_text("\n".join(hashes), "utf-8")
-    return hashes
-
-
-def _hash(words: list[str]) -> str:
-    return hashlib.blake2b("\n".join(words).encode(), digest_size=8).hexdigest()
+    """How many sentences of another split are in train too."""
+    known = set(corpus.sentence_hashes("train"))
+    return sum(sentence in known for sentence in corpus.sentence_hashes(split))

@@ -1,7 +1,6 @@
 """From the corpus to data sets: features that rank 0 builds and all ranks open, and what was odd in the data."""
 
 import logging
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +73,7 @@ def open_features(run: Run, task: str, tokenizer: PreTrainedTokenizerBase, data_
 
 
 def _corpus(run: Run, task: str) -> Corpus:
-    return run.corpus if task == run.corpus.task_name else replace(run.corpus, task_name=task)
+    return run.corpus if task == run.corpus.task_name else run.corpus.variant(task_name=task)
 
 
 def check_splits(run: Run) -> None:
@@ -144,7 +143,7 @@ def _report_duplicates(corpus: Corpus, split: str, sentences: int) -> None:
     if split == "train":
         repeated = repeated_sentences(corpus, split)
         if repeated:
-            logger.info("train: %d sentences (%.1f %%) stand earlier in it", repeated, 100 * repeated / sentences)
+            logger.info("train: %d sentences (%.1f %%) are duplicates", repeated, 100 * repeated / sentences)
     elif corpus.has("train") and (known := sentences_of_train(corpus, split)):
         level = logging.WARNING if known >= _OVERLAP_WORTH_A_WARNING * sentences else logging.INFO
         message = "%s: %d of %d sentences (%.1f %%) stand in train too; their scores say little about new text"

@@ -91,7 +91,7 @@ class Run:
 
     def cut_by(self, word_unit: str, kept_words: Sequence[str]) -> "Run":
         """The same run where raw text is cut into words otherwise; see `processors.text.word_cutting.WordCutter`."""
-        return replace(self, corpus=replace(self.corpus, word_unit=word_unit, kept_words=tuple(kept_words)))
+        return replace(self, corpus=self.corpus.variant(word_unit=word_unit, kept_words=tuple(kept_words)))
 
 
 def corpus_of(data: DataSettings) -> Corpus:

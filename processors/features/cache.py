@@ -48,6 +48,8 @@ def open_or_build_features(
         RuntimeError: the features hold other words than the split.
     """
     folder = cache_dir / f"{split}-{_cache_key(corpus.digest(split), spec, tokenizer)}"
+    if overwrite:
+        corpus.parse_again(split)
     if overwrite or not folder.is_dir():
         _build(corpus, split, spec, tokenizer, folder, overwrite, show_progress)
     inventory = corpus.inventory(split)

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import Path
 
 from processors.examples import DataError, Example
@@ -20,18 +19,23 @@ _BINARY = {
     b"PAR1": "is a Parquet file; name it, or its folder, with --dataset_name",
 }
 _LINES_LOOKED_AT = 20
+START = 2**16  # bytes by which a format is known
 
 
-def detect_format(path: Path) -> str:
+def detect_format(path: Path, start: bytes | None = None) -> str:
     """One of ``brat`` (a folder), ``json``, ``cmeee``, ``msra`` and ``columns``.
+
+    Args:
+        start: the first `START` bytes of the file, if they are known.
 
     Raises:
         DataError: the file is packed, binary, or CSV.
     """
     if path.is_dir():
         return "brat"
-    with path.open("rb") as file:
-        start = file.read(4)
+    if start is None:
+        with path.open("rb") as file:
+            start = file.read(START)
     for magic, found in _BINARY.items():
         if start.startswith(magic):
             raise DataError(found, path)
@@ -39,7 +43,9 @@ def detect_format(path: Path) -> str:
     if suffix == ".csv":
         advice = "export JSON or JSONL instead, or name it with --dataset_name if its columns are tokens and tags"
         raise DataError(f"CSV is not read as a split; {advice}", path)
-    lines = list(islice((line for _, line in read_lines(path) if line.strip()), _LINES_LOOKED_AT))
+    text = start.decode("utf-8", "replace").removeprefix("\ufeff")  # readers refuse what is not UTF-8
+    whole = text.split("\n") if len(start) < START else text.split("\n")[:-1] or [text]
+    lines = [line.rstrip("\r") for line in whole if line.strip()][:_LINES_LOOKED_AT]
     if suffix in _JSON_SUFFIXES or _JSON.match("\n".join(lines[:3])):
         return "json"
     if any(map(_CMEEE.fullmatch, lines)):

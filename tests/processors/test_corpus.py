@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from processors.corpus import Corpus, Inventory
+from processors.corpus import Corpus
 from processors.examples import DataError
+from processors.parsed import Inventory
 from tests.tags import iob2
 
 GOOD = "Anna B-PER\nleft O\n\nbig B-ORG\nco I-ORG\n"
@@ -271,7 +272,8 @@ def test_the_digest_is_of_content_and_reading_not_of_place(corpus_of: MakeCorpus
 def test_counts_are_kept_and_counted_anew_for_new_content(corpus_of: MakeCorpus, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     first = corpus_of(train=GOOD, cache_dir=cache).inventory("train")
-    (kept,) = cache.iterdir()
+    (parsed,) = cache.iterdir()
+    kept = parsed / "inventory.json"
     kept.write_text(json.dumps({**json.loads(kept.read_text()), "entities": 99}))
     assert corpus_of(cache_dir=cache).inventory("train").entities == 99
     assert corpus_of(train=GOOD + "\n" + GOOD, cache_dir=cache).inventory("train").entities == 2 * first.entities

@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, TypeVar
 
@@ -12,6 +12,7 @@ from tests.tools.forks import FORKS
 from tools.distributed import leave_process_group, setup_devices
 from tools.settings import MachineSettings
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -28,6 +29,16 @@ def on_ranks(count: int, work: Callable[..., Result], *arguments: Any, ddp_timeo
     with ProcessPoolExecutor(count, mp_context=FORKS) as pool:
         futures = [pool.submit(_work, {**place, **meeting}, ddp_timeout, work, arguments) for place in places]
         return [future.result() for future in futures]
+
+
+def each_on_ranks(count: int, work: Callable[[Item], Result], items: Sequence[Item]) -> list[list[Result]]:
+    """What `on_ranks` returns for each of several arguments, in turn in the same processes."""
+    ranks = on_ranks(count, _for_each, work, items)
+    return [list(results) for results in zip(*ranks, strict=True)]
+
+
+def _for_each(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    return [work(item) for item in items]
 
 
 def free_port() -> int:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from tests.tools.ranks import on_ranks
+from tests.tools.ranks import each_on_ranks
 from tests.tools.runs import encoder_without_dropout, fit, replace
 from tools.run import Run
 
@@ -39,36 +39,30 @@ _AT_ONCE = {
 _COMPILED = {"torch_compile": True, "torch_compile_backend": "eager", "averaging": "swa", "swa_start": 0.5}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("changes", [_AT_ONCE, {**_COMPILED, "evaluate_during_training": False}])
-def test_two_processes_train_as_one(args: Run, changes: dict[str, Any]) -> None:
-    args = replace(args, **changes)
-    first, second = on_ranks(2, steps_and_weights, args)
-    folder = f"{args.folder.path} alone"
-    steps, weights = steps_and_weights(replace(args, output_dir=folder, per_gpu_train_batch_size=8))
-    assert first[0] == second[0] == steps
-    assert np.array_equal(first[1], second[1])
-    assert np.abs(first[1] - weights).max() < 1e-5
+_ADVERSARY = {"do_adv": True, "adv_type": "pgd", "gradient_accumulation_steps": 2, "per_gpu_train_batch_size": 2}
+_STOPPING = {"early_stopping_patience": 1, "max_steps": 20, "learning_rate": 0.0, "crf_learning_rate": 0.0}
+_ADAFACTOR = {"optim": "adafactor", "adam_epsilon": 1e-8, "learning_rate": 1e-3, "crf_learning_rate": 1e-3}
 
 
 @pytest.mark.slow
-def test_an_adversary_disturbs_each_process_by_its_own_gradients(args: Run) -> None:
-    args = replace(args, do_adv=True, adv_type="pgd", gradient_accumulation_steps=2, per_gpu_train_batch_size=2)
-    first, second = on_ranks(2, steps_and_weights, args)
-    assert np.array_equal(first[1], second[1])
-
-
-def test_all_processes_stop_at_the_same_step(args: Run) -> None:
-    args = replace(args, early_stopping_patience=1, max_steps=20, learning_rate=0.0, crf_learning_rate=0.0)
-    first, second = on_ranks(2, steps_and_weights, args)
-    assert first[0] == second[0] == 4
-
-
-def test_an_adafactor_can_be_shared(args: Run) -> None:
-    args = replace(args, optim="adafactor", adam_epsilon=1e-8, learning_rate=1e-3, crf_learning_rate=1e-3)
-    whole = on_ranks(2, steps_and_weights, args)
-    shared = on_ranks(
-        2, steps_and_weights, replace(args, output_dir=f"{args.folder.path} shared", shard_optimizer=True)
-    )
-    assert np.array_equal(shared[0][1], whole[0][1])
-    assert np.array_equal(shared[1][1], whole[0][1])
+def test_two_processes_train_as_one_and_as_each_other(args: Run) -> None:
+    changes: list[dict[str, Any]] = [
+        _AT_ONCE,
+        {**_COMPILED, "evaluate_during_training": False},
+        _ADVERSARY,
+        _STOPPING,
+        _ADAFACTOR,
+        {**_ADAFACTOR, "shard_optimizer": True},
+    ]
+    runs = [replace(args, output_dir=f"{args.folder.path} {number}", **one) for number, one in enumerate(changes)]
+    results = each_on_ranks(2, steps_and_weights, runs)
+    for (steps, weights), (other_steps, other_weights) in results:
+        assert steps == other_steps
+        assert np.array_equal(weights, other_weights)
+    for run, ((together, shared), _) in zip(runs[:2], results[:2], strict=True):
+        folder = f"{run.folder.path} alone"
+        steps, weights = steps_and_weights(replace(run, output_dir=folder, per_gpu_train_batch_size=8))
+        assert together == steps
+        assert np.abs(shared - weights).max() < 1e-5
+    assert results[3][0][0] == 4  # stopped early
+    assert np.array_equal(results[5][0][1], results[4][0][1])  # a shared optimiser is the whole one

@@ -4,6 +4,7 @@ import dataclasses
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -14,7 +15,7 @@ import tools.data
 from common.tag_encoder import TagEncoder
 from common.tag_schemes import MARKUPS
 from processors.examples import DataError, Example
-from processors.features.build import FeatureSpec, build_feature_arrays
+from processors.features.build import build_feature_arrays
 from processors.features.dataset import FeatureArrays, FeatureDataset
 from tests.tools.runs import replace
 from tools.data import check_splits, load_and_cache_examples
@@ -78,9 +79,9 @@ def test_features_are_built_once(load: Load, monkeypatch: pytest.MonkeyPatch) ->
     first = load()
     built: list[int] = []
 
-    def counted(examples: Sequence[Example], spec: FeatureSpec, tokenizer: PreTrainedTokenizerBase) -> FeatureArrays:
+    def counted(examples: Sequence[Example], *how: Any) -> FeatureArrays:
         built.append(len(examples))
-        return build_feature_arrays(examples, spec, tokenizer)
+        return build_feature_arrays(examples, *how)
 
     monkeypatch.setattr(processors.features.cache, "build_feature_arrays", counted)
     second = load()
@@ -151,7 +152,7 @@ def test_findings_are_kept_with_the_counts(
     (corpus_dir / "dev.jsonl").write_text('{"text": "anna met bob", "label": [[0, 3, "PER"]]}\n')
     load("dev")
     moved = (corpus_dir / "dev.jsonl").rename(corpus_dir / "valid.jsonl")
-    monkeypatch.setattr(processors.corpus.Corpus, "_counted", None)
+    monkeypatch.setattr(processors.corpus.Corpus, "_read", None)
     caplog.clear()
     load("dev")
     assert any(message.startswith(f"dev: {moved}:1: dev-0: PER 'ann'") for message in caplog.messages)

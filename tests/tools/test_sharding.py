@@ -1,5 +1,7 @@
 """Optimiser state in shares: the same weights, and a state that any number of processes can go on with."""
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from tests.tools.interrupted import signal_in_step
 from tests.tools.ranks import on_ranks
 from tests.tools.runs import fit, replace
+from tools.distributed import run_on_main
 from tools.interruption import Interrupted
 from tools.run import Run
 from tools.sharding import ShardedOptimizer, sharded
@@ -32,26 +35,44 @@ def differently(args: Run, name: str, **changes: Any) -> Run:
     return replace(args, output_dir=f"{args.folder.path}-{name}", **changes)
 
 
-@pytest.mark.parametrize("processes", [2, 3])
-def test_the_weights_are_those_of_the_whole_optimizer_to_the_last_bit(args: Run, processes: int) -> None:
-    whole = on_ranks(processes, weights_after, args)
-    shared = on_ranks(processes, weights_after, differently(args, "shared", shard_optimizer=True))
-    for weights in shared:
-        assert np.array_equal(weights, whole[0])
+def weights_of_all(runs: list[Run]) -> list[NDArray[np.float32]]:
+    return [weights_after(run) for run in runs]
 
 
-def interrupted_training(args: Run) -> None:
+def test_three_processes_have_the_weights_of_the_whole_optimizer_to_the_last_bit(args: Run) -> None:
+    shared = differently(args, "shared", shard_optimizer=True)
+    for whole_weights, shared_weights in on_ranks(3, weights_of_all, [args, shared]):
+        assert np.array_equal(shared_weights, whole_weights)
+
+
+def interrupted(run: Run, name: str, shard_optimizer: bool) -> Path:
+    """The folder of a training that is interrupted in its fourth step."""
+    run = differently(run, name, shard_optimizer=shard_optimizer)
     with signal_in_step(4), pytest.raises(Interrupted):
-        fit(args)
+        fit(run)
+    return run.folder.path
 
 
-@pytest.mark.parametrize(("first", "then"), [(True, True), (True, False), (False, True)])
-def test_a_training_goes_on_from_a_checkpoint_of_either_kind(args: Run, first: bool, then: bool) -> None:
-    undisturbed = on_ranks(2, weights_after, differently(args, "undisturbed"))
-    stopped = differently(args, "stopped", shard_optimizer=first)
-    on_ranks(2, interrupted_training, stopped)
-    resumed = on_ranks(2, weights_after, replace(stopped, shard_optimizer=then, resume_from_checkpoint="auto"))
-    assert np.array_equal(resumed[0], undisturbed[0])
+def resumed(run: Run, folder: Path, shard_optimizer: bool) -> NDArray[np.float32]:
+    """The weights after a copy of an interrupted training has gone on."""
+    copy = folder.with_name(f"{folder.name} on {shard_optimizer}")
+    run_on_main(lambda: shutil.copytree(folder, copy))
+    changes = {"shard_optimizer": shard_optimizer, "resume_from_checkpoint": "auto"}
+    return weights_after(replace(run, output_dir=str(copy), **changes))
+
+
+def trainings(run: Run) -> list[NDArray[np.float32]]:
+    """The weights of one optimiser, of a shared one, and of trainings that go on from a checkpoint of either kind."""
+    whole = weights_after(differently(run, "whole"))
+    shared = weights_after(differently(run, "shared", shard_optimizer=True))
+    stopped = interrupted(run, "stopped", True)
+    stopped_whole = interrupted(run, "stopped whole", False)
+    return [whole, shared, resumed(run, stopped, True), resumed(run, stopped, False), resumed(run, stopped_whole, True)]
+
+
+def test_two_processes_have_the_same_weights_and_go_on_from_a_checkpoint_of_either_kind(args: Run) -> None:
+    for whole, *others in on_ranks(2, trainings, args):
+        assert [np.array_equal(weights, whole) for weights in others] == [True] * 4
 
 
 def stepped(optimizer: Optimizer) -> Optimizer:
