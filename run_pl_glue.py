@@ -19,7 +19,7 @@ from common.options import option
 from lightning_runs.flags import DEFAULTS, differing_defaults, parse_lightning
 from lightning_runs.glue_classifier import fitted_run, load_classifier_and_tokenizer
 from lightning_runs.glue_features import TextDataset
-from lightning_runs.glue_reader import GlueCorpus
+from lightning_runs.glue_reader import GLUE_TASKS, GlueCorpus, glue_task
 from lightning_runs.glue_scoring import (
     METRICS,
     evaluate_texts,
@@ -30,7 +30,6 @@ from lightning_runs.glue_scoring import (
     score_dev_splits,
     text_losses,
 )
-from lightning_runs.glue_tasks import GLUE_TASKS, glue_task
 from lightning_runs.module import BaseTransformer, generic_train
 from lightning_runs.trainer import build_trainer, source_of, start_run
 from tools.distributed import main_process_first

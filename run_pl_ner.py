@@ -26,9 +26,8 @@ from processors.tasks import task_named
 from tools.command_line import chosen_head
 from tools.data import check_splits, load_and_cache_examples
 from tools.distributed import run_on_main
-from tools.evaluate import evaluate, score_dataset
+from tools.evaluate import evaluate, predict, score_dataset
 from tools.loading import adopt_model, load_model_and_tokenizer
-from tools.predict import predict
 from tools.recipe import finish_run, run_script
 from tools.run import Run
 from tools.settings import Settings

@@ -1,6 +1,7 @@
 """Settings as frozen dataclasses whose fields carry help and bounds, and command lines built from them."""
 
 import argparse
+import importlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, NoReturn
@@ -197,3 +198,21 @@ def _metavar(name: str, choices: Sequence[str]) -> str:
 def _described(text: str, default: Any) -> str:
     shown = "" if default in ("", None) or isinstance(default, bool) else f" (default: {default})"
     return (text + shown).replace("%", "%%")
+
+
+def imported(name: str, flag: str) -> Any:
+    """Import an object.
+
+    Args:
+        name: ``module:object``.
+        flag: flag to name in error messages.
+
+    Raises:
+        ValueError: the module or object does not exist.
+    """
+    module_name, _, object_name = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module_name), object_name)
+    except (ImportError, AttributeError, ValueError) as error:
+        advice = "write module:name; the module must be next to the script or on PYTHONPATH"
+        raise ValueError(f"{flag} {name}: {error}; {advice}") from error

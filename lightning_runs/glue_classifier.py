@@ -14,12 +14,11 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from tools.heads import is_encoder
+from tools.heads import is_encoder, read_model
 from tools.loading import check_source, check_vocabulary, load_config, load_tokenizer, positions_of
 from tools.preparation import compile_model
 from tools.run import Run
 from tools.settings import ModelSettings
-from tools.weights import read_model
 
 logger = logging.getLogger(__name__)
 

@@ -15,8 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lightning_runs.glue_classifier import takes_token_types
 from lightning_runs.glue_features import TextDataset, open_or_build_texts
-from lightning_runs.glue_reader import GlueCorpus
-from lightning_runs.glue_tasks import GlueTask
+from lightning_runs.glue_reader import GlueCorpus, GlueTask
 from tools.decoding import GatheredScores, shared_batches
 from tools.distributed import is_main, main_process_first
 from tools.run import Run

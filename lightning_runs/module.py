@@ -22,12 +22,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from callbacks import Callbacks, Checkpoints, TrainState
 from common.durable import remove_folder
-from lightning_runs.checkpoint import check_checkpoint, checkpoint_file
+from lightning_runs.trainer import check_checkpoint, checkpoint_file
 from processors.features.batching import BucketBatchSampler, StepLoader
 from tools.callback_setup import build_callbacks
 from tools.checkpoint import Stateful, publish_model, write_model
-from tools.distributed import is_main, rank, run_on_main, world_size
-from tools.interruption import Interrupted, Interruption, watch_for_interruption
+from tools.distributed import Interrupted, Interruption, is_main, rank, run_on_main, watch_for_interruption, world_size
 from tools.meter import Meter, NonFiniteSteps, encoder_cost, peak_flops, peak_memory
 from tools.optimizer import build_optimizer, build_schedule, freeze
 from tools.precision import GradientStep

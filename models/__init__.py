@@ -1,6 +1,6 @@
 """Models: encoders with a head that finds entities."""
 
-from common.plugins import imported
+from common.options import imported
 from models.heads.crf import BertCrfForNer
 from models.heads.softmax import BertSoftmaxForNer
 from models.tagger import Tagger

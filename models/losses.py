@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.plugins import imported
+from common.options import imported
 
 TokenLoss = Callable[[Tensor, Tensor], Tensor]
 

@@ -38,8 +38,7 @@ from processors.parsed import (
 )
 from processors.spans import SpanReader
 from processors.tasks import SPLITS, Task, find_split_file, missing_split_error, task_named
-from processors.text.word_cutting import WORD_UNITS, WordCutter
-from processors.text.word_learning import LearnedCutter, learn_cutter
+from processors.text.word_cutting import WORD_UNITS, LearnedCutter, WordCutter, learn_cutter
 
 _LEARNED_FROM = 20_000  # sentences
 

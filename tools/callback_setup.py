@@ -16,7 +16,7 @@ from callbacks import (
     Watchdog,
 )
 from callbacks.averaging import WeightAveraging
-from common.plugins import imported
+from common.options import imported
 from common.run_files import RunFolder
 from tools.settings import OptimisationSettings, Settings
 

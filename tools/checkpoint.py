@@ -22,9 +22,9 @@ from common.durable import atomic_files, atomic_write
 from common.run_files import RunFolder
 from models.tagger import Tagger
 from tools.distributed import gather_to_main, rank, run_on_main, world_size
+from tools.heads import restore_weights
 from tools.run_folder import explained_failure, save_model_folder
 from tools.settings import Settings
-from tools.weights import restore_weights
 
 logger = logging.getLogger(__name__)
 _KEPT_BY_OPTIMIZER = (

@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from common.tag_encoder import TagEncoder
-from common.tag_schemes import MARKUPS
+from common.tag_schemes import MARKUPS, TagEncoder
 from processors.corpus import Corpus, repeated_sentences, sentences_of_train
 from processors.examples import DataError, Findings
 from processors.features.build import FeatureSpec, default_overlap

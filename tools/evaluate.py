@@ -1,8 +1,10 @@
-"""Evaluate a split: compute the scores, print them and write them."""
+"""Score dev and predict test: compute the results, print them and write them."""
 
 import logging
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -18,11 +20,13 @@ from common.log import console
 from common.run_files import RunFolder
 from common.tag_schemes import MARKUPS, entities_to_tags
 from models.tagger import Tagger, known_words
-from processors.features.dataset import FeatureDataset
-from processors.formats.writers import entity_record
+from processors.features.dataset import Document, FeatureDataset
+from processors.formats.writers import FORMAT_VERSION, SUBMISSIONS, entity_record, json_line
+from processors.spans import Span
+from processors.tasks import task_named
 from tools.data import load_and_cache_examples
 from tools.decoding import TaggedDocument, tag_documents
-from tools.distributed import run_on_main
+from tools.distributed import is_main, run_on_main
 from tools.loading import adopt_model
 from tools.preparation import casing_types
 from tools.run import Run
@@ -209,3 +213,61 @@ def _report(scores: SplitScores, folder: RunFolder, split: str, title: str) -> N
     folder.results(split, "txt").write_text("\n".join(lines) + "\n", "utf-8")
     place = folder.results(split).with_suffix("")
     logger.info("%s: F1 %.4f, loss %.4f; written to %s", title, scores.entities.micro.f1, scores.loss, place)
+
+
+def predict(run: Run, model: Tagger, tokenizer: PreTrainedTokenizerBase, prefix: str = "") -> dict[str, Any]:
+    """Tag the test split, write ``test_predictions.jsonl``, and score the predictions if the split is labelled.
+
+    Each line has ``format_version``, ``id``, ``text``, ``tokens``, ``tags`` and ``entities``. An entity has a ``type``,
+    ``first_word`` and ``last_word`` (inclusive), character offsets ``start`` and ``end`` (exclusive), its ``text``, and
+    a ``confidence``: the probability of exactly this entity.
+
+    Args:
+        prefix: subfolder of ``output_dir`` for the results.
+
+    Returns:
+        Scores as `tools.evaluate.evaluate` returns them; empty for an unlabelled split.
+    """
+    run, task = adopt_model(run, model), run.settings.data.task_name
+    dataset = load_and_cache_examples(run, task, tokenizer, "test")
+    folder = RunFolder(run.folder.path / prefix)
+    run_on_main(lambda: folder.path.mkdir(parents=True, exist_ok=True))
+    labelled, submission, unlabelled = [], [], 0
+    submission_line = SUBMISSIONS.get(task_named(task).submission or "")
+    with (folder.predictions if is_main() else Path(os.devnull)).open("w", encoding="utf-8") as file:
+        for tagged in tag_documents(run, model, dataset, "Predicting", with_confidence=True):
+            document = dataset.document(tagged.document)
+            record = prediction_record(document, tagged)
+            file.write(json_line(record) + "\n")
+            if submission_line is not None:
+                spans = [Span(one["type"], one["start"], one["end"]) for one in record["entities"]]
+                submission.append(submission_line(document.guid, document.text, spans))
+            if not document.annotation.is_complete:
+                unlabelled += 1
+            else:
+                labelled.append(tagged)
+    if is_main():
+        logger.info("Predictions of %d texts written to %s", dataset.num_documents, folder.predictions)
+        if submission:
+            folder.submission(task).write_text("\n".join(submission) + "\n", "utf-8")
+            logger.info("Submission file: %s", folder.submission(task))
+    if unlabelled:
+        logger.info("test is not scored: %d of %d texts are unlabelled", unlabelled, dataset.num_documents)
+        return {}
+    return analyse_and_report(run, model, dataset, labelled, "test", prefix)
+
+
+def prediction_record(document: Document, tagged: TaggedDocument) -> dict[str, Any]:
+    """One line of the predictions file."""
+    found = [
+        {**entity_record(entity, document.text, document.offsets), "confidence": round(confidence, 6)}
+        for entity, confidence in zip(tagged.entities, tagged.confidences, strict=True)
+    ]
+    return {
+        "format_version": FORMAT_VERSION,
+        "id": document.guid,
+        "text": document.text,
+        "tokens": document.words,
+        "tags": tagged.tags,
+        "entities": found,
+    }

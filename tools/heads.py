@@ -1,18 +1,21 @@
-"""Find the head of a model folder, from its config or, for old folders, from the names of its weights."""
+"""What a folder with a model holds: its head, its labels and its weights."""
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.models.auto import modeling_auto
 
 from models import HEADS, BertCrfForNer, BertSoftmaxForNer, head_named
-from models.tagger import Tagger
+from models.tagger import Tagger, set_label_names
+from processors.tasks import NUMBERED_TAGS
 
 logger = logging.getLogger(__name__)
 _TOKEN_CLASSIFIERS = set(modeling_auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES.values())
@@ -157,3 +160,137 @@ def _head_by_weights(folder: Path) -> type[Tagger]:
     head = BertCrfForNer if "crf" in parts else BertSoftmaxForNer
     logger.info("%s/config.json does not name the head; using %s, judging by the weights", folder, head.__name__)
     return head
+
+
+_NO_NAMES = "LABEL_"
+_SHOWN = 10
+
+
+def label_names(config: PreTrainedConfig) -> list[str]:
+    """Label names of a config by id; empty if the labels are only numbered (``LABEL_0``)."""
+    names = [str(name) for _, name in sorted((config.id2label or {}).items())]
+    return [] if all(name.startswith(_NO_NAMES) for name in names) else names
+
+
+def name_labels(config: PreTrainedConfig, source: str, task_name: str) -> None:
+    """Set the label names of a BERT-NER-Pytorch model, whose config only numbers them.
+
+    Raises:
+        ValueError: the labels have no names, and their number is not that of the task in BERT-NER-Pytorch.
+    """
+    if not label_names(config):
+        shape = weight_shapes(Path(source)).get("classifier.weight", (len(config.id2label or {}),))
+        count, task = shape[0], (task_name or getattr(config, "finetuning_task", None) or "").lower()
+        is_of_that_project = not config.architectures or is_built_in(config.architectures[0])
+        fitting = [known for known, tags in NUMBERED_TAGS.items() if len(tags) == count and is_of_that_project]
+        if not fitting or (task in NUMBERED_TAGS and task not in fitting):
+            wanted = f", which are not the {len(NUMBERED_TAGS[task])} of {task}" if task in NUMBERED_TAGS else ""
+            raise ValueError(f"{source}/config.json does not name its {count} labels in id2label{wanted}; add them")
+        set_label_names(config, NUMBERED_TAGS[fitting[0]])
+        message = "%s/config.json does not name its %d labels: using those of BERT-NER-Pytorch for %s: %s"
+        logger.warning(message, source, count, fitting[0], ", ".join(label_names(config)))
+    if tuple(label_names(config)) in NUMBERED_TAGS.values() and getattr(config, "word_unit", None) is None:
+        config.word_unit = "char"  # as BERT-NER-Pytorch reads both corpora
+
+
+def labels_of(head: type[Tagger], config: PreTrainedConfig, source: str) -> list[str]:
+    """Labels by id, in the head's canonical form; empty for labels without a meaning, such as ``X``.
+
+    Raises:
+        ValueError: names the labels that cannot be parsed, and the file.
+    """
+    names = label_names(config)
+    if len(set(names)) < len(names):
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(f"{source}/config.json, id2label: several labels are named {', '.join(repeated)}")
+    try:
+        return head.read_labels(names)
+    except ValueError as error:
+        raise ValueError(f"{source}/config.json, id2label: {error}") from error
+
+
+def use_labels(model: Tagger, labels: Sequence[str], wanted: Sequence[str]) -> None:
+    """Reduce a model to the wanted labels, in the given order.
+
+    Args:
+        labels: labels of the model, from `labels_of`.
+        wanted: some or all of them.
+    """
+    if model.label_names != list(wanted):
+        model.select_labels([list(labels).index(label) for label in wanted], wanted)
+
+
+def difference(former: Iterable[str], now: Iterable[str]) -> str:
+    """Describe the difference between two lists of labels, for a message."""
+    former, now = {tag for tag in former if tag}, set(now)
+    parts = {"new": sorted(now - former), "gone": sorted(former - now)}
+    return "; ".join(f"{what}: {shortened(tags)}" for what, tags in parts.items() if tags)
+
+
+def shortened(names: Sequence[str]) -> str:
+    """Join the first names of a list, and say how many more there are."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+_LISTED = 10
+
+
+def read_model(
+    model_class: Any, source: str | Path, config: PreTrainedConfig, new_head: bool = False, cache_dir: str | None = None
+) -> Any:
+    """Load a model in float32.
+
+    Args:
+        model_class: a class, or auto class, with ``from_pretrained``.
+        source: a folder, or a name on the Hugging Face hub.
+        new_head: whether weights outside the encoder may be missing or have another shape; these are then random, and
+            unexpected weights are ignored.
+        cache_dir: folder for downloads.
+
+    Raises:
+        ValueError: the weights cannot be read, or lists those that are missing, unexpected or have another shape.
+    """
+    try:
+        model, report = model_class.from_pretrained(
+            source,
+            config=config,
+            cache_dir=cache_dir,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,  # reported below, together with the missing ones
+            output_loading_info=True,
+        )
+    except (RuntimeError, SafetensorError, UnpicklingError, EOFError) as error:
+        raise ValueError(f"the weights of {source} cannot be read: {error}") from error
+    encoder = f"{model.base_model_prefix}."
+
+    def may_be_new(name: str) -> bool:
+        return new_head and (not name.startswith(encoder) or ".pooler." in name)
+
+    faults = {
+        "missing": [name for name in sorted(report["missing_keys"]) if not may_be_new(name)],
+        "unexpected": [] if new_head else sorted(report["unexpected_keys"]),
+        "of another shape": [
+            f"{name} is {tuple(found)}, not {tuple(expected)}"
+            for name, found, expected in sorted(report["mismatched_keys"])
+            if not may_be_new(name)
+        ],
+    }
+    if any(faults.values()):
+        described = "; ".join(f"{kind}: {_listed(names)}" for kind, names in faults.items() if names)
+        raise ValueError(f"the weights of {source} do not fit {type(model).__name__} with its config ({described})")
+    return model
+
+
+def restore_weights(model: PreTrainedModel, folder: Path) -> None:
+    """Load the weights of a folder that holds the same model into ``model``, on its device.
+
+    Raises:
+        ValueError: see `read_model`.
+    """
+    model.load_state_dict(read_model(type(model), folder, model.config).state_dict())
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more

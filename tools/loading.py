@@ -25,12 +25,23 @@ from models.tagger import LabelSpace, Tagger
 from processors.features.alignment import drops_spaces_between_words, vocabulary_of
 from processors.tasks import task_named
 from tools.distributed import is_main, main_process_first
-from tools.heads import check_head, head_of, is_built_in, is_encoder, missing_folder
-from tools.labels import difference, label_names, labels_of, name_labels, shortened, use_labels
+from tools.heads import (
+    check_head,
+    difference,
+    head_of,
+    is_built_in,
+    is_encoder,
+    label_names,
+    labels_of,
+    missing_folder,
+    name_labels,
+    read_model,
+    shortened,
+    use_labels,
+)
 from tools.preparation import casing_types, compile_model, tell_casing
 from tools.run import Run
 from tools.settings import EVAL_WINDOW, ModelSettings, Settings
-from tools.weights import read_model
 
 logger = logging.getLogger(__name__)
 AnyTagger = TypeVar("AnyTagger", bound=Tagger)
@@ -257,7 +268,7 @@ def _options(run: Run, head: type[Tagger]) -> Any:
 
 
 def _former_labels(run: Run, head: type[Tagger], config: PreTrainedConfig, source: str) -> list[str] | None:
-    """Labels by id of the head in ``source``, see `tools.labels.labels_of`.
+    """Labels by id of the head in ``source``, see `tools.heads.labels_of`.
 
     Returns:
         ``None`` if there is no head, an empty list if it is a different head or has unusable labels.

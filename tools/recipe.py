@@ -19,6 +19,7 @@ from models.tagger import Tagger
 from tools.checkpoint import checkpoint_to_resume, is_in_run, publish_model
 from tools.data import check_splits, load_and_cache_examples
 from tools.distributed import (
+    Interrupted,
     MainProcessError,
     is_main,
     leave_process_group,
@@ -28,11 +29,9 @@ from tools.distributed import (
     wait_for_the_end_of_main,
     world_size,
 )
-from tools.evaluate import evaluate
+from tools.evaluate import evaluate, predict
 from tools.heads import check_head
-from tools.interruption import Interrupted
 from tools.loading import check_source, load_model_and_tokenizer
-from tools.predict import predict
 from tools.run import Run
 from tools.run_folder import lock_run_folder, prepare_folder, save_environment, unlock_run_folder
 from tools.settings import Settings, require

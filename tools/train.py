@@ -27,9 +27,17 @@ from tools.checkpoint import (
     write_model,
 )
 from tools.data import load_and_cache_examples
-from tools.distributed import is_main, rank, run_on_main, send_from_main, world_size
+from tools.distributed import (
+    Interrupted,
+    is_main,
+    rank,
+    run_on_main,
+    send_from_main,
+    watch_for_interruption,
+    world_size,
+)
 from tools.evaluate import SplitScores, check_dataset, score_dataset
-from tools.interruption import Interrupted, watch_for_interruption
+from tools.heads import restore_weights
 from tools.loading import adopt_model
 from tools.meter import Meter, NonFiniteSteps, encoder_cost, peak_flops, peak_memory
 from tools.optimizer import build_optimizer, build_schedule, freeze
@@ -38,7 +46,6 @@ from tools.preparation import checkpoint_layers
 from tools.run import Run
 from tools.run_folder import write_json
 from tools.settings import OptimisationSettings
-from tools.weights import restore_weights
 
 logger = logging.getLogger(__name__)
 

@@ -12,11 +12,12 @@ from transformers import PreTrainedConfig
 
 from common.entities import Annotation, Entity
 from common.tag_dialects import canonical_tags
-from common.tag_encoder import IGNORED_LABEL, TagEncoder
 from common.tag_schemes import (
+    IGNORED_LABEL,
     MARKUPS,
     OUTSIDE,
     SCHEMES,
+    TagEncoder,
     TagScheme,
     begins_entity,
     entities_to_tags,

@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from common.tag_encoder import TagEncoder
-from common.tag_schemes import MARKUPS
+from common.tag_schemes import MARKUPS, TagEncoder
 from processors.examples import Example
 from processors.features.alignment import LOWER, WordPieces, casing_of, tokenize_words
 from processors.features.dataset import FeatureArrays, FeatureDataset

@@ -17,9 +17,8 @@ from processors.examples import has_wide
 from tests.helpers import ROOT
 from tests.tags import scores_of_tags
 from tests.tools.runs import crf, read_json, read_predictions, replace, softmax, tagger_of
-from tools.evaluate import evaluate
+from tools.evaluate import evaluate, predict
 from tools.loading import load_model_and_tokenizer
-from tools.predict import predict
 from tools.run import Run
 from tools.run_folder import save_model_folder
 

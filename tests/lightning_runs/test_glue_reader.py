@@ -6,9 +6,8 @@ from pathlib import Path
 import datasets
 import pytest
 
-from lightning_runs.glue_reader import GlueCorpus, LabelledTexts, read_glue_file
+from lightning_runs.glue_reader import GLUE_TASKS, GlueCorpus, LabelledTexts, glue_task, read_glue_file
 from lightning_runs.glue_scoring import glue_lines
-from lightning_runs.glue_tasks import GLUE_TASKS, glue_task
 from processors.examples import DataError
 
 # train, dev, test as the official files have them

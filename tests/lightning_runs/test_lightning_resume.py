@@ -25,7 +25,7 @@ from tests.lightning_runs.lightning_runs import (
     read_scores,
 )
 from tests.tools.forks import Forked
-from tools.interruption import EXIT_CODE
+from tools.distributed import EXIT_CODE
 from tools.new_encoder import write_encoder
 
 

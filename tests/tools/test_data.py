@@ -13,8 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 import processors.corpus
 import processors.features.cache
 import tools.data
-from common.tag_encoder import TagEncoder
-from common.tag_schemes import MARKUPS
+from common.tag_schemes import MARKUPS, TagEncoder
 from processors.examples import DataError, Example
 from processors.features.build import build_feature_arrays
 from processors.features.dataset import FeatureArrays, FeatureDataset

@@ -17,9 +17,9 @@ from tests.models.families import EVERY_FAMILY, tiny_config
 from tests.tools.encoder_folders import write_encoder_folder
 from tests.tools.runs import call_script, crf, options_of_run, read_json, read_predictions
 from tools.data import load_and_cache_examples
+from tools.heads import restore_weights
 from tools.loading import load_tokenizer
 from tools.settings import ModelSettings
-from tools.weights import restore_weights
 
 FORMER_NAMES = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
 

@@ -16,7 +16,7 @@ from tests.helpers import write_corpus
 from tests.tools.forks import Forked
 from tests.tools.launched import TORCHRUN, Launched
 from tests.tools.runs import call_script, flags, options_of_run, start_script
-from tools.interruption import EXIT_CODE, Interruption, watch_for_interruption
+from tools.distributed import EXIT_CODE, Interruption, watch_for_interruption
 
 SCRIPT = ["run_ner_crf.py"]
 

@@ -16,7 +16,7 @@ from tests.helpers import write_corpus
 from tests.tools.interrupted import fit_with_interruption, signal_in_step
 from tests.tools.runs import crf, fit, options_of_run, read_json, replace
 from tools.checkpoint import checkpoint_to_resume
-from tools.interruption import EXIT_CODE, Interrupted
+from tools.distributed import EXIT_CODE, Interrupted
 from tools.recipe import start_run
 from tools.run import Run
 
