@@ -1,11 +1,11 @@
-"""Named entity recognition with BERT: the whole idea in one file, which needs nothing else of this project.
+"""Named entity recognition with BERT: a minimal, self-contained example that uses no other module of this project.
 
-A tokenizer cuts words into pieces that BERT knows; BERT turns each piece into a vector that has seen the sentence;
-a linear layer turns each vector into a score for every label; training raises the score of the right one.
+A tokenizer splits words into word pieces; BERT computes a contextual vector for each piece; a linear layer computes a
+score per label from each vector; training increases the score of the correct label.
 
-python bert_ner.py [--data FILE] [--model NAME]    # else the bundled sample, and a small encoder from scratch
+python bert_ner.py [--data FILE] [--model NAME]    # default: the bundled sample, and a small encoder from scratch
 FILE is one JSON object: {"0": {"sents": "Anna left New York", "ner_labels": "B-PER O B-LOC I-LOC"}, ...}, with labels
-in IOB2: B-PER begins a person, I-PER continues it, and O is a word outside of all entities.
+in IOB2: B-PER starts a person, I-PER continues it, and O is a word outside all entities.
 """
 
 import argparse
@@ -21,15 +21,15 @@ from tqdm import tqdm
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase, enable_full_determinism
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-IGNORED = -100  # the target of a piece that learns nothing: cross_entropy passes over it
-Sentence = tuple[list[str], list[str]]  # its words and their labels
+IGNORED = -100  # target of pieces that do not count in the loss
+Sentence = tuple[list[str], list[str]]  # words and labels
 
 
-class Example(NamedTuple):  # a sentence as the model reads it, in T pieces
-    ids: Tensor  # (T,) of the pieces, with those that the encoder wants at the start and at the end
-    targets: Tensor  # (T,) numbers of labels, or IGNORED
-    first_pieces: list[int | None]  # where the first piece of each word stands; None for a lost word
-    labels: list[str]  # of each word
+class Example(NamedTuple):  # a sentence as model input, with T pieces
+    ids: Tensor  # (T,) piece ids, including special tokens such as [CLS] and [SEP]
+    targets: Tensor  # (T,) label ids, or IGNORED
+    first_pieces: list[int | None]  # index of each word's first piece; None for a lost word
+    labels: list[str]  # one per word
 
 
 def read_sentences(path: Path) -> list[Sentence]:
@@ -48,28 +48,28 @@ def read_entry(entry: object, place: str) -> Sentence:
         raise ValueError(f"{place} has {len(words)} words and {len(labels)} labels")
     for previous, label in zip(["O", *labels], labels, strict=False):
         if label[:2] not in ("O", "B-", "I-") or (label[0] == "I" and label[1:] != previous[1:]):
-            raise ValueError(f"{place} is not IOB2: {label} stands after {previous}")
+            raise ValueError(f"{place} is not IOB2: {label} follows {previous}")
     return words, labels
 
 
 def split(sentences: list[Sentence], train_ratio: float, seed: int) -> tuple[list[Sentence], list[Sentence]]:
-    """Sentences to learn from, and others to be examined on; by chance, because neighbours in a file are alike."""
+    """Split into train and dev sentences, at random, because neighbouring sentences are similar."""
     shuffled = random.Random(seed).sample(sentences, len(sentences))
     border = round(train_ratio * len(sentences))
     if not 0 < border < len(sentences):
-        raise ValueError(f"--train_ratio {train_ratio} of {len(sentences)} sentences leaves one of the two parts empty")
+        raise ValueError(f"--train_ratio {train_ratio} of {len(sentences)} sentences leaves one part empty")
     return shuffled[:border], shuffled[border:]
 
 
 def cut(sentence: Sentence, tokenizer: PreTrainedTokenizerBase, names: list[str], args: argparse.Namespace) -> Example:
-    """Cuts words into pieces: Kelton may become kel ##ton. The label goes to the first piece alone, or to all."""
+    """Split words into pieces (Kelton -> kel ##ton), and assign each label to the first piece or to all pieces."""
     words, labels = sentence
     encoded = tokenizer(words, is_split_into_words=True, truncation=True, max_length=args.max_length)
-    word_ids = encoded.word_ids()  # the word of each piece; None for a piece at the start or the end, which has none
+    word_ids = encoded.word_ids()  # word index of each piece; None for special tokens
     first_pieces = [word_ids.index(word) if word in word_ids else None for word in range(len(words))]
     ids, targets, special = encoded["input_ids"], [IGNORED] * len(word_ids), set(tokenizer.all_special_ids)
     for place, word in enumerate(word_ids):
-        if word is not None and ids[place] in special:  # a word that spells [SEP] separates nothing
+        if word is not None and ids[place] in special:  # a word "[SEP]" in the text
             ids[place] = tokenizer.unk_token_id
         if word is not None and (place == first_pieces[word] or args.label_pieces == "all"):
             targets[place] = names.index(labels[word])
@@ -77,7 +77,7 @@ def cut(sentence: Sentence, tokenizer: PreTrainedTokenizerBase, names: list[str]
 
 
 def make_batches(examples: list[Example], size: int, rng: random.Random) -> list[list[Example]]:
-    """Examples of like length together, so that there is little to pad; all else is left to chance."""
+    """Group examples of similar length, to reduce padding, in random order."""
     ordered = sorted(rng.sample(examples, len(examples)), key=lambda example: len(example.ids))
     batches = [ordered[start : start + size] for start in range(0, len(ordered), size)]
     return rng.sample(batches, len(batches))
@@ -99,13 +99,13 @@ class BertNERModel(nn.Module):
 
     def forward(self, batch: list[Example]) -> Tensor:
         ids = pad([example.ids for example in batch], filler=0)  # (B, T)
-        mask = pad([torch.ones_like(example.ids) for example in batch], filler=0)  # (B, T): nothing looks at padding
+        mask = pad([torch.ones_like(example.ids) for example in batch], filler=0)  # (B, T), 0 for padding
         vectors = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state  # (B, T, H)
         return self.classifier(vectors)  # (B, T, C)
 
 
 def is_without_weights(encoder: str) -> bool:
-    """Whether an encoder is a folder with a configuration alone, and so has everything to learn."""
+    """Whether an encoder is a folder without weights, to be trained from scratch."""
     return Path(encoder).is_dir() and not [*Path(encoder).glob("*.safetensors"), *Path(encoder).glob("*.bin")]
 
 
@@ -137,42 +137,42 @@ def evaluate(model: BertNERModel, examples: list[Example], batch_size: int) -> t
     for batch in make_batches(examples, batch_size, random.Random(0)):
         for example, best in zip(batch, model(batch).argmax(dim=-1).tolist(), strict=True):
             gold.append(example.labels)
-            # The first piece speaks for its word. A lost word is taken for O, so its entity counts as missed.
+            # The first piece determines the label of its word. A lost word is O, so its entity counts as missed.
             predicted.append(["O" if place is None else model.labels[best[place]] for place in example.first_pieces])
     return score(gold, predicted)
 
 
 def score(gold: list[list[str]], predicted: list[list[str]]) -> tuple[float, float, float]:
-    """Precision, recall and F1 of entities; one is right if its first word, its last word and its type are."""
+    """Precision, recall and F1; an entity is correct if its first word, last word and type are."""
     wanted, found = entities(gold), entities(predicted)
     right = len(wanted & found)
     return right / max(len(found), 1), right / max(len(wanted), 1), 2 * right / max(len(wanted) + len(found), 1)
 
 
 def entities(sentences: list[list[str]]) -> set[tuple[int, str, int, int]]:
-    """Sentence, type, start and end of each entity: none crosses the end of its sentence, each begins with a B-."""
+    """Sentence, type, start and end of each well-formed entity, which starts with B-."""
     return {entity.to_tuple() for found in Entities(sentences, IOB2).entities for entity in found}
 
 
 def parse_arguments() -> argparse.Namespace:
     sample = Path(__file__).resolve().parent / "datasets" / "sample"
-    parser = argparse.ArgumentParser(description="Trains an encoder and a linear layer to find named entities.")
-    parser.add_argument("--data", type=Path, default=sample / "sentences.json", help="the labelled sentences")
-    parser.add_argument("--model", default=str(sample / "encoder"), help="the encoder: a folder, or a name on the hub")
-    parser.add_argument("--output_dir", type=Path, default=Path("outputs/bert_ner"), help="for the checkpoints")
-    parser.add_argument("--train_ratio", type=float, default=0.8, help="share of the sentences to learn from")
-    parser.add_argument("--label_pieces", choices=["first", "all"], default="first", help="pieces of a word that learn")
-    parser.add_argument("--max_length", type=int, default=256, help="pieces of a sentence; words beyond them are lost")
-    parser.add_argument("--batch_size", type=int, default=32, help="sentences of a step")
+    parser = argparse.ArgumentParser(description="Train an encoder and a linear layer for named entity recognition.")
+    parser.add_argument("--data", type=Path, default=sample / "sentences.json", help="labelled sentences")
+    parser.add_argument("--model", default=str(sample / "encoder"), help="encoder: a folder, or a name on the hub")
+    parser.add_argument("--output_dir", type=Path, default=Path("outputs/bert_ner"), help="folder for checkpoints")
+    parser.add_argument("--train_ratio", type=float, default=0.8, help="fraction of sentences used for training")
+    parser.add_argument("--label_pieces", choices=["first", "all"], default="first", help="pieces of a word to label")
+    parser.add_argument("--max_length", type=int, default=256, help="pieces per sentence; further words are lost")
+    parser.add_argument("--batch_size", type=int, default=32, help="sentences per step")
     parser.add_argument("--epochs", type=int, help="passes over the data (default: 5, or 20 from scratch)")
-    parser.add_argument("--learning_rate", type=float, help="of Adam (default: 5e-5, or 1e-3 from scratch)")
-    parser.add_argument("--check_step", type=int, default=200, help="evaluate each time after so many steps")
-    parser.add_argument("--seed", type=int, default=42, help="of everything that is left to chance")
+    parser.add_argument("--learning_rate", type=float, help="learning rate (default: 5e-5, or 1e-3 from scratch)")
+    parser.add_argument("--check_step", type=int, default=200, help="evaluate every N steps")
+    parser.add_argument("--seed", type=int, default=42, help="random seed")
     from_scratch = is_without_weights(parser.parse_known_args()[0].model)
     parser.set_defaults(epochs=20 if from_scratch else 5, learning_rate=1e-3 if from_scratch else 5e-5)
     args = parser.parse_args()
     if min(args.max_length - 2, args.batch_size, args.epochs, args.check_step) < 1:  # [CLS] and [SEP] take two pieces
-        parser.error("--batch_size, --epochs and --check_step are at least 1, --max_length at least 3")
+        parser.error("--batch_size, --epochs and --check_step must be at least 1, --max_length at least 3")
     return args
 
 
@@ -181,7 +181,7 @@ def main() -> None:
     enable_full_determinism(args.seed, warn_only=True)
     sentences = read_sentences(args.data)
     labels = sorted({label for _, labels in sentences for label in labels})
-    tokenizer = AutoTokenizer.from_pretrained(args.model, add_prefix_space=True)  # words come without their spaces
+    tokenizer = AutoTokenizer.from_pretrained(args.model, add_prefix_space=True)  # words are passed without spaces
     args.max_length = min(args.max_length, tokenizer.model_max_length)
     parts = split(sentences, args.train_ratio, args.seed)
     train_set, dev_set = ([cut(sentence, tokenizer, labels, args) for sentence in part] for part in parts)

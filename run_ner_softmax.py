@@ -7,9 +7,8 @@ python run_ner_softmax.py --help
 from models import BertSoftmaxForNer
 from tools.command_line import chosen_head, parse_settings
 from tools.data import load_and_cache_examples
-from tools.evaluate import evaluate
+from tools.evaluate import evaluate, predict
 from tools.loading import load_model_and_tokenizer
-from tools.predict import predict
 from tools.recipe import evaluate_run, finish_run, predict_run, run_script, start_run, train_and_save
 from tools.train import train
 

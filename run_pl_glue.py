@@ -1,4 +1,4 @@
-"""The GLUE tasks (one or two texts to a class or a score) with a BERT-family encoder, under PyTorch Lightning.
+"""GLUE tasks (classification or regression of one or two texts) with a BERT-family encoder and PyTorch Lightning.
 
 bash scripts/run_pl_glue.sh                                       # the bundled sample
 python run_pl_glue.py --help
@@ -19,7 +19,7 @@ from common.options import option
 from lightning_runs.flags import DEFAULTS, differing_defaults, parse_lightning
 from lightning_runs.glue_classifier import fitted_run, load_classifier_and_tokenizer
 from lightning_runs.glue_features import TextDataset
-from lightning_runs.glue_reader import GlueCorpus
+from lightning_runs.glue_reader import GLUE_TASKS, GlueCorpus, glue_task
 from lightning_runs.glue_scoring import (
     METRICS,
     evaluate_texts,
@@ -30,7 +30,6 @@ from lightning_runs.glue_scoring import (
     score_dev_splits,
     text_losses,
 )
-from lightning_runs.glue_tasks import GLUE_TASKS, glue_task
 from lightning_runs.module import BaseTransformer, generic_train
 from lightning_runs.trainer import build_trainer, source_of, start_run
 from tools.distributed import main_process_first
@@ -39,8 +38,8 @@ from tools.recipe import finish_run, run_script
 from tools.run import Run
 from tools.settings import LoggingSettings, Settings
 
-_OF_FILES = "GLUE's files and their columns are known"
-_OF_WORDS = "it is about the words of a text, and GLUE's labels are those of whole texts"
+_OF_FILES = "the files and columns of GLUE are fixed"
+_OF_WORDS = "it applies to words, but GLUE labels are for whole texts"
 REFUSED = {
     **dict.fromkeys(("task_name", "labels", "train_file", "dev_file", "test_file", "offset_unit"), _OF_FILES),
     **dict.fromkeys(("tag_column", "word_column"), _OF_FILES),
@@ -53,14 +52,14 @@ REFUSED = {
 
 @dataclass(frozen=True)
 class GlueOptions:
-    """What only this script has."""
+    """Options of this script only."""
 
     task: str = option("", f"one of {', '.join(GLUE_TASKS)}", common=True)
 
 
 @dataclass(frozen=True)
 class GlueLogging(LoggingSettings):
-    """The same settings, with the metrics of GLUE."""
+    """Logging settings with the metrics of GLUE."""
 
     metric_for_best_model: str = option(
         "loss", "dev score that selects the best model; for loss, lower is better", METRICS,
@@ -75,7 +74,7 @@ class _NonFiniteTexts(NonFiniteSteps):
 
 
 class GLUETransformer(BaseTransformer):
-    """A classifier, or a regression, of texts or pairs of them, in training under Lightning."""
+    """Lightning module for classification or regression of texts or text pairs."""
 
     mode = "sequence-classification"
     nonfinite_steps = _NonFiniteTexts
@@ -109,7 +108,7 @@ def main() -> None:
     task = glue_task(own.task)
     if not settings.actions.output_dir:
         settings = settings.replace(output_dir=f"results/{own.task}_{time.strftime('%Y%m%d_%H%M%S')}")
-        sys.argv += ["--output_dir", settings.actions.output_dir]  # the processes that Lightning starts use the same
+        sys.argv += ["--output_dir", settings.actions.output_dir]  # for the processes that Lightning starts
     settings = settings.replace(task_name=own.task.lower())
     metric, actions, data = settings.logging.metric_for_best_model, settings.actions, settings.data
     metrics = ("loss", *glue_scores(own.task, np.arange(2.0), np.arange(2.0)))

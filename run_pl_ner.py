@@ -1,4 +1,4 @@
-"""Names, chunks or parts of speech with a BERT-family encoder, trained by PyTorch Lightning.
+"""Named entity recognition, chunking or part-of-speech tagging with a BERT-family encoder and PyTorch Lightning.
 
 bash scripts/run_pl_ner.sh                                        # the bundled sample
 python run_pl_ner.py --help
@@ -26,28 +26,27 @@ from processors.tasks import task_named
 from tools.command_line import chosen_head
 from tools.data import check_splits, load_and_cache_examples
 from tools.distributed import run_on_main
-from tools.evaluate import evaluate, score_dataset
+from tools.evaluate import evaluate, predict, score_dataset
 from tools.loading import adopt_model, load_model_and_tokenizer
-from tools.predict import predict
 from tools.recipe import finish_run, run_script
 from tools.run import Run
 from tools.settings import Settings
 from tools.train import dev_dataset_of, set_scores
 
 NER_DEFAULTS = DEFAULTS | {"markup": "bio"}
-# Of the CoNLL files: the corpus whose types are the default labels, and the column of the tags.
+# For CoNLL files: the corpus with the default labels, and the column of the tags.
 TASK_TYPES = {"NER": ("conll2003", "last"), "Chunk": ("chunk", "-2"), "POS": ("pos", "1")}
 
 
 @dataclass(frozen=True)
 class NerOptions:
-    """What only this script has."""
+    """Options of this script only."""
 
-    task_type: str = option("NER", "what is tagged: selects column and default labels", list(TASK_TYPES), common=True)
+    task_type: str = option("NER", "task: selects tag column and default labels", list(TASK_TYPES), common=True)
 
 
 class NERTransformer(BaseTransformer):
-    """A tagger in training under Lightning."""
+    """Lightning module for a tagger."""
 
     mode = "token-classification"
 
@@ -75,7 +74,7 @@ class NERTransformer(BaseTransformer):
 
 
 def write_columns(folder: RunFolder, task: str) -> None:
-    """Writes ``test_predictions.txt``: a word and its tag per line, a blank line after each text."""
+    """Write ``test_predictions.txt``: one word and its tag per line, and a blank line after each text."""
     plain = task_named(task).plain_tags
     with folder.predictions.open(encoding="utf-8") as lines, folder.tag_predictions.open("w", encoding="utf-8") as file:
         for found in map(json.loads, lines):

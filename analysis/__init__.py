@@ -1,1 +1,1 @@
-"""Scores to insight: metrics, intervals, errors, comparison of runs, the report page."""
+"""Analysis of predictions: metrics, intervals, errors, comparison of runs, report page."""

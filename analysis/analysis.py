@@ -1,4 +1,4 @@
-"""All that is said of a split beside the headline."""
+"""Detailed analysis of a model's predictions on a split."""
 
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import asdict, dataclass
@@ -13,16 +13,16 @@ from analysis.schemes import SchemeScore, scheme_scores
 
 @dataclass
 class Analysis:
-    """Scores of one model on one split.
+    """Detailed scores of one model on one split.
 
     Args:
-        intervals: of 95 %, over documents, for precision, recall and F1; empty where there is only one document.
-        schemes: those of SemEval-2013; ``exact`` asks for the borders only, ``type`` for the type only.
-        errors: how many pairs of gold and predicted entities there are of each kind.
-        confusion: which type was taken for which; see `analysis.pairs.type_confusion`.
-        lengths: scores by the number of words.
-        novelty: scores by whether train has the name; ``None`` where there is no train split.
-        documents: a hash of the texts and gold entities, to tell whether two models were scored on the same.
+        intervals: 95 % intervals over documents of precision, recall and F1; empty for a single document.
+        schemes: scores of the SemEval-2013 schemes; ``exact`` ignores the type, ``type`` ignores the boundaries.
+        errors: number of pairs of gold and predicted entities, by kind of error.
+        confusion: type confusion matrix, see `analysis.pairs.type_confusion`.
+        lengths: scores by entity length in words.
+        novelty: scores of entities seen and unseen in train; ``None`` without a train split.
+        documents: hash of texts and gold entities, to check that two models were scored on the same data.
     """
 
     intervals: dict[str, list[float]]
@@ -38,7 +38,11 @@ class Analysis:
 
 
 def analyse(documents: Sequence[ScoredDocument], known_names: Set[str] | None) -> Analysis:
-    """Compares gold and predicted entities; ``known_names`` are the surfaces that train annotates."""
+    """Compare gold and predicted entities.
+
+    Args:
+        known_names: texts of the entities in train; ``None`` without a train split.
+    """
     pairs = all_pairs(documents)
     return Analysis(
         intervals=score_intervals(count_entities(documents)),
@@ -52,7 +56,11 @@ def analyse(documents: Sequence[ScoredDocument], known_names: Set[str] | None) -
 
 
 def suspicions(confusion: dict[str, Any]) -> Iterator[str]:
-    """Nothing predicted at all, or nothing of a type that there is; see `analysis.pairs.type_confusion`."""
+    """Yield warnings if nothing is predicted at all, or nothing of some type of the gold data.
+
+    Args:
+        confusion: from `analysis.pairs.type_confusion`.
+    """
     types, rows = confusion["types"], confusion["matrix"]
     gold = {name: sum(row) + missed for name, row, missed in zip(types, rows, confusion["missed"], strict=True)}
     columns = zip(*rows, strict=True)
@@ -61,9 +69,9 @@ def suspicions(confusion: dict[str, Any]) -> Iterator[str]:
         for name, column, spurious in zip(types, columns, confusion["spurious"], strict=True)
     }
     if any(gold.values()) and not any(predicted.values()):
-        advice = "train longer, or raise the learning rates (a new head wants 1e-3 to 1e-2)"
-        yield f"nothing is predicted but O, where there are {sum(gold.values())} entities; {advice}"
+        advice = "train longer, or raise the learning rates (a new head needs 1e-3 to 1e-2)"
+        yield f"only O is predicted, but there are {sum(gold.values())} gold entities; {advice}"
         return
     never = [f"{name} ({count} in the gold data)" for name, count in gold.items() if count and not predicted[name]]
     if never:
-        yield f"no entity is ever predicted of type {', '.join(never)}"
+        yield f"no entities are predicted of type {', '.join(never)}"

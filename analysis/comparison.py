@@ -1,4 +1,4 @@
-"""Whether two variants differ by more than the choice of documents explains."""
+"""Load scored runs, group them into variants by seed, and test differences between variants for significance."""
 
 import re
 from collections import defaultdict
@@ -17,34 +17,36 @@ from common.run_files import RunFolder
 SCORES = ("precision", "recall", "f1")
 _SEED_SUFFIX = re.compile(r"[-_.]?seed[-_]?\d+$")
 
+Counts = NDArray[np.float64]
+
 
 @dataclass
 class Variant:
-    """Runs of one kind.
+    """Runs that differ only in their seed.
 
     Args:
-        name: what the folders' names share.
-        counts: ``(S, D, 3)`` right, predicted and gold entities, by run and document.
+        name: folder name without the seed.
+        counts: ``(S, D, 3)`` number of correct, predicted and gold entities, by run and document.
     """
 
     name: str
     counts: NDArray[np.int64]
 
     def scores(self, score: str) -> NDArray[np.float64]:
-        """``(S,)`` scores of the runs."""
+        """Scores of the runs, ``(S,)``."""
         return precision_recall_f1(self.counts.sum(1))[:, SCORES.index(score)]
 
     @property
     def mean_counts(self) -> NDArray[np.float64]:
-        """``(D, 3)`` counts of the documents, the mean over runs."""
+        """Counts per document, averaged over runs, ``(D, 3)``."""
         return self.counts.mean(0)
 
 
 def expand_patterns(patterns: Iterable[str]) -> list[Path]:
-    """The folders that are named, or match a pattern, each once.
+    """Expand glob patterns to folders, without duplicates.
 
     Raises:
-        ValueError: there is no such folder.
+        ValueError: a pattern matches no folder.
     """
     folders: dict[Path, None] = {}
     for pattern in patterns:
@@ -53,13 +55,13 @@ def expand_patterns(patterns: Iterable[str]) -> list[Path]:
         matches = [path] if path.is_dir() else sorted(start.glob(str(path.relative_to(start))))
         found = [match for match in matches if match.is_dir()]
         if not found:
-            raise ValueError(f"{pattern}: there is no such folder")
+            raise ValueError(f"{pattern}: no such folder")
         folders |= dict.fromkeys(found)
     return list(folders)
 
 
 def load_variants(folders: Sequence[Path], split: str) -> list[Variant]:
-    """Reads the counts of all runs, in the order in which the variants are named.
+    """Read the counts of all runs; variants are in order of their first folder.
 
     Raises:
         ValueError: a run was not scored, or not on the same documents as the others.
@@ -90,23 +92,20 @@ def _scored_file(folder: Path, split: str) -> Path:
 
 
 def variant_of(folder: Path) -> Path:
-    """The path without its seed: ``outputs/crf_seed3`` and ``outputs/crf/seed3`` are both of ``outputs/crf``."""
+    """Path without its seed: ``outputs/crf`` for ``outputs/crf_seed3`` and ``outputs/crf/seed3``."""
     name = _SEED_SUFFIX.sub("", folder.name)
     return folder.with_name(name) if name else folder.parent
 
 
-Counts = NDArray[np.float64]
-
-
 @dataclass
 class Difference:
-    """How much higher ``first`` scores than ``second``.
+    """Difference in score between two variants, ``first - second``.
 
     Args:
-        value: of the scores over all runs' documents together.
-        low, high: 95 % interval, by a paired bootstrap over documents.
-        p: of a paired permutation test.
-        adjusted_p: the same, after Holm, for all differences that are looked at together.
+        value: difference of the scores over the documents of all runs.
+        low, high: 95 % interval from a paired bootstrap over documents.
+        p: p value of a paired permutation test.
+        adjusted_p: p value after Holm's correction for all differences that are tested together.
     """
 
     first: str
@@ -121,7 +120,7 @@ class Difference:
 def compare(
     variants: Sequence[Variant], score: str, resamples: int, seed: int, baseline: str | None = None
 ) -> list[Difference]:
-    """All pairs of variants, or all with the baseline."""
+    """Compare all pairs of variants, or all variants with the baseline."""
     pairs = [pair for pair in combinations(variants, 2) if baseline in (None, pair[0].name, pair[1].name)]
     pairs = [(one, other) if other.name == baseline else (other, one) for one, other in pairs]
     column = SCORES.index(score)
@@ -136,19 +135,19 @@ def compare(
 
 
 def permutation_test(first: Counts, second: Counts, column: int, resamples: int, seed: int) -> float:
-    """Two-sided p of the difference, were each document's two results given to the variants by the toss of a coin.
+    """Two-sided p value of the difference when the results of each document are swapped at random.
 
-    Approximate randomisation (Noreen 1989; Yeh 2000), with the count of Phipson and Smyth (2010): never zero.
-    Documents with equal pairs of results are tossed together, by one binomial draw.
+    Approximate randomisation (Noreen 1989; Yeh 2000), with the estimate of Phipson and Smyth (2010), which is never
+    zero. Documents with equal pairs of results are swapped together, with one binomial draw.
 
     Args:
         first, second: ``(D, 3)`` counts of two variants.
-        column: which of `analysis.comparison.SCORES`.
+        column: index into ``SCORES``.
     """
     both = np.hstack([first, second])
     observed = abs(_difference(both.sum(0), column))
     kinds, sizes = np.unique(both[(first != second).any(1)], axis=0, return_counts=True)  # (K, 6), (K,)
-    change = np.hstack([kinds[:, 3:], kinds[:, :3]]) - kinds  # what swapping a document does
+    change = np.hstack([kinds[:, 3:], kinds[:, :3]]) - kinds  # effect of swapping one document, (K, 6)
     generator = np.random.default_rng(seed)
     as_far = 0
     for some in batches(resamples, max(1, len(kinds))):
@@ -159,7 +158,7 @@ def permutation_test(first: Counts, second: Counts, column: int, resamples: int,
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """Adjusted p values, which bound the chance of a single false finding among all (Holm 1979)."""
+    """Adjust p values to control the family-wise error rate (Holm 1979)."""
     adjusted, largest = [0.0] * len(ps), 0.0
     for rank, index in enumerate(np.argsort(ps, kind="stable").tolist()):
         largest = max(largest, min(1.0, (len(ps) - rank) * ps[index]))
@@ -168,5 +167,5 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 
 def _difference(sums: Counts, column: int) -> NDArray[np.float64]:
-    """``(..., 6)`` sums of two variants -> ``(...)`` by how much the first scores higher."""
+    """Difference in score from the sums of two variants: ``(..., 6) -> (...)``."""
     return precision_recall_f1(sums[..., :3])[..., column] - precision_recall_f1(sums[..., 3:])[..., column]

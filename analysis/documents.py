@@ -1,4 +1,4 @@
-"""What was to be found and what was found in each document: the material of all further scores, and its file."""
+"""Gold and predicted entities per document: counts, file format, and the entities of the train split."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from processors.formats.writers import FORMAT_VERSION, json_line
 
 
 class ScoredDocument(NamedTuple):
-    """One text with its gold and predicted entities, in words, and how sure the model is of each predicted one."""
+    """A text with its gold and predicted entities, and a confidence for each predicted entity."""
 
     guid: str
     words: list[str]
@@ -24,12 +24,12 @@ class ScoredDocument(NamedTuple):
     confidences: tuple[float, ...] = ()
 
     def surface(self, entity: Entity) -> str:
-        """The entity as it is written, with a space between words."""
+        """Text of an entity, with a space between words."""
         return " ".join(self.words[entity.first_word : entity.last_word + 1])
 
 
 def count_entities(documents: Sequence[ScoredDocument]) -> NDArray[np.int64]:
-    """``(D, 3)``: the entities of each document that are right, that are predicted, and that are gold."""
+    """Count correct, predicted and gold entities per document, ``(D, 3)``."""
     counts = [
         (len(set(document.gold) & set(document.predicted)), len(document.predicted), len(document.gold))
         for document in documents
@@ -38,16 +38,16 @@ def count_entities(documents: Sequence[ScoredDocument]) -> NDArray[np.int64]:
 
 
 def digest_of(documents: Iterable[ScoredDocument]) -> str:
-    """A hash of the words and gold entities: equal where two models were given the same task."""
+    """Hash of words and gold entities, which is equal if two models were scored on the same data."""
     found = hashlib.blake2b(digest_size=12)
     for document in documents:
-        gold = [(kind, first, last + 1) for kind, first, last in document.gold]  # as results of format 1 have it
+        gold = [(kind, first, last + 1) for kind, first, last in document.gold]  # exclusive end, as in format 1
         found.update(json.dumps([document.words, gold]).encode())
     return found.hexdigest()
 
 
 def write_documents(path: Path, documents: Iterable[ScoredDocument]) -> None:
-    """A line per document: ``format_version``, ``id``, ``words``, ``gold`` and ``predicted``, ``confidences``.
+    """Write JSON lines with ``format_version``, ``id``, ``words``, ``gold``, ``predicted`` and ``confidences``.
 
     An entity is ``{"type", "first_word", "last_word"}``.
     """
@@ -61,10 +61,10 @@ def write_documents(path: Path, documents: Iterable[ScoredDocument]) -> None:
 
 
 def read_documents(path: Path) -> list[ScoredDocument]:
-    """The inverse of `write_documents`; in format 1 an entity is ``[type, first word, end]``, the end exclusive.
+    """Read the file of `write_documents`. In format 1, an entity is ``[type, first word, end]`` with exclusive end.
 
     Raises:
-        ValueError: the format is of a later version.
+        ValueError: the file has a later format version.
     """
     documents = []
     with path.open(encoding="utf-8") as file:
@@ -72,7 +72,7 @@ def read_documents(path: Path) -> list[ScoredDocument]:
             record = json.loads(line)
             version = record.get("format_version", 1)
             if version > FORMAT_VERSION:
-                known = f"this version of the project reads up to {FORMAT_VERSION}; update it, or score the run again"
+                known = f"this version reads formats up to {FORMAT_VERSION}; update the project, or score the run again"
                 raise ValueError(f"{path}:{number}: format_version {version}: {known}")
             gold, predicted = (
                 [Entity(**one) if version > 1 else Entity(one[0], one[1], one[2] - 1) for one in record[side]]
@@ -84,5 +84,5 @@ def read_documents(path: Path) -> list[ScoredDocument]:
 
 
 def training_names(corpus: Corpus) -> frozenset[str] | None:
-    """Surfaces of the entities of train; ``None`` where the corpus has no train split."""
+    """Texts of the entities in train; ``None`` if the corpus has no train split."""
     return corpus.surfaces("train") if corpus.has("train") else None

@@ -1,7 +1,7 @@
-"""Bootstrap over documents: how far a score would move on other documents of the same kind.
+"""Bootstrap over documents: confidence intervals of scores.
 
-Documents whose counts are equal are one as good as another, so a resample only has to say how many of each kind there
-are: one multinomial draw over a few hundred kinds instead of a draw for each of many thousand documents.
+Documents with equal counts are interchangeable, so a resample only draws how many there are of each kind: one
+multinomial draw over a few hundred kinds instead of one draw per document.
 """
 
 from collections.abc import Iterator
@@ -16,14 +16,14 @@ Counts = NDArray[np.float64] | NDArray[np.int64]
 
 
 def precision_recall_f1(counts: Counts) -> NDArray[np.float64]:
-    """``(..., 3)`` right, predicted and gold entities -> ``(..., 3)`` scores, 0 where there is nothing to divide by."""
+    """Scores from correct, predicted and gold counts: ``(..., 3) -> (..., 3)``, 0 where the denominator is 0."""
     right, predicted, gold = np.moveaxis(np.asarray(counts, np.float64), -1, 0)
     pairs = ((right, predicted), (right, gold), (2 * right, predicted + gold))
     return np.stack([np.divide(part, whole, np.zeros_like(whole), where=whole > 0) for part, whole in pairs], axis=-1)
 
 
 def resampled_sums(counts: Counts, resamples: int, seed: int) -> NDArray[np.float64]:
-    """Sums of the rows of ``counts`` over documents drawn with replacement: ``(D, N)`` -> ``(resamples, N)``."""
+    """Sum ``counts`` over documents drawn with replacement: ``(D, N) -> (resamples, N)``."""
     if not len(counts):
         return np.zeros((resamples, counts.shape[1]))
     kinds, sizes = np.unique(counts, axis=0, return_counts=True)  # (K, N), (K,)
@@ -34,24 +34,25 @@ def resampled_sums(counts: Counts, resamples: int, seed: int) -> NDArray[np.floa
 
 
 def batches(resamples: int, kinds: int) -> Iterator[int]:
-    """Sizes of the batches in which resamples are drawn."""
+    """Yield the batch sizes for drawing resamples."""
     size = max(1, _DRAWS_AT_ONCE // kinds)
     for start in range(0, resamples, size):
         yield min(size, resamples - start)
 
 
 def central_interval(values: NDArray[np.float64], level: float = 0.95) -> NDArray[np.float64]:
-    """Between which bounds the middle ``level`` of the values lie, along the first axis: ``(2, ...)``."""
+    """Bounds of the central ``level`` of the values along the first axis: ``(2, ...)``."""
     return np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
 
 
 def score_intervals(counts: Counts, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, list[float]]:
-    """95 % percentile intervals (Efron and Tibshirani 1993, ch. 13) of precision, recall and F1.
-
-    One document says nothing about others: there is no interval then, and the dictionary is empty.
+    """Compute 95 % percentile intervals (Efron and Tibshirani 1993, ch. 13) of precision, recall and F1.
 
     Args:
-        counts: ``(D, 3)`` as `analysis.documents.count_entities` has them.
+        counts: ``(D, 3)`` from `analysis.documents.count_entities`.
+
+    Returns:
+        Lower and upper bound by score; empty for fewer than two documents.
     """
     if len(counts) < 2:
         return {}

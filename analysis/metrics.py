@@ -1,4 +1,4 @@
-"""Scores of entities as sets, which are those of conlleval, and of tags: strictly by scheme, and word by word."""
+"""Entity scores as in conlleval, strict scores by tag scheme, and tag accuracy."""
 
 import warnings
 from collections import defaultdict
@@ -15,7 +15,7 @@ from common.tag_schemes import OUTSIDE, canonical_tag
 
 
 class BIOS(Token):  # type: ignore[misc]
-    """Single words are S-, longer entities B- I- ...; seqeval has no such scheme of its own."""
+    """The BIOS scheme, which seqeval lacks: S- for single words, B- I- ... for longer entities."""
 
     allowed_prefix = Prefix.B | Prefix.I | Prefix.O | Prefix.S
     start_patterns = {(Prefix.ANY, Prefix.B, Tag.ANY), (Prefix.ANY, Prefix.S, Tag.ANY)}  # noqa: RUF012
@@ -35,7 +35,7 @@ _LONG_DOCUMENT = 500
 
 @dataclass
 class Score:
-    """Precision, recall and F1 of entities, and how many there are in the gold data."""
+    """Precision, recall and F1 of entities, and the number of gold entities."""
 
     precision: float = 0.0
     recall: float = 0.0
@@ -48,10 +48,10 @@ class EntityScores:
     """Scores of a split.
 
     Args:
-        micro: over all entities.
-        types: by type.
-        strict: over all entities, counting only those that are well-formed in the scheme; where there are tags.
-        accuracy: share of the words that have the right tag; likewise.
+        micro: score over all entities.
+        types: scores by type.
+        strict: score over all entities that are well-formed in the tag scheme; ``None`` without tags.
+        accuracy: share of words with the correct tag; ``None`` without tags.
     """
 
     micro: Score = field(default_factory=Score)
@@ -60,7 +60,7 @@ class EntityScores:
     accuracy: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Flat headline numbers, and the types under ``types``."""
+        """Scores over all entities as flat entries, and those by type under ``types``."""
         found: dict[str, Any] = asdict(self.micro)
         if self.accuracy is not None:
             found["accuracy"] = self.accuracy
@@ -71,7 +71,7 @@ class EntityScores:
 
 
 def score_entities(gold: Sequence[Sequence[Entity]], predicted: Sequence[Sequence[Entity]]) -> EntityScores:
-    """Compares the entities of each text; one counts if its words and its type agree."""
+    """Score the entities of each text; an entity is correct if its words and its type match."""
     counts: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0, 0])  # right, predicted, gold
     for wanted, found in zip(map(set, gold), map(set, predicted), strict=True):
         for column, entities in enumerate((wanted & found, found, wanted)):
@@ -83,15 +83,15 @@ def score_entities(gold: Sequence[Sequence[Entity]], predicted: Sequence[Sequenc
 
 def _score_of(right: int, predicted: int, gold: int) -> Score:
     precision, recall = right / max(1, predicted), right / max(1, gold)
-    f1 = 2 * precision * recall / (precision + recall) if right else 0.0  # to the last bit that of seqeval
+    f1 = 2 * precision * recall / (precision + recall) if right else 0.0  # bit-identical to seqeval
     return Score(precision, recall, f1, gold)
 
 
 def score_tags(tags: Sequence[tuple[Sequence[str], Sequence[str]]], markup: str) -> tuple[Score, float]:
-    """Scores strictly by scheme through seqeval, and the share of words with the right tag.
+    """Compute strict scores with seqeval, and the share of words with the correct tag.
 
     Args:
-        tags: gold and predicted tags of each sentence, of the scheme ``markup``.
+        tags: gold and predicted tags of each sentence, in the scheme ``markup``.
     """
     pieces = [piece for one, other in tags for piece in _pieces(one, other)]
     gold, predicted = ([list(map(canonical_tag, piece[side])) for piece in pieces] for side in (0, 1))
@@ -100,11 +100,11 @@ def score_tags(tags: Sequence[tuple[Sequence[str], Sequence[str]]], markup: str)
         return Score(), accuracy
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # and its mean, before that
+            warnings.simplefilter("ignore", RuntimeWarning)  # mean of an empty list, see below
             report: dict[str, Any] = classification_report(
                 gold, predicted, output_dict=True, mode="strict", scheme=_STRICT_SCHEMES[markup], zero_division=0
             )
-    except ValueError:  # not one entity is well-formed: seqeval takes the maximum over no types
+    except ValueError:  # no entity is well-formed: seqeval takes the maximum of an empty list
         return Score(), accuracy
     micro = report["micro avg"]
     precision, recall, f1 = (float(micro[name]) for name in ("precision", "recall", "f1-score"))
@@ -112,7 +112,7 @@ def score_tags(tags: Sequence[tuple[Sequence[str], Sequence[str]]], markup: str)
 
 
 def _pieces(gold: Sequence[str], predicted: Sequence[str]) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
-    """Cuts long documents where both sides have ``O``: seqeval's time grows with the square of their length."""
+    """Split long documents where both sides have ``O``: seqeval takes quadratic time."""
     start = 0
     for position, (one, other) in enumerate(zip(gold, predicted, strict=True)):
         if position - start >= _LONG_DOCUMENT and one == other == OUTSIDE:
@@ -122,7 +122,7 @@ def _pieces(gold: Sequence[str], predicted: Sequence[str]) -> Iterator[tuple[Seq
 
 
 def score_table(scores: EntityScores, title: str, intervals: Mapping[str, Sequence[float]] | None = None) -> Table:
-    """Types and their average as a table for the terminal, with 95 % intervals of the average where they are known."""
+    """Make a table for the terminal: scores by type and their average, with 95 % intervals if given."""
     table = Table("type", title=title)
     for column in ("precision", "recall", "F1", "support"):
         table.add_column(column, justify="right")

@@ -1,4 +1,4 @@
-"""Which prediction belongs to which gold entity, and what is wrong with it."""
+"""Pair predicted with gold entities: kinds of error, type confusion, and scores by length and novelty."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
@@ -12,10 +12,12 @@ from analysis.metrics import Score
 from common.entities import Entity
 
 KINDS = ("right", "type", "boundary", "type and boundary", "missed", "spurious")
+SEEN, UNSEEN = "seen in train", "unseen"
+LENGTHS = ("1", "2", "3-4", "5-8", "9-16", "17+")
 
 
 class Pair(NamedTuple):
-    """A gold entity and the prediction that stands for it; one of them is ``None`` where it has no partner."""
+    """A gold entity and its prediction; one of them is ``None`` if the other is unmatched."""
 
     gold: Entity | None
     predicted: Entity | None
@@ -36,7 +38,7 @@ class Pair(NamedTuple):
 def overlapping_groups(
     gold: Sequence[Entity], predicted: Sequence[Entity]
 ) -> Iterator[tuple[list[Entity], list[Entity]]]:
-    """The gold and predicted entities that share words, directly or through others, in the order of the text."""
+    """Yield groups of gold and predicted entities that share words, directly or through others, in text order."""
     group: tuple[list[Entity], list[Entity]] = ([], [])
     reach = -1
     sides = [(entity, side) for side, entities in enumerate((gold, predicted)) for entity in entities]
@@ -51,9 +53,9 @@ def overlapping_groups(
 
 
 def pair_entities(gold: Sequence[Entity], predicted: Sequence[Entity]) -> list[Pair]:
-    """Pairs entities one to one: those that share most of their words first, then those of like type, then the earlier.
+    """Pair entities one to one, greedily by overlap, then by equal type, then by position.
 
-    An entity that is on both sides is always a pair.
+    Equal entities are always paired.
     """
     return [pair for group in overlapping_groups(gold, predicted) for pair in _pairs_of_group(*group)]
 
@@ -80,23 +82,23 @@ def _overlap(one: Entity, other: Entity) -> int:
 
 
 def _likeness(one: Entity, other: Entity) -> float:
-    """Shared words by all words of two spans that overlap; 1 for the same span."""
+    """Intersection over union of the words of two overlapping spans."""
     all_words = max(one.last_word, other.last_word) - min(one.first_word, other.first_word) + 1
     return _overlap(one, other) / all_words
 
 
 def error_kinds(pairs: Iterable[Pair]) -> dict[str, int]:
-    """How many pairs there are of each of ``KINDS``."""
+    """Count the pairs of each of ``KINDS``."""
     counted = Counter(pair.kind for pair in pairs)
     return {kind: counted[kind] for kind in KINDS}
 
 
 def type_confusion(pairs: Iterable[Pair]) -> dict[str, Any]:
-    """Which type was taken for which, whatever the borders.
+    """Compute the type confusion matrix, ignoring boundaries.
 
     Returns:
-        ``types``; ``matrix``, a row for each gold type and a column for each predicted one; ``missed`` and
-        ``spurious``, a number for each type.
+        ``types``; ``matrix``, with a row per gold type and a column per predicted type; ``missed`` and ``spurious``,
+        with a count per type.
     """
     counted = Counter((pair.gold and pair.gold.type, pair.predicted and pair.predicted.type) for pair in pairs)
     types = sorted({entity_type for pair in counted for entity_type in pair if entity_type is not None})
@@ -112,13 +114,10 @@ def all_pairs(documents: Iterable[ScoredDocument]) -> list[Pair]:
     return [pair for document in documents for pair in pair_entities(document.gold, document.predicted)]
 
 
-SEEN, UNSEEN = "seen in train", "unseen"
-
-
 def breakdown(
     documents: Sequence[ScoredDocument], part_of: Callable[[ScoredDocument, Entity], str]
 ) -> dict[str, Score]:
-    """Scores of each part, where ``part_of`` says to which part a span belongs, gold or predicted."""
+    """Compute scores by part; ``part_of`` assigns each gold or predicted entity to a part."""
     counts: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
     for document in documents:
         gold = set(document.gold)
@@ -132,26 +131,23 @@ def breakdown(
 
 
 def score_of(counts: Sequence[int]) -> Score:
-    """Of the numbers of right, predicted and gold entities."""
+    """Score from the counts of correct, predicted and gold entities."""
     precision, recall, f1 = precision_recall_f1(np.array(counts)).tolist()
     return Score(precision, recall, f1, counts[2])
 
 
 def scores_by_length(documents: Sequence[ScoredDocument]) -> dict[str, Score]:
-    """By words, or characters where a word is one: 1, 2, 3-4, 5-8, 9-16 and more."""
+    """Compute scores by entity length in words, in the ranges ``LENGTHS``."""
     found = breakdown(documents, lambda _, entity: length_range(entity.words))
     return {name: found[name] for name in LENGTHS if name in found}
 
 
-LENGTHS = ("1", "2", "3-4", "5-8", "9-16", "17+")
-
-
 def length_range(length: int) -> str:
-    """The one of ``LENGTHS`` in which a length falls."""
+    """Range of ``LENGTHS`` that contains a length."""
     return LENGTHS[min((length - 1).bit_length(), len(LENGTHS) - 1)]
 
 
 def scores_by_novelty(documents: Sequence[ScoredDocument], known: Set[str]) -> dict[str, Score]:
-    """By whether the surface is among those that training annotates, whatever their type (Augenstein et al. 2017)."""
+    """Compute scores of entities whose text is seen or unseen in train, with any type (Augenstein et al. 2017)."""
     found = breakdown(documents, lambda document, entity: SEEN if document.surface(entity) in known else UNSEEN)
     return {name: found.get(name, Score()) for name in (SEEN, UNSEEN)}

@@ -1,4 +1,4 @@
-"""Four ways to count a prediction that is nearly right, those of SemEval-2013 task 9 (Segura-Bedmar et al. 2013)."""
+"""Scores of the four matching schemes of SemEval-2013 task 9 (Segura-Bedmar et al. 2013)."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -17,13 +17,13 @@ _STRATEGIES = {
     "partial": PartialEvaluation(),
     "type": EntityTypeEvaluation(),
 }
-_RIGHT = EvaluationResult(correct=1)  # a group of one on each side, and equal
+_RIGHT = EvaluationResult(correct=1)  # of a group with one entity per side, if they are equal
 _COUNTS = ("correct", "incorrect", "partial", "missed", "spurious")
 
 
 @dataclass
 class SchemeScore:
-    """What a scheme counts, and its scores: a partial match counts half."""
+    """Counts and scores of a scheme; a partial match counts half."""
 
     correct: int = 0
     incorrect: int = 0
@@ -36,7 +36,11 @@ class SchemeScore:
 
 
 def scheme_scores(documents: Iterable[ScoredDocument]) -> dict[str, SchemeScore]:
-    """``strict`` wants span and type, ``exact`` the span, ``partial`` a part of it, ``type`` a part and the type."""
+    """Compute scores by scheme.
+
+    A prediction matches if span and type are equal (``strict``), the span is equal (``exact``), spans overlap
+    (``partial``), or spans overlap and the type is equal (``type``).
+    """
     totals = {name: EvaluationResult() for name in _STRATEGIES}
     for document in documents:
         for group in overlapping_groups(document.gold, document.predicted):

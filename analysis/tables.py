@@ -1,4 +1,4 @@
-"""The further scores as a few small tables for the terminal."""
+"""Tables of the detailed analysis for the terminal."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -15,7 +15,7 @@ _NAMES = ("reading", "part", "error", "gold", "predicted")
 
 
 def analysis_tables(analysis: Analysis) -> Table:
-    """Readings and parts, and below them the kinds of error and the most frequent confusions."""
+    """Make the tables of matching schemes, parts, kinds of error, and the most frequent confusions."""
     by_length = {f"length {name}": score for name, score in analysis.lengths.items()}
     parts = {**(analysis.novelty or {}), **by_length}.items()
     grid = Table.grid(padding=(0, 2))
@@ -34,7 +34,7 @@ def analysis_tables(analysis: Analysis) -> Table:
 
 
 def confusions(confusion: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Gold type, predicted type and how often, the most frequent first; a dash where one side has no entity."""
+    """Yield gold type, predicted type and count, most frequent first; ``-`` for missed and spurious entities."""
     types = confusion["types"]
     cells = [
         *(

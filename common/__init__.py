@@ -1,1 +1,1 @@
-"""What every room may use: tag schemes, command lines, durable files, logging."""
+"""Shared by all packages: entities, tag schemes, options and command lines, atomic file writes, logging."""

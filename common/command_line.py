@@ -1,4 +1,4 @@
-"""Command lines and config files: bounds of numbers, suggestions for unknown names, all faults at once."""
+"""Command lines and config files: numeric bounds, suggestions for unknown names, all errors reported together."""
 
 import argparse
 import json
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import yaml
 
-# Names of the same setting in different programs, one setting per line, to suggest ours for an unknown name.
+# Names that other programs use for our settings, one setting per line; used to suggest ours for an unknown name.
 _SYNONYMS = (
     "train_max_seq_length max_seq_length max_length max_seq_len max_len model_max_length block_size",
     "eval_max_seq_length max_seq_length",
@@ -57,13 +57,13 @@ _SYNONYMS = (
 
 @dataclass(frozen=True)
 class Bounds:
-    """The range of a number. As ``type`` of an argparse option it parses and checks a text.
+    """The range of a number. Used as the ``type`` of an argparse option, it parses and checks the text.
 
-    NaN and infinity are always out of bounds, and so are numbers beyond 32 bits unless ``at_most`` allows them.
+    NaN, infinity, and numbers beyond 32 bits are out of bounds; ``at_most`` can allow the latter.
 
     Args:
         kind: int or float.
-        also: a number out of bounds that has a meaning of its own.
+        also: a special value that is allowed although it is out of bounds.
     """
 
     kind: type[int] | type[float]
@@ -94,7 +94,7 @@ class Bounds:
 
 
 class CommandLine(argparse.ArgumentParser):
-    """A parser that reports all faults at once, each with flag, value and remedy, and does not print the usage."""
+    """An argument parser that reports all errors together, each with flag, value and fix, without the usage text."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **{"allow_abbrev": False} | options)
@@ -104,20 +104,20 @@ class CommandLine(argparse.ArgumentParser):
     def collect(
         self, words: Sequence[str], namespace: argparse.Namespace, places: Mapping[str, str] | None = None
     ) -> argparse.Namespace:
-        """Parse words into the namespace, and add what is wrong with them to ``faults``.
+        """Parse words into the namespace and append errors to ``faults``.
 
         Args:
-            places: where each flag was written, as the start of a message; empty for the command line itself.
+            places: message prefix with the location of each flag; empty for the command line itself.
         """
         self._places = places or {}
         known = {name for action in self._actions for name in action.option_strings}
         flags = [word.partition("=")[0] for word in takewhile(lambda word: word != "--", words)]
-        named = [flag for flag in flags if flag.startswith("--") and " " not in flag]  # with a space: a value
+        named = [flag for flag in flags if flag.startswith("--") and " " not in flag]  # a word with a space is a value
         unknown = [flag for flag in named if flag not in known]
         for flag in dict.fromkeys(unknown):
             self._add_fault(flag, f"unrecognized {flag}{_suggestion(flag, known)}")
         _, rest = super().parse_known_args(words, namespace)
-        if rest and not unknown:  # else it may be their values
+        if rest and not unknown:  # otherwise the rest may be values of unknown flags
             self.faults.append(f"unrecognized {' '.join(rest)}")
         return namespace
 
@@ -157,7 +157,7 @@ _ADVICE = "expected names with values, as in 'learning_rate: 3e-5'"
 
 
 class Entry(NamedTuple):
-    """A setting in a config file: where it stands, its name, and its value as text."""
+    """A setting in a config file: its location (``file:line: ``), name, and value as text."""
 
     place: str
     name: str
@@ -165,7 +165,7 @@ class Entry(NamedTuple):
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads 1e-5 as a number, as JSON does, and refuses names that appear twice in a mapping."""
+    """A YAML loader that reads 1e-5 as a number, as JSON does, and rejects duplicate names in a mapping."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         _refuse_duplicates(node)
@@ -176,21 +176,21 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"-?\d+(\.\d
 
 
 def read_config_file(path: Path) -> tuple[list[Entry], list[str]]:
-    """Read a YAML or JSON file of names with values.
+    """Read settings from a YAML or JSON file.
 
     Returns:
-        The entries that have a value, and what is wrong with the others. Values are taken as written, so ``1:30``
-        and ``yes`` stay texts; a mapping for an option that ends in ``_kwargs`` becomes JSON.
+        The entries that have a value, and error messages for invalid ones. Values are taken as written, so ``1:30``
+        and ``yes`` stay text; a mapping for an option whose name ends in ``_kwargs`` becomes JSON.
 
     Raises:
-        ValueError: the file cannot be read as names with values.
+        ValueError: the file is not a mapping of names to values.
     """
     if not path.is_file():
         raise ValueError(f"{path}: there is no such config file")
     content = path.read_bytes()
     try:
         text = content.decode("utf-8-sig")
-        loader = _Loader(text.expandtabs() if path.suffix == ".json" else text)  # YAML indents with spaces only
+        loader = _Loader(text.expandtabs() if path.suffix == ".json" else text)  # YAML allows no tabs for indentation
         node = loader.get_single_node()
         if not isinstance(node, yaml.MappingNode):
             raise ValueError(_ADVICE if text.strip() else f"the file is empty; {_ADVICE}")
@@ -210,7 +210,7 @@ def read_config_file(path: Path) -> tuple[list[Entry], list[str]]:
                     f"{place}--{name}: the value is a {'mapping' if isinstance(found, dict) else 'list'}; {_ADVICE}"
                 )
             elif found is not None:
-                joined = found.encode("utf-16", "surrogatepass").decode("utf-16")  # JSON may escape an emoji in two
+                joined = found.encode("utf-16", "surrogatepass").decode("utf-16")  # joins escaped surrogate pairs
                 entries.append(Entry(place, name, joined))
         return entries, faults
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""Files and folders that are complete or not there at all, whenever the process or the machine stops."""
+"""Atomic writes of files and folders: after a crash they are either complete or absent."""
 
 import errno
 import glob
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-_UNFINISHED, _PUT_ASIDE = ".unfinished", ".put-aside"  # names that nobody else's hidden files have
+_UNFINISHED, _PUT_ASIDE = ".unfinished", ".put-aside"  # suffixes of our temporary files
 _FULL = (errno.ENOSPC, errno.EDQUOT) if hasattr(errno, "EDQUOT") else (errno.ENOSPC,)
 
 
@@ -18,21 +18,21 @@ _FULL = (errno.ENOSPC, errno.EDQUOT) if hasattr(errno, "EDQUOT") else (errno.ENO
 def atomic_write(
     path: Path, folder: Literal["refuse", "replace", "keep"] = "refuse", sync: bool = True
 ) -> Iterator[Path]:
-    """A path next to ``path`` at which to write a file or folder; at the end it takes the place of ``path``.
+    """Yield a temporary path for a file or folder, which is renamed to ``path`` when the block succeeds.
 
-    Whatever fails leaves ``path`` as it was. What a killed process leaves behind, `tidy` removes. A file is always
-    replaced.
+    On failure ``path`` stays unchanged. `tidy` removes what a killed process leaves behind. An existing file is
+    always replaced.
 
     Args:
-        folder: what happens if ``path`` is a folder at the end: an error, or it is replaced, or it stays and what was
-            written is dropped, for instance because another process was faster.
-        sync: whether to wait until the disk has everything.
+        folder: what to do if ``path`` is an existing folder: raise an error, replace it, or keep it and discard the
+            new one (for instance because another process was faster).
+        sync: whether to flush everything to disk.
 
     Raises:
-        FileExistsError: ``path`` is a folder and is not to be replaced.
+        FileExistsError: ``path`` is a folder and ``folder`` is ``refuse``.
     """
     if folder == "refuse" and path.is_dir():
-        raise FileExistsError(f"{path} is there already")
+        raise FileExistsError(f"{path} already exists")
     with _fresh(path) as fresh:
         yield fresh
         if sync:
@@ -53,10 +53,10 @@ def atomic_write(
 
 @contextmanager
 def atomic_files(folder: Path, last: str) -> Iterator[Path]:
-    """An empty folder to write to, whose files at the end replace those of the same names in ``folder``, one by one.
+    """Yield an empty temporary folder, whose files are moved into ``folder`` one by one when the block succeeds.
 
     Args:
-        last: the file that is moved last: where it is, all others are complete.
+        last: name of the file to move last: if it exists, all others are complete.
     """
     with _fresh(folder / "files") as fresh:
         fresh.mkdir()
@@ -68,7 +68,7 @@ def atomic_files(folder: Path, last: str) -> Iterator[Path]:
 
 
 def remove_folder(folder: Path) -> None:
-    """Removes a folder if it is there; if that is interrupted, what is left has another name."""
+    """Remove a folder if it exists. It is renamed first, so an interruption leaves no partial folder of that name."""
     if folder.exists():
         doomed = _aside(folder)
         _delete(doomed)
@@ -77,7 +77,7 @@ def remove_folder(folder: Path) -> None:
 
 
 def tidy(parent: Path) -> None:
-    """Finishes what a killed process had begun: a folder that was not replaced yet is put back, the rest is removed."""
+    """Clean up after a killed process: restore a folder that was not replaced yet and delete temporary files."""
     for old in parent.glob(f".*{_PUT_ASIDE}/"):
         name = old.name[1:].removesuffix(_PUT_ASIDE)
         if any(parent.glob(f".{glob.escape(name)}.*{_UNFINISHED}")) and not (parent / name).exists():
@@ -87,7 +87,7 @@ def tidy(parent: Path) -> None:
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Whether a full disk, or quota, is behind an error: libraries hide its number in a text or in an earlier error."""
+    """Whether a full disk or quota caused an error, also where a library wraps the original error or its message."""
     while error:
         if getattr(error, "errno", None) in _FULL or any(os.strerror(number) in str(error) for number in _FULL):
             return True
@@ -136,7 +136,7 @@ def _sync_all(path: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    if os.name == "nt" and path.is_dir():  # Windows syncs no folders
+    if os.name == "nt" and path.is_dir():  # Windows cannot sync folders
         return
     descriptor = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
     try:

@@ -1,4 +1,4 @@
-"""Entities over words, and what is known of a text: the data that everything else reads, encodes and scores."""
+"""Entities over words, and the annotation of a text or window."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Entity(NamedTuple):
-    """The words ``first_word`` to ``last_word`` (inclusive) of a text name something of this ``type``.
+    """A typed span of words, ``first_word`` to ``last_word`` (inclusive).
 
     Entities of one text may nest and overlap.
     """
@@ -17,18 +17,18 @@ class Entity(NamedTuple):
 
     @property
     def words(self) -> int:
-        """Number of its words."""
+        """Number of words."""
         return self.last_word - self.first_word + 1
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """What is known of a text, or of the words that a window owns.
+    """The annotation of a text, or of the words that a window owns.
 
     Args:
         words: number of words.
-        entities: in any order; ``None`` where nothing is annotated.
-        unannotated: inclusive ranges of words, ``(first_word, last_word)``, of which nothing is known.
+        entities: in any order; ``None`` if nothing is annotated.
+        unannotated: inclusive word ranges ``(first_word, last_word)`` without annotation.
     """
 
     words: int
@@ -42,20 +42,20 @@ class Annotation:
 
 
 def in_text_order(entities: Iterable[Entity]) -> list[Entity]:
-    """Each entity once: by first word, longer ones first, then by type."""
+    """Remove duplicates and sort by first word, then longest first, then type."""
     return sorted(set(entities), key=lambda one: (one.first_word, -one.last_word, one.type))
 
 
 def outermost(entities: Iterable[Entity]) -> list[Entity]:
-    """The entities that flat tags can express, in the order of the text: of those that overlap the longest.
+    """Select the entities that flat tags can express, in text order: the longest of those that overlap.
 
-    Of equally long ones the one that is given first.
+    Ties go to the entity given first.
     """
     longest_first = sorted(dict.fromkeys(entities), key=lambda one: -one.words)
     taken = bytearray(1 + max((one.last_word for one in longest_first), default=-1))
     kept: list[Entity] = []
     for entity in longest_first:
-        # what overlaps a longer entity has an end in it
+        # an entity that overlaps a longer one has its first or last word in it
         if not (taken[entity.first_word] or taken[entity.last_word]):
             taken[entity.first_word : entity.last_word + 1] = bytes([1]) * entity.words
             kept.append(entity)

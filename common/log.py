@@ -1,4 +1,4 @@
-"""Logging to the terminal and to the log of the run, and tables on the terminal."""
+"""Logging to the terminal and the log file of the run, and the console for tables."""
 
 import logging
 import sys
@@ -15,21 +15,27 @@ ROOMS = ("analysis", "callbacks", "common", "inference", "lightning_runs", "mode
 
 
 class _TqdmHandler(logging.Handler):
-    """Prints above progress bars. tqdm's ``logging_redirect_tqdm`` drops the level of the handler that it replaces."""
+    """Prints above progress bars; unlike tqdm's ``logging_redirect_tqdm`` it keeps the level of the handler."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             tqdm.write(self.format(record), file=sys.stderr)
-        except OSError:  # nobody reads stderr any more: continue without it
+        except OSError:  # stderr is closed: continue without it
             self.handleError(record)
 
 
 def setup_logging(output_dir: Path | None = None, anew: bool = False, is_main: bool = True) -> None:
-    """Messages of this project at level INFO, of libraries at WARNING; other ranks report only warnings."""
+    """Set up logging: INFO for this project, WARNING for libraries and for ranks other than 0.
+
+    Args:
+        output_dir: folder of the run, whose log file is written too.
+        anew: overwrite the log file instead of appending to it.
+        is_main: whether this is rank 0.
+    """
     handlers: list[logging.Handler] = [_TqdmHandler()]
     if output_dir is not None and is_main:
         handlers.append(logging.FileHandler(RunFolder(output_dir).log, mode="w" if anew else "a", encoding="utf-8"))
-    handlers[0].setLevel(logging.INFO)  # the file also gets tracebacks, at level DEBUG
+    handlers[0].setLevel(logging.INFO)  # the log file also gets DEBUG messages, such as tracebacks
     for handler in handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     logging.basicConfig(level=logging.WARNING, handlers=handlers, force=True)
@@ -41,5 +47,5 @@ def setup_logging(output_dir: Path | None = None, anew: bool = False, is_main: b
 
 
 def console() -> Console:
-    """A terminal in colour, or plain text of a readable width in a file."""
+    """A coloured console on a terminal; plain text of 100 columns otherwise."""
     return Console() if sys.stdout.isatty() else Console(width=100, no_color=True, highlight=False)

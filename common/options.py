@@ -1,6 +1,7 @@
-"""Settings as frozen dataclasses whose fields carry their help and bounds, and the command lines made from them."""
+"""Settings as frozen dataclasses whose fields carry help and bounds, and command lines built from them."""
 
 import argparse
+import importlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, NoReturn
@@ -23,17 +24,17 @@ def option(
     aliases: Sequence[str] = (),
     **bounds: Any,
 ) -> Any:
-    """A field of a dataclass of settings, which becomes a flag of the same name.
+    """Define a field of a settings dataclass, which becomes a flag of the same name.
 
     Args:
-        default: its type is that of the flag: bool, int, float or str.
+        default: default value; its type (bool, int, float or str) is the type of the flag.
         help: one line.
-        choices: the values that are allowed.
+        choices: allowed values.
         common: whether ``--help`` shows it; ``--help_all`` shows all.
-        needs: other options and the values of which each must have one; otherwise this option has no effect, and
+        needs: other options with their required values; if one has another value, this option has no effect and
             changing it is an error.
         nargs, const: as for `argparse.ArgumentParser.add_argument`.
-        kind: type of the number, where ``default`` is None.
+        kind: type of the number if ``default`` is None.
         aliases: other names of the flag.
         **bounds: see `common.command_line.Bounds`.
     """
@@ -47,14 +48,14 @@ def option(
 
 @dataclass(frozen=True)
 class NoOptions:
-    """The options of what has none."""
+    """Empty settings, for components without options."""
 
 
 def faults_of(settings: Iterable[Any]) -> Iterator[str]:
-    """What is wrong with the values of settings: out of bounds, no choice, or without effect.
+    """Yield an error message for each value that is out of bounds, not a choice, or without effect.
 
     Args:
-        settings: instances of dataclasses of `option` fields; an option may need one of another dataclass.
+        settings: instances of dataclasses with `option` fields; an option may need one of another dataclass.
     """
     settings = list(settings)
     values = {one.name: getattr(part, one.name) for part in settings for one in fields(part)}
@@ -76,7 +77,7 @@ def faults_of(settings: Iterable[Any]) -> Iterator[str]:
 
 
 class _Switch(argparse.Action):
-    """``--name``, ``--name VALUE``, and ``--no_name`` for what is on by default."""
+    """A boolean flag: ``--name``, ``--name VALUE``, and ``--no_name`` if it is on by default."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
         super().__init__(option_strings, dest, nargs="?", const=True, type=string_to_bool, **options)
@@ -89,7 +90,7 @@ class _Switch(argparse.Action):
 
 
 class _HelpFormatter(argparse.HelpFormatter):
-    """Shows one spelling of each flag."""
+    """A help formatter that shows one spelling per flag."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=40, width=120)
@@ -104,7 +105,7 @@ class _HelpFormatter(argparse.HelpFormatter):
 
 
 class OptionsCommandLine(CommandLine):
-    """A command line made from dataclasses of `option` fields; ``--help`` shows the common ones only."""
+    """A command line built from dataclasses with `option` fields; ``--help`` shows only the common ones."""
 
     def __init__(self, description: str | None = None, **options: Any) -> None:
         super().__init__(
@@ -132,15 +133,15 @@ class OptionsCommandLine(CommandLine):
         hidden: bool = False,
         common: bool = False,
     ) -> None:
-        """Adds a flag for each field of a dataclass.
+        """Add a flag for each field of a dataclass.
 
         Args:
-            title: heading of the flags in the help.
-            aliases: further names of fields; the first is the one that the help shows.
-            defaults: defaults that differ from those of the fields.
-            leave_out: fields that get no flag.
-            common: shows all of them in ``--help``.
-            hidden: shows none of them in any help.
+            title: heading of the group in the help.
+            aliases: other names of fields; the help shows the first one.
+            defaults: overrides of the defaults of the fields.
+            leave_out: fields without a flag.
+            hidden: hide the flags from all help.
+            common: show the flags in ``--help``.
         """
         group = self.add_argument_group(title)
         for one in fields(kind):
@@ -178,7 +179,7 @@ class OptionsCommandLine(CommandLine):
                 action.help = text
 
     def print_all_help(self) -> NoReturn:
-        """Prints the help of all flags and ends the program."""
+        """Print the help of all flags and exit."""
         self._rare.clear()
         self.print_help()
         self.exit()
@@ -197,3 +198,21 @@ def _metavar(name: str, choices: Sequence[str]) -> str:
 def _described(text: str, default: Any) -> str:
     shown = "" if default in ("", None) or isinstance(default, bool) else f" (default: {default})"
     return (text + shown).replace("%", "%%")
+
+
+def imported(name: str, flag: str) -> Any:
+    """Import an object.
+
+    Args:
+        name: ``module:object``.
+        flag: flag to name in error messages.
+
+    Raises:
+        ValueError: the module or object does not exist.
+    """
+    module_name, _, object_name = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module_name), object_name)
+    except (ImportError, AttributeError, ValueError) as error:
+        advice = "write module:name; the module must be next to the script or on PYTHONPATH"
+        raise ValueError(f"{flag} {name}: {error}; {advice}") from error

@@ -1,4 +1,4 @@
-"""The names of all files in the folder of a run."""
+"""Names of all files in a run folder."""
 
 import sys
 from dataclasses import dataclass
@@ -9,10 +9,7 @@ _SPLIT_NAMES = {"train": "train", "dev": "eval", "test": "test"}
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of a run, or of a checkpoint in it.
-
-    Nothing is read or written here; see `tools.run_folder`.
-    """
+    """Paths in the folder of a run or checkpoint; `tools.run_folder` reads and writes the files."""
 
     path: Path
 
@@ -22,7 +19,7 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
-        """Config of the model, with its labels; written last, so that where it is a model is complete."""
+        """Model config with labels; written last, so its presence means that the model is complete."""
         return self.path / "config.json"
 
     @property
@@ -54,11 +51,11 @@ class RunFolder:
         return self.path / "nonfinite_steps.json"
 
     def results(self, split: str, suffix: str = "json") -> Path:
-        """Scores of a split, for programs (json) or people (txt)."""
+        """Scores of a split, as JSON or as text."""
         return self.path / f"{_SPLIT_NAMES[split]}_results.{suffix}"
 
     def documents(self, split: str) -> Path:
-        """Entities of a split, gold and predicted."""
+        """Gold and predicted entities of a split."""
         return self.path / f"{_SPLIT_NAMES[split]}_documents.jsonl"
 
     @property
@@ -67,7 +64,7 @@ class RunFolder:
 
     @property
     def tag_predictions(self) -> Path:
-        """The same as columns: a word and its tag per line; written by run_pl_ner.py."""
+        """Predictions in columns, one word and tag per line; written by run_pl_ner.py."""
         return self.path / "test_predictions.txt"
 
     def submission(self, task: str) -> Path:
@@ -75,12 +72,12 @@ class RunFolder:
 
     @property
     def submissions(self) -> Path:
-        """Predictions of GLUE's test splits, as its server takes them."""
+        """Predictions for the GLUE test splits, in the format of its server."""
         return self.path / "submission"
 
     @property
     def best_checkpoint(self) -> Path:
-        """The model that was best on dev."""
+        """The best model on dev."""
         return self.path / "checkpoint-best"
 
     def checkpoint(self, step: int | str) -> Path:
@@ -88,29 +85,29 @@ class RunFolder:
 
     @property
     def training_state(self) -> Path:
-        """Of a checkpoint: optimiser, schedule, place in the data, random numbers."""
+        """State of a checkpoint: optimiser, schedule, position in the data, random number generators."""
         return self.path / "training_state.pt"
 
     @property
     def last_lightning_checkpoint(self) -> Path:
-        """Where a run under Lightning is resumed."""
+        """Checkpoint from which a Lightning run resumes."""
         return self.path / "last.ckpt"
 
     def checkpoints(self) -> list[Path]:
-        """The checkpoint folders that hold a model, by step, the best one last."""
+        """Checkpoint folders with a complete model, sorted by step, the best one last."""
         folders = [path for path in self.path.glob("checkpoint-*") if RunFolder(path).config.is_file()]
         steps = {path: path.name.rpartition("-")[2] for path in folders}
         return sorted(folders, key=lambda path: int(steps[path]) if steps[path].isdigit() else sys.maxsize)
 
     def results_of_all_kinds(self) -> list[Path]:
-        """All files in which a run leaves scores and predictions."""
+        """All existing files with scores and predictions of the run."""
         scored = [name for split in ("eval", "test") for name in (f"{split}_results.*", f"{split}_documents.jsonl")]
         others = (self.train_results, self.predictions, self.tag_predictions, self.nonfinite_steps, self.report)
         patterns = (*scored, "*_predict.json", *(path.name for path in others))
         return [path for pattern in patterns for path in self.path.glob(pattern)]
 
     def described(self) -> dict[Path, str]:
-        """What a user looks for in the folder, with a description."""
+        """The main files with a short description each."""
         return {
             self.weights: "weights",
             self.config: "config and labels",

@@ -1,15 +1,15 @@
-"""Other ways to write tags, read as the usual ones: ``B_PER``, ``PER-B``, ``b-per``, bare types, special labels.
+"""Conversion of other tag notations to the usual one: ``B_PER``, ``PER-B``, ``b-per``, bare types, special labels.
 
-The rules of `canonical_tags`, which looks at all tags of a corpus or a model together:
+`canonical_tags` considers all tags of a corpus or model together, by these rules:
 
-1. Where there is no ``O``, a lower-case ``o``, or else ``0``, stands for it.
-2. Tags that `common.tag_schemes` reads are kept as they are.
-3. Otherwise all tags must be written in one way: prefix or type first, a hyphen or an underscore between them, the
-   prefix in upper or lower case. The type keeps its case, hyphens and underscores.
-4. Where no tag has a prefix and ``O`` is among them, the tags are types and become ``I-TYPE`` (the scheme IO). A model
-   without ``O`` names classes of single words, such as parts of speech; they become ``S-CLASS``.
-5. Labels of a model that stand for no tag, such as ``X``, ``PAD`` or ``[CLS]``, become the empty string.
-6. What can be read in two ways, or would give two tags one name, is an error.
+1. If there is no ``O``, a lower-case ``o``, or else ``0``, is read as ``O``.
+2. If `common.tag_schemes` can read all tags, they are kept.
+3. Otherwise all tags must use one notation: prefix or type first, joined by a hyphen or an underscore, the prefix in
+   upper or lower case. The type keeps its case, hyphens and underscores.
+4. If no tag has a prefix and ``O`` is among them, the tags are types and become ``I-TYPE`` (scheme IO). Labels of a
+   model without ``O`` are classes of single words, such as parts of speech, and become ``S-CLASS``.
+5. Labels of a model that are not tags, such as ``X``, ``PAD`` or ``[CLS]``, become the empty string.
+6. Ambiguous tags, and different tags with the same canonical form, are errors.
 """
 
 import re
@@ -28,17 +28,17 @@ _DIALECTS = {
 }
 _PREFIXED = r"[bimelsu][-_].*|.*[-_][bimelsu]"
 _SPECIAL = r"\[.+\]|<.+>|PAD|pad|CLS|SEP|BOS|EOS|UNK|START|STOP|END"
-_NO_TAG = "X"  # in many models of the pieces after a word's first, but also a class of the universal parts of speech
+_NO_TAG = "X"  # label of non-first word pieces in many models, but also a universal part of speech
 _SHOWN = 10
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """How the tags of a corpus or a model are written.
+    """The tag notation of a corpus or model.
 
     Args:
-        tags: the usual form of each tag; the empty string for a special label.
-        description: what is unusual, for a log line; empty where nothing is.
+        tags: canonical form of each tag; the empty string for a special label.
+        description: how the notation differs from the usual one, for the log; empty if it does not.
     """
 
     tags: dict[str, str]
@@ -46,11 +46,11 @@ class Dialect:
 
 
 class UnknownTagsError(ValueError):
-    """Tags that cannot be understood.
+    """Some tags cannot be read.
 
     Args:
         tags: these tags.
-        reason: what is wrong with them.
+        reason: why not, as the end of the message.
     """
 
     def __init__(self, tags: Iterable[str], reason: str) -> None:
@@ -61,14 +61,14 @@ class UnknownTagsError(ValueError):
 
 
 def canonical_tags(tags: Iterable[str], special: bool = False) -> Dialect:
-    """The usual form of each tag: ``{"B_PER": "B-PER", "O": "O"}``.
+    """Map each tag to its canonical form: ``{"B_PER": "B-PER", "O": "O"}``.
 
     Args:
-        tags: all different tags of a corpus, or all labels of a model.
-        special: whether these are the labels of a model, of which some may stand for no tag.
+        tags: all distinct tags of a corpus, or all labels of a model.
+        special: whether these are the labels of a model, which may include special labels.
 
     Raises:
-        UnknownTagsError: some tags cannot be understood, or can be in two ways.
+        UnknownTagsError: some tags are unknown or ambiguous.
     """
     known = list(dict.fromkeys(tags))
     outside = next((tag for tag in (OUTSIDE, "o", "0") if tag in known), None)
@@ -87,7 +87,7 @@ def canonical_tags(tags: Iterable[str], special: bool = False) -> Dialect:
 
 
 def _read_together(tags: set[str], has_outside: bool, may_be_classes: bool) -> tuple[dict[str, str], list[str]]:
-    """The usual form of tags other than ``O``, and what is unusual about them."""
+    """Map tags other than ``O`` to their canonical form and describe their notation."""
     if all(map(_is_usual, tags)):
         return {tag: tag for tag in tags}, []
     readings = {name: _read(pattern, tags) for name, pattern in _DIALECTS.items()}
@@ -117,7 +117,7 @@ def _is_usual(tag: str) -> bool:
 
 
 def _read(pattern: str, tags: Iterable[str]) -> dict[str, str]:
-    """The tags that are written in this way, with their usual form."""
+    """Map the tags that match a notation to their canonical form."""
     matches = {tag: re.fullmatch(pattern, tag, re.IGNORECASE) for tag in tags}
     return {tag: join_tag(match["prefix"].upper(), match["type"] or "") for tag, match in matches.items() if match}
 

@@ -1,34 +1,36 @@
-"""Tag schemes as pure functions: read, write, detect, validate, convert, and the transitions that each allows.
+"""Tag schemes: reading, writing, detection, validation, conversion, allowed transitions, and encoding as label ids.
 
-A tag is ``O`` or a prefix and an entity type, ``B-PER``; the type may itself contain hyphens. Reading is the same for
-all schemes, by the chunking rules of CoNLL's ``conlleval`` (Tjong Kim Sang and De Meulder 2003), so an ill-formed
-sequence has exactly one meaning: the one that published scores give it.
+A tag is ``O``, or a prefix and an entity type as in ``B-PER``; the type may contain hyphens. Tags of all schemes are
+read by the rules of CoNLL's ``conlleval`` (Tjong Kim Sang and De Meulder 2003), so an ill-formed sequence is read as in
+published scores.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from common.entities import Entity
+from common.entities import Annotation, Entity, outermost
 
 OUTSIDE = "O"
-# BMES and BILOU write the same positions with other letters.
+# BMES and BILOU use other letters for the same positions.
 _CANONICAL_PREFIX = {"B": "B", "I": "I", "M": "I", "E": "E", "L": "E", "S": "S", "U": "S"}
 
 
 @dataclass(frozen=True)
 class TagScheme:
-    """One way to write entities as tags.
+    """A tag scheme.
 
     Args:
-        name: the field's name of the scheme.
-        starts: prefixes that may begin an entity where none of the same type ends right before.
-        ends: prefixes that may close an entity where none of the same type begins right after.
-        follows: for each prefix, the prefixes that may come next with the same type.
+        name: usual name of the scheme.
+        starts: prefixes that may begin an entity if no entity of the same type ends right before it.
+        ends: prefixes that may end an entity if no entity of the same type begins right after it.
+        follows: for each prefix, the prefixes that may follow it with the same type.
     """
 
     name: str
@@ -41,7 +43,7 @@ class TagScheme:
         return list(self.follows)
 
     def allows(self, previous: str, following: str) -> bool:
-        """Whether the tag ``following`` may stand right after ``previous``; ``O`` also means the sentence's edge."""
+        """Whether the tag ``following`` may follow ``previous``; ``O`` also stands for the sentence boundary."""
         (left, left_type), (right, right_type) = split_tag(previous), split_tag(following)
         if left != OUTSIDE and right != OUTSIDE and left_type == right_type:
             return right in self.follows.get(left, "")
@@ -67,7 +69,7 @@ SCHEMES = {
         _four_part_scheme("BILOU", "B", "I", "L", "U"),
     )
 }
-# Begin, inside, end and single, for the schemes in which a word's place in its entity alone decides.
+# Begin, inside, end and single prefix, for schemes in which only the position in the entity matters.
 _POSITIONS = {
     "IOB2": ("B", "I", "I", "B"),
     "BIOS": ("B", "I", "I", "S"),
@@ -83,16 +85,16 @@ MARKUPS = {
     "bmes": SCHEMES["BMES"],
     "bilou": SCHEMES["BILOU"],
 }
-TRAINED_MARKUPS = tuple(name for name in MARKUPS if name != "iob1")  # which only models of others have
+TRAINED_MARKUPS = tuple(name for name in MARKUPS if name != "iob1")  # only used by imported models
 
 
 class MixedSchemesError(ValueError):
-    """The prefixes found belong to no one scheme."""
+    """The prefixes found do not belong to a single scheme."""
 
 
 @lru_cache(maxsize=4096)
 def split_tag(tag: str) -> tuple[str, str]:
-    """``"B-PER"`` -> ``("B", "PER")``; ``"O"`` -> ``("O", "")``; a bare ``"B"`` has the empty type.
+    """Split a tag: ``"B-PER"`` -> ``("B", "PER")``, ``"O"`` -> ``("O", "")``; a bare ``"B"`` has the empty type.
 
     Raises:
         ValueError: the tag is neither ``O`` nor a known prefix with a type.
@@ -106,21 +108,21 @@ def split_tag(tag: str) -> tuple[str, str]:
 
 
 def join_tag(prefix: str, entity_type: str) -> str:
-    """The inverse of `split_tag`."""
+    """Join prefix and type; the inverse of `split_tag`."""
     return f"{prefix}-{entity_type}" if entity_type else prefix
 
 
 @lru_cache(maxsize=4096)
 def canonical_tag(tag: str) -> str:
-    """The tag with the letters of BIOES, where BMES or BILOU has others."""
+    """Replace the letters of BMES and BILOU by those of BIOES."""
     prefix, entity_type = split_tag(tag)
     return join_tag(_CANONICAL_PREFIX.get(prefix, prefix), entity_type)
 
 
 def tags_to_entities(tags: Sequence[str]) -> list[Entity]:
-    """Reads entities off one sentence's tags, in any scheme, as ``conlleval`` does.
+    """Read the entities from the tags of one sentence, in any scheme, as ``conlleval`` does.
 
-    An entity begins at B or S, after O, at a change of type, and after an E or S; it ends before the next one, before
+    An entity begins at B or S, after O, at a change of type, and after E or S; it ends before the next entity, before
     O, and after E or S.
     """
     entities: list[Entity] = []
@@ -136,10 +138,10 @@ def tags_to_entities(tags: Sequence[str]) -> list[Entity]:
 
 
 def entities_to_tags(entities: Iterable[Entity], length: int, scheme: TagScheme) -> list[str]:
-    """Writes non-overlapping entities over ``length`` words as tags of ``scheme``.
+    """Convert non-overlapping entities over ``length`` words to tags of ``scheme``.
 
     Raises:
-        ValueError: an entity is empty, overlaps another or reaches outside the sentence.
+        ValueError: an entity is empty, overlaps another, or is outside the sentence.
     """
     tags = [OUTSIDE] * length
     ordered = sorted(entities, key=lambda entity: entity.first_word)
@@ -155,7 +157,7 @@ def entities_to_tags(entities: Iterable[Entity], length: int, scheme: TagScheme)
 
 
 def _prefixes_of_entity(length: int, scheme: TagScheme, touches_left: bool, touches_right: bool) -> list[str]:
-    """The prefixes of one entity; IOB1 and IOE1 mark a border only where entities of one type touch."""
+    """Prefixes of one entity; IOB1 and IOE1 mark a boundary only between adjacent entities of the same type."""
     if scheme.name == "IOB1":
         return ["B" if touches_left else "I"] + ["I"] * (length - 1)
     if scheme.name in ("IOE1", "IOE2"):
@@ -165,23 +167,23 @@ def _prefixes_of_entity(length: int, scheme: TagScheme, touches_left: bool, touc
 
 
 def convert_tags(tags: Sequence[str], scheme: TagScheme) -> list[str]:
-    """Rewrites one sentence's tags, of any scheme, in ``scheme``; the entities stay the same."""
+    """Convert the tags of one sentence from any scheme to ``scheme``; the entities stay the same."""
     return entities_to_tags(tags_to_entities(tags), len(tags), scheme)
 
 
 def illegal_positions(tags: Sequence[str], scheme: TagScheme) -> list[int]:
-    """Positions whose tag may not follow the one before it; ``len(tags)`` where the sentence may not end so."""
+    """Positions of tags that may not follow the previous one; ``len(tags)`` if the last tag may not end a sentence."""
     return [i for i, (left, right) in enumerate(tag_pairs(tags)) if not scheme.allows(left, right)]
 
 
 def tag_pairs(tags: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Each tag with its successor, from the sentence's start to its end, both written as ``O``."""
+    """Pairs of adjacent tags, with ``O`` for the start and end of the sentence."""
     return zip((OUTSIDE, *tags), (*tags, OUTSIDE), strict=True)
 
 
 @lru_cache(maxsize=65536)
 def begins_entity(previous: str, tag: str) -> bool:
-    """Whether an entity begins at ``tag``, right after ``previous``, in ``conlleval``'s reading."""
+    """Whether an entity begins at ``tag`` after ``previous``, by the rules of ``conlleval``."""
     (left, left_type), (right, right_type) = split_tag(previous), split_tag(tag)
     left, right = (_CANONICAL_PREFIX.get(prefix, OUTSIDE) for prefix in (left, right))
     continues = right in "IE" and left in "BI" and left_type == right_type
@@ -189,10 +191,10 @@ def begins_entity(previous: str, tag: str) -> bool:
 
 
 def detect_scheme(pair_counts: Mapping[tuple[str, str], int]) -> TagScheme:
-    """Names the scheme of a corpus from the counts of its `tag_pairs`; IOB2 where there is no entity at all.
+    """Detect the scheme of a corpus from the counts of its `tag_pairs`; IOB2 if there are no entities.
 
-    IOB1 and IOB2 use the same letters, as do IOE1 and IOE2: the borders of entities tell them apart, by majority, so
-    that a few ill-formed sequences do not change the answer.
+    IOB1 and IOB2 use the same letters, as do IOE1 and IOE2. They are told apart by the majority of entity boundaries,
+    so a few ill-formed sequences do not matter.
 
     Raises:
         MixedSchemesError: no scheme has all the prefixes found.
@@ -213,16 +215,16 @@ def detect_scheme(pair_counts: Mapping[tuple[str, str], int]) -> TagScheme:
     for name in ("BIOS", "BIOES", "BMES", "BILOU"):
         if found <= set(SCHEMES[name].prefixes):
             return SCHEMES[name]
-    raise MixedSchemesError(f"the prefixes {', '.join(sorted(found))} belong to no one tag scheme")
+    raise MixedSchemesError(f"the prefixes {', '.join(sorted(found))} do not belong to one tag scheme")
 
 
 def tag_set(types: Iterable[str], scheme: TagScheme) -> list[str]:
-    """All tags of a scheme over these entity types, ``O`` first."""
+    """All tags of a scheme for these entity types, ``O`` first."""
     return [OUTSIDE, *(join_tag(prefix, entity_type) for entity_type in types for prefix in scheme.prefixes)]
 
 
 def markup_of_tags(tags: Iterable[str], default: str) -> str:
-    """The name in ``MARKUPS`` of the scheme that a model's tags are of; ``default`` where they do not tell."""
+    """Name in ``MARKUPS`` of the scheme of a model's tags; ``default`` if it cannot be determined."""
     tags = [tag for tag in tags if tag not in ("", OUTSIDE)]
     prefixes = {split_tag(tag)[0] for tag in tags}
     if prefixes <= {"B", "I"} and any(tag[0] == "I" and f"B{tag[1:]}" not in tags for tag in tags):
@@ -231,11 +233,71 @@ def markup_of_tags(tags: Iterable[str], default: str) -> str:
 
 
 def legal_transitions(tags: Sequence[str], scheme: TagScheme) -> NDArray[np.bool_]:
-    """Which tag may follow which, as a matrix ``(C + 2, C + 2)`` over ``C`` tags.
+    """Boolean matrix ``(C + 2, C + 2)`` of the transitions that a scheme allows between ``C`` tags.
 
-    ``[i, j]`` says whether tag j may follow tag i; row C is the start of a sentence, column C + 1 its end.
+    ``[i, j]`` is true if tag j may follow tag i; row C is the start of a sentence, column C + 1 its end.
     """
     rows, columns = [*tags, OUTSIDE, None], [*tags, None, OUTSIDE]
     return np.array(
         [[left is not None and right is not None and scheme.allows(left, right) for right in columns] for left in rows]
     )
+
+
+IGNORED_LABEL = -100
+_TAGS_DEPEND_ON_NEIGHBOURS = ("IOB1", "IOE1")
+
+
+class TagEncoder:
+    """Encodes annotations as label ids; of overlapping entities only the outermost.
+
+    Args:
+        tags: all tags, in the order of their ids.
+        scheme: the scheme of the tags.
+        unknown: id for tags that are not in ``tags``; by default such a tag is an error.
+    """
+
+    def __init__(self, tags: Sequence[str], scheme: TagScheme, unknown: int | None = None) -> None:
+        self.tags, self.scheme, self._unknown = list(tags), scheme, unknown
+        self._ids = {tag: index for index, tag in enumerate(self.tags)}
+        self._known: dict[tuple[str, int], tuple[int, int, int]] = {}
+
+    def __call__(self, annotations: Sequence[Annotation]) -> torch.Tensor:
+        """Encode annotations as label ids ``(B, W)``, with -100 for padding and unannotated words.
+
+        Raises:
+            ValueError: a tag is not among the labels.
+        """
+        W = max(1, max(annotation.words for annotation in annotations))
+        labels = np.full((len(annotations), W), IGNORED_LABEL, np.int64)  # (B, W)
+        for row, annotation in zip(labels, annotations, strict=True):
+            entities = annotation.entities
+            if entities is None:
+                continue
+            if any(after.first_word <= before.last_word for before, after in pairwise(entities)):
+                entities = outermost(entities)
+            if self.scheme.name in _TAGS_DEPEND_ON_NEIGHBOURS:
+                tags = entities_to_tags(entities, annotation.words, self.scheme)
+                row[: annotation.words] = [self._id(tag) for tag in tags]
+            else:
+                row[: annotation.words] = self._id(OUTSIDE)
+                for entity_type, first, last in entities:
+                    row[first], inside, row[last] = self._entity_ids(entity_type, last - first + 1)
+                    if last - first > 1:
+                        row[first + 1 : last] = inside
+            for first, last in annotation.unannotated:
+                row[first : last + 1] = IGNORED_LABEL
+        return torch.from_numpy(labels)
+
+    def _entity_ids(self, entity_type: str, words: int) -> tuple[int, int, int]:
+        """Label ids of the first, inner and last words of an entity; all equal for a single word."""
+        key = (entity_type, min(words, 3))
+        if key not in self._known:
+            tags = entities_to_tags([Entity(entity_type, 0, key[1] - 1)], key[1], self.scheme)
+            self._known[key] = self._id(tags[0]), self._id(tags[len(tags) // 2]), self._id(tags[-1])
+        return self._known[key]
+
+    def _id(self, tag: str) -> int:
+        found = self._ids.get(tag, self._unknown)
+        if found is None:
+            raise ValueError(f"label {tag!r} is not among the labels {', '.join(self.tags)}")
+        return found

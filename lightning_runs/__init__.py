@@ -1,1 +1,1 @@
-"""Training under PyTorch Lightning, and all of GLUE."""
+"""Training with PyTorch Lightning, and the GLUE tasks."""

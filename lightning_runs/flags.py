@@ -1,4 +1,4 @@
-"""Flags of the Lightning scripts: those of the other scripts, under the names of the Hugging Face examples too."""
+"""Flags of the Lightning scripts: those of the other scripts, also under the names of the Hugging Face examples."""
 
 import re
 import sys
@@ -12,7 +12,7 @@ from common.options import option
 from tools.command_line import parse_flags
 from tools.settings import Settings
 
-# Where the defaults differ from those of run_ner_*.py; scripts print it.
+# Defaults that differ from those of run_ner_*.py; the scripts log them.
 DEFAULTS: dict[str, Any] = {"per_gpu_train_batch_size": 32, "per_gpu_eval_batch_size": 32, "save_steps": -1}
 ALIASES = {
     "per_gpu_train_batch_size": ["train_batch_size"],
@@ -24,8 +24,8 @@ ALIASES = {
     "log_loss_steps": ["log_every_n_steps"],
 }
 _DEVICES = "Lightning starts the processes; use --devices and --num_nodes"
-_ONE_CHECKPOINT = "there is one checkpoint to resume from, last.ckpt, and the model that was best on dev"
-_APEX = "mixed precision is PyTorch's own"
+_ONE_CHECKPOINT = "only last.ckpt, to resume from, and the best model on dev are kept"
+_APEX = "Lightning runs use PyTorch's native mixed precision"
 REFUSED = {
     "eval_all_checkpoints": _ONE_CHECKPOINT,
     "predict_checkpoints": _ONE_CHECKPOINT,
@@ -44,7 +44,7 @@ _DROPOUTS = {
 
 @dataclass(frozen=True)
 class LightningOptions:
-    """What only the Lightning scripts have."""
+    """Options of the Lightning scripts only."""
 
     gpus: int | None = option(
         None, "GPUs per machine; 0: the CPU; -1: all; default: one if there is one", kind=int, common=True, at_least=-1
@@ -57,7 +57,7 @@ class LightningOptions:
         None, "sets train_max_seq_length and eval_max_seq_length", kind=int, common=True, at_least=1
     )
     dropout: float | None = option(
-        None, "dropout of hidden states, instead of that of the config", kind=float, at_least=0, at_most=1
+        None, "dropout of hidden states; default: that of the config", kind=float, at_least=0, at_most=1
     )
     attention_dropout: float | None = option(
         None, "dropout of the attention, likewise", kind=float, at_least=0, at_most=1
@@ -65,10 +65,10 @@ class LightningOptions:
     adafactor: bool = option(False, "the same as --optim adafactor")
 
     def set_dropouts(self, config: PreTrainedConfig) -> None:
-        """Writes the dropouts into an encoder's config, under the names that its family has for them.
+        """Set the dropouts in an encoder's config, under the names of its family.
 
         Raises:
-            ValueError: the family has no such dropout.
+            ValueError: the config has no such dropout.
         """
         for flag, names in _DROPOUTS.items():
             value = getattr(self, flag)
@@ -87,12 +87,12 @@ def parse_lightning(
     refused: Mapping[str, str] | None = None,
     argv: Sequence[str] | None = None,
 ) -> tuple[Settings, LightningOptions, Any]:
-    """Reads the command line of a Lightning script; prints what is wrong and ends the program.
+    """Parse the command line of a Lightning script. Prints errors and exits.
 
     Args:
-        blank: its values are the defaults.
-        own: the dataclass of the flags that only this script has.
-        refused: for flags that have no meaning in this script, the reason.
+        blank: settings with the default values.
+        own: dataclass of the flags of this script only.
+        refused: reason, by flag that this script does not support.
 
     Returns:
         The settings, and instances of `LightningOptions` and ``own``.
@@ -112,6 +112,6 @@ def parse_lightning(
 
 
 def differing_defaults(settings: Settings, defaults: Mapping[str, Any]) -> str:
-    """The flags that have a default of their own here, for the log."""
+    """List the flags with the given non-standard defaults, for the log."""
     flat = settings.flat()
     return ", ".join(f"--{name} {value}" for name, value in defaults.items() if flat[name] == value)

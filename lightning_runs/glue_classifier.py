@@ -1,4 +1,4 @@
-"""Config, tokenizer and model of a text classifier, from an encoder or from a trained folder."""
+"""Load config, tokenizer and model of a text classifier, from an encoder or a trained model."""
 
 import inspect
 import logging
@@ -14,12 +14,11 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from tools.heads import is_encoder
+from tools.heads import is_encoder, read_model
 from tools.loading import check_source, check_vocabulary, load_config, load_tokenizer, positions_of
 from tools.preparation import compile_model
 from tools.run import Run
 from tools.settings import ModelSettings
-from tools.weights import read_model
 
 logger = logging.getLogger(__name__)
 
@@ -30,16 +29,17 @@ def load_classifier_and_tokenizer(
     source: str | None = None,
     adapt_config: Callable[[PreTrainedConfig], None] | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The classifier that the run trains or applies, on its device, and its tokenizer.
+    """Load the classifier that the run trains or applies, on its device, and its tokenizer.
 
     Args:
-        run: the encoder or classifier of ``model_name_or_path`` when training, else the classifier of ``output_dir``.
-        classes: names of the classes; without any, the model gives a score.
-        source: a folder to load instead.
-        adapt_config: changes the encoder's config, for instance its dropout.
+        run: loads the encoder or classifier of ``model_name_or_path`` when training, else the classifier of
+            ``output_dir``.
+        classes: names of the classes; empty for a regression.
+        source: folder to load instead.
+        adapt_config: function that changes the encoder's config, for example its dropout.
 
     Raises:
-        ValueError: weights are missing and not meant to be, or the parts do not belong together.
+        ValueError: weights are missing without ``from_scratch``, or model, tokenizer and classes do not match.
     """
     settings, do_train = run.settings.model, run.settings.actions.do_train
     source = source or (settings.model_name_or_path if do_train else run.settings.actions.output_dir)
@@ -48,7 +48,7 @@ def load_classifier_and_tokenizer(
     former, held = dict(config.id2label or {}), (config.architectures or ["no head"])[0]
     is_classifier = held.endswith("ForSequenceClassification")
     if not do_train and not is_classifier:
-        raise ValueError(f"{source} holds {held}, not a classifier of texts")
+        raise ValueError(f"{source} holds {held}, not a text classifier")
     if adapt_config is not None:
         adapt_config(config)
     config.id2label = dict(enumerate(classes or ["LABEL_0"]))
@@ -65,7 +65,7 @@ def load_classifier_and_tokenizer(
         and not is_classifier
         and not is_encoder(config.architectures, Path(source))
     ):
-        logger.info("%s holds %s: taking its encoder, with a new head", source, held)
+        logger.info("%s holds %s: using its encoder with a new head", source, held)
         _reset_head(model)
     nn.Module.to(model, run.device)
     compile_model(run.settings.machine, run.n_gpu, model)
@@ -81,10 +81,10 @@ def _reset_head(model: PreTrainedModel) -> None:
 
 
 def fitted_run(run: Run, model: PreTrainedModel) -> Run:
-    """The run with texts of no more tokens than the encoder has positions."""
+    """Copy of the run with window lengths limited to the encoder's positions."""
     wanted = run.train_max_seq_length
     if 0 < (positions := positions_of(model)) < wanted:
-        logger.info("max_seq_length %d is more than the encoder's %d positions: lowered", wanted, positions)
+        logger.info("max_seq_length %d exceeds the encoder's %d positions: reduced", wanted, positions)
         return replace(run, train_max_seq_length=positions)
     return run
 
@@ -95,12 +95,11 @@ def _load(settings: ModelSettings, source: str, config: PreTrainedConfig, do_tra
     else:
         model = read_model(AutoModelForSequenceClassification, source, config, do_train, settings.cache_dir or None)
     if config.model_type == "xlnet":
-        model.get_parameter("transformer.mask_emb").requires_grad_(
-            False
-        )  # serves pretraining only; DDP would wait for its gradient
+        unused = model.get_parameter("transformer.mask_emb")  # pretraining only; DDP would wait for its gradient
+        unused.requires_grad_(False)
     return model
 
 
 def takes_token_types(model: PreTrainedModel) -> bool:
-    """Whether the model tells the two texts of a pair apart by token types; RoBERTa and DistilBERT do not."""
+    """Whether the model distinguishes the texts of a pair by token types; RoBERTa and DistilBERT do not."""
     return "token_type_ids" in inspect.signature(model.forward).parameters

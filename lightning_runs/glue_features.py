@@ -1,4 +1,4 @@
-"""Features of texts and pairs of texts: flat arrays that are built once and memory-mapped."""
+"""Features of texts and text pairs: flat arrays, cached on disk and memory-mapped."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ _CHUNK = 10_000
 
 @dataclass
 class TextFeatures:
-    """A text or pair without padding: tokens and token types ``(T,)``, and the label, NaN if there is none."""
+    """A text or pair without padding: token ids and token types ``(T,)``, and the label, NaN if there is none."""
 
     input_ids: NDArray[np.int32]
     token_type_ids: NDArray[np.uint8]
@@ -34,12 +34,12 @@ class TextFeatures:
 
 
 class TextDataset(Dataset[TextFeatures]):
-    """Texts with labels, by index.
+    """Dataset of texts with labels.
 
     Args:
-        arrays: concatenated ``input_ids`` and ``token_type_ids``, ``lengths`` and ``labels`` of each text, and
+        arrays: concatenated ``input_ids`` and ``token_type_ids``, ``lengths`` and ``labels`` per text, and
             ``truncated``, the number of truncated texts.
-        tokenizer: pads the batches.
+        tokenizer: tokenizer that pads the batches.
     """
 
     def __init__(self, arrays: dict[str, NDArray[Any]], tokenizer: PreTrainedTokenizerBase) -> None:
@@ -69,7 +69,7 @@ class TextDataset(Dataset[TextFeatures]):
         return int(self._arrays["truncated"][0])
 
     def collate(self, features: Sequence[TextFeatures]) -> dict[str, torch.Tensor]:
-        """Pads to the longest text of the batch: ``(B, T)`` each, and ``labels (B,)``.
+        """Pad to the longest text of the batch: ``(B, T)`` each, and ``labels (B,)``.
 
         An empty batch, which a rank or round may get in a small step, becomes one text without a label.
         """
@@ -89,7 +89,7 @@ def open_or_build_texts(
     cache_dir: Path,
     overwrite: bool = False,
 ) -> TextDataset:
-    """The features of a split, from the cache or built; safe with concurrent processes and after crashes."""
+    """Open the cached features of a split, building them if needed. Safe with concurrent processes and crashes."""
     key = [_FORMAT_VERSION, split.digest, max_seq_length, tokenizer_digest(tokenizer)]
     digest = hashlib.blake2b(json.dumps(key).encode(), digest_size=12).hexdigest()
     folder = cache_dir / f"texts-{digest}"
@@ -105,9 +105,12 @@ def open_or_build_texts(
 def text_arrays(
     examples: Sequence[LabelledTexts], tokenizer: PreTrainedTokenizerBase, max_seq_length: int
 ) -> dict[str, NDArray[Any]]:
-    """The arrays of `TextDataset`; long texts are truncated, the longer one of a pair first.
+    """Build the arrays of `TextDataset`. Long texts are truncated, the longer one of a pair first.
 
-    Words that spell a special token get the unknown token.
+    Words that spell a special token become the unknown token.
+
+    Raises:
+        ValueError: ``max_seq_length`` leaves no room for text.
     """
     added = tokenizer.num_special_tokens_to_add(pair=len(examples[0].texts) == 2)
     if max_seq_length <= added:

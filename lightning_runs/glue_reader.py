@@ -1,27 +1,120 @@
-"""Readers of the GLUE tasks, in their original layout or as a Hugging Face dataset.
+"""The GLUE tasks, and readers of their data in the original layout or as a Hugging Face dataset.
 
-Cells are split at tabs only: quotation marks are ordinary characters, and the usual reading of CSV swallows rows. Files
-may begin with a byte order mark; CoLA has no header; texts may end in spaces.
+Cells are split at tabs only: quotation marks are ordinary characters, and a CSV parser would lose rows. Files may begin
+with a byte order mark; CoLA has no header; texts may end in spaces.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lightning_runs.glue_tasks import GlueTask
 from processors.examples import DataError
 from processors.formats.hub import open_hub_split
 from processors.formats.text_lines import read_lines
 
+_SPLITS = {"train": "train", "dev": "dev", "test": "test"}
+
+
+@dataclass(frozen=True)
+class GlueTask:
+    """A GLUE task, as original files and as a Hugging Face configuration.
+
+    Args:
+        folder: folder of the original files, and name of the submission file.
+        texts: columns of the one or two texts.
+        configuration: name in the Hugging Face dataset.
+        label: column of the class or score.
+        hub_texts: columns of the texts in the Hugging Face dataset, if they differ.
+        classes: names of the classes by id, as in the files; empty for a regression.
+        files: file of each split, without its suffix.
+        columns_without_header: by split, the columns of files without a header.
+        submission_suffixes: suffixes of the submission files, if there are several test splits.
+    """
+
+    folder: str
+    texts: tuple[str, ...]
+    configuration: str
+    label: str = "label"
+    hub_texts: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ("0", "1")
+    files: Mapping[str, str] = field(default_factory=lambda: _SPLITS)
+    columns_without_header: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    submission_suffixes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_regression(self) -> bool:
+        return not self.classes
+
+    @property
+    def num_labels(self) -> int:
+        return len(self.classes) or 1
+
+    def splits_like(self, split: str) -> list[str]:
+        """``dev`` or ``test``, and the mismatched split if the task has one."""
+        return [name for name in self.files if name == split or name.startswith(f"{split}_")]
+
+    def submission_name(self, split: str) -> str:
+        """Name of the submission file of a test split, without its suffix."""
+        return self.folder + self.submission_suffixes.get(split, "")
+
+
+_PAIR = ("sentence1", "sentence2")
+_ENTAILMENT = ("entailment", "not_entailment")
+_INFERENCE = ("entailment", "neutral", "contradiction")
+_COLA_COLUMNS = ("source", "label", "mark", "sentence")
+_MNLI_FILES = {
+    "train": "train",
+    "dev": "dev_matched",
+    "dev_mismatched": "dev_mismatched",
+    "test": "test_matched",
+    "test_mismatched": "test_mismatched",
+}
+
+GLUE_TASKS = {
+    "cola": GlueTask(
+        *("CoLA", ("sentence",), "cola"),
+        columns_without_header={"train": _COLA_COLUMNS, "dev": _COLA_COLUMNS},
+    ),
+    "sst-2": GlueTask("SST-2", ("sentence",), "sst2"),
+    "mrpc": GlueTask("MRPC", ("#1 String", "#2 String"), "mrpc", label="Quality", hub_texts=_PAIR),
+    "sts-b": GlueTask("STS-B", _PAIR, "stsb", label="score", classes=()),
+    "qqp": GlueTask("QQP", ("question1", "question2"), "qqp", label="is_duplicate"),
+    "mnli": GlueTask(
+        *("MNLI", _PAIR, "mnli"),
+        label="gold_label",
+        hub_texts=("premise", "hypothesis"),
+        classes=_INFERENCE,
+        files=_MNLI_FILES,
+        submission_suffixes={"test": "-m", "test_mismatched": "-mm"},
+    ),
+    "qnli": GlueTask("QNLI", ("question", "sentence"), "qnli", classes=_ENTAILMENT),
+    "rte": GlueTask("RTE", _PAIR, "rte", classes=_ENTAILMENT),
+    "wnli": GlueTask("WNLI", _PAIR, "wnli"),
+    "ax": GlueTask(
+        *("AX", _PAIR, "ax"), hub_texts=("premise", "hypothesis"), classes=_INFERENCE, files={"test": "diagnostic"}
+    ),
+}
+
+
+def glue_task(name: str) -> GlueTask:
+    """Find a task by name, ignoring case.
+
+    Raises:
+        ValueError: there is no such task.
+    """
+    if name.lower() not in GLUE_TASKS:
+        raise ValueError(f"--task {name} is none of {', '.join(GLUE_TASKS)}")
+    return GLUE_TASKS[name.lower()]
+
 
 @dataclass(frozen=True)
 class LabelledTexts:
-    """One text or a pair of them.
+    """A text or a text pair.
 
     Args:
-        guid: number in the file, as in submissions.
+        guid: row number in the file, as in submissions.
         texts: one or two.
         label: id of the class, or the score; None if unknown.
     """
@@ -38,8 +131,8 @@ class GlueSplit:
     Args:
         source: file or dataset.
         digest: hash of the content.
-        examples: its texts.
-        broken_lines: numbers of training lines that were left out, having too few cells (QQP has some).
+        examples: texts with labels.
+        broken_lines: numbers of training lines that were skipped because of a wrong number of cells (QQP has some).
     """
 
     source: str
@@ -49,11 +142,11 @@ class GlueSplit:
 
 
 class GlueCorpus:
-    """The splits of a task, in files or in a Hugging Face dataset; each is read once.
+    """The splits of a task, from files or a Hugging Face dataset; each is read once.
 
     Args:
-        data_dir: folder of the task, or of GLUE with a folder per task.
-        dataset_name: a dataset to use instead: ``NAME``, ``NAME:CONFIGURATION`` or a folder.
+        data_dir: folder of the task, or of GLUE with one folder per task.
+        dataset_name: dataset to use instead: ``NAME``, ``NAME:CONFIGURATION`` or a folder.
         cache_dir: folder for downloads.
     """
 
@@ -70,7 +163,7 @@ class GlueCorpus:
         return self._find(split) is not None
 
     def read(self, split: str) -> GlueSplit:
-        """A split.
+        """Read a split.
 
         Raises:
             DataError: it is missing or malformed.
@@ -78,7 +171,7 @@ class GlueCorpus:
         found = self._find(split)
         if found is None:
             if split not in self.task.files:
-                advice = "apply a trained model by --do_predict --model_name_or_path RUN"
+                advice = "apply a trained model with --do_predict --model_name_or_path RUN"
                 raise DataError(f"{self.task.folder} has no {split} split; {advice}")
             name = f"{self.task.files[split]}.tsv"
             raise DataError(f"no {name}, nor {self.task.folder}/{name}", self._dataset_name or self._data_dir)
@@ -99,10 +192,10 @@ class GlueCorpus:
 
 
 def read_glue_file(task: GlueTask, path: Path, split: str) -> GlueSplit:
-    """Reads a file of the original layout.
+    """Read a file of the original layout.
 
     Raises:
-        DataError: a column is missing, a label is none of the classes, or a line of dev or test is broken.
+        DataError: a column is missing, a label is not a class, or a line of dev or test has a wrong number of cells.
     """
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "blake2b").hexdigest()[:32]
@@ -117,7 +210,7 @@ def read_glue_file(task: GlueTask, path: Path, split: str) -> GlueSplit:
         cells = line.split("\t")
         if len(cells) != len(columns):
             if split != "train":
-                message = f"{len(cells)} cells where the file has {len(columns)} columns"
+                message = f"{len(cells)} cells, but the file has {len(columns)} columns"
                 raise DataError(message, path, number)
             found.broken_lines.append(number)
             continue
@@ -125,12 +218,12 @@ def read_glue_file(task: GlueTask, path: Path, split: str) -> GlueSplit:
         given = tuple(cells[index].strip() for index in texts)
         found.examples.append(LabelledTexts(str(len(found.examples)), given, value))
     if not found.examples:
-        raise DataError("no example in this file; is it the right one, and complete?", path)
+        raise DataError("no examples in this file; check that it is the right one and complete", path)
     return found
 
 
 def read_glue_hub(task: GlueTask, name: str, split: str, cache_dir: str | None = None) -> GlueSplit | None:
-    """Reads a split of a Hugging Face data set, by name or from a folder; ``None`` where it has no such split."""
+    """Read a split of a Hugging Face dataset, by name or from a folder; ``None`` if it has no such split."""
     if ":" not in name and not Path(name).exists():
         name = f"{name}:{task.configuration}"
     dataset = open_hub_split(name, split, cache_dir)
@@ -157,7 +250,9 @@ def _header(lines: Iterator[tuple[int, str]], path: Path) -> tuple[str, ...]:
 
 def _column(columns: tuple[str, ...], name: str, path: Path) -> int:
     if name not in columns:
-        raise DataError(f"no column {name!r}; there are {', '.join(columns)}: is it the file of another task?", path)
+        raise DataError(
+            f"no column {name!r}; there are {', '.join(columns)}; check that it is a file of this task", path
+        )
     return columns.index(name)
 
 
@@ -173,7 +268,7 @@ def _label(task: GlueTask, cell: str, path: Path, line: int) -> float:
 
 
 def _hub_label(task: GlueTask, row: dict[str, Any], place: str, index: int) -> float | None:
-    """The class is stored by its number, in the order of ours; -1 means that it is not told."""
+    """Convert a dataset label: a class id in our order, or a score; -1 means unlabelled."""
     value = row.get("label")
     if value is None or value == -1:
         return None

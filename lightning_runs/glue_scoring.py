@@ -1,4 +1,4 @@
-"""Scores and predictions of a GLUE task."""
+"""Evaluate and predict a GLUE task."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -15,19 +15,18 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lightning_runs.glue_classifier import takes_token_types
 from lightning_runs.glue_features import TextDataset, open_or_build_texts
-from lightning_runs.glue_reader import GlueCorpus
-from lightning_runs.glue_tasks import GlueTask
+from lightning_runs.glue_reader import GlueCorpus, GlueTask
 from tools.decoding import GatheredScores, shared_batches
 from tools.distributed import is_main, main_process_first
 from tools.run import Run
 from tools.run_folder import write_json
 
 logger = logging.getLogger(__name__)
-_SCORES = (0.0, 5.0)  # of STS-B
+_SCORES = (0.0, 5.0)  # range of STS-B
 
 
 def open_texts(run: Run, corpus: GlueCorpus, split: str, tokenizer: PreTrainedTokenizerBase) -> TextDataset:
-    """The features of a split, built by rank 0 while the others wait, and cached."""
+    """Load the features of a split. Rank 0 builds and caches them while the others wait."""
     texts, key = corpus.read(split), ("texts", split)
     with main_process_first():
         dataset = open_or_build_texts(
@@ -40,7 +39,7 @@ def open_texts(run: Run, corpus: GlueCorpus, split: str, tokenizer: PreTrainedTo
     if is_main() and key not in run.opened:
         logger.info("%s: %d texts or pairs, %d of them truncated", split, len(dataset), dataset.truncated)
         if texts.broken_lines:
-            message = "%s: %d lines have fewer cells than there are columns, the first on line %d: left out"
+            message = "%s: skipped %d lines with a wrong number of cells, the first on line %d"
             logger.warning(message, texts.source, len(texts.broken_lines), texts.broken_lines[0])
     run.opened.add(key)
     return dataset
@@ -48,7 +47,7 @@ def open_texts(run: Run, corpus: GlueCorpus, split: str, tokenizer: PreTrainedTo
 
 @torch.no_grad()
 def text_logits(run: Run, model: PreTrainedModel, dataset: TextDataset) -> Tensor:
-    """The model's scores of all texts, ``(N, C)``; every rank computes a share and gets the whole result."""
+    """Compute the scores of all texts, ``(N, C)``. Each rank computes a share and gets the whole result."""
     model.eval()
     counts, columns = np.ones(len(dataset), np.int32), len(model.config.id2label or {})
     found = GatheredScores(counts, columns, run.device)
@@ -61,16 +60,19 @@ def text_logits(run: Run, model: PreTrainedModel, dataset: TextDataset) -> Tenso
 
 
 def model_inputs(model: PreTrainedModel, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What of a batch the model takes: RoBERTa and DistilBERT do not tell the texts of a pair apart by token types."""
+    """Select the inputs that the model accepts: RoBERTa and DistilBERT do not accept token types."""
     names = ["input_ids", "attention_mask", *(["token_type_ids"] if takes_token_types(model) else [])]
     return {name: batch[name] for name in names}
 
 
 def text_losses(task: GlueTask, logits: Tensor, labels: Tensor) -> Tensor:
-    """The loss of each of B texts in float32: squared error of a score, or cross-entropy; 0 without a label.
+    """Compute the loss per text in float32: squared error for a regression, else cross-entropy; 0 without a label.
 
     Args:
-        logits, labels: ``(B, C)`` and ``(B,)``; NaN where there is no label.
+        logits, labels: ``(B, C)`` and ``(B,)``; NaN means no label.
+
+    Returns:
+        Losses ``(B,)``.
     """
     known = labels.nan_to_num()  # (B,)
     if task.is_regression:
@@ -81,12 +83,12 @@ def text_losses(task: GlueTask, logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def chosen(task: GlueTask, logits: Tensor) -> Tensor:
-    """Scores, or ids of classes: ``(N, C) -> (N,)``."""
+    """Predicted scores or class ids: ``(N, C) -> (N,)``."""
     return logits.squeeze(-1) if task.is_regression else logits.argmax(-1)
 
 
 def score_texts(run: Run, task: GlueTask, model: PreTrainedModel, dataset: TextDataset) -> dict[str, float]:
-    """The metrics of a labelled split, and ``loss``, the mean per text."""
+    """Compute the metrics of a labelled split, and ``loss``, the mean per text."""
     logits = text_logits(run, model, dataset)
     gold = torch.from_numpy(np.array(dataset.labels)).to(logits.device)  # (N,)
     found = chosen(task, logits).double().cpu().numpy()
@@ -97,7 +99,7 @@ def score_texts(run: Run, task: GlueTask, model: PreTrainedModel, dataset: TextD
 def score_dev_splits(
     run: Run, corpus: GlueCorpus, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> dict[str, float]:
-    """The metrics of dev and, with the prefix ``dev_mismatched``, of MNLI's other dev split."""
+    """Compute the metrics of dev and, with the prefix ``dev_mismatched``, of MNLI's second dev split."""
     results: dict[str, float] = {}
     for split in corpus.task.splits_like("dev"):
         if corpus.has(split):
@@ -109,7 +111,7 @@ def score_dev_splits(
 def evaluate_texts(
     run: Run, corpus: GlueCorpus, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> dict[str, float]:
-    """Scores dev and writes ``eval_results.json`` and ``.txt``."""
+    """Score dev, and write ``eval_results.json`` and ``.txt``."""
     results = score_dev_splits(run, corpus, model, tokenizer)
     if is_main():
         write_json(run.folder.results("dev"), results)
@@ -120,7 +122,7 @@ def evaluate_texts(
 
 
 def predict_texts(run: Run, corpus: GlueCorpus, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Writes the test splits' predictions below ``submission``, in the form that GLUE's server takes."""
+    """Write the predictions of the test splits to ``submission``, in the format of the GLUE server."""
     task = corpus.task
     for split in task.splits_like("test"):
         if corpus.has(split):
@@ -140,7 +142,7 @@ def accuracy(gold: Values, predicted: Values) -> dict[str, float]:
 
 
 def accuracy_and_f1(gold: Values, predicted: Values) -> dict[str, float]:
-    """F1 is that of class 1: the two texts mean the same."""
+    """Accuracy, and F1 of class 1 (paraphrases)."""
     acc, f1 = accuracy(gold, predicted)["acc"], float(f1_score(gold, predicted, zero_division=0))
     return {"acc": acc, "f1": f1, "acc_and_f1": (acc + f1) / 2}
 
@@ -150,7 +152,7 @@ def matthews(gold: Values, predicted: Values) -> dict[str, float]:
 
 
 def correlations(gold: Values, predicted: Values) -> dict[str, float]:
-    """Pearson's and Spearman's correlations; 0 where one side is constant, so that they are not defined."""
+    """Pearson and Spearman correlations; 0 if one side is constant, where they are undefined."""
     if np.ptp(gold) == 0 or np.ptp(predicted) == 0:
         return {"pearson": 0.0, "spearmanr": 0.0, "corr": 0.0}
     pearson, spearman = float(pearsonr(gold, predicted).statistic), float(spearmanr(gold, predicted).statistic)
@@ -173,16 +175,16 @@ _METRICS: dict[str, Callable[[Values, Values], dict[str, float]]] = {
 
 
 def glue_scores(task: str, gold: Values, predicted: Values) -> dict[str, float]:
-    """The metrics of a task, and their mean where there are two.
+    """Compute the metrics of a task, and their mean if there are two.
 
     Args:
-        gold, predicted: ids of classes, or scores, ``(N,)``.
+        gold, predicted: class ids or scores, ``(N,)``.
     """
     return _METRICS[task.lower()](gold, predicted)
 
 
 def glue_lines(task: GlueTask, predictions: Sequence[float]) -> list[str]:
-    """The lines of a submission: a header, then the number of each text with its class or score."""
+    """Lines of a submission: a header, then the index of each text with its class or score."""
     if task.is_regression:
         low, high = _SCORES
         values = [f"{min(max(score, low), high):.3f}" for score in predictions]

@@ -1,7 +1,7 @@
-"""Fine-tuning under Lightning: what the NER and the GLUE script share.
+"""Training with Lightning, shared by the NER and GLUE scripts.
 
-Lightning brings the processes, the epochs and the checkpoint to resume from. A step, its log, the scores of dev and the
-files of the run are those of `tools.train`.
+Lightning provides processes, epochs and the checkpoint to resume from. Steps, logs, evaluation on dev and output files
+are those of `tools.train`.
 """
 
 import logging
@@ -22,12 +22,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from callbacks import Callbacks, Checkpoints, TrainState
 from common.durable import remove_folder
-from lightning_runs.checkpoint import check_checkpoint, checkpoint_file
+from lightning_runs.trainer import check_checkpoint, checkpoint_file
 from processors.features.batching import BucketBatchSampler, StepLoader
 from tools.callback_setup import build_callbacks
 from tools.checkpoint import Stateful, publish_model, write_model
-from tools.distributed import is_main, rank, run_on_main, world_size
-from tools.interruption import Interrupted, Interruption, watch_for_interruption
+from tools.distributed import Interrupted, Interruption, is_main, rank, run_on_main, watch_for_interruption, world_size
 from tools.meter import Meter, NonFiniteSteps, encoder_cost, peak_flops, peak_memory
 from tools.optimizer import build_optimizer, build_schedule, freeze
 from tools.precision import GradientStep
@@ -40,17 +39,17 @@ logger = logging.getLogger(__name__)
 
 
 class BaseTransformer(LightningModule):
-    """An encoder with a head, in training under Lightning; subclasses say on which data.
+    """Lightning module of an encoder with a head; subclasses provide data, loss and scores.
 
     Args:
         run: settings, folder, device.
-        model: on its device.
-        tokenizer: of the encoder.
+        model: model, on its device.
+        tokenizer: tokenizer of the encoder.
     """
 
     mode: ClassVar[str]
     nonfinite_steps: ClassVar[type[NonFiniteSteps]] = NonFiniteSteps
-    automatic_optimization = False  # a batch may take several passes
+    automatic_optimization = False  # a batch may need several passes
 
     def __init__(self, run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         super().__init__()
@@ -62,19 +61,19 @@ class BaseTransformer(LightningModule):
 
     @abstractmethod
     def open_split(self, split: str) -> Any:
-        """The features of a split, from the cache."""
+        """Load the features of a split."""
 
     @abstractmethod
     def unit_counts(self, dataset: Any) -> NDArray[np.int32]:
-        """What the loss is a mean over: the words, or the one label, of each member of the data set."""
+        """Number of units per dataset item that the loss is averaged over: words, or one label per text."""
 
     @abstractmethod
     def forward(self, batch: dict[str, Any]) -> Any:
-        """The model's output for a batch; its ``loss`` is a sum over the units, divided by ``num_items_in_batch``."""
+        """Compute the output for a batch, whose ``loss`` is the sum over units divided by ``num_items_in_batch``."""
 
     @abstractmethod
     def score_dev(self, state: TrainState) -> None:
-        """Scores the dev split and sets the scores of the state."""
+        """Score the dev split, and store the scores in the state."""
 
     def setup(self, stage: str) -> None:
         optimisation = self.run.settings.optimisation
@@ -107,7 +106,7 @@ class BaseTransformer(LightningModule):
         return StepLoader(self._dataset, self._sampler, self._counts, self._place, **options)
 
     def _place(self) -> tuple[int, int]:
-        """The epoch, and the batches of it that were trained on before an interruption."""
+        """Current epoch, and the number of its batches that are already trained on."""
         return self.current_epoch, self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
 
     def configure_optimizers(self) -> Any:
@@ -117,12 +116,12 @@ class BaseTransformer(LightningModule):
 
     def on_fit_start(self) -> None:
         settings, folder, optimizer = self.run.settings, self.run.folder, self.trainer.optimizers[0]
-        self.model.train()  # pretrained models come in evaluation mode, and Lightning leaves modes as they are
+        self.model.train()  # pretrained models start in evaluation mode, which Lightning does not change
         names = [str(name) for _, name in sorted((self.model.config.id2label or {}).items())]
         self.state = TrainState(self.model, optimizer, self.total_steps, self.steps_per_epoch, is_main(), names)
         self._gradients = GradientStep(self.run.precision, self.model, optimizer)
         self._encoder_cost = encoder_cost(self.model)
-        self._computed_tokens = self._computed_rows = self._batch_rows = 0  # of a step, by this process
+        self._computed_tokens = self._computed_rows = self._batch_rows = 0  # per step, on this rank
         self.meter = Meter(self.run.device, peak_flops(self.run.device, self.run.precision.dtype, n_gpu=1))
         patience = settings.optimisation.max_nonfinite_steps
         self._nonfinite = self.nonfinite_steps(self._dataset, self.tokenizer, folder.nonfinite_steps, patience)
@@ -136,7 +135,7 @@ class BaseTransformer(LightningModule):
             remove=remove_folder,
             metric=settings.logging.metric_for_best_model,
         )
-        without_averaging = settings.replace(averaging="none", ema_decay=0.99, swa_start=0.75)  # Lightning's own
+        without_averaging = settings.replace(averaging="none", ema_decay=0.99, swa_start=0.75)  # see AveragedWeights
         self.callbacks = Callbacks(build_callbacks(without_averaging, folder, self.checkpoints))
         self._parts: dict[str, Stateful] = {
             "progress": self.state,
@@ -152,14 +151,14 @@ class BaseTransformer(LightningModule):
             forget_missing_best(self.checkpoints, self.state)
 
     def on_train_start(self) -> None:
-        self.interruption.listen()  # Lightning has installed handlers of its own
+        self.interruption.listen()  # Lightning has replaced the handlers
         self.callbacks.on_train_begin(self.state)
         if is_due(self.run.settings.logging.logging_steps, self.state):
-            self._evaluate()  # unless that was done before the interruption
+            self._evaluate()  # skipped if done before the interruption
         self.trainer.should_stop = self.state.should_stop
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        # Dropout depends on the place in the training alone, so a resumed run continues as if it had never stopped.
+        # Dropout depends only on the position in training, so that resumed runs give identical results.
         place = (self.run.settings.optimisation.seed, self.current_epoch, batch_idx, rank())
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
 
@@ -178,7 +177,7 @@ class BaseTransformer(LightningModule):
         with nullcontext() if exchanges else cast(DDPStrategy, strategy).block_backward_sync():
             with self.run.precision.autocast():
                 loss: Tensor = self.callbacks.around_forward(self.state, self._counted_forward, batch).loss
-            # DDP averages over ranks; the loss is already divided by what all of them hold
+            # DDP averages over ranks; the loss is already divided by the units of all ranks
             self._gradients.backward(loss * world_size(), self.manual_backward)
         return loss.detach()
 
@@ -191,7 +190,7 @@ class BaseTransformer(LightningModule):
         self._gradients.step()
         self.lr_schedulers().step()  # type: ignore[union-attr]
         counter = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
-        counter.increment_ready()  # Lightning counts steps of its own wrapper only
+        counter.increment_ready()  # Lightning only counts steps of its own optimizer wrapper
         counter.increment_completed()
         assert self._sampler is not None
         members = self._sampler.step_windows(step_of_epoch)
@@ -217,7 +216,7 @@ class BaseTransformer(LightningModule):
             self._save_if_due()
 
     def on_train_epoch_end(self) -> None:
-        if self.trainer.is_last_batch:  # only now does Lightning count the epoch as complete
+        if self.trainer.is_last_batch:  # Lightning has now counted the epoch as complete
             self._save_if_due()
 
     def _save_if_due(self) -> None:
@@ -228,7 +227,7 @@ class BaseTransformer(LightningModule):
             raise Interrupted
 
     def save_checkpoint(self) -> None:
-        """Writes last.ckpt."""
+        """Write last.ckpt."""
         self.trainer.save_checkpoint(self.run.folder.last_lightning_checkpoint)
 
     def on_train_end(self) -> None:
@@ -243,7 +242,7 @@ class BaseTransformer(LightningModule):
         self.callbacks.on_log(self.state)
 
     def _evaluate(self) -> None:
-        """Scores dev, with the averaged weights where there are any."""
+        """Score dev, with averaged weights if enabled."""
         if not self.run.settings.logging.evaluate_during_training or self.state.evaluated_step == self.state.step:
             return
         with self.meter.paused(), self._averaged_weights():
@@ -274,8 +273,8 @@ class BaseTransformer(LightningModule):
         check_checkpoint(checkpoint, self.run.settings.flat(), self._described(), shapes, source)
         if self._sampler and checkpoint["order"] != self._order:
             raise ValueError(
-                "the training data comes in another order than before: keep the data, --seed, --max_seq_length and the "
-                "sequences per step (--train_batch_size x processes x --accumulate_grad_batches)"
+                "the order of the training data has changed: use the same data, --seed, --max_seq_length and sequences "
+                "per step (--train_batch_size x processes x --accumulate_grad_batches)"
             )
         self._resumed = checkpoint["training"]
 
@@ -285,7 +284,7 @@ class BaseTransformer(LightningModule):
 
 
 def generic_train(module: BaseTransformer, trainer: Trainer) -> None:
-    """Trains the model in place, restores the best one and writes it to ``output_dir``."""
+    """Train the model in place, restore the best weights and write the model to ``output_dir``."""
     run, model = module.run, module.model
     checkpoint = run_on_main(lambda: checkpoint_file(run.settings.actions.resume_from_checkpoint, run.folder))
     with watch_for_interruption() as interruption:
@@ -295,7 +294,7 @@ def generic_train(module: BaseTransformer, trainer: Trainer) -> None:
         finally:
             if hasattr(module, "callbacks"):
                 module.callbacks.close()
-    nn.Module.to(model, run.device)  # Lightning has left it on the CPU
+    nn.Module.to(model, run.device)  # Lightning moves it to the CPU
     if module.checkpoints.has_best:
         restore_best(module.checkpoints.best_folder, model)
     run_on_main(

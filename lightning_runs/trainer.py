@@ -1,8 +1,8 @@
-"""What Lightning brings: devices and processes, averaged weights, the file of a checkpoint; and how a run starts."""
+"""Set up Lightning: trainer, devices and processes, weight averaging, durable checkpoints; and start a run."""
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -17,13 +17,56 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn, get_swa_multi_avg_fn
 
 from common.durable import atomic_write
 from common.run_files import RunFolder
-from lightning_runs.checkpoint import checkpoint_file
 from lightning_runs.flags import LightningOptions
+from tools.checkpoint import refuse_kept_options
 from tools.distributed import run_on_main
 from tools.recipe import check_actions, lock_and_tidy, open_folder
 from tools.run import Run
 from tools.run_folder import explained_failure
 from tools.settings import OptimisationSettings, Settings
+
+_FIXED = ("task_name", "tag_column", "markup", "casing", "train_max_seq_length", "averaging")
+
+
+def checkpoint_file(named: str, run: RunFolder) -> Path | None:
+    """Find the file that ``--resume_from_checkpoint`` names; for ``auto``, the one of the run, if it exists.
+
+    Raises:
+        ValueError: the named file does not exist.
+    """
+    if named in ("", "auto"):
+        return run.last_lightning_checkpoint if named and run.last_lightning_checkpoint.is_file() else None
+    if not Path(named).is_file():
+        raise ValueError(f"--resume_from_checkpoint {named}: no such file")
+    return Path(named)
+
+
+def check_checkpoint(
+    checkpoint: Mapping[str, Any], settings: Mapping[str, Any], model: str, shapes: Mapping[str, Any], source: str
+) -> None:
+    """Raise a ValueError if a checkpoint has another model, or settings that the optimiser state would override.
+
+    Args:
+        settings: settings of this run, from `tools.settings.Settings.flat`.
+        model: description of the head and its labels.
+        shapes: shapes of this run's weights, by name.
+        source: name of the checkpoint, for messages.
+    """
+    before = checkpoint["settings"]
+    for name in _FIXED:
+        if before.get(name, settings[name]) != settings[name]:
+            raise ValueError(
+                f"{source} was trained with --{name} {before[name]}, not {settings[name]}: use the same value"
+            )
+    if checkpoint["model"] != model:
+        raise ValueError(f"{source} holds {checkpoint['model']}, not {model}: use the same --head and labels")
+    there = {name: tuple(weight.shape) for name, weight in checkpoint["state_dict"].items()}
+    misfits = sorted(name for name in there | dict(shapes) if there.get(name) != shapes.get(name))
+    if misfits:
+        found = f"{misfits[0]} is {there.get(misfits[0])} in the checkpoint and {shapes.get(misfits[0])} in this run"
+        raise ValueError(f"{source} has another encoder ({found}): name it with --model_name_or_path")
+    refuse_kept_options(settings, before, source)
+
 
 logger = logging.getLogger(__name__)
 _NOISE = (
@@ -37,9 +80,9 @@ _NOISE = (
 
 
 class AveragedWeights(WeightAveraging):
-    """Lightning's averaging with the averages of `callbacks.averaging`: EMA with a warm-up, or SWA from some step on.
+    """Lightning's weight averaging with the formulas of `callbacks.averaging`: EMA with a warm-up, or SWA.
 
-    Until SWA begins, the average is the weights themselves.
+    Until SWA starts, the average equals the current weights.
     """
 
     def __init__(self, optimisation: OptimisationSettings) -> None:
@@ -51,7 +94,7 @@ class AveragedWeights(WeightAveraging):
         self._total_steps = cast(Any, pl_module).total_steps
 
     def _update(self, means: list[Tensor], weights: list[Tensor], count: Tensor | int) -> None:
-        """Brings the weights of a step into the means, after ``count`` steps."""
+        """Update the means with the weights of a step, after ``count`` steps."""
         steps = int(count)
         if self._optimisation.averaging == "ema":
             get_ema_multi_avg_fn(min(self._optimisation.ema_decay, (1 + steps) / (10 + steps)))(means, weights, steps)
@@ -61,23 +104,23 @@ class AveragedWeights(WeightAveraging):
 
 
 class DurableCheckpoints(TorchCheckpointIO):
-    """Keeps a checkpoint until the next one is complete; Lightning's own may lose both when the process is killed."""
+    """Replaces checkpoints atomically; with Lightning's default, a killed process may lose the old and the new one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         path = Path(path)
         with (
             explained_failure(path, RunFolder(path.parent)),
             atomic_write(path) as fresh,
-            fresh.open("wb") as file,  # torch itself would hide why it cannot write
+            fresh.open("wb") as file,  # torch.save(path) hides the cause of a failed write
         ):
             torch.save(checkpoint, file)
 
 
 def build_trainer(settings: Settings, options: LightningOptions) -> Trainer:
-    """The trainer: devices, processes and checkpoints; the rest of the work is that of the other scripts.
+    """Build the trainer, which provides devices, processes and checkpoints only.
 
     Raises:
-        ValueError: flags ask for devices that this machine does not have, or contradict each other.
+        ValueError: flags request devices that this machine does not have, or contradict each other.
     """
     machine, (gpus, devices) = settings.machine, (options.gpus, options.devices)
     if machine.no_cuda and gpus is None:
@@ -95,8 +138,8 @@ def build_trainer(settings: Settings, options: LightningOptions) -> Trainer:
         devices=count,
         num_nodes=options.num_nodes,
         strategy="auto" if count == options.num_nodes == 1 else strategy,
-        max_epochs=-1,  # the module says how many steps there are
-        use_distributed_sampler=False,  # the batches are this process's share already
+        max_epochs=-1,  # the module sets the number of steps
+        use_distributed_sampler=False,  # the batches are already this rank's share
         callbacks=[] if settings.optimisation.averaging == "none" else [AveragedWeights(settings.optimisation)],
         plugins=[DurableCheckpoints()],
         logger=False,
@@ -109,19 +152,19 @@ def build_trainer(settings: Settings, options: LightningOptions) -> Trainer:
 def _faults(no_cuda: bool, gpus: int | None, devices: int | None, gpus_here: int) -> Iterator[str]:
     wanted = (devices or gpus or 0) if gpus != 0 else 0
     if wanted > gpus_here:
-        yield f"{wanted} GPUs are asked for, and this machine has {gpus_here}; --gpus 0 stays on the CPU"
+        yield f"{wanted} GPUs requested, but this machine has {gpus_here}; use --gpus 0 for the CPU"
     if gpus and devices and gpus != devices:
-        yield f"--gpus {gpus} and --devices {devices} contradict each other; give one of them"
+        yield f"--gpus {gpus} and --devices {devices} contradict each other; use only one of them"
     if no_cuda and gpus:
-        yield f"--no_cuda and --gpus {gpus} contradict each other; give one of them"
+        yield f"--no_cuda and --gpus {gpus} contradict each other; use only one of them"
 
 
 def start_run(settings: Settings, trainer: Trainer, note: str, check_data: Callable[[Run], None]) -> Run:
-    """Joins the processes, and does what `tools.recipe.start_run` does.
+    """Launch the processes, and start the run as `tools.recipe.start_run` does.
 
     Args:
-        note: about defaults, for the log.
-        check_data: takes the run, and raises an error where a split is missing.
+        note: note on defaults, for the log.
+        check_data: function of the run that raises an error if a split is missing.
     """
     check_actions(settings)
     for noise in _NOISE:
@@ -130,7 +173,7 @@ def start_run(settings: Settings, trainer: Trainer, note: str, check_data: Calla
         launcher.launch(trainer.strategy.setup_environment, trainer=trainer)
     device = trainer.strategy.root_device
     run = Run.of(settings, device, int(device.type == "cuda"))
-    check_data(run)  # before an earlier run is cleared away
+    check_data(run)  # before an earlier run is deleted
     actions = settings.actions
     lock_and_tidy(run.folder.path, may_be_new=actions.do_train or bool(settings.model.model_name_or_path))
     checkpoint = run_on_main(lambda: checkpoint_file(actions.resume_from_checkpoint, run.folder))
@@ -142,6 +185,6 @@ def start_run(settings: Settings, trainer: Trainer, note: str, check_data: Calla
 
 
 def source_of(run: Run) -> str | None:
-    """The folder of a model that is only applied, where ``--model_name_or_path`` names it and not ``output_dir``."""
+    """Folder of a model to apply, if ``--model_name_or_path`` names it and ``output_dir`` holds none."""
     actions, named = run.settings.actions, run.settings.model.model_name_or_path
     return named if not actions.do_train and named and not run.folder.config.is_file() else None

@@ -1,6 +1,6 @@
-"""Tensors to scores: encoders with heads that find entities."""
+"""Models: encoders with a head that finds entities."""
 
-from common.plugins import imported
+from common.options import imported
 from models.heads.crf import BertCrfForNer
 from models.heads.softmax import BertSoftmaxForNer
 from models.tagger import Tagger
@@ -11,7 +11,7 @@ HEADS: dict[str, type[Tagger]] = {"softmax": BertSoftmaxForNer, "crf": BertCrfFo
 
 
 def head_named(name: str) -> type[Tagger]:
-    """A built-in head by its name in ``HEADS``, or the user's own, ``module:Class``, whose module this imports.
+    """Find a head by its name in ``HEADS``, or import a custom one, ``module:Class``.
 
     Raises:
         ValueError: there is no such head.
@@ -22,5 +22,5 @@ def head_named(name: str) -> type[Tagger]:
         return HEADS[name]
     head = imported(name, "--head")
     if not (isinstance(head, type) and issubclass(head, Tagger)):
-        raise ValueError(f"--head {name}: this is no subclass of models.tagger.Tagger")
+        raise ValueError(f"--head {name}: not a subclass of models.tagger.Tagger")
     return head

@@ -1,11 +1,11 @@
-"""Losses of a word's tag, unreduced: ``(N, C), (N,) -> (N,)``, 0 where the label is -100."""
+"""Unreduced losses per word: logits ``(N, C)``, labels ``(N,)`` -> ``(N,)``, 0 where the label is -100."""
 
 from collections.abc import Callable
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.plugins import imported
+from common.options import imported
 
 TokenLoss = Callable[[Tensor, Tensor], Tensor]
 
@@ -15,13 +15,13 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def focal(logits: Tensor, labels: Tensor) -> Tensor:
-    """Gives easy tags less weight (Lin et al. 2017, eq. 4, with gamma 2)."""
+    """Focal loss, which gives easy examples less weight (Lin et al. 2017, eq. 4, with gamma 2)."""
     losses = cross_entropy(logits, labels)
     return (1 - (-losses).exp()) ** 2 * losses
 
 
 def label_smoothing(logits: Tensor, labels: Tensor) -> Tensor:
-    """Label smoothing by 0.1 (Szegedy et al. 2016, sec. 7)."""
+    """Cross-entropy with label smoothing of 0.1 (Szegedy et al. 2016, sec. 7)."""
     return F.cross_entropy(logits, labels, reduction="none", label_smoothing=0.1)
 
 
@@ -29,7 +29,7 @@ LOSSES: dict[str, TokenLoss] = {"ce": cross_entropy, "focal": focal, "lsr": labe
 
 
 def loss_named(name: str) -> str:
-    """Makes sure that a loss is known; one of the user's own, ``module:function``, is imported.
+    """Check that a loss exists, importing a custom one, ``module:function``, and return its name.
 
     Raises:
         ValueError: there is no such loss.

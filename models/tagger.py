@@ -1,4 +1,4 @@
-"""What all taggers share: an encoder of any family, the step from word pieces to words, and what a head provides."""
+"""Base class of all taggers: an encoder of any family, pooling of word pieces to words, and the head interface."""
 
 import inspect
 from collections.abc import Sequence
@@ -16,10 +16,11 @@ from common.options import NoOptions
 
 _ATTENTION_SUPPORT = ("_supports_sdpa", "_supports_flash_attn", "_supports_flex_attn", "_supports_attention_backend")
 _UNUSED = [r"\bpooler\."]  # weights that no tagger needs
-_MIXES_PADDING_IN = ("canine", "convbert", "fnet", "funnel", "mobilebert", "nystromformer", "yoso")  # into states
-_MORE_THAN_TEXT = {  # by the parameters that name it
+# Families whose states depend on padding.
+_MIXES_PADDING_IN = ("canine", "convbert", "fnet", "funnel", "mobilebert", "nystromformer", "yoso")
+_MORE_THAN_TEXT = {  # forward parameter -> input that it stands for
     "decoder_input_ids": "input for a decoder",
-    "bbox": "places on a page",
+    "bbox": "page layout",
     "pixel_values": "images",
     "input_features": "audio",
     "xpath_tags_seq": "HTML",
@@ -28,10 +29,10 @@ _MORE_THAN_TEXT = {  # by the parameters that name it
 
 @dataclass
 class TaggerOutput(ModelOutput):
-    """What a tagger returns.
+    """Output of a tagger.
 
     Args:
-        loss: scalar, where labels were given.
+        loss: scalar, if labels were given.
         logits: ``(B, W, C)`` emissions, the scores of each word.
     """
 
@@ -40,12 +41,12 @@ class TaggerOutput(ModelOutput):
 
 
 class Prediction(NamedTuple):
-    """What a head finds in one text.
+    """Prediction of a head for one text.
 
     Args:
-        entities: in order of their first words.
-        confidences: the probability of exactly each of these entities; empty where they were not asked for.
-        tags: the tag of each word, where the head chooses tags.
+        entities: entities in order of their first words.
+        confidences: probability of exactly each of these entities; empty if not requested.
+        tags: one tag per word, if the head chooses tags.
     """
 
     entities: list[Entity]
@@ -55,7 +56,7 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class LabelSpace:
-    """What a new head is to find.
+    """Labels of a new head.
 
     Args:
         types: entity types.
@@ -71,88 +72,90 @@ class LabelSpace:
 class Tagger(PreTrainedModel):
     """An encoder and a head over words. A head is a subclass, in one file; see ``docs/heads.md``.
 
-    The encoder sits under its family's own name (``bert``, ``roberta``, ...), so that its pretrained weights load; the
-    layer that makes a word's emissions is ``classifier``, as in the token classifiers of transformers.
+    The encoder attribute has the name of its family (``bert``, ``roberta``, ...), so that pretrained weights load; the
+    layer that computes emissions is ``classifier``, as in the token classifiers of transformers.
 
-    A subclass provides `configure`, `encode`, `losses` and `predict`; where it needs them also ``Options``,
-    `learning_rates`, `num_scores` and `emissions`. Heads that choose one tag per word derive from
-    `models.heads.flat.FlatTagger`, which leaves only losses, decoding and confidences to them.
+    Subclasses implement `configure`, `encode`, `losses` and `predict`, and if needed ``Options``, `learning_rates`,
+    `num_scores` and `emissions`. Heads that choose one tag per word derive from `models.heads.flat.FlatTagger` and
+    implement only losses, decoding and confidences.
     """
 
     Options: ClassVar[type] = NoOptions  # a frozen dataclass of `common.options.option` fields; each becomes a flag
-    title: ClassVar[str] = ""  # in reports; by default the name of the class
-    script: ClassVar[str] = "run_ner_softmax.py"  # trains it, with --head where it is not the script's own head
-    nests: ClassVar[bool] = True  # whether entities that overlap are both found
-    unexportable: ClassVar[str] = "ONNX export needs heads that choose one tag per word"  # empty where it can be
+    title: ClassVar[str] = ""  # name in reports; default: the class name
+    script: ClassVar[str] = "run_ner_softmax.py"  # script that trains it, with --head if needed
+    nests: ClassVar[bool] = True  # whether it can find overlapping entities
+    unexportable: ClassVar[str] = "ONNX export needs heads that choose one tag per word"  # empty: exportable
 
     config_class = PreTrainedConfig
     _keys_to_ignore_on_load_missing = _keys_to_ignore_on_load_unexpected = _UNUSED
 
     def __init__(self, config: PreTrainedConfig) -> None:
-        for name in _ATTENTION_SUPPORT:  # a tagger attends as its encoder can; by itself it would choose the slow way
+        for name in _ATTENTION_SUPPORT:  # else transformers falls back to eager attention
             setattr(self, name, getattr(_encoder_class(config), name, False))
         super().__init__(config)
         encoder = _new_encoder(config)
         self.base_model_prefix = encoder.base_model_prefix
         setattr(self, self.base_model_prefix, encoder)
-        self.width = _width(config)  # H, of the encoder's states
+        self.width = _width(config)  # H, size of the encoder's states
         self.dropout = nn.Dropout(_head_dropout(config))
         self.classifier = nn.Linear(self.width, self.num_scores(config))
         self.takes_token_types = "token_type_ids" in inspect.signature(_encoder_class(config).forward).parameters
 
     @classmethod
     def from_pretrained(cls, name_or_path: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
-        """Loads a trained tagger, or an encoder to be trained; its config says which family it is of."""
+        """Load a trained tagger, or an encoder with a new head. The config determines the encoder family."""
         if kwargs.get("config") is None:
             kwargs["config"] = AutoConfig.from_pretrained(name_or_path)
-        kwargs.setdefault("dtype", torch.float32)  # not that of the file: AdamW needs weights in full precision
+        kwargs.setdefault("dtype", torch.float32)  # not the file's: AdamW needs full precision
         return super().from_pretrained(name_or_path, *args, **kwargs)
 
     @classmethod
     def configure(cls, config: PreTrainedConfig, labels: LabelSpace, options: Any) -> None:
-        """Writes into the config of an encoder all that the new head needs; a saved folder keeps it.
+        """Write all that a new head needs into the encoder's config, which is saved with the model.
 
-        By default ``id2label`` names the entity types.
+        By default, ``id2label`` names the entity types.
 
         Args:
+            config: config of the encoder, changed in place.
+            labels: labels to predict.
             options: an instance of ``Options``.
         """
         set_label_names(config, labels.types)
 
     @classmethod
     def override(cls, config: PreTrainedConfig, options: Any) -> None:
-        """Changes the config of a trained head where options that count in prediction ask for it."""
+        """Apply options that affect prediction to the config of a trained head."""
 
     @classmethod
     def read_labels(cls, names: Sequence[str]) -> list[str]:
-        """What the labels of a saved folder mean, by id, in this head's terms; empty for those that mean nothing.
+        """Convert the labels of a saved model to this head's form, by id; empty for labels without a meaning.
 
         Raises:
-            ValueError: labels that cannot be understood.
+            ValueError: labels cannot be parsed.
         """
         return list(names)
 
     @classmethod
     def num_scores(cls, config: PreTrainedConfig) -> int:
-        """C, the number of scores per word."""
+        """Number of scores per word, C."""
         return len(config.id2label or {})
 
     def learning_rates(self, options: Any) -> dict[str, float]:
-        """Peak learning rates by part, the first name of its parameters.
+        """Peak learning rates by part, where a part is the first component of a parameter's name.
 
-        Parts outside the encoder that are not listed learn at ``--head_learning_rate``, which also replaces the rate of
-        ``classifier``; without it they learn at the encoder's.
+        ``--head_learning_rate`` replaces the rate of ``classifier``, and applies to parts outside the encoder that are
+        not listed; without it, these have the encoder's rate.
         """
         return {}
 
     @property
     def types(self) -> list[str]:
-        """The entity types that the head finds."""
+        """Entity types of the head."""
         return self.label_names
 
     @property
     def missing_labels(self) -> list[str]:
-        """Labels that entities of its types may need and the head lacks: that of another project may."""
+        """Labels of its entity types that the head lacks, which happens with models of other projects."""
         return []
 
     @property
@@ -162,42 +165,42 @@ class Tagger(PreTrainedModel):
 
     @property
     def label_names(self) -> list[str]:
-        """The labels in the order of their ids."""
+        """Labels by id."""
         return [str(name) for _, name in sorted((self.config.id2label or {}).items())]
 
     def emissions(self, states: Tensor, word_mask: Tensor) -> Tensor:
-        """The scores of each word: ``(B, W, H), (B, W) -> (B, W, C)``."""
+        """Compute the scores of each word: ``(B, W, H), (B, W) -> (B, W, C)``."""
         return cast(Tensor, self.classifier(self.dropout(states)))
 
     def encode(self, annotations: Sequence[Annotation]) -> Tensor:
-        """Targets ``(B, W, ...)`` of texts or windows; -100 where nothing is known, and beyond the words of a row.
+        """Encode the annotations of texts or windows as targets ``(B, W, ...)``; -100 for unknown words and padding.
 
-        Where a model lacks the type of an entity, its words count as unknown.
+        Words of entities whose type the model lacks count as unknown.
         """
         raise NotImplementedError
 
     def losses(self, emissions: Tensor, targets: Tensor, word_mask: Tensor) -> Tensor:
-        """The loss of each row, summed over its words: ``(B, W, C), (B, W, ...), (B, W) -> (B,)``.
+        """Compute the loss per row, summed over words: ``(B, W, C), (B, W, ...), (B, W) -> (B,)``.
 
-        Neither masked words nor targets of -100 count.
+        Masked words and targets of -100 are ignored.
         """
         raise NotImplementedError
 
     def predict(self, emissions: Tensor, word_mask: Tensor, with_confidence: bool = False) -> list[Prediction]:
-        """What is found in each of B texts, from emissions ``(B, W, C)`` and mask ``(B, W)``."""
+        """Predict entities of B texts from emissions ``(B, W, C)`` and mask ``(B, W)``."""
         raise NotImplementedError
 
     def warm_up(self, emissions: Tensor, word_mask: Tensor) -> None:
-        """Compiles and initialises what `predict` may need."""
+        """Compile and initialise everything that `predict` may need."""
         self.predict(emissions, word_mask, with_confidence=True)
 
     def log_probabilities(self, emissions: Tensor) -> Tensor:
-        """Log-probabilities ``(B, W, C)`` of what a word can be, for losses that compare two passes.
+        """Log-probabilities ``(B, W, C)`` of each word's labels, for losses that compare two passes.
 
         Raises:
-            ValueError: the scores of a word are not those of alternatives.
+            ValueError: the scores of a word do not form a distribution.
         """
-        raise ValueError(f"{type(self).__name__} has no distribution over the tags of a word; leave out --rdrop_alpha")
+        raise ValueError(f"{type(self).__name__} has no distribution over the tags of a word; remove --rdrop_alpha")
 
     def forward(
         self,
@@ -209,15 +212,15 @@ class Tagger(PreTrainedModel):
         labels: Tensor | None = None,
         num_items_in_batch: int | None = None,
     ) -> TaggerOutput:
-        """Scores each word, and computes the loss where there are labels.
+        """Compute the scores of each word, and the loss if there are labels.
 
         Args:
             input_ids, attention_mask, token_type_ids: ``(B, T)``.
-            word_positions: ``(B, W)`` index of each word's first piece; without it every token is a word.
-            word_mask: ``(B, W)`` true where there is a word, from the left without holes.
-            labels: ``(B, W, ...)`` as `encode` makes them; a word of label -100 does not count.
-            num_items_in_batch: divides the summed loss: the words of the whole optimiser step, over all ranks and
-                accumulation rounds; by default the words of this batch.
+            word_positions: ``(B, W)`` index of each word's first piece; default: every token is a word.
+            word_mask: ``(B, W)`` true for words, which fill each row from the left.
+            labels: ``(B, W, ...)`` from `encode`; words with label -100 are ignored.
+            num_items_in_batch: divisor of the summed loss: the words of the whole optimiser step, over all ranks and
+                accumulation rounds; default: the words of this batch.
         """
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
         states = self._states({name: value for name, value in inputs.items() if value is not None})  # (B, T, H)
@@ -228,7 +231,7 @@ class Tagger(PreTrainedModel):
             word_mask = attention_mask.bool() if attention_mask is not None else None
         if word_mask is None:
             word_mask = torch.ones(states.shape[:2], dtype=torch.bool, device=states.device)
-        states = states.to(self.classifier.weight.dtype)  # the head may be more precise than the encoder
+        states = states.to(self.classifier.weight.dtype)  # the head may have a higher precision
         logits = self.emissions(states, word_mask)  # (B, W, C)
         loss = None
         if labels is not None:
@@ -238,7 +241,7 @@ class Tagger(PreTrainedModel):
         return TaggerOutput(loss=loss, logits=logits)
 
     def _states(self, inputs: dict[str, Tensor]) -> Tensor:
-        """The encoder's states ``(B, T, H)``; a row's do not depend on the padding that its batch gives it."""
+        """Compute the encoder's states ``(B, T, H)``, independent of the padding of each row."""
         if not self.takes_token_types:
             inputs.pop("token_type_ids", None)
         encoder, mask = getattr(self, self.base_model_prefix), inputs.get("attention_mask")
@@ -246,20 +249,20 @@ class Tagger(PreTrainedModel):
             return cast(Tensor, encoder(**inputs)[0])
         states = self.classifier.weight.new_zeros(*mask.shape, self.width)
         lengths = mask.sum(1)
-        for length in lengths.unique().tolist():  # rows of one length together, without padding
+        for length in lengths.unique().tolist():  # group rows by length, without padding
             chosen = (lengths == length)[:, None] & mask.bool()  # (B, T)
-            extra = max(0, getattr(self.config, "downsampling_rate", 1) - length)  # CANINE takes no fewer tokens
+            extra = max(0, getattr(self.config, "downsampling_rate", 1) - length)  # CANINE's minimum
             rows = {name: F.pad(value[chosen].view(-1, length), (0, extra)) for name, value in inputs.items()}
             states[chosen] = encoder(**rows)[0][:, :length].flatten(0, 1).to(states)
         return states
 
     def add_token_types(self, count: int) -> list[int]:
-        """Gives the encoder more token types, and returns them.
+        """Add token types to the encoder, and return their ids.
 
-        They begin as copies of type 0, so that nothing changes before they have learnt.
+        Their embeddings start as copies of type 0, so that the encoder's output is unchanged before training.
 
         Raises:
-            ValueError: the encoder's family has no embeddings of token types.
+            ValueError: the encoder's family has no token type embeddings.
         """
         encoder = getattr(self, self.base_model_prefix)
         for name, former in list(encoder.named_modules()):
@@ -272,10 +275,10 @@ class Tagger(PreTrainedModel):
                 encoder.set_submodule(name, widened)
                 self.config.type_vocab_size = encoder.config.type_vocab_size = types + count
                 return list(range(types, types + count))
-        raise ValueError(f"encoders of the family {self.config.model_type} have no embeddings of token types")
+        raise ValueError(f"{self.config.model_type} encoders have no token type embeddings")
 
     def reset_head(self) -> None:
-        """Gives what is not the encoder new random weights."""
+        """Initialise all weights outside the encoder randomly."""
         for name, part in self.named_children():
             if name != self.base_model_prefix:
                 part.apply(self._reset)
@@ -291,15 +294,15 @@ class Tagger(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         reset = getattr(module, "reset_parameters", None)
         if reset and not isinstance(module, nn.Linear | nn.Embedding):
-            reset()  # transformers knows few kinds of layers, and would leave the others as they are in memory
+            reset()  # transformers would leave layers that it does not know uninitialised
         else:
             super()._init_weights(module)
 
     def select_labels(self, ids: Sequence[int], names: Sequence[str]) -> None:
-        """Keeps these labels only, in this order and under these names.
+        """Keep only the labels ``ids``, in this order and with these names.
 
         Raises:
-            ValueError: there is no row of ``classifier`` for each label.
+            ValueError: ``classifier`` does not have one row per label.
         """
         head = self.classifier
         if head.out_features != len(self.label_names):
@@ -310,41 +313,41 @@ class Tagger(PreTrainedModel):
 
 
 def set_label_names(config: PreTrainedConfig, names: Sequence[str]) -> None:
-    """Names the labels by their ids."""
+    """Set ``id2label`` and ``label2id``."""
     config.id2label = dict(enumerate(names))
     config.label2id = {name: index for index, name in enumerate(names)}
 
 
 def known_words(labels: Tensor) -> Tensor:
-    """Words of which something is known: ``(B, W, ...) -> (B, W)``."""
+    """Mask of words with any known target: ``(B, W, ...) -> (B, W)``."""
     return (labels != -100).reshape(*labels.shape[:2], -1).any(-1)
 
 
 def _encoder_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
-    """The class of the bare encoder.
+    """Find the class of the bare encoder.
 
     Raises:
-        ValueError: there is none, or it takes more than text.
+        ValueError: there is none, or it needs other inputs than text.
     """
     found = MODEL_MAPPING.get(type(config), None)
     encoder_class = found[0] if isinstance(found, tuple) else found
     if encoder_class is None:
-        raise ValueError(f"transformers has no encoder of the family {config.model_type}")
+        raise ValueError(f"transformers has no encoder for {config.model_type}")
     parameters = inspect.signature(encoder_class.forward).parameters
     if more := [what for name, what in _MORE_THAN_TEXT.items() if name in parameters]:
-        raise ValueError(f"models of the family {config.model_type} need more than text: {', '.join(more)}")
+        raise ValueError(f"{config.model_type} models need other inputs than text: {', '.join(more)}")
     return cast(type[PreTrainedModel], encoder_class)
 
 
 def _new_encoder(config: PreTrainedConfig) -> PreTrainedModel:
-    """The bare encoder, without the pooler that no tagger uses where the family lets it be left out."""
-    if config.model_type == "big_bird":  # else its first short batch would change to this for good
+    """Make the bare encoder, without the unused pooler if the family allows it."""
+    if config.model_type == "big_bird":  # else the first short batch switches to this permanently
         config.attention_type = "original_full"
     encoder_class = _encoder_class(config)
     has_pooler = "add_pooling_layer" in inspect.signature(encoder_class.__init__).parameters
     encoder = encoder_class(config, **({"add_pooling_layer": False} if has_pooler else {}))
     if config.model_type == "xlnet":
-        encoder.mask_emb.requires_grad_(False)  # serves pretraining only; DDP would wait for its gradient
+        encoder.mask_emb.requires_grad_(False)  # used in pretraining only; DDP would wait for its gradient
     return encoder
 
 
@@ -359,5 +362,5 @@ def _head_dropout(config: PreTrainedConfig) -> float:
 def _width(config: PreTrainedConfig) -> int:
     width = getattr(config, "hidden_size", None) or getattr(config, "d_model", None) or getattr(config, "dim", None)
     if width is None:
-        raise ValueError(f"the config of {config.model_type!r} does not say how wide the encoder's states are")
+        raise ValueError(f"the config of {config.model_type!r} has no hidden size (hidden_size, d_model or dim)")
     return int(width)

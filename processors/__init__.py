@@ -1,4 +1,4 @@
-"""Text to tensors: readers, tag schemes, tasks, alignment, windows, the feature cache and batching."""
+"""From text to tensors: readers, tasks, word cutting, alignment, windows, feature cache and batching."""
 
 from processors.examples import DataError, Example
 from processors.features.build import convert_examples_to_features

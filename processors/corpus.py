@@ -1,4 +1,4 @@
-"""A corpus: where its splits are, what they hold, and which labels follow from that."""
+"""Corpora: finding and reading their splits, counting what they hold, and deriving the labels."""
 
 import hashlib
 import json
@@ -38,8 +38,7 @@ from processors.parsed import (
 )
 from processors.spans import SpanReader
 from processors.tasks import SPLITS, Task, find_split_file, missing_split_error, task_named
-from processors.text.word_cutting import WORD_UNITS, WordCutter
-from processors.text.word_learning import LearnedCutter, learn_cutter
+from processors.text.word_cutting import WORD_UNITS, LearnedCutter, WordCutter, learn_cutter
 
 _LEARNED_FROM = 20_000  # sentences
 
@@ -65,23 +64,21 @@ class _Opened:
 
 @dataclass
 class Corpus:
-    """The train, dev and test splits of a corpus, in whatever format they are.
+    """The train, dev and test splits of a corpus, in any supported format.
 
     Args:
-        task_name: a name of `processors.tasks.TASKS`, or any other for the generic task.
-        data_dir: folder with a file a split, and perhaps ``labels.txt``.
-        split_files: named files, by split; a relative name may also be one in ``data_dir``.
-        dataset_name: a Hugging Face data set used instead of files; see `processors.formats.hub`.
-        tag_column: column of the tags, or their name in JSON and Hugging Face data sets.
-        word_column: column of the words, in files of columns; see `processors.formats.columns.read_columns`.
-        word_unit: how raw text is cut; the empty string leaves it to the task.
-        kept_words: words of raw text that are kept whole; see `processors.text.word_cutting.WordCutter`.
-        span_edges: what becomes of entities that are none of whole words; see `processors.spans.SpanReader`.
-        offset_unit: how files of annotations count; likewise.
-        labels_file: a file of tags or types, a line each, that fixes the labels.
-        cache_dir: where parsed splits and downloads are kept; ``None`` keeps nothing.
-
-    With a ``cache_dir`` each file is parsed once, and read from the cache afterwards, in later runs too.
+        task_name: a key of `processors.tasks.TASKS`; any other name is the generic task.
+        data_dir: folder with one file per split and optionally ``labels.txt``.
+        split_files: explicit file of each split; a relative path may also be relative to ``data_dir``.
+        dataset_name: a Hugging Face data set to use instead of files; see `processors.formats.hub`.
+        tag_column: column of the tags, or their key in JSON and Hugging Face data sets.
+        word_column: column of the words in column files; see `processors.formats.columns.read_columns`.
+        word_unit: how raw text is cut into words; by default as the task says.
+        kept_words: words of raw text that are not cut; see `processors.text.word_cutting.WordCutter`.
+        span_edges: how to treat entities that cut words; see `processors.spans.SpanReader`.
+        offset_unit: unit of character offsets; see `processors.spans.SpanReader`.
+        labels_file: a file with one tag or entity type per line that defines the labels.
+        cache_dir: folder for parsed splits and downloads; ``None`` disables caching. With it, each file is parsed once.
     """
 
     task_name: str
@@ -108,7 +105,7 @@ class Corpus:
         return self._source(split) is not None
 
     def examples(self, split: str) -> Iterator[Example]:
-        """Reads a split from the start; only a test split may be unlabelled.
+        """Read a split from the start; only a test split may be unlabelled.
 
         Raises:
             DataError: the split is missing or malformed, with file and line.
@@ -219,10 +216,10 @@ class Corpus:
         return self._opened.surfaces[digest]
 
     def entity_types(self) -> list[str]:
-        """The entity types: of ``labels.txt``, else of the task, else all that the splits hold.
+        """The entity types: from the label file, else from the task, else all that occur in the splits.
 
         Raises:
-            DataError: the label file is empty or names a label twice.
+            DataError: the label file is empty or lists a label twice.
         """
         types_file = self._types_file()
         if types_file:
@@ -235,9 +232,9 @@ class Corpus:
         return sorted({entity_type for split in splits for entity_type in self.inventory(split).types})
 
     def label_list(self, markup: str) -> list[str]:
-        """All tags of the internal scheme, one of ``MARKUPS``, over the entity types.
+        """All tags of the internal scheme, one of ``MARKUPS``, for the entity types.
 
-        Where tags are classes of single words, those that a single word has.
+        If tags are classes of single words, only the tags of one-word entities.
         """
         types, scheme = self.entity_types(), MARKUPS[markup]
         if self._task.plain_tags:
@@ -249,13 +246,13 @@ class Corpus:
         return self.labels_file or (beside_data if beside_data and beside_data.is_file() else None)
 
     def check_types(self, split: str, types: list[str]) -> None:
-        """Raises a DataError, with the first line of each, for the types of this split that are none of ``types``."""
+        """Raise a DataError for types of this split that are not in ``types``, with the first line of each."""
         inventory, findings = self.inventory(split), Findings()
         for entity_type in inventory.types:
             if entity_type not in types:
                 message = f"entity type {entity_type!r} is not among the labels ({', '.join(types)})"
                 file = self._types_file() or "labels.txt"
-                advice = f"add it to {file}, or correct the data; a trained model takes no new types"
+                advice = f"add it to {file}, or correct the data; a trained model cannot take new types"
                 findings.fault(DataError(f"{message}; {advice}", inventory.place(inventory.type_lines[entity_type])))
         findings.raise_faults()
 
@@ -284,7 +281,7 @@ class Corpus:
         return learn_cutter(sample, WordCutter(word_unit, self.kept_words), units)
 
     def types_unseen_in_training(self, split: str) -> list[str]:
-        """Types of a split that no training sentence has, so that no model can learn them."""
+        """Types of a split that do not occur in the train split, so that no model can learn them."""
         if not self.has("train"):
             return []
         return sorted(set(self.inventory(split).types) - set(self.inventory("train").types))
@@ -295,7 +292,7 @@ class Corpus:
 
     @property
     def _class_names(self) -> tuple[str, ...]:
-        """Names of tags that data hold as numbers: the lines of the label file."""
+        """Names of tags that the data store as numbers: the lines of the label file."""
         path = self._types_file()
         return tuple(line.strip() for _, line in read_lines(path) if line.strip()) if path else ()
 
@@ -328,7 +325,7 @@ class Corpus:
             raise missing_split_error(self.data_dir, split)
         if isinstance(source, Path) and not (source.is_file() or brat_files(source)):
             looked = f", nor {self.data_dir / source}" if self.data_dir and not source.is_absolute() else ""
-            raise DataError(f"there is no such file, nor a folder of brat's (--{split}_file){looked}", source)
+            raise DataError(f"there is no such file or brat folder (--{split}_file){looked}", source)
         return source
 
 
@@ -349,10 +346,10 @@ def _content_of(path: Path) -> tuple[str, bytes]:
 
 
 def _types_of_file(path: Path) -> list[str]:
-    """Entity types of a label file, which lists either types, or tags: then all have a prefix, or ``O`` is there."""
+    """Read entity types from a file of types or of tags; it lists tags if all have a prefix or ``O`` is among them."""
     lines = [(number, line.strip()) for number, line in read_lines(path) if line.strip()]
     if not lines:
-        raise DataError("this label file is empty; write one tag or entity type a line, or remove it", path)
+        raise DataError("this label file is empty; write one tag or entity type per line, or remove it", path)
     seen: dict[str, int] = {}
     findings = Findings()
     for number, label in lines:

@@ -1,4 +1,4 @@
-"""One labelled text as it came from a file, and the errors that name the file and line."""
+"""Examples as read from a file, and data errors with file and line."""
 
 import re
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from common.entities import Annotation, Entity
 
-# Han, kana, bopomofo, their punctuation, and full-width forms; neither emoji nor Korean, which has spaces.
+# Han, kana, bopomofo, their punctuation, and full-width forms; not emoji, and not Korean, which uses spaces.
 WIDE = (
     "\u2e80-\u312f\u31a0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\ufe30-\ufe4f"
     "\uff00-\uff9f\uffe0-\uffe6\U00020000-\U0003ffff"
@@ -17,7 +17,7 @@ LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class DataError(ValueError):
-    """Input that cannot be used: says what was found, where, and what to do."""
+    """Invalid input; the message says what was found, where, and what to do."""
 
     def __init__(self, message: str, path: str | Path | None = None, line: int | None = None) -> None:
         place = "" if path is None else f"{path}: " if line is None else f"{path}:{line}: "
@@ -29,13 +29,13 @@ SHOWN_FAULTS = 10
 
 @dataclass
 class Findings:
-    """What a reader noticed in a file.
+    """Problems that a reader found in a file.
 
     Args:
-        counts: how often each kind of oddity was found; the run prints them.
-        remarks: single oddities with their place.
-        faults: what makes the file unusable, each with its place. A reader adds a fault, skips the line or record and
-            continues, so that all faults are reported together by `raise_faults`.
+        counts: number of problems of each kind, logged by the run.
+        remarks: single problems with their location.
+        faults: errors with their location. A reader adds a fault, skips the line or record and continues, so that
+            `raise_faults` reports all of them together.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class Findings:
             self.remarks.append(remark)
 
     def mended(self, text: str) -> str:
-        """The text without lone surrogates, which are counted."""
+        """Replace lone surrogates by U+FFFD and count them."""
         text, count = without_lone_surrogates(text)
         if count:
             self.add("lone surrogates, replaced by U+FFFD", count=count)
@@ -58,7 +58,7 @@ class Findings:
         self.faults.append(str(error))
 
     def raise_faults(self) -> None:
-        """Raises one DataError with the first faults and their number, if there are any."""
+        """Raise one DataError with the first faults and the number of all, if there are any."""
         if not self.faults:
             return
         if len(self.faults) == 1:
@@ -70,18 +70,18 @@ class Findings:
 
 @dataclass
 class Example:
-    """A text cut into words, with its entities where it is annotated.
+    """A text cut into words, with its entities if it is annotated.
 
     Args:
-        guid: names the example, for instance ``train-17``.
-        words: what entities consist of: words, or characters in Chinese corpora.
+        guid: name of the example, for instance ``train-17``.
+        words: the units of entities: words, or characters in Chinese corpora.
         entities: may nest and overlap; ``None`` for a text without annotation.
-        text: the untouched text; by default the words joined as their script is written.
-        offsets: ``(start, end)`` characters of each word in ``text``.
-        line: the line of the file on which the example starts; in a folder of brat's, the number of its text.
-        word_lines: the line of each word, where each has its own.
-        unannotated: inclusive ranges of words of which nothing is known, ``(first_word, last_word)``.
-        confidences: how sure a model was of each entity, where it was a model that found them.
+        text: the original text; by default the words joined as usual in their script.
+        offsets: characters ``(start, end)`` of each word in ``text``, end exclusive.
+        line: line of the file on which the example starts; in a brat folder, the number of the text.
+        word_lines: line of each word, if each word has its own line.
+        unannotated: inclusive word ranges ``(first_word, last_word)`` without annotation.
+        confidences: confidence of each entity, if a model predicted them.
         words_given: whether the file has these words; otherwise they were cut from its text.
     """
 
@@ -110,15 +110,15 @@ class Example:
         return Annotation(len(self.words), self.entities, self.unannotated)
 
     def line_of(self, position: int) -> int:
-        """The line of the file that holds the word at ``position``."""
+        """Line of the file with the word at ``position``."""
         return self.word_lines[min(position, len(self.words) - 1)] if self.word_lines else self.line
 
 
 def join_words(words: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
-    """Joins words to a text as their script is written, and says where each word lies in it.
+    """Join words to a text as usual in their script, and return the text and the character offsets of the words.
 
-    Characters of a character-per-line corpus are set without spaces; words are, unless one of the two neighbours at
-    the border is a Chinese or Japanese character.
+    If all words are single characters, they are joined without spaces. Otherwise words are joined by spaces, except
+    next to a Chinese or Japanese character.
     """
     spaced = any(len(word) > 1 for word in words)
     parts: list[str] = []
@@ -135,18 +135,18 @@ def join_words(words: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
 
 
 def is_wide(character: str) -> bool:
-    """Whether a character belongs to a script that is written without spaces (Chinese, Japanese)."""
+    """Whether a character belongs to a script written without spaces (Chinese, Japanese)."""
     return _WIDE.match(character) is not None
 
 
 def has_wide(text: str) -> bool:
-    """Whether any character of a text is of such a script."""
+    """Whether a text contains such a character."""
     return _WIDE.search(text) is not None
 
 
 def without_lone_surrogates(text: str) -> tuple[str, int]:
-    """Replaces each lone surrogate, which no encoding can write, by U+FFFD, and counts them; offsets stay the same.
+    """Replace and count lone surrogates, which cannot be encoded, by U+FFFD; offsets do not change.
 
-    Pairs must have been joined when the text was decoded, as `json.loads` does.
+    Surrogate pairs must already be joined, as `json.loads` does.
     """
     return LONE_SURROGATE.subn("\ufffd", text) if LONE_SURROGATE.search(text) else (text, 0)

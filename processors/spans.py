@@ -1,4 +1,4 @@
-"""Annotations over characters or words become entities over words; what does not fit is counted and listed."""
+"""Conversion of annotations over characters or words to entities over words, and units of character offsets."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
@@ -12,15 +12,15 @@ from processors.text.word_cutting import WordCutter, find_words
 
 SPAN_EDGES = ("snap", "drop", "error")
 OFFSET_UNITS = ("auto", "code_point", "utf16")
-_ADVICE = "correct it, let --span_edges snap or drop decide, or label characters with --word_unit char"
+_ADVICE = "correct it, use --span_edges snap or drop, or label characters with --word_unit char"
 
 
 class Span(NamedTuple):
-    """An annotation: characters, or words, ``start`` up to but not including ``end``.
+    """An annotation of the characters or words ``start`` to ``end`` (exclusive).
 
     Args:
-        surface: what the file says that they read, where it does.
-        line: the line of the file on which it stands, if another than its text's.
+        surface: text of the span as given in the file, if it is.
+        line: line of the file, if it differs from that of the text.
     """
 
     type: str
@@ -31,10 +31,10 @@ class Span(NamedTuple):
 
 
 def place_of(value: Any) -> int:
-    """The offset that a file gives as a number, or spells.
+    """Convert an offset given as a number or string to an int.
 
     Raises:
-        TypeError, ValueError: it is none, such as 4.7 or true.
+        TypeError, ValueError: it is not a whole number, such as 4.7 or true.
     """
     if isinstance(value, bool) or not float(value).is_integer():
         raise ValueError(f"{value!r} is not a whole number")
@@ -43,7 +43,7 @@ def place_of(value: Any) -> int:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a text's annotations stand, for messages."""
+    """Location of the annotations of a text, for messages."""
 
     path: Path
     line: int
@@ -55,19 +55,19 @@ class Source:
 
 @dataclass(frozen=True)
 class SpanReader:
-    """Cuts texts into words and lays spans over them.
+    """Cuts texts into words and converts spans to entities over them.
 
-    A mistake in one annotation (it is empty or reversed, has no type, covers white space alone, or reads something
-    else than the file says) costs that annotation: it is left out, counted and listed. A position outside the text is
-    a fault: then the file counts differently, or holds another text, and its other positions are wrong too.
+    A faulty annotation (empty, reversed, without a type, only white space, or with a surface that differs from the
+    text) is left out, counted and listed. An offset outside the text is a fault, because then the file uses another
+    unit or text and its other offsets are wrong too.
 
     Args:
         word_unit, kept_words: how text is cut; see `processors.text.word_cutting.WordCutter`.
-        edges: what becomes of a span whose edge cuts a word: ``snap`` widens it to the word, ``drop`` leaves it out.
-            Both trim white space at its edges. ``error`` makes every mistake a fault.
-        offset_unit: how the file counts: ``code_point``, ``utf16``, or ``auto``: code points, and a warning where that
-            may be wrong. Where the file says what a span reads, that decides.
-        findings: is told what did not fit, and the faults; the caller raises them.
+        edges: how to treat a span whose edge cuts a word: ``snap`` widens it to the whole word, ``drop`` leaves it out.
+            Both trim white space at the edges. ``error`` makes every faulty annotation a fault.
+        offset_unit: unit of the offsets: ``code_point``, ``utf16``, or ``auto``: code points, with a warning if that
+            may be wrong. If the file gives surfaces, they decide.
+        findings: collects problems and faults; the caller raises the faults.
     """
 
     word_unit: str = "auto"
@@ -83,13 +83,13 @@ class SpanReader:
         source: Source,
         offsets: list[tuple[int, int]] | None = None,
     ) -> Example:
-        """A text with its entities, or without annotation where ``spans`` is ``None``.
+        """Make an example of a text and spans over its characters.
 
         Args:
             text: the text.
-            spans: annotations over its characters.
-            source: where they are.
-            offsets: the words, in order, where the file has them; otherwise the text is cut.
+            spans: annotations over its characters; ``None`` for a text without annotation.
+            source: location for messages.
+            offsets: character offsets of the words, in order, if the file has words; otherwise the text is cut.
         """
         words_given = offsets is not None
         offsets = WordCutter(self.word_unit, self.kept_words).split(text)[1] if offsets is None else offsets
@@ -109,13 +109,13 @@ class SpanReader:
     def example_of_words(
         self, words: list[str], spans: Sequence[Span] | None, source: Source, text: str | None = None
     ) -> Example:
-        """Words with their entities, where the annotations count words.
+        """Make an example of words and spans over them.
 
         Args:
             words: the words.
-            spans: annotations over them; ``None`` for unlabelled words.
-            source: where they are.
-            text: the text from which the words were cut; ignored where it holds more than them.
+            spans: annotations over the words; ``None`` for unlabelled words.
+            source: location for messages.
+            text: the text from which the words were cut; ignored if it contains anything else.
         """
         example = Example(source.guid, words, None, line=source.line)
         if text is not None and (offsets := find_words(words, text)) is not None:
@@ -135,7 +135,7 @@ class SpanReader:
         return example
 
     def _sound(self, spans: Sequence[Span], source: Source) -> list[Span]:
-        """The spans without those that are wrong whatever their text is."""
+        """Drop spans that are faulty regardless of the text."""
         sound = []
         for span in spans:
             place = f"[{span.start}, {span.end})"
@@ -152,7 +152,7 @@ class SpanReader:
         return sound
 
     def _in_characters(self, text: str, spans: Sequence[Span], source: Source) -> list[Span]:
-        """The spans with offsets in code points, without those that do not read what the file says."""
+        """Convert offsets to code points and drop spans whose surface differs from the text."""
         unit = "code_point" if self.offset_unit == "auto" else self.offset_unit
         located = _located(spans, text, unit)
         if None in located and any(span.surface is not None for span in spans):
@@ -160,7 +160,7 @@ class SpanReader:
             unit = min(readings, key=lambda name: readings[name].count(None))
             located = readings[unit]
             if unit != "code_point":
-                self.findings.add(f"texts whose offsets are counted in another way ({unit}), as their entities show")
+                self.findings.add(f"texts with offsets in another unit ({unit}), as their entities show")
         found = []
         for span, place in zip(spans, located, strict=True):
             if place is not None:
@@ -174,11 +174,11 @@ class SpanReader:
         return found
 
     def _fits(self, span: Span, example: Example, first: int, after: int, source: Source) -> bool:
-        """Whether a span becomes an entity over the words ``first`` up to ``after``, which are those it touches."""
+        """Whether a span becomes an entity over the words that it touches, ``first`` to ``after`` (exclusive)."""
         text, offsets, words = example.text or "", example.offsets or [], example.words
         read = shown(span, text[span.start : span.end])
         if first >= after:
-            self._settle("entities over white space alone, left out", f"{read} touches no word", "", span, source)
+            self._settle("entities of white space only, left out", f"{read} contains no word", "", span, source)
             return False
         start, end = offsets[first][0], offsets[after - 1][1]
         cut = {first: words[first]} if start < span.start else {}
@@ -197,11 +197,11 @@ class SpanReader:
         return True
 
     def _settle_misread(self, span: Span, source: Source) -> None:
-        message = f"{shown(span, span.surface or '')} is not what the text reads there"
-        self._settle("entities that do not read what their file says, left out", message, "", span, source)
+        message = f"{shown(span, span.surface or '')} does not match the text there"
+        self._settle("entities that do not match their text, left out", message, "", span, source)
 
     def _settle(self, kind: str, message: str, outcome: str, span: Span, source: Source) -> None:
-        """Notes what was found and what became of it, as a fault where ``edges`` is ``error``."""
+        """Record a problem and its outcome; a fault if ``edges`` is ``error``."""
         if self.edges == "error":
             self.findings.fault(source.error(f"{message}; {_ADVICE}", span))
             return
@@ -210,8 +210,8 @@ class SpanReader:
 
 
 _AMBIGUOUS = (
-    "texts with characters beyond U+FFFF, such as emoji, before the end of an entity: each is counted as one; if the "
-    "entities are shifted, the file counts as JavaScript and recent doccano do: --offset_unit utf16"
+    "texts with characters beyond U+FFFF, such as emoji, before the end of an entity: each counts as one; if the "
+    "entities are shifted, the file counts UTF-16 units, as JavaScript and recent doccano do: use --offset_unit utf16"
 )
 
 
@@ -221,7 +221,7 @@ def _is_ambiguous(text: str, spans: Sequence[Span]) -> bool:
 
 
 def _located(spans: Sequence[Span], text: str, unit: str) -> list[Span | None]:
-    """Each span in code points; ``None`` where it lies outside the text or reads something else than its surface."""
+    """Convert spans to code points; ``None`` for a span that is outside the text or differs from its surface."""
     table = TABLES[unit](text)
     return [_located_by(table, span, text) for span in spans]
 
@@ -235,27 +235,27 @@ def _located_by(table: Sequence[int], span: Span, text: str) -> Span | None:
 
 
 def same_letters(one: str, other: str) -> bool:
-    """Whether two texts are the same but for white space."""
+    """Whether two texts are equal except for white space."""
     return "".join(one.split()) == "".join(other.split())
 
 
 def _outside(span: Span, text: str) -> str:
-    advice = "; perhaps it counts as JavaScript does: --offset_unit utf16" if max(text, default="") > "\uffff" else ""
+    advice = "; if the file counts UTF-16 units, use --offset_unit utf16" if max(text, default="") > "\uffff" else ""
     return f"{span.type} [{span.start}, {span.end}) lies outside the {len(text)} characters{advice}"
 
 
 def shown(span: Span, surface: str) -> str:
-    """A span as messages name it."""
+    """Format a span for messages."""
     return f"{span.type} {surface!r} [{span.start}, {span.end})"
 
 
 def code_points(text: str) -> Sequence[int]:
-    """Python's own count."""
+    """Table of offsets in code points, as Python counts."""
     return range(len(text) + 1)
 
 
 def utf16_units(text: str) -> Sequence[int]:
-    """JavaScript's count: characters beyond U+FFFF, such as most emoji, are two."""
+    """Table of offsets as JavaScript counts: characters beyond U+FFFF, such as most emoji, are two units."""
     table: list[int] = []
     for position, character in enumerate(text):
         table += [position, -1] if character > "\uffff" else [position]
@@ -263,7 +263,7 @@ def utf16_units(text: str) -> Sequence[int]:
 
 
 def single_line_feeds(text: str) -> Sequence[int]:
-    """The count before line ends were made those of Windows: ``\\r\\n`` is one."""
+    """Table of offsets that count a Windows line end (``\\r\\n``) as one character."""
     return [i for i in range(len(text) + 1) if i == 0 or text[i - 1 : i + 1] != "\r\n"]
 
 
@@ -275,5 +275,5 @@ TABLES: dict[str, Callable[[str], Sequence[int]]] = {
 
 
 def in_utf16(text: str, position: int) -> int:
-    """How many UTF-16 units stand before a character."""
+    """Convert a character offset to UTF-16 units."""
     return position + sum(character > "\uffff" for character in text[:position])

@@ -1,4 +1,4 @@
-"""The corpora known by name, and how the files of any corpus are found."""
+"""Corpora known by name, and the search for the split files of any corpus."""
 
 import re
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from processors.formats.brat import brat_files
 from processors.formats.columns import CHUNK_TYPES
 
 SPLITS = ("train", "dev", "test")
-_SPLIT_ALIASES = {
+SPLIT_NAMES = {
     "train": ("train", "training"),
     "dev": ("dev", "devel", "development", "valid", "validation", "val", "testa"),
     "test": ("test", "testing", "testb", "predict"),
 }
-_SPLIT_OF = {alias: split for split, aliases in _SPLIT_ALIASES.items() for alias in aliases}
-# A split's name beside a digit, a change of case or one of these words: wnut17train, nerTest, traindata, devset.
+_SPLIT_OF = {alias: split for split, aliases in SPLIT_NAMES.items() for alias in aliases}
+# A split name next to a digit, a change of case or one of these words: wnut17train, nerTest, traindata, devset.
 _WORDS_OF_NAMES = re.compile(
     rf"(?:{'|'.join(sorted(_SPLIT_OF, key=len, reverse=True))})(?=set|data|file|corpus)|[A-Z]?[a-z]+|[A-Z]+|\d+"
 )
@@ -28,13 +28,13 @@ _NOT_TEXT = re.compile(
 
 @dataclass(frozen=True)
 class Task:
-    """What a corpus's name already tells; everything else is read off its files.
+    """What is known of a corpus by its name; everything else is read from its files.
 
     Args:
-        types: entity types, in the order of the labels; empty: read from ``labels.txt`` or the data.
-        word_unit: how raw text is cut into words; see `processors.text.word_cutting.split_text`.
+        types: entity types, in the order of the labels; if empty, read from ``labels.txt`` or the data.
+        word_unit: how raw text is cut into words; see `processors.text.word_cutting.WordCutter`.
         plain_tags: whether the tags are classes of single words, such as parts of speech, and have no prefix.
-        submission: writes the test predictions in the form that a benchmark's server takes.
+        submission: format of the test predictions for the server of the benchmark.
     """
 
     types: tuple[str, ...] = ()
@@ -72,7 +72,7 @@ def _numbered_tags(types: tuple[str, ...], single: tuple[str, ...], outside_last
     return ("X", *begin_inside, *end, "[START]", "[END]")
 
 
-# The labels of models that BERT-NER-Pytorch has trained, in the order of their ids, which its configs do not name.
+# Labels of models trained by BERT-NER-Pytorch, in the order of their ids; its configs do not contain them.
 NUMBERED_TAGS = {
     "cner": _numbered_tags(TASKS["cner"].types, ("NAME", "ORG", "RACE"), outside_last=False),
     "cluener": _numbered_tags(TASKS["cluener"].types, TASKS["cluener"].types, outside_last=True),
@@ -80,20 +80,20 @@ NUMBERED_TAGS = {
 
 
 def task_named(name: str) -> Task:
-    """A known task, or the generic one, which learns everything from the data."""
+    """Return a known task, or the generic one, which reads everything from the data."""
     return TASKS.get(name.lower(), Task())
 
 
 def find_split_file(data_dir: Path, split: str) -> Path | None:
-    """The file whose name says that it holds this split: ``train_data.txt``, ``eng.testa``, ``wnut17dev.conll``.
+    """Find the file of a split by its name: ``train_data.txt``, ``eng.testa``, ``wnut17dev.conll``.
 
-    A folder of that name is one too where brat's files are in it.
+    A brat folder may be a split too.
 
     Returns:
-        The path, or ``None`` where there is no such file.
+        The path, or ``None`` if there is no such file.
 
     Raises:
-        DataError: the folder is missing, or several files fit equally well.
+        DataError: the folder is missing, or several files match equally well.
     """
     if not data_dir.is_dir():
         raise DataError("there is no such data folder (--data_dir)", data_dir)
@@ -110,7 +110,7 @@ def find_split_file(data_dir: Path, split: str) -> Path | None:
 
 
 def _split_named(name: str) -> tuple[int, str | None]:
-    """The split that the name of a file says it holds, if it is one, and how clearly: 0 is clearest."""
+    """Rank (0 is the best match) and split that a file name denotes; ``None`` if it denotes no split."""
     if name.startswith(".") or name.endswith("~") or _NOT_TEXT.fullmatch(name.lower()):
         return 0, None
     words = [word.lower() for word in _WORDS_OF_NAMES.findall(name)]
@@ -122,11 +122,11 @@ def _split_named(name: str) -> tuple[int, str | None]:
 
 
 def missing_split_error(data_dir: Path | None, split: str) -> DataError:
-    """Says what was looked for and what is there instead."""
+    """Error for a missing split: what was expected and what was found."""
     if data_dir is None:
-        return DataError(f"no file for the {split} split; name a folder with --data_dir, or it with --{split}_file")
+        return DataError(f"no file for the {split} split; set --data_dir or --{split}_file")
     there = ", ".join(sorted(path.name for path in data_dir.iterdir())[:12]) or "nothing"
-    aliases = ", ".join(_SPLIT_ALIASES[split])
+    aliases = ", ".join(SPLIT_NAMES[split])
     message = f"no file for the {split} split; expected one of {aliases} as a word in the name of a text file, as in "
-    message += f"{split}.txt or corpus_{split}.conll, or of a folder of brat's; found {there}"
+    message += f"{split}.txt or corpus_{split}.conll, or of a brat folder; found {there}"
     return DataError(f"{message}; or name it with --{split}_file", data_dir)

@@ -95,8 +95,8 @@ def test_sentences_are_read_in_order(tmp_path: Path) -> None:
         ("anna", "not of the form"),
         (entry("anna left", "B-PER"), "2 words and 1 labels"),
         (entry("", ""), "0 words"),
-        (entry("anna left", "O I-PER"), "I-PER stands after O"),
-        (entry("anna left", "B-LOC I-PER"), "I-PER stands after B-LOC"),
+        (entry("anna left", "O I-PER"), "I-PER follows O"),
+        (entry("anna left", "B-LOC I-PER"), "I-PER follows B-LOC"),
         (entry("anna left", "PER O"), "not IOB2: PER"),
     ],
 )
@@ -125,7 +125,7 @@ def test_the_split_keeps_every_sentence_and_depends_on_the_seed_alone() -> None:
 
 @pytest.mark.parametrize("ratio", [0.0, 0.01, 0.99, 1.0, 1.5, -0.5])
 def test_a_ratio_that_leaves_a_part_empty_is_refused(ratio: float) -> None:
-    with pytest.raises(ValueError, match="leaves one of the two parts empty"):
+    with pytest.raises(ValueError, match="leaves one part empty"):
         split([(["a"], ["O"])] * 10, ratio, seed=0)
 
 

@@ -192,6 +192,10 @@ SCORES = """
     schemes.type.incorrect schemes.type.missed schemes.type.partial schemes.type.precision schemes.type.recall
     schemes.type.spurious strict_f1 strict_precision strict_recall support types
 """
+DOCUMENT = """
+    confidences format_version gold gold.first_word gold.last_word gold.type id predicted predicted.first_word
+    predicted.last_word predicted.type words
+"""
 KEYS = {
     "eval_results.json": SCORES,
     "test_results.json": SCORES,
@@ -215,11 +219,11 @@ KEYS = {
         tokenizer_name torch_compile torch_compile_backend train_file train_max_seq_length warmup_proportion
         warmup_steps weight_decay window_overlap word_column word_unit
     """,
-    "eval_documents.jsonl": "confidences gold id predicted words",
-    "test_documents.jsonl": "confidences gold id predicted words",
+    "eval_documents.jsonl": DOCUMENT,
+    "test_documents.jsonl": DOCUMENT,
     "test_predictions.jsonl": """
-        entities entities.char_end entities.char_start entities.confidence entities.end entities.start entities.text
-        entities.type id tags text tokens
+        entities entities.confidence entities.end entities.first_word entities.last_word entities.start entities.text
+        entities.type format_version id tags text tokens
     """,
     "config.json": """
         architectures dtype eval_max_seq_length id2label kept_words label2id lowers_case tag_markup trained_positions

@@ -110,7 +110,7 @@ def test_a_checkpoint_of_another_task_with_as_many_classes_is_refused(run: Path,
     for split in ("train", "dev"):
         (home / "WNLI" / f"{split}.tsv").write_text("\n".join(lines) + "\n", "utf-8")
     chosen = {"task": "WNLI", "data_dir": home / "WNLI", "resume_from_checkpoint": run / "last.ckpt"}
-    with pytest.raises(SystemExit, match=r"last\.ckpt was trained with --task_name mrpc, not wnli: give the same"):
+    with pytest.raises(SystemExit, match=r"last\.ckpt was trained with --task_name mrpc, not wnli: use the same value"):
         call_lightning("run_pl_glue", **options(home, "other task", **chosen))
 
 

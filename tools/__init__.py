@@ -1,1 +1,1 @@
-"""The machinery: arguments, devices, training, evaluation, prediction, results."""
+"""Training, evaluation and prediction: settings, devices, checkpoints, results."""

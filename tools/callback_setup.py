@@ -1,4 +1,4 @@
-"""The callbacks that the arguments ask for."""
+"""Build the callbacks that the settings select."""
 
 from callbacks import (
     Callback,
@@ -16,16 +16,16 @@ from callbacks import (
     Watchdog,
 )
 from callbacks.averaging import WeightAveraging
-from common.plugins import imported
+from common.options import imported
 from common.run_files import RunFolder
 from tools.settings import OptimisationSettings, Settings
 
 
 def build_callbacks(settings: Settings, folder: RunFolder, checkpoints: Checkpoints) -> list[Callback]:
-    """In the order in which they are called: the averaged weights first, so that all others see them.
+    """Build all callbacks, in calling order: weight averaging comes first, so that the others see averaged weights.
 
     Raises:
-        ValueError: they ask for what there is not.
+        ValueError: ``--callback`` does not name a subclass of `callbacks.Callback`.
     """
     averaging, logging = weight_averaging(settings.optimisation), settings.logging
     first: list[Callback] = [averaging] if averaging else []
@@ -36,7 +36,7 @@ def build_callbacks(settings: Settings, folder: RunFolder, checkpoints: Checkpoi
 
 
 def weight_averaging(optimisation: OptimisationSettings) -> WeightAveraging | None:
-    """The averaging that the settings ask for."""
+    """Build the weight averaging callback, if any."""
     if optimisation.averaging == "ema":
         return ExponentialAverage(optimisation.ema_decay)
     return StochasticWeightAverage(optimisation.swa_start) if optimisation.averaging == "swa" else None
@@ -55,7 +55,7 @@ def _trackers(settings: Settings, folder: RunFolder) -> list[Callback]:
 
 
 def build_strategies(optimisation: OptimisationSettings) -> list[Callback]:
-    """The callbacks that learn from a batch in several passes; they work under Lightning too."""
+    """Build the callbacks that run several passes per batch; they also work under Lightning."""
     strategies: list[Callback] = [RDrop(optimisation.rdrop_alpha)] if optimisation.rdrop_alpha else []
     name, epsilon = optimisation.adv_name, optimisation.adv_epsilon
     if optimisation.do_adv and optimisation.adv_type == "pgd":
@@ -66,10 +66,10 @@ def build_strategies(optimisation: OptimisationSettings) -> list[Callback]:
 
 
 def _of_the_user(name: str) -> list[Callback]:
-    """What ``--callback module:Class`` names, made without arguments."""
+    """Instantiate the class named by ``--callback module:Class``, without arguments."""
     if not name:
         return []
     found = imported(name, "--callback")
     if not (isinstance(found, type) and issubclass(found, Callback)):
-        raise ValueError(f"--callback {name}: this is no subclass of callbacks.Callback")
+        raise ValueError(f"--callback {name}: not a subclass of callbacks.Callback")
     return [found()]

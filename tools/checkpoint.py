@@ -1,4 +1,8 @@
-"""Checkpoints to go on from: model, optimiser, schedule, scaler, place in the data, random states, callbacks."""
+"""Write, find and load models and training checkpoints.
+
+A checkpoint holds the model and the state of everything else that training changes: optimiser, schedule, loss scaler,
+position in the data, random number generators and callbacks.
+"""
 
 import json
 import logging
@@ -18,15 +22,18 @@ from common.durable import atomic_files, atomic_write
 from common.run_files import RunFolder
 from models.tagger import Tagger
 from tools.distributed import gather_to_main, rank, run_on_main, world_size
+from tools.heads import restore_weights
 from tools.run_folder import explained_failure, save_model_folder
 from tools.settings import Settings
-from tools.weights import restore_weights
 
 logger = logging.getLogger(__name__)
+_KEPT_BY_OPTIMIZER = (
+    *("optim", "adafactor", "layer_decay", "weight_decay", "adam_epsilon", "freeze_layers", "freeze_embeddings"),
+)  # and all learning rates
 
 
 class Stateful(Protocol):
-    """What can say where it stands, and go on from there."""
+    """An object whose state can be saved and restored."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -34,10 +41,10 @@ class Stateful(Protocol):
 
 
 def write_model(folder: Path, settings: Settings, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Replaces a folder by one that holds the model; all ranks call it, and rank 0 writes.
+    """Replace a folder by one that holds the model. All ranks must call it; rank 0 writes.
 
     Raises:
-        OSError: the disk is full, or the place cannot be written; what was there before is there still.
+        OSError: the disk is full or the folder is not writable; its former content is unchanged.
     """
 
     def write() -> None:
@@ -50,14 +57,17 @@ def write_model(folder: Path, settings: Settings, model: PreTrainedModel, tokeni
 def write_checkpoint(
     folder: Path, settings: Settings, model: Tagger, tokenizer: PreTrainedTokenizerBase, parts: Mapping[str, Stateful]
 ) -> None:
-    """The same with the state of the training; of every part rank 0's counts, of random numbers every rank's."""
+    """Write the model and the training state. All ranks must call it; rank 0 writes.
+
+    The state of each part is that of rank 0; random number generator states are saved for every rank.
+    """
     saved: dict[str, Any] = {name: part.state_dict() for name, part in parts.items()}
     saved["random"] = gather_to_main(_random_state())
 
     def write() -> None:
         with explained_failure(folder, RunFolder(folder.parent)), atomic_write(folder, "replace") as fresh:
             save_model_folder(fresh, settings, model, tokenizer)
-            with RunFolder(fresh).training_state.open("wb") as file:  # torch itself would hide why it cannot write
+            with RunFolder(fresh).training_state.open("wb") as file:  # torch.save(path) hides errors
                 torch.save(saved, file)
 
     run_on_main(write)
@@ -66,7 +76,7 @@ def write_checkpoint(
 def publish_model(
     folder: RunFolder, settings: Settings, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    """Writes the model into a folder that holds other things too, each file whole and the config last."""
+    """Write the model into a folder that holds other files too: each file atomically, the config last."""
 
     def write() -> None:
         with explained_failure(folder.weights, folder), atomic_files(folder.path, last=folder.config.name) as fresh:
@@ -76,20 +86,22 @@ def publish_model(
 
 
 def load_training_state(folder: Path, model: Tagger, parts: Mapping[str, Stateful]) -> None:
-    """Brings the model and the parts to where they were when the checkpoint was written.
+    """Restore the model, the parts and the random number generators from a checkpoint.
 
     Raises:
-        ValueError: the checkpoint is damaged, or of another model, other data or another precision.
+        ValueError: the checkpoint is damaged, or was written with a different model, dataset or precision.
     """
     state_file = RunFolder(folder).training_state
     try:
         restore_weights(model, folder)
-        # weights_only: tensors and plain values, no code that a pickle could run
+        # weights_only: a pickle could run arbitrary code
         saved = torch.load(state_file, map_location="cpu", weights_only=True)
         for name, part in parts.items():
             part.load_state_dict(saved[name])
     except UnpicklingError as error:
-        raise ValueError(f"{state_file} holds more than tensors and plain values: it is not ours") from error
+        raise ValueError(
+            f"{state_file} holds objects other than tensors and plain values: refusing to load it"
+        ) from error
     except (SafetensorError, RuntimeError, ValueError, KeyError, EOFError, OSError) as error:
         raise ValueError(f"cannot resume from {folder}: {error}") from error
     states = saved["random"]
@@ -97,11 +109,11 @@ def load_training_state(folder: Path, model: Tagger, parts: Mapping[str, Statefu
         _set_random_state(states[rank()])
     else:
         set_seed(saved["progress"]["step"] + rank())
-        logger.warning("%d processes go on where %d were: dropout takes another course", world_size(), len(states))
+        logger.warning("resuming with %d processes (was %d): dropout masks will differ", world_size(), len(states))
 
 
 def _random_state() -> dict[str, Any]:
-    """Of this process, as plain numbers: tensors of bytes do not survive `torch.distributed.gather_object`."""
+    """Random states of this process as plain numbers: `torch.distributed.gather_object` corrupts byte tensors."""
     _, keys, *rest = np.random.get_state()
     state: dict[str, Any] = {"python": random.getstate(), "numpy": [np.asarray(keys).tolist(), *rest]}
     state["torch"] = torch.get_rng_state().tolist()
@@ -118,15 +130,12 @@ def _set_random_state(state: Mapping[str, Any]) -> None:
         torch.cuda.set_rng_state(torch.tensor(state["cuda"], dtype=torch.uint8))
 
 
-_KEPT_BY_OPTIMIZER = (
-    *("optim", "adafactor", "layer_decay", "weight_decay", "adam_epsilon", "freeze_layers", "freeze_embeddings"),
-)  # and all learning rates
-
-
 def checkpoint_to_resume(named: str, run: RunFolder) -> Path | None:
-    """The checkpoint that ``--resume_from_checkpoint`` names, the same on all ranks.
+    """Find the checkpoint that ``--resume_from_checkpoint`` names; all ranks get the same one.
 
-    ``auto`` is the latest complete one of the run, and none where there is none.
+    Args:
+        named: a checkpoint folder, ``auto`` for the latest complete checkpoint of the run (``None`` if there is none),
+            or empty.
 
     Raises:
         ValueError: the named checkpoint cannot be resumed from, or the run has later ones.
@@ -144,44 +153,46 @@ def _latest(run: RunFolder) -> Path | None:
 def _named(folder: Path, run: RunFolder) -> Path:
     state_file = RunFolder(folder).training_state
     if not state_file.is_file():
-        raise ValueError(f"{folder} is no checkpoint to resume from: it has no {state_file.name}")
+        raise ValueError(f"cannot resume from {folder}: it has no {state_file.name}")
     if not _is_whole(folder):
         raise ValueError(f"{folder} is damaged; resume from an earlier checkpoint")
     steps = [path.name for path in _checkpoints(run)]
     if is_in_run(folder, run) and folder.name != steps[-1]:
         later = ", ".join(steps[steps.index(folder.name) + 1 :])
-        raise ValueError(f"{folder} has later ones beside it ({later}): remove them, or name another --output_dir")
+        raise ValueError(
+            f"{folder} is not the latest checkpoint of this run: remove {later}, or use another --output_dir"
+        )
     return folder
 
 
 def check_options(settings: Settings, checkpoint: Path) -> None:
-    """Raises a ValueError where flags differ from those of the checkpoint, whose optimiser would overrule them."""
+    """Raise a ValueError if flags differ from the checkpoint's that the restored optimiser state would override."""
     before = json.loads(RunFolder(checkpoint).settings.read_text("utf-8"))
     refuse_kept_options(settings.flat(), before, str(checkpoint))
 
 
 def refuse_kept_options(now: Mapping[str, Any], before: Mapping[str, Any], source: str) -> None:
-    """Raises a ValueError where a flag has changed that an optimiser brings back as it was."""
+    """Raise a ValueError if flags have changed that the restored optimiser state would override."""
     kept = [name for name in now if name in _KEPT_BY_OPTIMIZER or name.endswith("learning_rate")]
     changed = [name for name in kept if now[name] != before.get(name, now[name])]
     if changed:
         flags = ", ".join(f"--{name} {now[name]} (before {before[name]})" for name in changed)
-        advice = "give what was before, or train anew from the weights, with --model_name_or_path"
-        raise ValueError(f"{flags} cannot change: the optimiser of {source} keeps what it had; {advice}")
+        advice = "use the former values, or start a new training from the weights with --model_name_or_path"
+        raise ValueError(f"{flags} cannot change: the optimiser state of {source} overrides them; {advice}")
 
 
 def is_in_run(checkpoint: Path | None, run: RunFolder) -> bool:
-    """Whether a checkpoint is one of the run."""
+    """Whether a checkpoint lies in the folder of the run."""
     return checkpoint is not None and checkpoint.resolve().parent == run.path.resolve()
 
 
 def _checkpoints(run: RunFolder) -> list[Path]:
-    """The checkpoints of a run that hold a training state, in the order of their steps."""
+    """Checkpoints of a run that hold a training state, by step."""
     return [folder for folder in run.checkpoints() if RunFolder(folder).training_state.is_file()]
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether no file is cut off; the formats say how long they are."""
+    """Whether no file is truncated: both formats record their length."""
     files = RunFolder(folder)
     try:
         with safe_open(files.weights, "pt"):

@@ -1,4 +1,4 @@
-"""The command line of a run: all settings as flags, a config file, and ``--head`` with the options of that head."""
+"""Command line of a run: all settings as flags, a config file, and ``--head`` with the options of that head."""
 
 import argparse
 import sys
@@ -18,11 +18,11 @@ from tools.settings import Settings
 def parse_settings(
     head: type = NoOptions, description: str | None = None, argv: Sequence[str] | None = None
 ) -> Settings:
-    """Reads the command line, and the config file that it names; prints what is wrong and ends the program.
+    """Parse the command line and the config file that it names. Prints errors and exits.
 
     Args:
-        head: the class of the head's options. Options of other heads are accepted with their default value, so that
-            the config file of one head's run works for another's.
+        head: class of the head's options. Options of other heads are accepted if they have their default value, so that
+            a config file can be reused with another head.
     """
     return parse_flags(Settings(head=head()), description, argv)[0]
 
@@ -35,13 +35,13 @@ def parse_flags(
     aliases: Mapping[str, Sequence[str]] | None = None,
     refused: Mapping[str, str] | None = None,
 ) -> tuple[Settings, list[Any]]:
-    """The same for a script with defaults, names and flags of its own.
+    """Parse the command line of a script that has its own defaults, aliases and flags. Prints errors and exits.
 
     Args:
-        blank: its values are the defaults.
-        more: dataclasses of further flags.
-        aliases: further names of flags.
-        refused: for each flag that the script cannot honour, the reason; its default value is accepted.
+        blank: settings with the default values.
+        more: dataclasses of additional flags.
+        aliases: alternative names, by flag.
+        refused: reason, by flag that the script does not support; only the default value of such a flag is accepted.
 
     Returns:
         The settings, and an instance of each of ``more``.
@@ -77,9 +77,9 @@ def parse_flags(
 
 
 def chosen_head(default: type[Tagger], argv: Sequence[str] | None = None) -> type[Tagger]:
-    """The head that ``--head`` names, on the command line or in the config file; without it that of the script.
+    """Find the head that ``--head`` names on the command line or in the config file, or else the default.
 
-    It must be known before all other flags are read, since its options are flags. Ends the program with a message where
+    The head must be known before the other flags are parsed, since its options are flags. Exits with a message if
     there is no such head.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -93,7 +93,7 @@ def chosen_head(default: type[Tagger], argv: Sequence[str] | None = None) -> typ
 
 
 def flag_value(argv: Sequence[str], name: str) -> str:
-    """The value of a flag, empty where it is not given."""
+    """Value of a flag, or an empty string if it is not given."""
     found = ""
     for token, following in pairwise([*argv, ""]):
         flag, equals, value = token.partition("=")
@@ -103,10 +103,10 @@ def flag_value(argv: Sequence[str], name: str) -> str:
 
 
 def add_head_flags(parser: OptionsCommandLine, options: type) -> None:
-    """Adds a head's options, and hidden flags for those of other heads.
+    """Add the options of a head, and hidden flags for the options of other heads.
 
     Args:
-        options: the class of the head's options.
+        options: class of the head's options.
     """
     parser.add_options(options, "head", common=True)
     known = {one.name for one in fields(options)}
@@ -116,17 +116,19 @@ def add_head_flags(parser: OptionsCommandLine, options: type) -> None:
 
 
 def without_other_heads(options: type, flags: dict[str, Any]) -> dict[str, Any]:
-    """The flags without those of other heads.
+    """Remove the options of other heads.
 
-    Those are taken with their default values, so that the config file of a run serves for another head too.
+    Args:
+        options: class of the head's options.
+        flags: values by flag name.
 
     Raises:
-        ValueError: one of them has another value.
+        ValueError: an option of another head differs from its default.
     """
     own, kept = {one.name for one in fields(options)}, dict(flags)
     for name, head in HEADS.items():
         for one in fields(head.Options):
             if one.name not in own and kept.pop(one.name, one.default) != one.default:
                 message = f"--{one.name} {flags[one.name]} has no effect: it is an option of --head {name}"
-                raise ValueError(f"{message}, and this head has none of that kind; leave it out")
+                raise ValueError(f"{message}, which is not used here; remove it")
     return kept

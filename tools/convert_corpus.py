@@ -1,4 +1,4 @@
-"""Rewrites a corpus, or a run's predictions, in another format: for annotation tools, or from them.
+"""Convert a corpus, or the predictions of a run, to another format, for example for an annotation tool.
 
 python -m tools.convert_corpus outputs/run/test_predictions.jsonl to_correct.json --to label_studio
 """
@@ -19,15 +19,17 @@ from processors.text.word_cutting import WORD_UNITS
 
 
 def main() -> None:
-    parser = CommandLine(description="Rewrite a corpus, or predictions, in another format.")
-    parser.add_argument("source", help="a file, a folder of splits, a folder of brat's, or hub:NAME of a data set")
-    parser.add_argument("target", type=Path, help="file to write; a folder for a folder of splits and for brat")
+    parser = CommandLine(description="Convert a corpus or predictions to another format.")
+    parser.add_argument("source", help="file, folder of splits, brat folder, or hub:NAME of a dataset")
+    parser.add_argument("target", type=Path, help="file to write, or folder for several splits or brat")
     parser.add_argument("--to", required=True, choices=list(FORMATS), help="format to write")
-    parser.add_argument("--tag_column", default="last", help="column, or name, of the tags")
-    parser.add_argument("--word_column", default="", help="column of the words, in files of columns")
-    parser.add_argument("--word_unit", default="", choices=WORD_UNITS, help="how raw text is cut")
-    parser.add_argument("--span_edges", default="snap", choices=SPAN_EDGES, help="what becomes of cut words")
-    parser.add_argument("--offset_unit", default="auto", choices=OFFSET_UNITS, help="how the source counts")
+    parser.add_argument("--tag_column", default="last", help="column of the tags: last, a number from 0, or a name")
+    parser.add_argument("--word_column", default="", help="column of the words, in column files")
+    parser.add_argument("--word_unit", default="", choices=WORD_UNITS, help="how raw text is split into words")
+    parser.add_argument(
+        "--span_edges", default="snap", choices=SPAN_EDGES, help="entities that start or end inside a word"
+    )
+    parser.add_argument("--offset_unit", default="auto", choices=OFFSET_UNITS, help="how the source counts characters")
     args = parser.parse_args()
     options = ("tag_column", "word_column", "word_unit", "span_edges", "offset_unit")
     reading = {name: getattr(args, name) for name in options}
@@ -39,22 +41,22 @@ def main() -> None:
 
 
 def convert_corpus(source: str, target: Path, to: Format, **reading: Any) -> list[str]:
-    """Writes each split of ``source``, or the one that it is.
+    """Convert each split of ``source``, or the single file.
 
     Args:
         source: a file or folder, or ``hub:NAME``.
-        target: a file or folder that is not there yet.
+        target: a file or folder that does not exist yet.
         to: one of `processors.formats.writers.FORMATS`.
         reading: options of `processors.corpus.Corpus`.
 
     Returns:
-        Lines that say what was written, and all that did not fit.
+        Report lines: what was written, and what the format could not express.
 
     Raises:
         DataError: the source cannot be read, or the format cannot hold it.
     """
     if target.exists():
-        raise DataError("this is there already; name a new file or folder", target)
+        raise DataError("already exists; name a new file or folder", target)
     corpus = _corpus_of(source, reading)
     if corpus.split_files:
         paths = {"test": target}
@@ -65,7 +67,7 @@ def convert_corpus(source: str, target: Path, to: Format, **reading: Any) -> lis
     try:
         return [line for split, path in paths.items() for line in _convert(corpus, split, path, to)]
     except BaseException:
-        _remove(target)  # half a corpus would be taken for a whole one
+        _remove(target)  # a partial corpus looks like a complete one
         raise
 
 
@@ -77,12 +79,12 @@ def _remove(path: Path) -> None:
 
 
 def _corpus_of(source: str, reading: dict[str, Any]) -> Corpus:
-    """A data set of the hub, a folder of splits, or a file or brat folder as the split that needs no labels."""
+    """Open a hub dataset or a folder of splits, or a single file or brat folder as test, which needs no labels."""
     if source.startswith("hub:"):
         return Corpus("", dataset_name=source.removeprefix("hub:"), **reading)
     path = Path(source)
     if not path.exists():
-        raise DataError("there is no such file or folder", path)
+        raise DataError("no such file or folder", path)
     if path.is_dir() and any(find_split_file(path, split) for split in SPLITS):
         return Corpus("", path, **reading)
     return Corpus("", split_files={"test": path}, **reading)

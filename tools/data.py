@@ -1,4 +1,4 @@
-"""From the corpus to data sets: features that rank 0 builds and all ranks open, and what was odd in the data."""
+"""Load datasets: rank 0 builds the features, all ranks open them, and problems in the data are logged."""
 
 import logging
 from pathlib import Path
@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from common.tag_encoder import TagEncoder
-from common.tag_schemes import MARKUPS
+from common.tag_schemes import MARKUPS, TagEncoder
 from processors.corpus import Corpus, repeated_sentences, sentences_of_train
 from processors.examples import DataError, Findings
 from processors.features.build import FeatureSpec, default_overlap
@@ -25,19 +24,19 @@ _OVERLAP_WORTH_A_WARNING = 0.01
 def load_and_cache_examples(
     run: Run, task: str, tokenizer: PreTrainedTokenizerBase, data_type: str = "train"
 ) -> FeatureDataset:
-    """The features of a split, built by rank 0 while the others wait, and opened from the cache by all.
+    """Load the features of a split. Rank 0 builds them while the others wait; then all open them from the cache.
 
-    What the split holds and what was odd in it is logged once in a run.
+    Counts and problems of a split are logged once per run.
 
     Args:
-        run: of the model that the data set is for; before one is loaded, labels are tags of the corpus's types.
+        run: the run whose model uses the dataset. If no model is loaded yet, labels are tags of the corpus's types.
         task: name of the task.
-        tokenizer: of the encoder.
+        tokenizer: tokenizer of the encoder.
         data_type: ``train``, ``dev`` or ``test``.
 
     Raises:
-        DataError: the split is missing or malformed, has labels that the model does not know, or is to be trained on
-            and holds no entity.
+        DataError: the split is missing or malformed, has labels that the model does not know, or is the train split and
+            has no entity.
     """
     with main_process_first():
         dataset = open_features(run, task, tokenizer, data_type)
@@ -50,7 +49,7 @@ def load_and_cache_examples(
 
 
 def open_features(run: Run, task: str, tokenizer: PreTrainedTokenizerBase, data_type: str) -> FeatureDataset:
-    """The features of a split from the cache, built where they are not there; each process for itself."""
+    """Open the cached features of a split, building them if needed. Does not synchronise processes."""
     corpus, data, window = _corpus(run, task), run.settings.data, run.window(data_type)
     if data_type == "train":
         check_entities(corpus)
@@ -77,7 +76,7 @@ def _corpus(run: Run, task: str) -> Corpus:
 
 
 def check_splits(run: Run) -> None:
-    """Raises a DataError, before anything is loaded, for all missing splits, or for a train split without entities."""
+    """Raise a DataError, before anything is loaded, for all missing splits or for a train split without entities."""
     actions, findings = run.settings.actions, Findings()
     wanted = {"train": actions.do_train, "dev": actions.do_eval, "test": actions.do_predict}
     with main_process_first():  # downloads
@@ -92,59 +91,60 @@ def check_splits(run: Run) -> None:
 
 
 def check_entities(corpus: Corpus) -> None:
-    """Raises a DataError where the train split has no entity, with what was left out of it."""
+    """Raise a DataError if the train split has no entity, with the counts of what was left out of it."""
     inventory = corpus.inventory("train")
     if not inventory.entities:
         odd = "".join(f"; {count} {kind}" for kind, count in inventory.findings.counts.items())
-        message = (
-            f"no entity to learn among {inventory.words} words{odd}; check the format of the file and --tag_column"
-        )
+        message = f"no entities in {inventory.words} words{odd}; check the format of the file and --tag_column"
         raise DataError(message, inventory.source)
 
 
 def _report(corpus: Corpus, split: str, dataset: FeatureDataset, max_seq_length: int, nests: bool) -> None:
-    """Logs what a split holds and what is odd in it."""
+    """Log counts and problems of a split."""
     inventory = corpus.inventory(split)
     counts = f"{inventory.sentences} sentences, {inventory.words} words, {inventory.entities} entities"
     lost = inventory.words - int(dataset.word_counts.sum())
     windows = f"{len(dataset)} windows of at most {max_seq_length} tokens, {lost} words lost"
     logger.info("%s: %s (%s) in %s; %s", split, counts, inventory.scheme or "no tags", inventory.source, windows)
     if not inventory.entities and inventory.unlabelled < inventory.sentences:
-        logger.warning("%s: no entity in this labelled split: its scores mean nothing; is it read as intended?", split)
+        logger.warning(
+            "%s: this labelled split has no entities, so scores are meaningless; check its format and --tag_column",
+            split,
+        )
     tokens, padded = int(dataset.lengths.sum()), int(np.max(dataset.lengths, initial=0)) * len(dataset)
     logger.info("%s: %d tokens; padding all to the longest would make them %d", split, tokens, padded)
     if inventory.illegal_transitions:
         place = inventory.place(inventory.first_illegal_line)
-        message = "%s: %d tag transitions are illegal in %s, the first at %s; they are read as conlleval reads them"
+        message = "%s: %d tag transitions are illegal in %s, the first at %s; interpreting them as conlleval does"
         logger.warning(message, split, inventory.illegal_transitions, inventory.scheme, place)
     if inventory.nested_entities and not nests:
-        message = "%s: %d of %d entities overlap longer ones: flat tags cannot express them, nor are they scored"
+        message = "%s: %d of %d entities overlap longer ones: flat tags cannot express them, and they are not scored"
         logger.warning(message, split, inventory.nested_entities, inventory.entities)
     report_findings(split, inventory.findings, inventory.source)
     for entity_type in corpus.types_unseen_in_training(split) if split != "train" else []:
         place = inventory.place(inventory.type_lines[entity_type])
-        message = "%s: %d entities of type %s, the first at %s, have no example in train: no model can find them"
+        message = "%s: %d entities of type %s, the first at %s, do not occur in train: the model cannot find them"
         logger.warning(message, split, inventory.types[entity_type], entity_type, place)
     _report_duplicates(corpus, split, inventory.sentences)
 
 
 def report_findings(split: str, findings: Findings, source: str = "") -> None:
-    """Counts what was odd in annotations, and lists the first of it; the run's log file has all."""
+    """Log counts of annotation problems and the first few in detail; the log file of the run has all of them."""
     for kind, count in findings.counts.items():
         logger.warning("%s: %d %s", split, count, kind)
     for number, remark in enumerate(findings.remarks):
         logger.log(logging.WARNING if number < _REMARKS_SHOWN else logging.DEBUG, "%s: %s%s", split, source, remark)
     if len(findings.remarks) > _REMARKS_SHOWN:
-        logger.warning("%s: the log file lists %d more", split, len(findings.remarks) - _REMARKS_SHOWN)
+        logger.warning("%s: %d more in the log file", split, len(findings.remarks) - _REMARKS_SHOWN)
 
 
 def _report_duplicates(corpus: Corpus, split: str, sentences: int) -> None:
-    """Sentences that are learnt twice, or scored after they were learnt."""
+    """Log how many sentences occur twice in train, or in train and in the split to score."""
     if split == "train":
         repeated = repeated_sentences(corpus, split)
         if repeated:
-            logger.info("train: %d sentences (%.1f %%) are duplicates", repeated, 100 * repeated / sentences)
+            logger.info("train: %d duplicate sentences (%.1f %%)", repeated, 100 * repeated / sentences)
     elif corpus.has("train") and (known := sentences_of_train(corpus, split)):
         level = logging.WARNING if known >= _OVERLAP_WORTH_A_WARNING * sentences else logging.INFO
-        message = "%s: %d of %d sentences (%.1f %%) stand in train too; their scores say little about new text"
+        message = "%s: %d of %d sentences (%.1f %%) also occur in train; their scores say little about new text"
         logger.log(level, message, split, known, sentences, 100 * known / sentences)

@@ -1,4 +1,4 @@
-"""Best tags of whole documents: windows through the encoder, their emissions stitched, one decoding a document."""
+"""Decode whole documents: encode windows, stitch their emissions, and run the head once per document."""
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,11 +17,14 @@ from processors.features.dataset import FeatureDataset
 from tools.distributed import is_main, rank, sum_over_ranks, world_size
 from tools.run import Run
 
+_DOCUMENTS_AT_ONCE = 2000  # bounds the memory of emissions
+_WORDS_A_DECODING_BATCH = 8192
+
 
 def shared_batches(lengths: Sequence[int] | NDArray[np.int32], batch_size: int) -> list[NDArray[np.int64]]:
-    """This rank's share of the batches of a split, each of items of like length.
+    """Batch items of similar length, and return this rank's share of the batches.
 
-    What makes up a batch does not depend on how many ranks there are, so neither does any bit of the scores.
+    The content of a batch does not depend on the number of ranks, so scores are bit-identical for any number.
     """
     by_length = np.argsort(lengths, kind="stable")
     batches = [by_length[start : start + batch_size] for start in range(0, len(by_length), batch_size)]
@@ -29,12 +32,12 @@ def shared_batches(lengths: Sequence[int] | NDArray[np.int32], batch_size: int) 
 
 
 class GatheredScores:
-    """One row of scores for each of the units that the items of a split consist of: words of windows, or the items.
+    """Scores of all units of a split: the words of its windows, or its items themselves.
 
     Args:
-        counts: units of each item.
-        num_columns: C, scores of a unit.
-        device: where they are kept.
+        counts: number of units per item.
+        num_columns: C, scores per unit.
+        device: device of the scores.
     """
 
     def __init__(self, counts: Sequence[int] | NDArray[np.int32], num_columns: int, device: torch.device) -> None:
@@ -43,7 +46,7 @@ class GatheredScores:
         self._scores = torch.zeros(int(self._starts[-1]), num_columns, device=device)
 
     def add(self, items: NDArray[np.int64], logits: Tensor) -> None:
-        """Keeps what a batch of items scored, ``(B, W, C)``, or ``(B, C)`` where each item is one unit."""
+        """Store the scores of a batch of items: ``(B, W, C)``, or ``(B, C)`` if each item is one unit."""
         counts = self._counts[items]
         rows = np.repeat(np.arange(len(items)), counts)
         columns = np.concatenate([np.arange(count) for count in counts])
@@ -53,27 +56,23 @@ class GatheredScores:
 
     @property
     def of_this_rank(self) -> Tensor:
-        """The rows that this rank scored, in the order of the items, and zeros for the others: ``(units, C)``."""
+        """Scores ``(units, C)`` in item order; zero for units that other ranks score."""
         return self._scores
 
     def over_ranks(self) -> Tensor:
-        """The rows of all ranks, in the order of the items: ``(units, C)``; to be called once, by all."""
+        """Sum the scores ``(units, C)`` over ranks, in place. All ranks must call it, once."""
         return sum_over_ranks(self._scores)
 
 
-_DOCUMENTS_AT_ONCE = 2000  # bounds the emissions that are held
-_WORDS_A_DECODING_BATCH = 8192
-
-
 class TaggedDocument(NamedTuple):
-    """What a model finds in one document.
+    """Prediction for one document.
 
     Args:
-        document: its number in the data set.
-        tags: the tag of each word; where the head chooses none, those of the entities that tags can express.
-        entities: what was found; they may overlap where the head allows it.
-        confidences: of each entity; empty where they were not asked for.
-        loss: of the gold tags, summed over words; 0 where there are none.
+        document: index in the dataset.
+        tags: one tag per word; if the head does not choose tags, those of the outermost entities.
+        entities: predicted entities, which may overlap if the head allows it.
+        confidences: one per entity; empty if not requested.
+        loss: loss of the gold annotation, summed over words; 0 if there is none.
     """
 
     document: int
@@ -87,9 +86,9 @@ class TaggedDocument(NamedTuple):
 def tag_documents(
     run: Run, model: Tagger, dataset: FeatureDataset, desc: str, with_confidence: bool = False
 ) -> Iterator[TaggedDocument]:
-    """Tags all documents, in order; every rank computes a share of the windows and gets the whole result.
+    """Tag all documents, in order. Each rank encodes a share of the windows and gets the whole result.
 
-    The windows of a document are put back in order before decoding, so a text of any length gets one best path.
+    Windows are stitched before decoding, so a text of any length gets one best path.
     """
     model.eval()
     with tqdm(total=dataset.num_documents, desc=desc, unit=" texts", disable=_hidden(), leave=False) as bar:
@@ -109,7 +108,7 @@ def _hidden() -> bool:
 
 
 def batches_of_a_size(lengths: NDArray[np.integer[Any]], size: int) -> list[NDArray[np.int64]]:
-    """Indices of what is not empty, grouped by length; rows times the longest is at most ``size``, or it is one row."""
+    """Group the indices of non-empty rows by length; a batch has at most ``size`` padded positions, or one row."""
     by_length = np.argsort(lengths, kind="stable")
     by_length = by_length[lengths[by_length] > 0]
     batches, start = [], 0
@@ -127,11 +126,11 @@ def stitched_emissions(
     batches: Iterable[NDArray[np.int64]],
     device: torch.device,
 ) -> GatheredScores:
-    """Emissions of all words that some windows own, in document order: ``(words, C)``.
+    """Compute the emissions ``(words, C)`` of all words that the windows own, in document order.
 
     Args:
-        windows: of whole documents.
-        batches: places among these windows, this rank's share of them.
+        windows: range of windows, which covers whole documents.
+        batches: this rank's batches, as indices into ``windows``.
     """
     scores = GatheredScores(dataset.word_counts[windows.start : windows.stop], model.classifier.out_features, device)
     for batch in batches:
@@ -151,11 +150,12 @@ def decoded_documents(
     markup: str,
     with_confidence: bool = False,
 ) -> Iterator[TaggedDocument]:
-    """The best tags of documents from the emissions of their words, one decoding each, in order.
+    """Decode documents from the emissions of their words, in order.
 
     Args:
         emissions: ``(words, C)`` of these documents.
-        markup: tag scheme to write entities in, where the head chooses no tags.
+        documents: indices in the dataset.
+        markup: tag scheme for entities of heads that do not choose tags.
     """
     lengths = np.asarray(dataset.arrays["document_words"][documents.start : documents.stop], np.int64)
     starts = np.concatenate(([0], np.cumsum(lengths)))
@@ -181,7 +181,7 @@ def _outermost_tags(entities: Sequence[Entity], words: int, markup: str) -> list
 def _gold_losses(
     model: Tagger, dataset: FeatureDataset, emissions: Tensor, mask: Tensor, documents: list[int]
 ) -> list[float]:
-    """The loss of what is annotated in each document, without words whose label the model lacks; 0 where nothing is."""
+    """Compute the loss per document, ignoring words whose label the model lacks; 0 if a document is not annotated."""
     annotations = [dataset.annotation(document) for document in documents]
     if any(annotation.entities is None for annotation in annotations):
         return [0.0] * len(documents)

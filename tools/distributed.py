@@ -1,10 +1,14 @@
-"""One process or many, on one machine or several: torch.distributed, started by torchrun or its older launcher."""
+"""One process or many: the process group and collectives of torch.distributed, and interruption by signals."""
 
 import gc
+import logging
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from types import FrameType
 from typing import Any, TypeVar
 
 import torch
@@ -14,21 +18,22 @@ from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined
 
 from tools.settings import MachineSettings
 
+logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 
 class MainProcessError(RuntimeError):
-    """Rank 0 failed while this process waited for it; rank 0 says itself of what."""
+    """Rank 0 failed while this process waited for it; rank 0 reports the cause."""
 
 
 def setup_devices(machine: MachineSettings) -> tuple[torch.device, int]:
-    """Joins the process group where a launcher started several processes.
+    """Join the process group, if a launcher started this process.
 
     Returns:
-        The device, and the number of GPUs of this process: several without a launcher (DataParallel), one with it.
+        The device, and the number of GPUs of this process: all GPUs without a launcher (DataParallel), one with it.
     """
     use_cuda = torch.cuda.is_available() and not machine.no_cuda
-    local_rank = int(os.environ.get("LOCAL_RANK", machine.local_rank))  # launchers set it, whatever flag they pass too
+    local_rank = int(os.environ.get("LOCAL_RANK", machine.local_rank))  # launchers set it, even with a flag
     if local_rank == -1:
         return (torch.device("cuda"), torch.cuda.device_count()) if use_cuda else (torch.device("cpu"), 0)
     if "RANK" not in os.environ:
@@ -37,7 +42,7 @@ def setup_devices(machine: MachineSettings) -> tuple[torch.device, int]:
     if use_cuda:
         torch.cuda.set_device(device)
     if not dist.is_initialized():
-        # On GPUs gradients go through NCCL; what the processes tell each other goes past them, through Gloo.
+        # On GPUs, gradients use NCCL; objects and flags use Gloo, so that no GPU has to synchronise.
         backend = "cpu:gloo,cuda:nccl" if use_cuda else "gloo"
         timeout = timedelta(seconds=machine.ddp_timeout)
         if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0" and os.environ["GROUP_WORLD_SIZE"] == "1":
@@ -50,10 +55,10 @@ def setup_devices(machine: MachineSettings) -> tuple[torch.device, int]:
 
 
 def _store_of_this_start(timeout: timedelta) -> PrefixStore:
-    """Where processes that torchrun started again on one machine find each other.
+    """Make the rendezvous store of processes that torchrun restarted on one machine.
 
-    Its own store still holds the addresses of those that died (https://github.com/pytorch/pytorch/issues/135712).
-    Launchers on several machines count their restarts differently, so there is no such remedy for them.
+    The original store still holds the addresses of dead processes (https://github.com/pytorch/pytorch/issues/135712).
+    Launchers on several machines count restarts differently, so this does not work for them.
     """
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     store = TCPStore(host, port, is_master=False, timeout=timeout)
@@ -63,13 +68,13 @@ def _store_of_this_start(timeout: timedelta) -> PrefixStore:
 def _gpu_of_this_process(local_rank: int) -> torch.device:
     count = torch.cuda.device_count()
     if local_rank >= count:
-        raise ValueError(f"local rank {local_rank} has no GPU: this machine shows {count}; start at most one each")
+        raise ValueError(f"local rank {local_rank} has no GPU: {count} visible; start at most one process per GPU")
     return torch.device("cuda", local_rank)
 
 
 def leave_process_group() -> None:
     if dist.is_available() and dist.is_initialized():
-        gc.collect()  # a model that DDP wraps, if only a cycle holds it, keeps threads that the exit would stumble over
+        gc.collect()  # an unreachable DDP wrapper in a reference cycle keeps threads alive, which can crash the exit
         dist.destroy_process_group()
 
 
@@ -82,16 +87,16 @@ def world_size() -> int:
 
 
 def is_main() -> bool:
-    """Whether this is the process that downloads, builds caches, logs and writes."""
+    """Whether this is rank 0, which downloads, builds caches, logs and writes."""
     return rank() == 0
 
 
 @contextmanager
 def main_process_first() -> Iterator[None]:
-    """Rank 0 runs the block while the others wait; then they run it, and find what it left.
+    """Run the block on rank 0 first, then on the other ranks.
 
     Raises:
-        MainProcessError: on the others, where rank 0 failed.
+        MainProcessError: on the other ranks, if rank 0 failed.
     """
     if not is_main():
         _from_main()
@@ -106,10 +111,10 @@ def main_process_first() -> Iterator[None]:
 
 
 def run_on_main(action: Callable[[], Result]) -> Result:
-    """Rank 0 acts while the others wait; all get what it returns.
+    """Call ``action`` on rank 0 while the others wait, and return its result on all ranks.
 
     Raises:
-        MainProcessError: on the others, where rank 0 failed.
+        MainProcessError: on the other ranks, if rank 0 failed.
     """
     if not is_main():
         return _from_main()
@@ -122,7 +127,7 @@ def run_on_main(action: Callable[[], Result]) -> Result:
 
 
 def _from_main(result: Any = None, failure: str = "") -> Any:
-    """What rank 0 has to say, on all processes; those that hear of a failure raise."""
+    """Broadcast a result or failure of rank 0; the other ranks raise on failure."""
     said = [result, failure]
     if world_size() > 1:
         dist.broadcast_object_list(said, src=0)
@@ -132,30 +137,30 @@ def _from_main(result: Any = None, failure: str = "") -> Any:
 
 
 def _tell_of(error: BaseException) -> None:
-    with suppress(RuntimeError):  # whoever has gone needs no news, and the error itself is what matters
+    with suppress(RuntimeError):  # peer already exited; nothing to notify
         _from_main(failure=f"{type(error).__name__}: {error}")
 
 
 def wait_for_the_end_of_main() -> None:
-    """Returns when rank 0 has gone: a launcher stops all as soon as one ends, and rank 0 is to have its say first."""
+    """Wait until rank 0 exits: launchers kill all processes once one exits, and rank 0 must report its error first."""
     with suppress(RuntimeError):  # the connection is closed
         barrier()
 
 
 def barrier() -> None:
-    """Waits for all processes; on the host only, whatever their GPUs still do."""
+    """Wait for all processes, on the CPU only; GPUs are not synchronised."""
     any_rank(False)
 
 
 def send_from_main(tensors: Iterable[Tensor]) -> None:
-    """Overwrites the tensors of all processes by those of rank 0."""
+    """Broadcast tensors from rank 0, in place."""
     if world_size() > 1:
         for tensor in tensors:
             dist.broadcast(tensor, src=0)
 
 
 def any_rank(flag: bool) -> bool:
-    """Whether the flag is up on any process; asked through the CPU, so that no GPU is waited for."""
+    """Whether the flag is set on any rank. Uses the CPU, so that GPUs are not synchronised."""
     flags = torch.tensor(flag, dtype=torch.uint8)
     if world_size() > 1:
         dist.all_reduce(flags, dist.ReduceOp.MAX)
@@ -163,7 +168,7 @@ def any_rank(flag: bool) -> bool:
 
 
 def gather_to_main(one: Any) -> list[Any]:
-    """The objects of all processes, in order, on rank 0; an empty list on the others."""
+    """Gather one object per rank on rank 0, by rank; the others get an empty list."""
     if world_size() == 1:
         return [one]
     gathered: list[Any] | None = [None] * world_size() if is_main() else None
@@ -172,7 +177,55 @@ def gather_to_main(one: Any) -> list[Any]:
 
 
 def sum_over_ranks(tensor: Tensor) -> Tensor:
-    """Adds the tensors of all processes, in place."""
+    """Sum a tensor over all ranks, in place."""
     if world_size() > 1:
         dist.all_reduce(tensor)
     return tensor
+
+
+EXIT_CODE = 75  # EX_TEMPFAIL in sysexits.h: the scheduler may restart the job
+_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]  # Windows has no USR1
+
+
+class Interrupted(SystemExit):
+    """Training was stopped by a signal, after writing a checkpoint."""
+
+    def __init__(self) -> None:
+        super().__init__(EXIT_CODE)
+
+
+class Interruption:
+    """Records whether a stop signal was received."""
+
+    def __init__(self) -> None:
+        self._signal = 0
+
+    def notice(self, number: int, frame: FrameType | None) -> None:
+        """The signal handler."""
+        self._signal = number
+
+    def listen(self) -> None:
+        """Install the signal handlers; Python allows this in the main thread only, elsewhere it does nothing."""
+        if threading.current_thread() is threading.main_thread():
+            for number in _SIGNALS:
+                signal.signal(number, self.notice)
+
+    def seen_by_any(self) -> bool:
+        """Whether any rank received a signal. All ranks must call it at the same point."""
+        seen = any_rank(self._signal != 0)
+        if seen and self._signal:
+            logger.warning("%s: ending this step, then writing a checkpoint", signal.Signals(self._signal).name)
+        return seen
+
+
+@contextmanager
+def watch_for_interruption() -> Iterator[Interruption]:
+    """Record SIGTERM and SIGUSR1 instead of being killed by them. Has no effect outside the main thread."""
+    interruption, handlers = Interruption(), {number: signal.getsignal(number) for number in _SIGNALS}
+    interruption.listen()
+    try:
+        yield interruption
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
+                signal.signal(number, handler)

@@ -1,8 +1,10 @@
-"""Scores of a split, printed, written and returned."""
+"""Score dev and predict test: compute the results, print them and write them."""
 
 import logging
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -18,11 +20,13 @@ from common.log import console
 from common.run_files import RunFolder
 from common.tag_schemes import MARKUPS, entities_to_tags
 from models.tagger import Tagger, known_words
-from processors.features.dataset import FeatureDataset
-from processors.formats.writers import entity_record
+from processors.features.dataset import Document, FeatureDataset
+from processors.formats.writers import FORMAT_VERSION, SUBMISSIONS, entity_record, json_line
+from processors.spans import Span
+from processors.tasks import task_named
 from tools.data import load_and_cache_examples
 from tools.decoding import TaggedDocument, tag_documents
-from tools.distributed import run_on_main
+from tools.distributed import is_main, run_on_main
 from tools.loading import adopt_model
 from tools.preparation import casing_types
 from tools.run import Run
@@ -34,9 +38,13 @@ _EXAMPLES = 8
 
 @dataclass
 class SplitScores:
-    """Entity scores, the mean loss a word, and some texts with what was found in them, wrong ones first.
+    """Scores of a split.
 
-    The analysis is there only where it was asked for, after training.
+    Args:
+        entities: entity scores.
+        loss: mean loss per word.
+        examples: some texts with gold and predicted entities, those with errors first.
+        analysis: further scores; ``None`` during training.
     """
 
     entities: EntityScores
@@ -52,20 +60,20 @@ class SplitScores:
         }
 
     def headline(self) -> dict[str, float]:
-        """The numbers that are one each for the whole split."""
+        """The scalar scores."""
         return {name: value for name, value in self.as_dict().items() if isinstance(value, float)}
 
 
 def evaluate(run: Run, model: Tagger, tokenizer: PreTrainedTokenizerBase, prefix: str = "") -> dict[str, Any]:
-    """Scores the dev split, prints tables and writes ``eval_results.txt`` and ``.json`` and ``eval_documents.jsonl``.
+    """Score the dev split, print tables and write ``eval_results.txt``, ``.json`` and ``eval_documents.jsonl``.
 
     Args:
-        prefix: folder below ``output_dir`` for the results, for instance of a checkpoint.
+        prefix: subfolder of ``output_dir`` for the results, for example of a checkpoint.
 
     Returns:
-        ``loss`` (mean a word), ``precision``, ``recall``, ``f1`` in conlleval's reading, the same strictly by scheme
-        as ``strict_precision`` and so on, ``support``, the scores by type under ``types``, and the fields of
-        `analysis.analysis.Analysis`.
+        ``loss`` (mean per word), ``precision``, ``recall``, ``f1`` as conlleval computes them, ``strict_precision`` and
+        so on for entities that are well-formed in the tag scheme, ``support``, the scores by type under ``types``, and
+        the fields of `analysis.analysis.Analysis`.
     """
     run = adopt_model(run, model)
     dataset = load_and_cache_examples(run, run.settings.data.task_name, tokenizer, "dev")
@@ -82,12 +90,12 @@ def analyse_and_report(
     split: str,
     prefix: str,
 ) -> dict[str, Any]:
-    """Compares what was found with the gold entities in every way, prints, writes, draws and returns it.
+    """Compute, print, write and return all scores of predictions; plot them if TensorBoard is enabled.
 
     Args:
-        tagged: with confidences.
-        split: dev or test.
-        prefix: folder below ``output_dir`` for the results.
+        tagged: predictions with confidences.
+        split: ``dev`` or ``test``.
+        prefix: subfolder of ``output_dir`` for the results.
     """
     folder = RunFolder(run.folder.path / prefix)
     _warn_of_unknown_labels(model, dataset, split)
@@ -102,7 +110,7 @@ def analyse_and_report(
 
 
 def score_dataset(run: Run, model: Tagger, dataset: FeatureDataset, desc: str) -> SplitScores:
-    """Tags a labelled data set and compares, without analysis."""
+    """Tag and score a labelled dataset, without the further analysis."""
     check_dataset(dataset, model)
     return score_tagged(tag_documents(run, model, dataset, desc), dataset, run.markup, model.nests)
 
@@ -110,11 +118,11 @@ def score_dataset(run: Run, model: Tagger, dataset: FeatureDataset, desc: str) -
 def score_tagged(
     documents: Iterable[TaggedDocument], dataset: FeatureDataset, markup: str, nests: bool = False
 ) -> SplitScores:
-    """Compares what a model found in all documents of a data set with the gold entities.
+    """Score predictions for all documents of a dataset.
 
     Args:
-        markup: of the tags that are compared too; tags are those of the outermost entities.
-        nests: whether the model can find entities that overlap; otherwise only the outermost gold entities count.
+        markup: tag scheme of the tags, which are scored too; gold tags are those of the outermost entities.
+        nests: whether the model can predict overlapping entities; otherwise only the outermost gold entities count.
     """
     gold, found, tags, loss = [], [], [], 0.0
     right, wrong = list[int](), list[int]()
@@ -133,7 +141,7 @@ def score_tagged(
 
 
 def gold_entities(annotation: Annotation, nests: bool) -> list[Entity]:
-    """The entities that a model is to find, in order: all, or those that flat tags can express."""
+    """Gold entities in order: all of them, or only those that flat tags can express."""
     return sorted(annotation.entities or (), key=_place) if nests else outermost(annotation.entities or ())
 
 
@@ -159,28 +167,30 @@ def _scored_document(dataset: FeatureDataset, tagged: TaggedDocument, nests: boo
 
 
 def _warn_of_unknown_labels(model: Tagger, dataset: FeatureDataset, split: str) -> None:
-    """Says how many annotated words have one of the labels that the model is missing."""
+    """Log how many annotated words have a label that the model lacks."""
     if not model.missing_labels:
         return
     annotations = [replace(dataset.annotation(n), unannotated=()) for n in range(dataset.num_documents)]
     if unknown := sum(int((~known_words(model.encode([one])))[0, : one.words].sum()) for one in annotations):
-        message = "%s: %d of %d words have a tag that the model does not have, and do not count in the loss: %s"
+        message = "%s: %d of %d words have a tag that the model lacks; they do not count in the loss: %s"
         logger.warning(message, split, unknown, dataset.num_words, ", ".join(model.missing_labels))
 
 
 def check_dataset(dataset: FeatureDataset, model: Tagger) -> None:
-    """Raises a ValueError where entity types, or token types of casings, of a data set are not the model's."""
+    """Raise a ValueError if entity types or casing token types of a dataset do not match the model's."""
     if unknown := sorted(set(dataset.types) - set(model.types)):
-        raise ValueError(f"the data set has entities of type {', '.join(unknown)}, the model's are {model.types}")
+        raise ValueError(
+            f"the dataset has entities of type {', '.join(unknown)}, which the model lacks ({model.types})"
+        )
     types = casing_types(model)
     if tuple(dataset.layout.casing_segments) != types:
-        built = f"the data set's token types of casings are {list(dataset.layout.casing_segments)}"
+        built = f"the dataset was built with casing token types {list(dataset.layout.casing_segments)}"
         advice = "call load_and_cache_examples with the run of that model"
-        raise ValueError(f"{built}, the model's {list(types)}; {advice}")
+        raise ValueError(f"{built}, the model has {list(types)}; {advice}")
 
 
 def report_scores(scores: SplitScores, folder: RunFolder, split: str, title: str) -> None:
-    """Prints the table and writes it with all digits as JSON; all ranks call it, and rank 0 does it."""
+    """Print the scores and write them as JSON and text. All ranks must call it; rank 0 writes."""
     run_on_main(lambda: _report(scores, folder, split, title))
 
 
@@ -203,3 +213,61 @@ def _report(scores: SplitScores, folder: RunFolder, split: str, title: str) -> N
     folder.results(split, "txt").write_text("\n".join(lines) + "\n", "utf-8")
     place = folder.results(split).with_suffix("")
     logger.info("%s: F1 %.4f, loss %.4f; written to %s", title, scores.entities.micro.f1, scores.loss, place)
+
+
+def predict(run: Run, model: Tagger, tokenizer: PreTrainedTokenizerBase, prefix: str = "") -> dict[str, Any]:
+    """Tag the test split, write ``test_predictions.jsonl``, and score the predictions if the split is labelled.
+
+    Each line has ``format_version``, ``id``, ``text``, ``tokens``, ``tags`` and ``entities``. An entity has a ``type``,
+    ``first_word`` and ``last_word`` (inclusive), character offsets ``start`` and ``end`` (exclusive), its ``text``, and
+    a ``confidence``: the probability of exactly this entity.
+
+    Args:
+        prefix: subfolder of ``output_dir`` for the results.
+
+    Returns:
+        Scores as `tools.evaluate.evaluate` returns them; empty for an unlabelled split.
+    """
+    run, task = adopt_model(run, model), run.settings.data.task_name
+    dataset = load_and_cache_examples(run, task, tokenizer, "test")
+    folder = RunFolder(run.folder.path / prefix)
+    run_on_main(lambda: folder.path.mkdir(parents=True, exist_ok=True))
+    labelled, submission, unlabelled = [], [], 0
+    submission_line = SUBMISSIONS.get(task_named(task).submission or "")
+    with (folder.predictions if is_main() else Path(os.devnull)).open("w", encoding="utf-8") as file:
+        for tagged in tag_documents(run, model, dataset, "Predicting", with_confidence=True):
+            document = dataset.document(tagged.document)
+            record = prediction_record(document, tagged)
+            file.write(json_line(record) + "\n")
+            if submission_line is not None:
+                spans = [Span(one["type"], one["start"], one["end"]) for one in record["entities"]]
+                submission.append(submission_line(document.guid, document.text, spans))
+            if not document.annotation.is_complete:
+                unlabelled += 1
+            else:
+                labelled.append(tagged)
+    if is_main():
+        logger.info("Predictions of %d texts written to %s", dataset.num_documents, folder.predictions)
+        if submission:
+            folder.submission(task).write_text("\n".join(submission) + "\n", "utf-8")
+            logger.info("Submission file: %s", folder.submission(task))
+    if unlabelled:
+        logger.info("test is not scored: %d of %d texts are unlabelled", unlabelled, dataset.num_documents)
+        return {}
+    return analyse_and_report(run, model, dataset, labelled, "test", prefix)
+
+
+def prediction_record(document: Document, tagged: TaggedDocument) -> dict[str, Any]:
+    """One line of the predictions file."""
+    found = [
+        {**entity_record(entity, document.text, document.offsets), "confidence": round(confidence, 6)}
+        for entity, confidence in zip(tagged.entities, tagged.confidences, strict=True)
+    ]
+    return {
+        "format_version": FORMAT_VERSION,
+        "id": document.guid,
+        "text": document.text,
+        "tokens": document.words,
+        "tags": tagged.tags,
+        "entities": found,
+    }

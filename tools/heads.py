@@ -1,18 +1,21 @@
-"""Which head a folder holds: as its config names it, or, for old folders, as the names of its weights show."""
+"""What a folder with a model holds: its head, its labels and its weights."""
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.models.auto import modeling_auto
 
 from models import HEADS, BertCrfForNer, BertSoftmaxForNer, head_named
-from models.tagger import Tagger
+from models.tagger import Tagger, set_label_names
+from processors.tasks import NUMBERED_TAGS
 
 logger = logging.getLogger(__name__)
 _TOKEN_CLASSIFIERS = set(modeling_auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES.values())
@@ -22,14 +25,14 @@ _SPAN_HEAD = "BertSpanForNer"
 
 
 def head_of_folder(folder: Path, named: str | type[Tagger] = "") -> type[Tagger]:
-    """The class of the head that a folder with a trained model holds.
+    """Find the head class of a trained model.
 
     Args:
-        named: that head, where it is not built in: as ``module:Class``, or the class. No module is imported otherwise,
-            whatever the folder says.
+        named: the head, if it is not built in: ``module:Class``, or the class. No other module is imported, whatever
+            the folder says.
 
     Raises:
-        ValueError: the folder holds something else than a known head, or another than the one named.
+        ValueError: the folder does not hold a known head, or not the named one.
     """
     path = folder / "config.json"
     try:
@@ -45,12 +48,15 @@ def head_of_folder(folder: Path, named: str | type[Tagger] = "") -> type[Tagger]
 
 
 def head_of(architectures: Sequence[str] | None, folder: Path, source: str | None = None) -> type[Tagger]:
-    """The same for a config that has been read.
+    """Find the head class from config entries.
 
-    A token classifier of transformers is a softmax head. A head of the user's own is known once its class exists.
+    A token classifier of transformers counts as a softmax head. A custom head is known once its class is imported.
 
     Args:
         architectures, source: entries ``architectures`` and ``head_source`` of the config.
+
+    Raises:
+        ValueError: the head is unknown.
     """
     if not architectures:
         return _head_by_weights(folder)
@@ -61,35 +67,35 @@ def head_of(architectures: Sequence[str] | None, folder: Path, source: str | Non
     if name in known:
         return known[name]
     if name.endswith("ForSequenceClassification"):
-        raise ValueError(f"{folder} holds a classifier of texts ({name}), not a tagger; use run_pl_glue.py")
+        raise ValueError(f"{folder} holds a text classifier ({name}), not a tagger; use run_pl_glue.py")
     if name == _SPAN_HEAD:
         raise ValueError(f"{folder} holds the span head of BERT-NER-Pytorch ({name}), which is not supported")
     if is_encoder(architectures, folder):
         raise ValueError(f"{folder} holds an encoder without a head ({name}); train it with --do_train")
     hint = source if source and source.endswith(f":{name}") else f"module:{name}"
     advice = f"if you trust its code, name it with --head {hint} (in Python: NerPredictor.load(folder, head=...))"
-    raise ValueError(f"{folder} holds the head {name}, which is none of {', '.join(_BUILT_IN)}; {advice}")
+    raise ValueError(f"{folder} holds the head {name}, which is not built in ({', '.join(_BUILT_IN)}); {advice}")
 
 
 def is_built_in(head: type[Tagger] | str) -> bool:
-    """Whether a class, or the name of one, is a head of this project."""
+    """Whether a class or class name is a head of this project."""
     return head in _BUILT_IN or head in HEADS.values()
 
 
 def check_head(folder: Path, head: type[Tagger]) -> None:
-    """Raises a ValueError where a folder with a trained model does not hold this head."""
+    """Raise a ValueError if the folder of a trained model does not hold this head."""
     check_is_head(head_of_folder(folder), head, folder)
 
 
 def check_is_head(found: type[Tagger], head: type[Tagger], folder: Path) -> None:
-    """Raises a ValueError where the head that a folder holds is not the one to be applied."""
+    """Raise a ValueError if the head found in a folder is not the expected one."""
     if found is not head:
         own = "" if is_built_in(found) else f" --head {found.__module__}:{found.__name__}"
         raise ValueError(f"{folder} holds the head {found.__name__}, not {head.__name__}; use {found.script}{own}")
 
 
 def is_encoder(architectures: Sequence[str] | None, folder: Path) -> bool:
-    """Whether a config is that of a pretrained encoder, with or without the head of its pretraining."""
+    """Whether a config describes a pretrained encoder, with or without its pretraining head."""
     if not architectures:
         return "classifier.weight" not in weight_shapes(folder)
     encoders: set[str] = set()
@@ -100,10 +106,10 @@ def is_encoder(architectures: Sequence[str] | None, folder: Path) -> bool:
 
 
 def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the weights in a folder; none where it has no file of weights.
+    """Read names and shapes of the weights in a folder; empty if it has no weight file.
 
     Raises:
-        ValueError: such a file cannot be read.
+        ValueError: a weight file cannot be read.
     """
     shapes: dict[str, tuple[int, ...]] = {}
     for path in _weight_files(folder):
@@ -115,19 +121,19 @@ def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
                 weights = torch.load(path, map_location="meta", weights_only=True)
                 shapes |= {name: tuple(getattr(weight, "shape", ())) for name, weight in weights.items()}
         except (SafetensorError, UnpicklingError, RuntimeError, EOFError, AttributeError) as error:
-            raise ValueError(f"{path} is not a file of weights: {error}") from error
+            raise ValueError(f"{path} is not a weight file: {error}") from error
     return shapes
 
 
 def missing_folder(name: str) -> str:
-    """Says that a folder does not exist, and which similar ones do."""
+    """Message that a folder does not exist, with similar names as hints."""
     path = Path(name).expanduser().absolute()
     missing = path
     while not missing.parent.is_dir():
         missing = missing.parent
     similar = get_close_matches(missing.name, [one.name for one in missing.parent.iterdir() if one.is_dir()])
     hint = f"; similar: {', '.join(str(missing.parent / one) for one in similar)}" if similar else ""
-    return f"there is no folder {path}{hint}"
+    return f"no such folder: {path}{hint}"
 
 
 def _subclasses(head: type[Tagger]) -> Iterator[type[Tagger]]:
@@ -149,8 +155,142 @@ def _weight_files(folder: Path) -> list[Path]:
 def _head_by_weights(folder: Path) -> type[Tagger]:
     parts = {name.partition(".")[0] for name in weight_shapes(folder)}
     if len(parts - {"classifier", "crf"}) != 1 or "classifier" not in parts:
-        found = f"its weights are those of {', '.join(sorted(parts))}" if parts else "it has no weights"
-        raise ValueError(f"{folder}/config.json does not name the head (architectures), and {found}: cannot tell it")
+        found = f"its weights are {', '.join(sorted(parts))}" if parts else "it has no weights"
+        raise ValueError(f"{folder}/config.json does not name the head (architectures), and {found}")
     head = BertCrfForNer if "crf" in parts else BertSoftmaxForNer
-    logger.info("%s/config.json does not name the head; its weights are those of %s", folder, head.__name__)
+    logger.info("%s/config.json does not name the head; using %s, judging by the weights", folder, head.__name__)
     return head
+
+
+_NO_NAMES = "LABEL_"
+_SHOWN = 10
+
+
+def label_names(config: PreTrainedConfig) -> list[str]:
+    """Label names of a config by id; empty if the labels are only numbered (``LABEL_0``)."""
+    names = [str(name) for _, name in sorted((config.id2label or {}).items())]
+    return [] if all(name.startswith(_NO_NAMES) for name in names) else names
+
+
+def name_labels(config: PreTrainedConfig, source: str, task_name: str) -> None:
+    """Set the label names of a BERT-NER-Pytorch model, whose config only numbers them.
+
+    Raises:
+        ValueError: the labels have no names, and their number is not that of the task in BERT-NER-Pytorch.
+    """
+    if not label_names(config):
+        shape = weight_shapes(Path(source)).get("classifier.weight", (len(config.id2label or {}),))
+        count, task = shape[0], (task_name or getattr(config, "finetuning_task", None) or "").lower()
+        is_of_that_project = not config.architectures or is_built_in(config.architectures[0])
+        fitting = [known for known, tags in NUMBERED_TAGS.items() if len(tags) == count and is_of_that_project]
+        if not fitting or (task in NUMBERED_TAGS and task not in fitting):
+            wanted = f", which are not the {len(NUMBERED_TAGS[task])} of {task}" if task in NUMBERED_TAGS else ""
+            raise ValueError(f"{source}/config.json does not name its {count} labels in id2label{wanted}; add them")
+        set_label_names(config, NUMBERED_TAGS[fitting[0]])
+        message = "%s/config.json does not name its %d labels: using those of BERT-NER-Pytorch for %s: %s"
+        logger.warning(message, source, count, fitting[0], ", ".join(label_names(config)))
+    if tuple(label_names(config)) in NUMBERED_TAGS.values() and getattr(config, "word_unit", None) is None:
+        config.word_unit = "char"  # as BERT-NER-Pytorch reads both corpora
+
+
+def labels_of(head: type[Tagger], config: PreTrainedConfig, source: str) -> list[str]:
+    """Labels by id, in the head's canonical form; empty for labels without a meaning, such as ``X``.
+
+    Raises:
+        ValueError: names the labels that cannot be parsed, and the file.
+    """
+    names = label_names(config)
+    if len(set(names)) < len(names):
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(f"{source}/config.json, id2label: several labels are named {', '.join(repeated)}")
+    try:
+        return head.read_labels(names)
+    except ValueError as error:
+        raise ValueError(f"{source}/config.json, id2label: {error}") from error
+
+
+def use_labels(model: Tagger, labels: Sequence[str], wanted: Sequence[str]) -> None:
+    """Reduce a model to the wanted labels, in the given order.
+
+    Args:
+        labels: labels of the model, from `labels_of`.
+        wanted: some or all of them.
+    """
+    if model.label_names != list(wanted):
+        model.select_labels([list(labels).index(label) for label in wanted], wanted)
+
+
+def difference(former: Iterable[str], now: Iterable[str]) -> str:
+    """Describe the difference between two lists of labels, for a message."""
+    former, now = {tag for tag in former if tag}, set(now)
+    parts = {"new": sorted(now - former), "gone": sorted(former - now)}
+    return "; ".join(f"{what}: {shortened(tags)}" for what, tags in parts.items() if tags)
+
+
+def shortened(names: Sequence[str]) -> str:
+    """Join the first names of a list, and say how many more there are."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+_LISTED = 10
+
+
+def read_model(
+    model_class: Any, source: str | Path, config: PreTrainedConfig, new_head: bool = False, cache_dir: str | None = None
+) -> Any:
+    """Load a model in float32.
+
+    Args:
+        model_class: a class, or auto class, with ``from_pretrained``.
+        source: a folder, or a name on the Hugging Face hub.
+        new_head: whether weights outside the encoder may be missing or have another shape; these are then random, and
+            unexpected weights are ignored.
+        cache_dir: folder for downloads.
+
+    Raises:
+        ValueError: the weights cannot be read, or lists those that are missing, unexpected or have another shape.
+    """
+    try:
+        model, report = model_class.from_pretrained(
+            source,
+            config=config,
+            cache_dir=cache_dir,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,  # reported below, together with the missing ones
+            output_loading_info=True,
+        )
+    except (RuntimeError, SafetensorError, UnpicklingError, EOFError) as error:
+        raise ValueError(f"the weights of {source} cannot be read: {error}") from error
+    encoder = f"{model.base_model_prefix}."
+
+    def may_be_new(name: str) -> bool:
+        return new_head and (not name.startswith(encoder) or ".pooler." in name)
+
+    faults = {
+        "missing": [name for name in sorted(report["missing_keys"]) if not may_be_new(name)],
+        "unexpected": [] if new_head else sorted(report["unexpected_keys"]),
+        "of another shape": [
+            f"{name} is {tuple(found)}, not {tuple(expected)}"
+            for name, found, expected in sorted(report["mismatched_keys"])
+            if not may_be_new(name)
+        ],
+    }
+    if any(faults.values()):
+        described = "; ".join(f"{kind}: {_listed(names)}" for kind, names in faults.items() if names)
+        raise ValueError(f"the weights of {source} do not fit {type(model).__name__} with its config ({described})")
+    return model
+
+
+def restore_weights(model: PreTrainedModel, folder: Path) -> None:
+    """Load the weights of a folder that holds the same model into ``model``, on its device.
+
+    Raises:
+        ValueError: see `read_model`.
+    """
+    model.load_state_dict(read_model(type(model), folder, model.config).state_dict())
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more

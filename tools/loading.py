@@ -1,4 +1,4 @@
-"""Config, tokenizer and model of a run: from an encoder, from scratch, or from a trained folder."""
+"""Load config, tokenizer and model of a run: from an encoder, from scratch, or from a trained model."""
 
 import hashlib
 import json
@@ -25,12 +25,23 @@ from models.tagger import LabelSpace, Tagger
 from processors.features.alignment import drops_spaces_between_words, vocabulary_of
 from processors.tasks import task_named
 from tools.distributed import is_main, main_process_first
-from tools.heads import check_head, head_of, is_built_in, is_encoder, missing_folder
-from tools.labels import difference, label_names, labels_of, name_labels, shortened, use_labels
+from tools.heads import (
+    check_head,
+    difference,
+    head_of,
+    is_built_in,
+    is_encoder,
+    label_names,
+    labels_of,
+    missing_folder,
+    name_labels,
+    read_model,
+    shortened,
+    use_labels,
+)
 from tools.preparation import casing_types, compile_model, tell_casing
 from tools.run import Run
 from tools.settings import EVAL_WINDOW, ModelSettings, Settings
-from tools.weights import read_model
 
 logger = logging.getLogger(__name__)
 AnyTagger = TypeVar("AnyTagger", bound=Tagger)
@@ -43,7 +54,7 @@ _WEIGHT_FILES = (
     "pytorch_model.bin.index.json",
 )
 _LEFT_TO_FOLDER = {"eval_max_seq_length": 0, "window_overlap": -1, "word_unit": ""}  # values of flags not given
-_ALIKE = 0.9  # share of sentences; below, raw text is predicted badly
+_ALIKE = 0.9  # share of sentences; below it, predictions on raw text are poor
 _GET_TOKENIZER = "copy the tokenizer files of the encoder there, or name another folder with --tokenizer_name"
 
 
@@ -53,21 +64,24 @@ def load_model_and_tokenizer(
     source: str | None = None,
     adapt_config: Callable[[PreTrainedConfig], None] | None = None,
 ) -> tuple[Run, AnyTagger, PreTrainedTokenizerBase]:
-    """The model that the run trains or applies, its tokenizer, and the run with the model's labels, windows and words.
+    """Load the model that the run trains or applies, and its tokenizer.
 
-    A trained model is applied with the windows and words that its config names, unless the flags give others. When
-    training, a trained model keeps its head where the folder holds this head for the same labels, in whatever order;
-    otherwise only the encoder is taken, and a message says so.
+    When training, a trained head is kept if the folder holds the same kind of head for the same labels, in any order;
+    otherwise only the encoder is loaded, and the log says so. When applying a model, window lengths and word splitting
+    are those saved in its config, unless flags override them.
 
     Args:
-        run: the encoder of ``model_name_or_path`` when training, else the trained model of ``output_dir``.
-        head: the class of the tagger.
-        source: a folder to load instead, for instance a checkpoint.
-        adapt_config: changes the encoder's config, for instance its dropout.
+        run: loads the encoder of ``model_name_or_path`` when training, else the trained model of ``output_dir``.
+        head: class of the tagger.
+        source: folder to load instead, for example a checkpoint.
+        adapt_config: function that changes the encoder's config, for example its dropout.
+
+    Returns:
+        A copy of the run with the labels, windows and word splitting of the model; the model; and the tokenizer.
 
     Raises:
-        ValueError: weights are missing and not meant to be, the folder holds another head than is to be applied, or the
-            parts do not belong together.
+        ValueError: weights are missing without ``from_scratch``, the folder holds another head, or model and tokenizer
+            do not match.
     """
     settings, do_train = run.settings, run.settings.actions.do_train
     source = source or (settings.model.model_name_or_path if do_train else settings.actions.output_dir)
@@ -90,16 +104,14 @@ def load_model_and_tokenizer(
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
-    """Raises a ValueError where the tokenizer gives ids that the encoder has no embedding for."""
-    entries = getattr(config, "vocab_size", len(tokenizer))  # CANINE hashes characters, so that all have an embedding
+    """Raise a ValueError if the tokenizer has more entries than the encoder has embeddings."""
+    entries = getattr(config, "vocab_size", len(tokenizer))  # CANINE hashes characters and has no vocab_size
     if len(tokenizer) > entries:
-        raise ValueError(
-            f"the tokenizer has {len(tokenizer)} entries, the encoder {entries}; they do not belong together"
-        )
+        raise ValueError(f"the tokenizer has {len(tokenizer)} entries, the encoder {entries}: they do not match")
 
 
 def _check_same_vocabulary(do_train: bool, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
-    """The tokenizer of a trained model is the one that it learnt with."""
+    """Check that a trained model is used with the tokenizer that it was trained with; record it when training."""
     entries = sorted(vocabulary_of(tokenizer).items(), key=lambda entry: entry[1])
     digest = hashlib.sha256(json.dumps(entries).encode()).hexdigest()[:16]
     lowers_case = tokenizer.tokenize("A") == tokenizer.tokenize("a")
@@ -107,24 +119,26 @@ def _check_same_vocabulary(do_train: bool, config: PreTrainedConfig, tokenizer: 
         config.vocabulary_digest = digest
         config.lowers_case = lowers_case
     elif getattr(config, "vocabulary_digest", digest) != digest:
-        raise ValueError("the tokenizer has another vocabulary than the model was trained with; put the old one back")
+        raise ValueError(
+            "the tokenizer's vocabulary differs from that in training; restore the original tokenizer files"
+        )
     elif getattr(config, "lowers_case", lowers_case) != lowers_case:
-        logger.warning("--do_lower_case: the model was trained and evaluated without, and its folder keeps that")
+        logger.warning("--do_lower_case differs from the setting in training; the model folder keeps the original one")
 
 
 def check_source(source: str, do_train: bool, from_scratch: bool) -> None:
-    """Raises a ValueError where ``source`` cannot hold the encoder to train, or the trained model to apply."""
+    """Raise a ValueError if ``source`` cannot be the encoder to train, or the trained model to apply."""
     folder = Path(source)
     if not do_train and not has_weights(folder):
         what = f"{folder} holds no trained model" if folder.is_dir() else missing_folder(source)
         raise ValueError(f"{what}; add --do_train, or name the run in --output_dir")
-    if not folder.exists() and (source.startswith(("/", ".", "~")) or source.count("/") > 1):  # no name on the hub
+    if not folder.exists() and (source.startswith(("/", ".", "~")) or source.count("/") > 1):  # not a hub name
         raise ValueError(f"--model_name_or_path {source}: {missing_folder(source)}")
     if not do_train or from_scratch or not folder.is_dir():
         return
     if not has_weights(folder):
-        message = f"{folder} has no weights ({', '.join(_WEIGHT_FILES[:2])}), so training would start from random ones"
-        raise ValueError(f"{message}; if that is meant, add --from_scratch")
+        message = f"{folder} has no weights ({', '.join(_WEIGHT_FILES[:2])})"
+        raise ValueError(f"{message}; to start from random weights, add --from_scratch")
 
 
 def has_weights(folder: Path) -> bool:
@@ -132,7 +146,7 @@ def has_weights(folder: Path) -> bool:
 
 
 def load_config(settings: ModelSettings, source: str) -> PreTrainedConfig:
-    """The config in ``source``, or what ``config_name`` names; ``model_type`` says the family where it does not."""
+    """Load the config of ``config_name`` or ``source``; ``model_type`` is used if the config does not name one."""
     name = settings.config_name or source
     path = next((file for file in _config_candidates(Path(name)) if file.is_file()), None)
     if path is None:
@@ -143,11 +157,11 @@ def load_config(settings: ModelSettings, source: str) -> PreTrainedConfig:
         values = json.loads(path.read_text("utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not the config of an encoder: {error}") from error
-    found, asked = values.pop("model_type", ""), settings.model_type.lower()  # folders of old do not say
+    found, asked = values.pop("model_type", ""), settings.model_type.lower()  # missing in old folders
     if not (found or asked):
-        raise ValueError(f"{path} does not say of which family the encoder is; name it with --model_type")
+        raise ValueError(f"{path} has no model_type; give the encoder's family with --model_type")
     if found and asked and found != asked:
-        raise ValueError(f"--model_type {settings.model_type}, but {path} is of an encoder of the family {found}")
+        raise ValueError(f"--model_type {settings.model_type} does not match the model_type {found} in {path}")
     return AutoConfig.for_model(found or asked, **values)
 
 
@@ -155,10 +169,10 @@ def _config_of_hub(name: str, cache_dir: str) -> PreTrainedConfig:
     try:
         return AutoConfig.from_pretrained(name, cache_dir=cache_dir or None)
     except (OSError, ValueError) as error:
-        offline = "not in the local cache, and the hub may not be asked (HF_HUB_OFFLINE)"
+        offline = "not in the local cache, and HF_HUB_OFFLINE is set"
         hub = offline if HF_HUB_OFFLINE else str(error).strip().partition("\n")[0].rstrip(".")
         advice = "name a folder with config.json, weights and tokenizer, or a model on huggingface.co"
-        raise ValueError(f"{name}: {missing_folder(name)}; as a model on huggingface.co: {hub}; {advice}") from error
+        raise ValueError(f"{name}: {missing_folder(name)}; on huggingface.co: {hub}; {advice}") from error
 
 
 def _config_candidates(name: Path) -> list[Path]:
@@ -166,7 +180,7 @@ def _config_candidates(name: Path) -> list[Path]:
 
 
 def load_tokenizer(settings: ModelSettings, source: str, config: PreTrainedConfig) -> PreTrainedTokenizerBase:
-    """The tokenizer in ``source``, or what ``tokenizer_name`` names, so that words keep the space before them."""
+    """Load the tokenizer of ``tokenizer_name`` or ``source``, with ``add_prefix_space`` where the family needs it."""
     name = settings.tokenizer_name or source
     options: dict[str, Any] = {"do_lower_case": True} if settings.do_lower_case else {}
     if Path(name).is_file():
@@ -180,23 +194,23 @@ def load_tokenizer(settings: ModelSettings, source: str, config: PreTrainedConfi
         if drops_spaces_between_words(tokenizer):
             tokenizer = AutoTokenizer.from_pretrained(name, add_prefix_space=True, **options)
     except ImportError as error:
-        raise ValueError(f"the tokenizer of {name} does not load: {error}") from error  # it says what to install
-    except Exception as error:  # of any kind: each tokenizer fails in its own way where files are missing
+        raise ValueError(f"the tokenizer of {name} does not load: {error}") from error  # names the missing package
+    except Exception as error:  # tokenizers raise various exceptions for missing files
         reason = " ".join(str(error).split())
         raise ValueError(f"{missing} that loads ({reason}); {_GET_TOKENIZER}") from error
     files = type(tokenizer).vocab_files_names
     if files and not vocabulary_of(tokenizer).keys() - tokenizer.added_tokens_encoder.keys() - {"▁"}:
-        raise ValueError(f"{missing}: {' or '.join(sorted(files.values()))} is not there or empty; {_GET_TOKENIZER}")
+        raise ValueError(f"{missing}: {' or '.join(sorted(files.values()))} is missing or empty; {_GET_TOKENIZER}")
     if settings.do_lower_case and tokenizer.tokenize("A") != tokenizer.tokenize("a"):
         logger.warning("--do_lower_case has no effect on %s, which keeps case", type(tokenizer).__name__)
     return tokenizer
 
 
 def adopt_model(run: Run, model: Tagger) -> Run:
-    """Moves the model to the device of the run, compiles it where asked to, and names its labels.
+    """Prepare a loaded model for the run: set its label names, move it to the device, and compile it if enabled.
 
     Returns:
-        The run with labels, tag scheme, windows and words of the model.
+        A copy of the run with the labels, tag scheme, windows and word splitting of the model.
     """
     source = model.name_or_path or "the model"
     name_labels(model.config, source, run.settings.data.task_name)
@@ -209,7 +223,7 @@ def adopt_model(run: Run, model: Tagger) -> Run:
 
 
 def _trained_tagger(run: Run, head: type[AnyTagger], config: PreTrainedConfig, source: str) -> AnyTagger:
-    """The tagger that a folder holds, without labels that mean nothing."""
+    """Load a trained tagger, and remove labels without a meaning."""
     check_head(Path(source), head)
     _report_other_settings(run.settings, config)
     name_labels(config, source, run.settings.data.task_name)
@@ -218,17 +232,17 @@ def _trained_tagger(run: Run, head: type[AnyTagger], config: PreTrainedConfig, s
     model: AnyTagger = read_model(head, source, config)
     use_labels(model, labels, [label for label in labels if label])
     if file and set(run.corpus.entity_types()) != set(model.types):
-        raise ValueError(f"--labels {file} has other types than the trained model: {', '.join(model.types)}")
+        raise ValueError(f"--labels {file}: types differ from those of the trained model: {', '.join(model.types)}")
     return model
 
 
 def _tagger_to_train(run: Run, head: type[AnyTagger], config: PreTrainedConfig, source: str) -> AnyTagger:
-    """A tagger for the types of the corpus: with the head in ``source`` where it is this head for the same labels."""
+    """Make a tagger for the types of the corpus, reusing the head of ``source`` if kind and labels are the same."""
     stored, former = deepcopy(config), _former_labels(run, head, config, source)
     single_words = task_named(run.corpus.task_name).plain_tags
     head.configure(config, LabelSpace(run.corpus.entity_types(), run.markup, single_words), _options(run, head))
     if not is_built_in(head):
-        config.head_source = f"{head.__module__}:{head.__name__}"  # for messages; nothing imports it
+        config.head_source = f"{head.__module__}:{head.__name__}"  # for messages only, never imported
     if run.settings.model.from_scratch:
         return head(config)
     wanted = label_names(config)
@@ -249,67 +263,65 @@ def _tagger_to_train(run: Run, head: type[AnyTagger], config: PreTrainedConfig, 
 
 
 def _options(run: Run, head: type[Tagger]) -> Any:
-    """The options of the head, where the settings are for it, or its defaults."""
+    """Options of the head from the settings, or its defaults if the settings are for another head."""
     return run.settings.head if isinstance(run.settings.head, head.Options) else head.Options()
 
 
 def _former_labels(run: Run, head: type[Tagger], config: PreTrainedConfig, source: str) -> list[str] | None:
-    """The labels of the head in ``source`` by id, see `tools.labels.labels_of`; empty where it is another head.
+    """Labels by id of the head in ``source``, see `tools.heads.labels_of`.
 
     Returns:
-        ``None`` where there is no head.
+        ``None`` if there is no head, an empty list if it is a different head or has unusable labels.
     """
     if run.settings.model.from_scratch or is_encoder(config.architectures, Path(source)):
         return None
-    with suppress(ValueError):  # another head, or labels that are not its own: then both are new
+    with suppress(ValueError):  # a different head, or labels that this head cannot parse
         if head_of(config.architectures, Path(source)) is head and (labels := labels_of(head, config, source)):
             return labels
     held = (config.architectures or ["another head"])[0]
     names = shortened(label_names(config)) or "without names"
-    message = "%s holds %s with labels %s: taking its encoder, with a new head %s"
+    message = "%s holds %s with labels %s: using its encoder with a new head %s"
     logger.info(message, source, held, names, head.__name__)
     return []
 
 
 def _with_labels(run: Run, model: Tagger) -> Run:
-    """The run with the entity types, the labels and the tag scheme of the model."""
+    """Copy of the run with the entity types, encoding and tag scheme of the model."""
     run = replace(run, model_type=model.config.model_type, markup=model.markup or run.markup)
     return replace(run, types=tuple(model.types), encode=model.encode, nests=model.nests)
 
 
 def _with_learned_words(run: Run, config: PreTrainedConfig) -> Run:
-    """Learns how raw text becomes words as the corpus has them, uses it for this run and saves it."""
+    """Learn from the corpus how to split raw text into words, and record it in the run and the config."""
     cutter, share, written_share = run.corpus.learned_cutter()
     config.word_unit, config.kept_words = cutter.unit, list(cutter.kept)
     if is_main():
-        message = (
-            "Raw text is cut by %r, with %d words kept whole: %.1f %% of train sentences are cut as they are there"
-        )
+        message = "Raw text is split by %r, with %d words kept whole: %.1f %% of train sentences are split as annotated"
         counts = (cutter.unit, len(cutter.kept), 100 * share, 100 * written_share)
         logger.info(f"{message}, %.1f %% with punctuation attached", *counts)
     if is_main() and share < _ALIKE:
-        logger.warning("Raw text is often cut into other words than the corpus has: prefer NerPredictor.tag_words")
+        logger.warning("Raw text is often split differently from the corpus: prefer NerPredictor.tag_words")
     return run.cut_by(cutter.unit, cutter.kept)
 
 
 def _report_other_settings(settings: Settings, config: PreTrainedConfig) -> None:
-    """Says which flags differ from what the trained model was evaluated with; they count for this run only."""
+    """Warn of flags that differ from the saved settings of the trained model; they apply to this run only."""
     flags = settings.flat()
     for name, unset in _LEFT_TO_FOLDER.items():
         asked, saved = flags[name], getattr(config, name, None)
         if saved is not None and asked not in (unset, saved):
-            message = "--%s %s: the model was evaluated with %s, which its folder keeps for prediction"
+            message = "--%s %s applies to this run only: the model was evaluated with %s, which its folder keeps"
             logger.warning(message, name, asked, saved)
 
 
 def _with_lengths_and_words(run: Run, model: Tagger) -> Run:
-    """Settles windows and words: in training they are written into the config, otherwise read from it.
+    """Set window lengths and word splitting: from the flags when training, else from the model's config.
 
-    Windows are no longer than the positions that the encoder knows; texts are cut into more of them, not lost.
+    Windows longer than the encoder's positions are shortened; long texts are then split into more windows.
     """
     config, flags, do_train = model.config, run.settings.flat(), run.settings.actions.do_train
     if do_train and flags["from_scratch"]:
-        config.trained_positions = run.train_max_seq_length  # the others keep their random embeddings
+        config.trained_positions = run.train_max_seq_length  # positions beyond stay random
     lengths = {"eval_max_seq_length": run.eval_max_seq_length}
     if do_train:
         lengths["train_max_seq_length"] = run.train_max_seq_length
@@ -326,8 +338,8 @@ def _with_lengths_and_words(run: Run, model: Tagger) -> Run:
     positions = positions_of(model)
     for name, length in lengths.items():
         if 0 < positions < length:
-            chosen = length != usual[name] and getattr(run, name) != positions  # a default is lowered without a message
-            message = "%s %d is more than the encoder's %d positions: lowered"
+            chosen = length != usual[name] and getattr(run, name) != positions  # no message for defaults
+            message = "%s %d exceeds the encoder's %d positions: reduced"
             logger.log(logging.INFO if chosen else logging.DEBUG, message, name, length, positions)
             lengths[name] = positions
     run = replace(run, **lengths)  # type: ignore[arg-type]
@@ -337,10 +349,10 @@ def _with_lengths_and_words(run: Run, model: Tagger) -> Run:
 
 
 def positions_of(model: PreTrainedModel) -> int:
-    """Tokens of the longest window; 0 where there is no limit."""
+    """Maximum window length in tokens; 0 if there is no limit."""
     tables = [module for name, module in model.named_modules() if name.endswith("position_embeddings")]
     paddings = [table.padding_idx for table in tables if getattr(table, "padding_idx", None) is not None]
     positions = max(0, getattr(model.config, "max_position_embeddings", None) or 0)
-    positions -= max(paddings, default=-1) + 1  # they are counted from behind the padding's
+    positions -= max(paddings, default=-1) + 1  # position ids start after the padding index
     trained = getattr(model.config, "trained_positions", None) or positions
     return min(positions, trained) or trained

@@ -1,6 +1,7 @@
-"""Loss, speed and padding of a training, added up without waiting for the device.
+"""Training statistics: loss, speed, padding, device utilisation, memory, and steps that are not finite.
 
-Speed is that of the steps after a process's first one, in which kernels and models are compiled.
+Loss and gradient norms stay on the device until they are reported, so that training never waits for it. Speed excludes
+the first step of a process, in which kernels and models are compiled.
 """
 
 import sys
@@ -23,17 +24,22 @@ from callbacks import TrainState
 from tools.distributed import is_main, sum_over_ranks, world_size
 from tools.run_folder import write_json
 
+_SIDE = {"cuda": 8192}  # side of the square matrices that measure the peak speed, by device type
+_SIDE_ELSEWHERE = 512
+_PRODUCTS = 5
+_WINDOWS = (8, 16, 32)  # tokens
+
 
 @dataclass
 class _Sums:
-    """What has been counted, of all ranks where not said otherwise."""
+    """Counts over all ranks, unless noted otherwise."""
 
     loss: float = 0.0
     steps: int = 0
     words: int = 0
     tokens: int = 0
     flops: float = 0.0
-    computed_tokens: int = 0  # with padding; of this rank until it is reported
+    computed_tokens: int = 0  # with padding; this rank's until reported
     seconds: float = 0.0
 
     def __iadd__(self, other: "_Sums") -> "_Sums":
@@ -46,27 +52,32 @@ class _Sums:
 
 
 class Meter:
-    """Adds up losses on the device, words and time on the host; looks at the losses only when asked.
+    """Accumulates losses on the device, and words and time on the host; reads the losses only in `report`.
 
     Args:
-        device: of the losses.
-        peak_flops: floating-point operations a second that all devices together can do.
+        device: device of the losses.
+        peak_flops: peak floating-point operations per second of all devices together.
     """
 
     def __init__(self, device: torch.device, peak_flops: float) -> None:
         self._peak_flops = peak_flops
         self._loss = torch.zeros((), device=device)
         self._recent, self.total = _Sums(), _Sums()
-        self._recent_first, self._total_first = _Sums(), _Sums()  # what of it belongs to first steps
+        self._recent_first, self._total_first = _Sums(), _Sums()  # the share of first steps
         self._is_warm = False
         self._clock = time.perf_counter()
 
     def add_loss(self, loss: Tensor) -> None:
-        """Adds this rank's share of a step's mean loss; one that is not finite belongs to a step that is left out."""
+        """Add this rank's share of a step's mean loss. Losses that are not finite are ignored: the step is skipped."""
         self._loss += torch.where(loss.isfinite(), loss, 0.0)
 
     def add_step(self, words: int, tokens: int, computed_tokens: int, flops: float) -> None:
-        """Counts a step of so many words, tokens and floating-point operations on all ranks."""
+        """Count a step.
+
+        Args:
+            words, tokens, flops: over all ranks, without padding.
+            computed_tokens: tokens of this rank, with padding.
+        """
         counted = _Sums(steps=1, words=words, tokens=tokens, flops=flops)
         if not self._is_warm:
             self._is_warm = True
@@ -81,7 +92,7 @@ class Meter:
         return self._recent.steps > 0
 
     def report(self, state: TrainState) -> None:
-        """Writes the means since the last report into the state. All ranks must call it."""
+        """Write the means since the last report into the state. All ranks must call it."""
         recent = self._of_all_ranks()
         state.loss = recent.loss / recent.steps
         timed = _without_first_steps(recent, self._recent_first)
@@ -97,13 +108,13 @@ class Meter:
 
     @property
     def words_per_second(self) -> float:
-        """Of all that was reported."""
+        """Words per second over all reports."""
         timed = _without_first_steps(self.total, self._total_first)
         return timed.words / timed.seconds
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Leaves what is done meanwhile out of the speed."""
+        """Exclude the time of the block from the speed."""
         start = time.perf_counter()
         yield
         self._clock += time.perf_counter() - start
@@ -113,7 +124,7 @@ class Meter:
         return {"recent": asdict(self._of_all_ranks()), "total": asdict(self.total), "first_steps": first}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Goes on from another meter's counts; those of a rank are rank 0's from now on."""
+        """Restore saved counts; sums over ranks are assigned to rank 0."""
         self._recent, self.total = _Sums(**saved["recent"]), _Sums(**saved["total"])
         first = saved.get("first_steps", {"recent": {}, "total": {}})
         self._recent_first, self._total_first = _Sums(**first["recent"]), _Sums(**first["total"])
@@ -130,35 +141,29 @@ class Meter:
 
 
 def _without_first_steps(sums: _Sums, first: _Sums) -> _Sums:
-    """What there is beside first steps; where there is nothing else, they themselves."""
+    """Subtract first steps, unless there are no other steps."""
     return sums - first if sums.steps > first.steps else sums
 
 
-_SIDE = {"cuda": 8192}  # of the matrices whose product shows what a device can do
-_SIDE_ELSEWHERE = 512
-_PRODUCTS = 5
-_WINDOWS = (8, 16, 32)
-
-
 class EncoderCost(NamedTuple):
-    """Floating-point operations of the encoder's matrix products, forward, for a window of T tokens.
+    """Floating-point operations of the encoder's matrix products in a forward pass over T tokens.
 
     Args:
-        token: times T; twice the weights that a token meets.
-        pair: times T squared; the attention.
+        token: coefficient of T: twice the number of weights used per token.
+        pair: coefficient of T squared: attention.
     """
 
     token: float
     pair: float
 
     def of_training(self, lengths: NDArray[np.int32]) -> float:
-        """Forward and backward over windows of these lengths; padding and what is computed twice do not count."""
+        """Operations of forward and backward passes over windows of these lengths, without padding or recomputation."""
         tokens = lengths.astype(np.float64)
         return 3 * float(self.token * tokens.sum() + self.pair * (tokens**2).sum())
 
 
 def encoder_cost(model: PreTrainedModel) -> EncoderCost:
-    """Counted in three small windows, so that it holds for any family."""
+    """Fit the cost to the operations counted in three small windows, which works for any encoder family."""
     was_training = model.training
     model.eval()  # dropout would draw random numbers
     counts = [_forward_flops(model, tokens) for tokens in _WINDOWS]
@@ -175,9 +180,9 @@ def _forward_flops(model: PreTrainedModel, tokens: int) -> int:
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype, n_gpu: int) -> float:
-    """Operations a second that all devices together reach in a product of large matrices, in the run's precision."""
+    """Measure the floating-point operations per second of all devices together in a product of large matrices."""
     side = _SIDE.get(device.type, _SIDE_ELSEWHERE)
-    factor = torch.ones(side, side, dtype=dtype, device=device)  # not random: the run's random numbers stay its own
+    factor = torch.ones(side, side, dtype=dtype, device=device)  # not random, to leave the random state unchanged
     seconds = min(_seconds_of_product(factor) for _ in range(_PRODUCTS))
     return 2 * side**3 / seconds * world_size() * max(1, n_gpu)
 
@@ -196,7 +201,7 @@ def _synchronize(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> float:
-    """GiB: of tensors on this process's GPU at most, or of the whole process at most; 0 where nobody can tell."""
+    """Peak memory in GiB: of tensors on the GPU of this process, or of the process; 0 if unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     try:
@@ -208,12 +213,12 @@ def peak_memory(device: torch.device) -> float:
 
 
 class NonFiniteSteps:
-    """Counts them, and ends the training after too many in a row, with their batches written down for a look.
+    """Counts steps that are not finite, and stops training after too many in a row, writing their batches to a file.
 
     Args:
-        dataset, tokenizer: what the batches are made of.
-        file: where the batches are written.
-        patience: so many in a row are too many.
+        dataset, tokenizer: source of the batches.
+        file: file to write the batches to.
+        patience: number of consecutive steps after which training stops.
     """
 
     def __init__(self, dataset: Any, tokenizer: PreTrainedTokenizerBase, file: Path, patience: int) -> None:
@@ -226,14 +231,14 @@ class NonFiniteSteps:
         self.total = 0
 
     def add(self, step: int, windows: NDArray[np.int64], norm: Tensor) -> None:
-        """Remembers the gradient norm of a step, on its device."""
+        """Record the gradient norm of a step; it stays on its device."""
         self._pending.append((step, windows, norm))
 
     def look(self) -> float:
-        """The mean of the finite norms since the last look.
+        """Mean of the finite gradient norms since the last call.
 
         Raises:
-            FloatingPointError: too many steps in a row were left out.
+            FloatingPointError: too many consecutive steps were not finite.
         """
         self._read()
         finite, self._finite = self._finite, []
@@ -266,14 +271,14 @@ class NonFiniteSteps:
             write_json(self._file, [self._described(*step) for step in self._in_a_row])
         raise FloatingPointError(
             f"loss or gradients of {self._patience} steps in a row ({first} to {last}) were not finite; lower "
-            f"--learning_rate, take --bf16 instead of --fp16, or look at their texts in {self._file}"
+            f"--learning_rate, use --bf16 instead of --fp16, or inspect their texts in {self._file}"
         )
 
     def _described(self, step: int, windows: list[int], norm: float) -> dict[str, Any]:
         return {"step": step, "gradient_norm": str(norm), "windows": [self.window(one) for one in windows]}
 
     def window(self, index: int) -> dict[str, Any]:
-        """What is written down of a window."""
+        """Content of a window for the file."""
         window = self._dataset[index]
         document = self._dataset.document(window.document)
         words = document.words[window.first_word : window.first_word + len(window.word_positions)]

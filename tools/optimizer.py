@@ -1,4 +1,4 @@
-"""The optimiser with a rate for each part of the model, and the schedule of the rates."""
+"""Build the optimiser, with a learning rate per part of the model, and the learning rate schedule."""
 
 import json
 import re
@@ -15,26 +15,26 @@ from transformers.optimization import Adafactor
 from models.tagger import Tagger
 from tools.settings import OptimisationSettings
 
+_LAYER_NUMBER = re.compile(r"\.(\d+)\.")
+
 
 def build_optimizer(optimisation: OptimisationSettings, model: PreTrainedModel, head: Any = None) -> Optimizer:
-    """The optimiser that ``optimisation.optim`` names, over the groups of `parameter_groups`.
+    """Build the optimiser ``optimisation.optim`` over the groups of `parameter_groups`.
 
     Args:
         head: options of the model's head, see `parameter_groups`.
 
     Raises:
-        ValueError: apex is asked for and not installed.
+        ValueError: apex is selected but not installed.
     """
     kind, options = optimizer_class(optimisation)
     return kind(parameter_groups(optimisation, model, head), **options)
 
 
 def optimizer_class(optimisation: OptimisationSettings) -> tuple[type[Optimizer], dict[str, Any]]:
-    """What to make an optimiser from, and the options that all groups share."""
+    """Class of the optimiser, and the options that all groups share."""
     rate = optimisation.learning_rate
-    if (
-        optimisation.optim == "adafactor"
-    ):  # without its own rates, by step and by size of the weights: the schedule's count
+    if optimisation.optim == "adafactor":  # with the rates of the schedule instead of its own
         return Adafactor, {"lr": rate, "scale_parameter": False, "relative_step": False}
     if optimisation.optim == "apex_fused_adam":
         return _apex_fused_adam(), {"lr": rate, "eps": optimisation.adam_epsilon, "adam_w_mode": True}
@@ -46,17 +46,17 @@ def _apex_fused_adam() -> type[Optimizer]:
         from apex.optimizers import FusedAdam
     except ImportError as error:
         raise ValueError(
-            "--optim apex_fused_adam: NVIDIA's apex is not installed, or without its CUDA extensions (the apex on PyPI "
-            f"is another package); use --optim adamw_torch_fused, which computes the same ({error})"
+            "--optim apex_fused_adam: NVIDIA's apex is not installed with its CUDA extensions (the apex on PyPI is a "
+            f"different package); use --optim adamw_torch_fused, which is equivalent ({error})"
         ) from error
     return FusedAdam
 
 
 def build_schedule(optimisation: OptimisationSettings, optimizer: Optimizer, total_steps: int) -> LRScheduler:
-    """The course of the rates over a run: up in the warm-up, then as ``optimisation.lr_scheduler_type`` has it.
+    """Build the learning rate schedule: linear warm-up, then ``optimisation.lr_scheduler_type``.
 
     Raises:
-        ValueError: ``optimisation.lr_scheduler_kwargs`` are not this schedule's, or lack what it needs.
+        ValueError: ``optimisation.lr_scheduler_kwargs`` are not valid for this schedule.
     """
     warmup = optimisation.warmup_steps or int(optimisation.warmup_proportion * total_steps)
     try:
@@ -67,11 +67,8 @@ def build_schedule(optimisation: OptimisationSettings, optimizer: Optimizer, tot
         raise ValueError(f"--lr_scheduler_type {kind} --lr_scheduler_kwargs '{kwargs}': {error}") from error
 
 
-_LAYER_NUMBER = re.compile(r"\.(\d+)\.")
-
-
 def part_of(parameter_name: str, encoder: str) -> str:
-    """The part of a model that a parameter belongs to: ``encoder``, ``head`` for ``classifier``, or its first name.
+    """Part that a parameter belongs to: ``encoder``, ``head`` (for ``classifier``), or the first part of its name.
 
     Args:
         encoder: prefix of the encoder's parameters.
@@ -81,7 +78,7 @@ def part_of(parameter_name: str, encoder: str) -> str:
 
 
 def layer_of(parameter_name: str, encoder: str) -> int | None:
-    """The layer of the encoder: its number from 0, -1 for the embeddings, None above all layers and outside."""
+    """Encoder layer of a parameter, from 0; -1 for the embeddings, ``None`` if it belongs to no layer."""
     if part_of(parameter_name, encoder) != "encoder":
         return None
     number = _LAYER_NUMBER.search(parameter_name)
@@ -91,14 +88,14 @@ def layer_of(parameter_name: str, encoder: str) -> int | None:
 
 
 def freeze(optimisation: OptimisationSettings, model: PreTrainedModel) -> None:
-    """Takes the embeddings and the lowest layers out of the training, as asked.
+    """Freeze the embeddings and the lowest layers, as set by ``freeze_embeddings`` and ``freeze_layers``.
 
     Raises:
         ValueError: the encoder has fewer layers.
     """
     if optimisation.freeze_layers > (layers := count_layers(model)):
         raise ValueError(
-            f"--freeze_layers {optimisation.freeze_layers}, but the encoder has {layers} layers of its own weights"
+            f"--freeze_layers {optimisation.freeze_layers}, but the encoder has {layers} layers with own weights"
         )
     frozen = {*range(optimisation.freeze_layers), *([-1] if optimisation.freeze_embeddings else [])}
     for name, parameter in model.named_parameters():
@@ -109,17 +106,17 @@ def freeze(optimisation: OptimisationSettings, model: PreTrainedModel) -> None:
 def parameter_groups(
     optimisation: OptimisationSettings, model: PreTrainedModel, head: Any = None
 ) -> list[dict[str, Any]]:
-    """Groups for an optimiser; biases, norms and other vectors are not decayed (Loshchilov and Hutter 2019).
+    """Build parameter groups. Biases, norms and other vectors are not decayed (Loshchilov and Hutter 2019).
 
-    They are named ``encoder``, ``head`` for the classifier, and as the head's other parts are (``crf``), each with
-    ``/decayed`` or ``/not decayed``. With ``layer_decay`` the encoder is ``encoder.embeddings``, ``encoder.0`` and so
-    on: the last layer learns at the full rate, every other one at ``layer_decay`` times that of the next (Howard and
-    Ruder 2018, sec. 3.2).
+    Groups are named ``encoder``, ``head`` (the classifier) and by the head's other parts (``crf``), each with
+    ``/decayed`` or ``/not decayed``. With ``layer_decay``, the encoder is split into ``encoder.embeddings``,
+    ``encoder.0`` and so on: the last layer has the full rate, each other layer ``layer_decay`` times the rate of the
+    layer above (Howard and Ruder 2018, sec. 3.2).
 
     Args:
-        optimisation: of which ``learning_rate``, ``head_learning_rate``, ``layer_decay`` and ``weight_decay`` are read.
-        model: its frozen weights are left out.
-        head: options of its head, which may give its parts rates of their own; by default those of the head's class.
+        optimisation: uses ``learning_rate``, ``head_learning_rate``, ``layer_decay`` and ``weight_decay``.
+        model: the model; frozen weights are left out.
+        head: options of its head, which may set rates for its parts; default: those of the head's class.
     """
     rates, layers, encoder = _rates_of_parts(optimisation, model, head), count_layers(model), model.base_model_prefix
     groups: dict[str, dict[str, Any]] = {}
@@ -139,13 +136,13 @@ def parameter_groups(
 
 
 def count_layers(model: PreTrainedModel) -> int:
-    """Layers of the encoder that have weights of their own; of an ALBERT, whose layers share theirs, 1."""
+    """Number of encoder layers with weights of their own; 1 for ALBERT, whose layers share weights."""
     layers = (layer_of(name, model.base_model_prefix) for name, _ in model.named_parameters())
     return max((layer for layer in layers if layer is not None), default=-1) + 1
 
 
 def _rates_of_parts(optimisation: OptimisationSettings, model: PreTrainedModel, head: Any) -> Mapping[str, float]:
-    """The head's own rates; ``--head_learning_rate`` is that of the classifier and of parts for which it has none."""
+    """Learning rates by part; ``--head_learning_rate`` sets that of the classifier and of parts without a rate."""
     own = model.learning_rates(head or model.Options()) if isinstance(model, Tagger) else {}
     asked, encoder = optimisation.head_learning_rate, optimisation.learning_rate
     classifier = own.pop("classifier", encoder)
@@ -154,4 +151,4 @@ def _rates_of_parts(optimisation: OptimisationSettings, model: PreTrainedModel, 
 
 
 def _decays(name: str, parameter: nn.Parameter) -> bool:
-    return parameter.ndim > 1 and not name.endswith("bias")  # XLNet has biases of two dimensions
+    return parameter.ndim > 1 and not name.endswith("bias")  # XLNet has two-dimensional biases

@@ -1,4 +1,4 @@
-"""Mixed precision: torch's own, or that of an apex that still has ``apex.amp``."""
+"""Mixed precision with torch.amp, or with ``apex.amp`` if that is installed."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -17,13 +17,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Precision:
-    """The precision of forward and backward passes.
+    """Precision of forward and backward passes.
 
     Args:
-        device: where they run.
-        dtype: of matrix products in mixed precision; float32 without.
-        apex: whether float16 goes through ``apex.amp``.
-        apex_level: its optimisation level.
+        device: device of the model.
+        dtype: type of matrix products; float32 means no mixed precision.
+        apex: whether float16 uses ``apex.amp``.
+        apex_level: optimisation level of ``apex.amp``.
     """
 
     device: torch.device
@@ -32,14 +32,14 @@ class Precision:
     apex_level: str = "O1"
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """The context in which the model's forward pass runs."""
+        """Context for the forward pass of the model."""
         if self.dtype == torch.float32 or self.apex:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)
 
 
 def choose_precision(machine: MachineSettings, device: torch.device) -> Precision:
-    """The precision that the settings ask for; with ``tf32`` this process is set up for it.
+    """Choose the precision from the settings. With ``tf32``, also sets it for this process.
 
     Raises:
         ValueError: the device or the installation does not support it.
@@ -60,11 +60,11 @@ def _uses_apex(machine: MachineSettings) -> bool:
     found = _apex_amp() is not None
     if machine.fp16_backend == "apex" and not found:
         raise ValueError(
-            "--fp16_backend apex: no apex with apex.amp is installed; NVIDIA removed it from apex in 2025 "
-            "(the apex on PyPI is another package). Use --fp16_backend native, or --bf16"
+            "--fp16_backend apex: apex.amp is not installed; NVIDIA removed it from apex in 2025 "
+            "(the apex on PyPI is a different package). Use --fp16_backend native, or --bf16"
         )
     if found and machine.shard_optimizer:
-        raise ValueError("--shard_optimizer does not go together with apex.amp; add --fp16_backend native")
+        raise ValueError("--shard_optimizer does not support apex.amp; add --fp16_backend native")
     return found
 
 
@@ -77,13 +77,13 @@ def _apex_amp() -> Any | None:
 
 
 class GradientStep:
-    """Backward passes, clipping and the optimiser's step under the chosen precision.
+    """Backward passes, gradient clipping and optimiser steps in the chosen precision.
 
-    A step whose loss or gradients are not finite changes nothing, on all ranks alike.
+    A step with a loss or gradients that are not finite is skipped, on all ranks.
 
     Args:
-        precision: of the passes.
-        model, optimizer: as prepared; apex changes both.
+        precision: precision of the passes.
+        model, optimizer: model and optimiser; apex replaces both.
     """
 
     def __init__(self, precision: Precision, model: nn.Module, optimizer: Optimizer) -> None:
@@ -91,7 +91,7 @@ class GradientStep:
         self._amp = _apex_amp() if precision.apex else None
         is_half = precision.dtype == torch.float16
         self._scales = is_half and self._amp is None
-        # Without float16 the scale stays 1: the scaler then only leaves out steps, and on a GPU does not wait for it.
+        # Without float16 the scale stays 1: the scaler then only skips steps, without synchronising the GPU.
         self._scaler = torch.amp.GradScaler(
             precision.device.type, init_scale=2.0**16 if self._scales else 1.0, enabled=self._amp is None
         )
@@ -99,17 +99,17 @@ class GradientStep:
             self.model, self.optimizer = self._amp.initialize(model, optimizer, opt_level=precision.apex_level)
         if is_half:
             backend = f"apex.amp, {precision.apex_level}" if self._amp else "torch.amp"
-            logger.info("Mixed precision in float16 through %s", backend)
+            logger.info("Mixed precision in float16 with %s", backend)
             if self._amp is None and precision.apex_level != "O1":
-                logger.warning("torch.amp has no levels: --fp16_opt_level %s has no effect", precision.apex_level)
+                logger.warning("--fp16_opt_level %s has no effect: torch.amp has no levels", precision.apex_level)
 
     def backward(self, loss: Tensor, run: Callable[[Tensor], Any] = Tensor.backward) -> None:
-        """Adds the gradients of a loss to those that are there.
+        """Accumulate the gradients of a loss.
 
         Args:
-            run: goes backward from the scaled loss.
+            run: function that runs the backward pass from the scaled loss.
         """
-        # Gradients of an infinite loss can be finite; made NaN, they tell all ranks to leave the step out.
+        # Gradients of an infinite loss can be finite; NaN makes all ranks skip the step.
         loss = loss * torch.where(loss.detach().isfinite(), 1.0, float("nan"))
         if self._amp is not None:
             with self._amp.scale_loss(loss, self.optimizer) as scaled:
@@ -118,7 +118,7 @@ class GradientStep:
             run(self._scaler.scale(loss))
 
     def clip(self, max_norm: float) -> Tensor:
-        """Clips the gradients to a norm, 0 to none, and returns their norm before."""
+        """Clip the gradients to ``max_norm`` (0: no clipping), and return their norm before clipping."""
         if self._amp is not None:
             parameters = list(self._amp.master_params(self.optimizer))
         else:
@@ -127,7 +127,7 @@ class GradientStep:
         return nn.utils.clip_grad_norm_(parameters, max_norm if max_norm > 0 else float("inf"))
 
     def step(self) -> None:
-        """Updates the weights and clears the gradients."""
+        """Update the weights and clear the gradients."""
         if self._amp is not None:
             self.optimizer.step()
         else:
@@ -139,13 +139,13 @@ class GradientStep:
         return {"apex": self._amp.state_dict()} if self._amp is not None else self._scaler.state_dict()
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Goes on with another's loss scale.
+        """Restore the loss scale.
 
         Raises:
-            ValueError: the other one was of another precision.
+            ValueError: it was saved with the other ``--fp16_backend``.
         """
         if ("apex" in saved) != (self._amp is not None):
-            raise ValueError("the loss scale is of the other --fp16_backend")
+            raise ValueError("the loss scale was saved with the other --fp16_backend")
         if self._amp is not None:
             self._amp.load_state_dict(saved["apex"])
         elif self._scales:

@@ -1,4 +1,4 @@
-"""The steps that the scripts put together: start, train, evaluate, predict, finish."""
+"""Building blocks of the scripts: start a run, train, evaluate, predict, finish."""
 
 import logging
 import os
@@ -19,6 +19,7 @@ from models.tagger import Tagger
 from tools.checkpoint import checkpoint_to_resume, is_in_run, publish_model
 from tools.data import check_splits, load_and_cache_examples
 from tools.distributed import (
+    Interrupted,
     MainProcessError,
     is_main,
     leave_process_group,
@@ -28,22 +29,20 @@ from tools.distributed import (
     wait_for_the_end_of_main,
     world_size,
 )
-from tools.evaluate import evaluate
+from tools.evaluate import evaluate, predict
 from tools.heads import check_head
-from tools.interruption import Interrupted
 from tools.loading import check_source, load_model_and_tokenizer
-from tools.predict import predict
 from tools.run import Run
 from tools.run_folder import lock_run_folder, prepare_folder, save_environment, unlock_run_folder
 from tools.settings import Settings, require
 from tools.train import train
 
 logger = logging.getLogger(__name__)
-_LAUNCHER_LOOKS = 2.0  # seconds in which a launcher looks at its processes for certain
+_LAUNCHER_LOOKS = 2.0  # seconds; longer than a launcher's polling interval
 
 
 def _call_and_fail_last(main: Callable[[], None]) -> None:
-    """Lets the launcher see a process that died before one that only lost it: that names the cause."""
+    """Delay errors caused by lost peers, so that the launcher reports the process that failed first."""
     try:
         main()
     except RuntimeError as error:
@@ -53,18 +52,18 @@ def _call_and_fail_last(main: Callable[[], None]) -> None:
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Runs a script's ``main``; what is wrong with arguments or data ends it with a message, not a traceback.
+    """Run a script's ``main``; errors in arguments or data end it with a message instead of a traceback.
 
-    A process that failed leaves the others to their launcher: to part in good order would be to wait for them.
+    A failed process does not leave the process group, which would wait for the others; the launcher ends them.
     """
     try:
         record(partial(_call_and_fail_last, main))()  # for the launcher's summary
     except MainProcessError:
         wait_for_the_end_of_main()
         logging.shutdown()
-        os._exit(1)  # an orderly exit takes apart a connection that is gone, and the library aborts over it
+        os._exit(1)  # a normal exit would close a lost connection, and Gloo aborts on that
     except (ValueError, OSError, FloatingPointError) as error:
-        logger.debug("Where it happened:", exc_info=True)
+        logger.debug("Traceback:", exc_info=True)
         who = "" if is_main() else f"rank {rank()}: "
         sys.exit(f"{Path(sys.argv[0]).name}: error: {who}{error}")
     except Interrupted:
@@ -76,15 +75,15 @@ def run_script(main: Callable[[], None]) -> None:
 
 
 def start_run(settings: Settings, head: type[Tagger]) -> Run:
-    """Checks settings and data, joins the other processes, prepares the folder of the run, and sets the seed.
+    """Check settings and data, join the process group, prepare the run folder, and set the seed.
 
     Raises:
-        ValueError: settings are missing or do not fit this machine, the data, or what the folder holds.
+        ValueError: settings are missing, or do not match this machine, the data or the content of the folder.
     """
     actions = settings.actions
     check_actions(settings)
     run = Run.of(settings, *setup_devices(settings.machine))
-    check_splits(run)  # before an earlier run is cleared away
+    check_splits(run)  # before an earlier run is deleted
     lock_and_tidy(run.folder.path, may_be_new=actions.do_train)
     checkpoint = checkpoint_to_resume(actions.resume_from_checkpoint, run.folder) if actions.do_train else None
     if not actions.do_train:
@@ -96,7 +95,7 @@ def start_run(settings: Settings, head: type[Tagger]) -> Run:
 
 
 def check_actions(settings: Settings) -> None:
-    """Raises a ValueError where it is not clear what is to be done, with which data, or where results go."""
+    """Raise a ValueError if actions, data or output folder are missing."""
     actions, data = settings.actions, settings.data
     require(settings, "task_name", "output_dir")
     require(settings, *(["model_name_or_path"] if actions.do_train else []))
@@ -105,14 +104,14 @@ def check_actions(settings: Settings) -> None:
     if not (actions.do_train or actions.do_eval or actions.do_predict):
         raise ValueError("nothing to do: add --do_train, --do_eval or --do_predict")
     if actions.resume_from_checkpoint and not actions.do_train:
-        raise ValueError("--resume_from_checkpoint resumes a training: add --do_train")
+        raise ValueError("--resume_from_checkpoint requires --do_train")
 
 
 def lock_and_tidy(folder: Path, may_be_new: bool) -> None:
-    """Locks the folder of the run, and finishes what a killed process left half-done there; rank 0 does it."""
+    """Lock the run folder, and clean up after killed processes. Only rank 0 acts."""
 
     def lock() -> None:
-        if may_be_new or folder.is_dir():  # a mistyped folder is not created
+        if may_be_new or folder.is_dir():  # do not create a mistyped folder
             lock_run_folder(folder)
             tidy(folder)
 
@@ -120,10 +119,10 @@ def lock_and_tidy(folder: Path, may_be_new: bool) -> None:
 
 
 def open_folder(run: Run, checkpoint: Path | None) -> None:
-    """Prepares the folder of the run, starts logging there, saves the environment and sets the seed.
+    """Prepare the run folder, start logging to it, save the environment and set the seed.
 
     Args:
-        checkpoint: to resume from.
+        checkpoint: checkpoint to resume from.
 
     Raises:
         ValueError: training would overwrite an earlier run.
@@ -135,12 +134,12 @@ def open_folder(run: Run, checkpoint: Path | None) -> None:
         logger.warning(idle)
     if actions.do_train:
         run_on_main(lambda: save_environment(folder, run.device))
-    set_seed(run.settings.optimisation.seed)  # the same on all ranks, so that new weights are
+    set_seed(run.settings.optimisation.seed)  # same on all ranks, for equal initial weights
     logger.info("Device %s, %d GPUs in this process", run.device, run.n_gpu)
 
 
 def _without_effect(settings: Settings) -> Iterator[str]:
-    """Settings that have no effect in this run, though they may in one of other actions or more processes."""
+    """Messages about settings that have no effect with the actions and processes of this run."""
     actions = settings.actions
     if actions.eval_all_checkpoints and not actions.do_eval:
         yield "--eval_all_checkpoints has no effect without --do_eval"
@@ -151,7 +150,7 @@ def _without_effect(settings: Settings) -> Iterator[str]:
 
 
 def train_and_save(run: Run, model: Tagger, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Trains and writes the model to ``output_dir``."""
+    """Train, and write the model to ``output_dir``."""
     dataset = load_and_cache_examples(run, run.settings.data.task_name, tokenizer, "train")
     steps, loss = train(run, dataset, model, tokenizer)
     publish_model(run.folder, run.settings, model, tokenizer)
@@ -159,7 +158,7 @@ def train_and_save(run: Run, model: Tagger, tokenizer: PreTrainedTokenizerBase) 
 
 
 def finish_run(run: Run) -> None:
-    """Prints where everything is."""
+    """Print the output files of the run."""
     if is_main():
         table = Table("what", "where", title=f"Run {run.folder.path}")
         for path, description in sorted(run.folder.described().items()):
@@ -169,25 +168,25 @@ def finish_run(run: Run) -> None:
 
 
 def evaluate_run(run: Run, model: Tagger, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """Scores dev with the final model, and with ``--eval_all_checkpoints`` with every checkpoint."""
+    """Score dev with the final model and, with ``--eval_all_checkpoints``, with every checkpoint."""
     checkpoints = "all" if run.settings.actions.eval_all_checkpoints else ""
     return {prefix: evaluate(run, one, tokenizer, prefix) for prefix, one in _models(run, model, checkpoints)}
 
 
 def predict_run(run: Run, model: Tagger, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """Predicts test with the final model, and with the checkpoints of ``--predict_checkpoints``."""
+    """Predict test with the final model and with the checkpoints of ``--predict_checkpoints``."""
     checkpoints = run.settings.actions.predict_checkpoints
     return {prefix: predict(run, one, tokenizer, prefix) for prefix, one in _models(run, model, checkpoints)}
 
 
 def _models(run: Run, model: Tagger, checkpoints: str) -> Iterator[tuple[str, Tagger]]:
-    """The model of the run, then those of its checkpoints, each with the folder for its results."""
+    """Yield the final model and those of checkpoints, each with the subfolder for its results."""
     names = run_on_main(lambda: [folder.name for folder in run.folder.checkpoints()])
     wanted = names if checkpoints in ("", "all") else [run.folder.checkpoint(checkpoints).name]
     if not set(wanted) <= set(names):
         raise ValueError(f"{run.folder.path} has no {wanted[0]}; there are {', '.join(names) or 'no checkpoints'}")
     if checkpoints == "all" and not names and is_main():
-        logger.warning("%s has no checkpoints beside its model; --save_steps keeps some", run.folder.path)
+        logger.warning("%s has no checkpoints, only the final model; save some with --save_steps", run.folder.path)
     folders = [run.folder.path / name for name in wanted if checkpoints]
     for folder in folders:
         check_head(folder, type(model))  # before anything is scored

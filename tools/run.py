@@ -1,4 +1,4 @@
-"""What a run is and has found out: one frozen value, made at the start."""
+"""Immutable context of a run: settings, corpus, device, folder, and the properties of the loaded model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -15,27 +15,27 @@ from tools.settings import EVAL_WINDOW, DataSettings, Settings
 
 @dataclass(frozen=True)
 class Run:
-    """Settings, corpus, device and folder of a run, and how the model reads text and names labels.
+    """Settings, corpus, device and folder of a run, and how the model reads text and encodes labels.
 
-    `tools.recipe.start_run` makes it; `tools.loading` returns a copy that follows the model. Rank and number of
-    processes are those of ``torch.distributed``, see `tools.distributed`.
+    `tools.recipe.start_run` makes it; `tools.loading` returns a copy with the properties of the model. For rank and
+    number of processes see `tools.distributed`.
 
     Args:
-        settings: what the user chose.
-        corpus: the one reader of the data; raw text is cut as the model expects it.
+        settings: settings of the user.
+        corpus: reader of the data, which splits raw text into words as the model expects.
         folder: ``output_dir``.
-        device: of this process.
-        n_gpu: GPUs of this process: several for DataParallel.
-        precision: of forward and backward passes.
-        types: entity types of the model; empty before one is loaded.
-        encode: makes the labels of batches as the model learns them; none before one is loaded.
-        nests: whether the model can find entities that overlap.
-        markup: the tag scheme.
-        model_type: family of the encoder; empty where the model or the flags have to say.
-        casing_types: token types that tell the model the casing of words; mostly none.
-        train_max_seq_length, eval_max_seq_length: tokens of a window, no more than the encoder's positions.
-        window_overlap: word pieces that neighbouring windows share; -1: a quarter of a window.
-        opened: which data sets were rebuilt and reported so far: `tools.data` does so once in a run.
+        device: device of this process.
+        n_gpu: number of GPUs of this process; more than one for DataParallel.
+        precision: precision of forward and backward passes.
+        types: entity types of the model; empty before a model is loaded.
+        encode: makes the labels of a batch; ``None`` before a model is loaded.
+        nests: whether the model can find overlapping entities.
+        markup: tag scheme.
+        model_type: family of the encoder; empty if the settings do not name it and no model is loaded.
+        casing_types: token types that mark the casing of words; usually empty.
+        train_max_seq_length, eval_max_seq_length: window length in tokens, at most the encoder's positions.
+        window_overlap: word pieces shared by neighbouring windows; -1: a quarter of a window.
+        opened: datasets that were already rebuilt and reported, which `tools.data` does once per run.
     """
 
     settings: Settings
@@ -57,10 +57,10 @@ class Run:
 
     @classmethod
     def of(cls, settings: Settings, device: torch.device | None = None, n_gpu: int = 0) -> "Run":
-        """A run in which nothing is loaded yet; reads and writes nothing.
+        """Make a run without a model. Reads and writes no files.
 
         Args:
-            device: the CPU by default.
+            device: device; default: the CPU.
 
         Raises:
             ValueError: the device does not support the chosen precision.
@@ -82,20 +82,20 @@ class Run:
         )
 
     def applying(self) -> "Run":
-        """The same run where a trained model is only applied."""
+        """Copy of the run that applies a trained model without training."""
         return replace(self, settings=self.settings.replace(do_train=False))
 
     def window(self, split: str) -> int:
-        """Tokens of a window of this split."""
+        """Window length of a split, in tokens."""
         return self.train_max_seq_length if split == "train" else self.eval_max_seq_length
 
     def cut_by(self, word_unit: str, kept_words: Sequence[str]) -> "Run":
-        """The same run where raw text is cut into words otherwise; see `processors.text.word_cutting.WordCutter`."""
+        """Copy of the run with other word splitting of raw text; see `processors.text.word_cutting.WordCutter`."""
         return replace(self, corpus=self.corpus.variant(word_unit=word_unit, kept_words=tuple(kept_words)))
 
 
 def corpus_of(data: DataSettings) -> Corpus:
-    """The corpus that the settings name."""
+    """Make the corpus from the settings."""
     files = {"train": data.train_file, "dev": data.dev_file, "test": data.test_file}
     return Corpus(
         task_name=data.task_name,

@@ -1,4 +1,4 @@
-"""The folder of a run: everything to use, inspect and cite it."""
+"""The output folder of a run: prepare it, write model and environment, lock it against other runs."""
 
 import json
 import logging
@@ -25,6 +25,9 @@ from common.run_files import RunFolder
 from tools.distributed import run_on_main, world_size
 from tools.settings import ActionSettings, Settings
 
+logger = logging.getLogger(__name__)
+_LOCK_FILE, _HOLDER_FILE = ".run.lock", ".run.lock.holder"
+_held: list[FileLock] = []  # locks of this process, at most one
 _PACKAGES = (
     "torch",
     "transformers",
@@ -40,10 +43,10 @@ _PACKAGES = (
 
 
 def prepare_folder(folder: RunFolder, actions: ActionSettings, resumes: bool = False) -> None:
-    """Makes the folder; a new training removes the checkpoints and results of an earlier one.
+    """Create the folder; a new training deletes checkpoints and results of an earlier run.
 
     Args:
-        resumes: whether the run in the folder is continued.
+        resumes: whether the run in the folder is resumed.
 
     Raises:
         ValueError: training would overwrite an earlier run.
@@ -68,12 +71,12 @@ def _refuse_to_overwrite(folder: RunFolder, actions: ActionSettings) -> None:
     if folder.config.is_file():
         raise ValueError(f"{folder.path} holds a trained model; {advice}")
     held = folder.checkpoints() or folder.last_lightning_checkpoint.is_file()
-    if held and actions.resume_from_checkpoint != "auto":  # which found none to resume from
+    if held and actions.resume_from_checkpoint != "auto":  # auto found no complete checkpoint
         raise ValueError(f"{folder.path} holds checkpoints; {advice} or --resume_from_checkpoint auto")
 
 
 def remove_results(folder: RunFolder) -> None:
-    """Removes the scores and predictions of an earlier run, which would be taken for the next one's."""
+    """Delete scores and predictions of an earlier run."""
     for old in folder.results_of_all_kinds():
         old.unlink()
 
@@ -81,7 +84,7 @@ def remove_results(folder: RunFolder) -> None:
 def save_model_folder(
     folder: Path, settings: Settings, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    """Writes weights (safetensors), config, tokenizer and settings into an empty folder."""
+    """Write weights (safetensors), config, tokenizer and settings into an empty folder."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     write_json(RunFolder(folder).settings, settings.flat())
@@ -89,11 +92,11 @@ def save_model_folder(
 
 @contextmanager
 def explained_failure(target: Path, run: RunFolder) -> Iterator[None]:
-    """Turns what goes wrong while a model is written into an OSError that says why, and which checkpoints are complete.
+    """Convert errors while writing a model into an OSError with the cause and the complete checkpoints.
 
     Args:
-        target: what is written.
-        run: the folder of the run.
+        target: file or folder that is written.
+        run: folder of the run.
     """
     try:
         yield
@@ -107,7 +110,7 @@ def explained_failure(target: Path, run: RunFolder) -> Iterator[None]:
 
 
 def save_environment(folder: RunFolder, device: torch.device) -> None:
-    """Writes what the run ran on: versions, machine, command, commit."""
+    """Write package versions, machine, command and commit."""
     gpu = torch.cuda.get_device_name() if device.type == "cuda" else None
     environment = {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
@@ -143,18 +146,13 @@ def _commit() -> str | None:
     return found.stdout.strip()
 
 
-logger = logging.getLogger(__name__)
-_LOCK_FILE, _HOLDER_FILE = ".run.lock", ".run.lock.holder"
-_held: list[FileLock] = []  # by this process: at most one
-
-
 def lock_run_folder(folder: Path) -> None:
-    """Makes the folder, and keeps other processes from writing into it until `unlock_run_folder` or the process ends.
+    """Create the folder, and lock it against other runs until `unlock_run_folder` or the end of the process.
 
-    Rank 0 holds the lock for all processes of its run. A process that locks another folder lets go of the first.
+    Rank 0 holds the lock for all processes of its run. Locking a second folder releases the first.
 
     Raises:
-        ValueError: another run writes into the folder.
+        ValueError: another run holds the lock.
     """
     unlock_run_folder()
     folder.mkdir(parents=True, exist_ok=True)
@@ -162,7 +160,7 @@ def lock_run_folder(folder: Path) -> None:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        advice = "wait until it has ended, or name another --output_dir"
+        advice = "wait until it has finished, or name another --output_dir"
         known = holder.read_text("utf-8") if holder.is_file() else "another run"
         raise ValueError(f"{folder} is in use by {known}; {advice}") from None
     except OSError as error:
@@ -174,6 +172,6 @@ def lock_run_folder(folder: Path) -> None:
 
 
 def unlock_run_folder() -> None:
-    """Lets others write into the folder that this process has locked, if any."""
+    """Release the lock of this process, if any."""
     while _held:
         _held.pop().release()

@@ -123,7 +123,7 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class OptimisationSettings:
-    """The training itself."""
+    """Batches, optimiser, schedule and regularisation."""
 
     per_gpu_train_batch_size: int = option(
         8, "windows per training batch on each GPU or CPU process", common=True, at_least=1
@@ -257,7 +257,7 @@ class LoggingSettings:
 
     @property
     def reporters(self) -> list[str]:
-        """What ``report_to`` names."""
+        """Names of the trackers in ``report_to``."""
         return [] if self.report_to == "none" else self.report_to.split(",")
 
 
@@ -296,12 +296,12 @@ class MachineSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """All settings of a run, checked together.
+    """All settings of a run, validated together.
 
-    Make one from flag names with `Settings.of`, and a changed copy with `replace`.
+    `Settings.of` makes one from flag names, `replace` a changed copy.
 
     Args:
-        head: the options of the head: an instance of its ``Options``.
+        head: options of the head, an instance of its ``Options``.
 
     Raises:
         ValueError: names all settings that are out of bounds, have no effect or contradict each other.
@@ -364,14 +364,14 @@ class Settings:
         return type(self)(**parts)
 
     def flat(self) -> dict[str, Any]:
-        """All settings by flag name: what a config file of the same run holds, on any process."""
+        """All settings by flag name, as in a config file; ``local_rank``, which differs by process, is left out."""
         values = {name: value for part in vars(self).values() for name, value in vars(part).items()}
         del values["local_rank"]
         return values
 
 
 def require(settings: Settings, *names: str) -> None:
-    """Raises a ValueError that names the flags that are missing."""
+    """Raise a ValueError that names the missing flags."""
     missing = [f"--{name}" for name in names if not settings.flat()[name]]
     if missing:
         raise ValueError(f"{', '.join(missing)} must be given")

@@ -27,9 +27,17 @@ from tools.checkpoint import (
     write_model,
 )
 from tools.data import load_and_cache_examples
-from tools.distributed import is_main, rank, run_on_main, send_from_main, world_size
+from tools.distributed import (
+    Interrupted,
+    is_main,
+    rank,
+    run_on_main,
+    send_from_main,
+    watch_for_interruption,
+    world_size,
+)
 from tools.evaluate import SplitScores, check_dataset, score_dataset
-from tools.interruption import Interrupted, watch_for_interruption
+from tools.heads import restore_weights
 from tools.loading import adopt_model
 from tools.meter import Meter, NonFiniteSteps, encoder_cost, peak_flops, peak_memory
 from tools.optimizer import build_optimizer, build_schedule, freeze
@@ -38,7 +46,6 @@ from tools.preparation import checkpoint_layers
 from tools.run import Run
 from tools.run_folder import write_json
 from tools.settings import OptimisationSettings
-from tools.weights import restore_weights
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +79,7 @@ def train(
         checkpoint_layers(model)
     optimizer = build_optimizer(optimisation, model, settings.head)
     if settings.machine.shard_optimizer:
-        from tools.sharding import sharded  # takes seconds: torch then compiles all of its functional optimisers
+        from tools.sharding import sharded  # slow import: torch compiles its functional optimisers
 
         optimizer = sharded(optimizer)
     schedule = build_schedule(optimisation, optimizer, total_steps)
@@ -184,7 +191,7 @@ def train(
 
 
 def _step_feed(optimisation: OptimisationSettings, dataset: FeatureDataset, n_gpu: int) -> StepFeed:
-    """The batches of this rank, a list per optimiser step."""
+    """Batches of this rank, one list per optimiser step."""
     sampler = BucketBatchSampler(
         dataset.lengths,
         batch_size=optimisation.per_gpu_train_batch_size * max(1, n_gpu),
@@ -198,16 +205,15 @@ def _step_feed(optimisation: OptimisationSettings, dataset: FeatureDataset, n_gp
 
 
 def count_steps(optimisation: OptimisationSettings, steps_per_epoch: int) -> int:
-    """Optimiser steps of the whole training."""
+    """Number of optimiser steps of the whole training."""
     if optimisation.max_steps > 0:
         return optimisation.max_steps
-    return max(
-        1, math.ceil(round(optimisation.num_train_epochs * steps_per_epoch, 6))
-    )  # 1.1 * 110 is a little more than 121
+    steps = round(optimisation.num_train_epochs * steps_per_epoch, 6)  # in floating point, 1.1 * 110 > 121
+    return max(1, math.ceil(steps))
 
 
 def _parallel(run: Run, model: nn.Module) -> nn.Module:
-    """The model as it is, or spread over this process's GPUs, or joined with the other processes'."""
+    """Wrap the model in DistributedDataParallel or DataParallel if needed."""
     if world_size() > 1:
         devices = [run.device] if run.device.type == "cuda" else None
         return DistributedDataParallel(model, device_ids=devices)
@@ -215,17 +221,17 @@ def _parallel(run: Run, model: nn.Module) -> nn.Module:
 
 
 def dev_dataset_of(run: Run, tokenizer: PreTrainedTokenizerBase) -> FeatureDataset | None:
-    """The dev split, where it is to be scored during training and there is one."""
+    """Load the dev split, if it exists and is evaluated during training."""
     if not run.settings.logging.evaluate_during_training:
         return None
     if not run.corpus.has("dev"):
-        logger.warning("There is no dev split: the model is not scored while training, and the last one is kept")
+        logger.warning("There is no dev split: no evaluation during training, and the last model is kept")
         return None
     return load_and_cache_examples(run, run.settings.data.task_name, tokenizer, "dev")
 
 
 def set_scores(state: TrainState, scores: SplitScores) -> None:
-    """Tells the callbacks the scores of dev."""
+    """Store the dev scores in the state, for the callbacks."""
     state.metrics, state.evaluated_step, state.examples = scores.headline(), state.step, scores.examples
     types = scores.entities.types.items()
     state.type_metrics = {name: {"precision": one.precision, "recall": one.recall, "f1": one.f1} for name, one in types}
@@ -233,7 +239,7 @@ def set_scores(state: TrainState, scores: SplitScores) -> None:
 
 
 def _batch_plan(optimisation: OptimisationSettings, n_gpu: int) -> str:
-    """What a step consists of, for the log."""
+    """Describe the batches of a step, for the log."""
     batch = optimisation.max_batch_tokens or optimisation.per_gpu_train_batch_size
     unit = "tokens" if optimisation.max_batch_tokens else "windows"
     rounds = optimisation.gradient_accumulation_steps
@@ -245,7 +251,7 @@ def _batch_plan(optimisation: OptimisationSettings, n_gpu: int) -> str:
 def _resume(
     run: Run, model: Tagger, state: TrainState, checkpoints: Checkpoints, parts: Mapping[str, Stateful]
 ) -> None:
-    """Continues from the checkpoint that the settings name, if any."""
+    """Resume from the checkpoint that the settings name, if any."""
     checkpoint = checkpoint_to_resume(run.settings.actions.resume_from_checkpoint, run.folder)
     if checkpoint is None:
         return
@@ -256,27 +262,29 @@ def _resume(
 
 
 def forget_missing_best(checkpoints: Checkpoints, state: TrainState) -> None:
-    """Without the folder of the best model, the best is chosen from the evaluations to come."""
+    """Reset the best score if the folder of the best model is missing."""
     best = checkpoints.best_folder
     if checkpoints.has_best and not run_on_main(best.is_dir):
         checkpoints.forget_best(state)
-        logger.warning("%s has no %s: the best model is chosen from the evaluations to come", best.parent, best.name)
+        logger.warning(
+            "%s has no %s: the best model will be selected from future evaluations only", best.parent, best.name
+        )
 
 
 def is_due(every: int, state: TrainState) -> bool:
-    """Whether something is to be done after this step: every so many, each epoch for -1, and in the end."""
+    """Whether an action is due after this step: every ``every`` steps, every epoch if -1, and at the end."""
     interval = every if every > 0 else state.steps_per_epoch
     return state.step > 0 and (state.step % interval == 0 or state.step == state.total_steps or state.should_stop)
 
 
 def restore_best(folder: Path, model: PreTrainedModel) -> None:
-    """Rank 0 reads the best weights that it wrote, and sends them to the others."""
+    """Load the best weights on rank 0, and broadcast them."""
     run_on_main(lambda: restore_weights(model, folder))
     send_from_main(model.state_dict().values())
 
 
 def training_results(state: TrainState, meter: Meter, checkpoints: Checkpoints) -> dict[str, Any]:
-    """What came of the training, over all steps, those before an interruption too."""
+    """Summary of the training over all steps, including those before an interruption."""
     total = meter.total
     return {
         "steps": state.step,

@@ -17,6 +17,7 @@ from analysis.documents import ScoredDocument
 from analysis.intervals import precision_recall_f1
 from analysis.report.calibration import Judged, Reliability, counts_at, judge, reliability
 from callbacks.trackers import picture
+from common.run_files import RunFolder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -138,7 +139,7 @@ def draw_on_board(
     """
     step = step_of(run, checkpoint)
     judged = judge(documents)
-    with SummaryWriter(str(run / "tensorboard"), filename_suffix=f".{split}.{step}") as writer:
+    with SummaryWriter(str(RunFolder(run).tensorboard), filename_suffix=f".{split}.{step}") as writer:
         _add_curve(writer, f"{split}/entities", judged, step)
         pictures = {}
         if confusion["types"]:
@@ -154,7 +155,7 @@ def step_of(run: Path, checkpoint: str) -> int:
     number = checkpoint.rpartition("-")[2]
     if number.isdecimal():
         return int(number)
-    results = run / "train_results.json"
+    results = RunFolder(run).train_results
     return int(json.loads(results.read_text("utf-8"))["steps"]) if results.is_file() else 0
 
 

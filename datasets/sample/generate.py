@@ -1,15 +1,15 @@
-"""Write the sample corpus and its small encoder: a synthetic, bilingual corpus for named entity recognition.
+"""Generate the sample corpus and its small encoder: a synthetic, bilingual corpus for named entity recognition.
 
-    python datasets/sample/generate.py                     # write the files beside this script
+    python datasets/sample/generate.py                     # write the files next to this script
     python datasets/sample/generate.py --output_dir DIR    # write them elsewhere
-    python datasets/sample/generate.py --check             # are the files beside this script what it would write?
+    python datasets/sample/generate.py --check             # check that these files are up to date
 
-The sentences come from the two grammars in `grammar/`, whose notation the README explains. Names are drawn before
-sentences: common ones that every split repeats, rare ones for train alone, and new ones for dev and for test, in part
-made of pieces that no name in train has. The same short names serve people, places, companies and products, so that
-only the context tells which one is meant.
+Sentences are generated from the two grammars in `grammar/`; the README explains their notation. Names are drawn first:
+common names that occur in every split, rare names for train only, and new names for dev and test, some of them made of
+parts that do not occur in train. People, places, companies and products share short names, so that only the context
+determines the type.
 
-The output depends on the seeds and the grammars alone: the same bytes on every platform and every Python from 3.10.
+The output depends only on the seeds and the grammars, and is byte-identical on all platforms with Python 3.10 or later.
 """
 
 import argparse
@@ -24,19 +24,19 @@ from random import Random
 HERE = Path(__file__).resolve().parent
 LANGUAGES = ("english", "chinese")
 SPLITS = {"train": 3000, "dev": 600, "test": 600}  # sentences, half of them in each language
-TUTORIAL = 1500  # sentences of train that `bert_ner.py` has as one JSON object
-SHARED_NAMES = 90  # short names that all kinds of mention share: few, so that each one comes to mean several things
-COMMON = 120  # draws per kind of mention of the names that all splits repeat,
-RARE = 250  # of those that only train has,
-NEW = 110  # and of those that dev has, and test has, for itself
-HELD_OUT_EVERY = 3  # of a list marked `~`, every third entry is kept from the names in train
+TUTORIAL = 1500  # train sentences in the JSON file for `bert_ner.py`
+SHARED_NAMES = 90  # short names shared by all kinds of mention; few, so that each gets several types
+COMMON = 120  # draws per kind of mention of names that occur in all splits
+RARE = 250  # of names that occur in train only
+NEW = 110  # of names that occur in dev or test only
+HELD_OUT_EVERY = 3  # every third entry of a list marked `~` is held out from train
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-WORD_MIN_COUNT = 5  # of a word in lower case; names are spelled in pieces, so that those of unknown names are learnt
+WORD_MIN_COUNT = 5  # for lower-case words; names are split into pieces, so that the pieces of unknown names are learnt
 SUFFIX_LENGTHS = (2, 3, 4)
 SUFFIX_COUNT = 100
 
-Rules = dict[str, list[str]]  # symbol -> its alternatives
+Rules = dict[str, list[str]]  # symbol -> alternatives
 Sentence = tuple[tuple[str, str], ...]  # (token, tag) pairs
 
 
@@ -44,9 +44,9 @@ Sentence = tuple[tuple[str, str], ...]  # (token, tag) pairs
 
 
 def read_grammar(language: str, held_out: bool) -> Rules:
-    """Read a grammar: `[symbol]` heads its alternatives, set apart by ` | ` or line ends; ` *n` repeats one n times.
+    """Read a grammar: `[symbol]`, then its alternatives, separated by ` | ` or line ends; ` *n` is a weight.
 
-    Lists marked `[symbol ~]` are cut in two: the part that names in train are made of, and the one that is `held_out`.
+    Lists marked `[symbol ~]` are split into a part for train and a part that is `held_out`.
     """
     rules: Rules = {}
     divided: list[str] = []
@@ -66,22 +66,22 @@ def read_grammar(language: str, held_out: bool) -> Rules:
 
 
 def expand(rules: Rules, symbol: str, rng: Random) -> str:
-    """Choose an alternative of `symbol`, and expand every `<symbol>` in it in turn."""
+    """Choose an alternative of `symbol`, and expand every `<symbol>` in it recursively."""
     return re.sub(r"<([^<>]+)>", lambda slot: expand(rules, slot[1], rng), rng.choice(rules[symbol]))
 
 
 def draw(rules: Rules, symbol: str, count: int, rng: Random) -> list[str]:
-    """The distinct results of `count` expansions, in the order in which they came."""
+    """Expand a symbol `count` times, and return the distinct results in order."""
     return list(dict.fromkeys(expand(rules, symbol, rng) for _ in range(count)))
 
 
 def is_mention(symbol: str) -> bool:
-    """Whether a symbol stands for an entity: `PER`, or one of its forms, such as `PER.full`."""
+    """Whether a symbol is an entity type such as `PER`, or a form of it such as `PER.full`."""
     return symbol[0].isupper()
 
 
 def draw_mentions(rules: Rules, count: int, rng: Random) -> Rules:
-    """For every kind of mention, surfaces that sentences can name: the distinct ones among `count` draws."""
+    """Draw `count` names for every kind of mention, without duplicates."""
     return {symbol: draw(rules, symbol, count, rng) for symbol in rules if is_mention(symbol)}
 
 
@@ -89,7 +89,7 @@ def draw_mentions(rules: Rules, count: int, rng: Random) -> Rules:
 
 
 def tag(text: str, language: str) -> Sentence:
-    """Cut text with `{TYPE surface}` mentions into tokens with IOB2 tags: words in English, characters in Chinese."""
+    """Split text with `{TYPE surface}` mentions into IOB2-tagged tokens: words in English, characters in Chinese."""
     pairs: list[tuple[str, str]] = []
     for entity_type, surface, plain in re.findall(r"\{(\w+) ([^{}]+)\}|([^{}]+)", text):
         tokens = (surface or plain).split() if language == "english" else list(surface or plain)
@@ -99,12 +99,12 @@ def tag(text: str, language: str) -> Sentence:
 
 
 def capitalise(text: str) -> str:
-    """Raise the first letter of a sentence, which may stand behind a quotation mark or open a mention."""
+    """Capitalise the first letter of a sentence, which may follow a quotation mark or start a mention."""
     return re.sub(r'^((?:" )?(?:\{\w+ )?)([a-z])', lambda start: start[1] + start[2].upper(), text)
 
 
 def write_sentences(language: str, world: Rules, count: int, seen: set[Sentence], rng: Random) -> list[Sentence]:
-    """Draw `count` sentences about a world, none of them in `seen`, which grows by them."""
+    """Generate `count` sentences with the names of `world`; skip sentences in `seen`, and add the new ones to it."""
     rules = read_grammar(language, held_out=False)
     for symbol, surfaces in world.items():
         entity_type = symbol.partition(".")[0]
@@ -119,7 +119,7 @@ def write_sentences(language: str, world: Rules, count: int, seen: set[Sentence]
 
 
 def make_corpus() -> dict[str, list[Sentence]]:
-    """All splits, each a shuffled mixture of both languages."""
+    """Generate all splits, each a shuffled mixture of both languages."""
     corpus: dict[str, list[Sentence]] = {split: [] for split in SPLITS}
     seen: set[Sentence] = set()
     for language in LANGUAGES:
@@ -142,12 +142,12 @@ def make_corpus() -> dict[str, list[Sentence]]:
 
 
 def as_columns(sentences: list[Sentence]) -> str:
-    """One `token TAG` a line, a blank line after every sentence."""
+    """Format as one `token TAG` per line, with a blank line after every sentence."""
     return "".join("".join(f"{token} {label}\n" for token, label in sentence) + "\n" for sentence in sentences)
 
 
 def as_object(sentences: list[Sentence]) -> str:
-    """One JSON object, a sentence a line: `"0": {"sents": "token token", "ner_labels": "TAG TAG"}`."""
+    """Format as one JSON object, one sentence per line: `"0": {"sents": "token token", "ner_labels": "TAG TAG"}`."""
     entries = []
     for number, sentence in enumerate(sentences):
         tokens, tags = zip(*sentence, strict=True)
@@ -160,11 +160,11 @@ def as_object(sentences: list[Sentence]) -> str:
 
 
 def make_vocabulary(sentences: list[Sentence]) -> list[str]:
-    """A WordPiece vocabulary: every character, the frequent words, and the suffixes that most other words share."""
+    """Build a WordPiece vocabulary of all characters, frequent words, and common suffixes of the other words."""
     tokens = Counter(token for sentence in sentences for token, _ in sentence)
     alphanumeric = string.ascii_lowercase + string.digits
     characters = sorted({*alphanumeric, *string.punctuation, *"".join(tokens).lower()})
-    continuations = [f"##{character}" for character in alphanumeric]  # the tokenizer cuts at all other characters
+    continuations = [f"##{character}" for character in alphanumeric]  # the tokenizer splits at all other characters
     words = {token for token in tokens if len(token) > 1 and token.isascii() and token.isalpha()}
     frequent = {word for word in words if word.islower() and tokens[word] >= WORD_MIN_COUNT}
     rare = {word.lower() for word in words} - frequent
@@ -174,7 +174,7 @@ def make_vocabulary(sentences: list[Sentence]) -> list[str]:
 
 
 def make_encoder(sentences: list[Sentence]) -> dict[str, str]:
-    """The files of a small BERT without weights, to be trained from scratch."""
+    """Make the files of a small BERT without weights, for training from scratch."""
     vocabulary = make_vocabulary(sentences)
     config = {
         "architectures": ["BertModel"],
@@ -205,7 +205,7 @@ def make_encoder(sentences: list[Sentence]) -> dict[str, str]:
 
 
 def make_files() -> dict[str, bytes]:
-    """Everything that is checked in: relative path -> content."""
+    """Generate all files: relative path -> content."""
     corpus = make_corpus()
     files = {f"{split}.txt": as_columns(sentences) for split, sentences in corpus.items()}
     files["sentences.json"] = as_object(corpus["train"][:TUTORIAL])
@@ -214,14 +214,14 @@ def make_files() -> dict[str, bytes]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write the sample corpus and its small encoder.")
-    parser.add_argument("--output_dir", type=Path, default=HERE, help="where to write (default: beside this script)")
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if the files there differ")
+    parser.add_argument("--output_dir", type=Path, default=HERE, help="output folder (default: that of this script)")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if the existing files differ")
     args = parser.parse_args()
 
     files = {args.output_dir / path: content for path, content in make_files().items()}
     if args.check:
         stale = [str(path) for path, content in files.items() if not path.is_file() or path.read_bytes() != content]
-        sys.exit(f"not what the grammars say: {', '.join(stale)}" if stale else 0)
+        sys.exit(f"out of date, run generate.py: {', '.join(stale)}" if stale else 0)
     for path, content in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)

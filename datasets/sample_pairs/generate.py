@@ -1,14 +1,16 @@
-"""Write the sample of sentence pairs and its small encoder: synthetic English, in the layout of GLUE's MRPC.
+"""Generate the sample of sentence pairs and its small encoder: synthetic English, in the layout of GLUE's MRPC.
 
-    python datasets/sample_pairs/generate.py                     # write the files beside this script
+    python datasets/sample_pairs/generate.py                     # write the files next to this script
     python datasets/sample_pairs/generate.py --output_dir DIR    # write them elsewhere
-    python datasets/sample_pairs/generate.py --check             # are the files beside this script what it would write?
+    python datasets/sample_pairs/generate.py --check             # check that these files are up to date
 
-Each pair is two reports of one event, in different words and another order. They say the same where both verbs are of
-one side of their topic (rose, climbed), and the contrary where they are of two (rose, fell). No word tells which: every
-verb is in pairs of either kind, though verbs of the first side say the same more often, which is where learning starts.
+Each pair consists of two reports of one event, with different verbs and word order. They are paraphrases if both verbs
+belong to the same side of their topic (rose, climbed), and contradict each other otherwise (rose, fell). No single word
+gives the answer away: every verb occurs in both kinds of pairs, but verbs of the first side are more frequent in
+paraphrases, which gives training a starting point.
 
-The output depends on the seed and the lists below alone: the same bytes on every platform and every Python from 3.10.
+The output depends only on the seed and the lists below, and is byte-identical on all platforms with Python 3.10 or
+later.
 """
 
 import argparse
@@ -19,14 +21,14 @@ from pathlib import Path
 from random import Random
 
 HERE = Path(__file__).resolve().parent
-SPLITS = {"train": 2400, "dev": 400, "test": 400}  # pairs, half of which say the same
-SECOND_SIDE = 0.3  # share of the second side's verbs in pairs that say the same
+SPLITS = {"train": 2400, "dev": 400, "test": 400}  # pairs, half of them paraphrases
+SECOND_SIDE = 0.3  # share of paraphrases that use verbs of the second side
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 @dataclass(frozen=True)
 class Topic:
-    """What is reported of whom, in verbs of two sides."""
+    """Subjects, objects, and verbs of two opposite meanings."""
 
     subjects: tuple[str, ...]
     objects: tuple[str, ...]
@@ -60,7 +62,7 @@ ORDERS = (
     "{what} {time} , reports {place} said .",
 )
 
-Pair = tuple[int, str, str]  # 1 where both say the same, and the two sentences
+Pair = tuple[int, str, str]  # 1 for paraphrases, else 0, and the two sentences
 
 
 # ---------------------------------------------------------------------------------------------------------------- pairs
@@ -72,7 +74,7 @@ def sentence(order: str, subject: str, verb: str, target: str, place: str, time:
 
 
 def make_pair(same: bool, rng: Random) -> Pair:
-    """Two reports of one event, in verbs of one side or of both, and in two different orders."""
+    """Generate two reports of one event in different word orders, with verbs of the same side or of both sides."""
     topic = rng.choice(TOPICS)
     event = {"subject": rng.choice(topic.subjects), "target": rng.choice(topic.objects)}
     event |= {"place": rng.choice(PLACES), "time": rng.choice(TIMES)}
@@ -86,7 +88,7 @@ def make_pair(same: bool, rng: Random) -> Pair:
 
 
 def make_corpus() -> dict[str, list[Pair]]:
-    """All splits, without a pair that occurs twice."""
+    """Generate all splits, without duplicate pairs."""
     rng = Random("sentence pairs")
     seen: set[tuple[str, str]] = set()
     corpus: dict[str, list[Pair]] = {}
@@ -103,7 +105,7 @@ def make_corpus() -> dict[str, list[Pair]]:
 
 
 def as_table(split: str, pairs: list[Pair], first_id: int) -> str:
-    """MRPC's columns; test has the number of the line instead of the answer."""
+    """Format with the columns of MRPC; test has the line number instead of the label."""
     lines = [("index" if split == "test" else "Quality") + "\t#1 ID\t#2 ID\t#1 String\t#2 String"]
     for number, (same, first, second) in enumerate(pairs):
         ids = first_id + 2 * number
@@ -115,7 +117,7 @@ def as_table(split: str, pairs: list[Pair], first_id: int) -> str:
 
 
 def make_encoder(pairs: list[Pair]) -> dict[str, str]:
-    """The files of a small BERT without weights, to be trained from scratch."""
+    """Make the files of a small BERT without weights, for training from scratch."""
     words = sorted({word for _, first, second in pairs for word in f"{first} {second}".split()})
     vocabulary = [*SPECIAL_TOKENS, *words]
     config = {
@@ -147,7 +149,7 @@ def make_encoder(pairs: list[Pair]) -> dict[str, str]:
 
 
 def make_files() -> dict[str, bytes]:
-    """Everything that is checked in: relative path -> content."""
+    """Generate all files: relative path -> content."""
     corpus = make_corpus()
     files, first_id = make_encoder(corpus["train"]), 1
     for split, pairs in corpus.items():
@@ -158,14 +160,14 @@ def make_files() -> dict[str, bytes]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write the sample of sentence pairs and its small encoder.")
-    parser.add_argument("--output_dir", type=Path, default=HERE, help="where to write (default: beside this script)")
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if the files there differ")
+    parser.add_argument("--output_dir", type=Path, default=HERE, help="output folder (default: that of this script)")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if the existing files differ")
     args = parser.parse_args()
 
     files = {args.output_dir / path: content for path, content in make_files().items()}
     if args.check:
         stale = [str(path) for path, content in files.items() if not path.is_file() or path.read_bytes() != content]
-        sys.exit(f"not what the lists say: {', '.join(stale)}" if stale else 0)
+        sys.exit(f"out of date, run generate.py: {', '.join(stale)}" if stale else 0)
     for path, content in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)

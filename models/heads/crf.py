@@ -1,4 +1,4 @@
-"""Tags of a whole text, chosen together by a linear-chain conditional random field."""
+"""Head with a linear-chain conditional random field (CRF) over the tags of a text."""
 
 import logging
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from models.heads.flat import FlatTagger
 from models.tagger import LabelSpace
 
 logger = logging.getLogger(__name__)
-# Special tokens that were part of the chain in other projects, and the tags that they had there.
+# Special tokens that other projects include in the chain -> the tags that they have there.
 _FRAMES = {("[CLS]", "[SEP]"): ("[CLS]", "[SEP]"), ("[START]", "[END]"): (OUTSIDE, OUTSIDE)}
 
 
@@ -30,8 +30,8 @@ class CrfOptions:
 class BertCrfForNer(FlatTagger):
     """Encoder, dropout, a linear layer for the emissions, and a CRF (Lafferty et al. 2001) over the words.
 
-    ``config.crf_legal`` lists, for each of the C tags and then for the start, what may follow: tags by their ids, the
-    end as ``C + 1``. Illegal sequences then have probability zero in training and decoding. Without it all are legal.
+    ``config.crf_legal`` lists the ids of the legal next tags for each of the C tags and for the start; ``C + 1`` is the
+    end. Illegal sequences have probability zero in training and decoding. ``None`` makes all sequences legal.
     """
 
     Options: ClassVar[type] = CrfOptions
@@ -50,7 +50,9 @@ class BertCrfForNer(FlatTagger):
     def override(cls, config: PreTrainedConfig, options: Any) -> None:
         if not options.crf_constraints:
             if getattr(config, "crf_legal", None):
-                logger.warning("--no_crf_constraints: the model was evaluated with them, and its folder keeps them")
+                logger.warning(
+                    "--no_crf_constraints applies to this run only: the model was evaluated with constraints"
+                )
             config.crf_legal = None
 
     def __init__(self, config: PreTrainedConfig) -> None:
@@ -74,7 +76,7 @@ class BertCrfForNer(FlatTagger):
         return self.crf.span_confidence(emissions, word_mask, spans, inside, after=after)  # (N,)
 
     def select_labels(self, ids: Sequence[int], names: Sequence[str]) -> None:
-        """Keeps these tags only. A CRF whose chains began and ended with special tokens learns to do without them."""
+        """Keep these tags only. Transitions from and to special tokens become start and end transitions."""
         crf, rows, former = self.crf, list(ids), self.label_names
         for ends, tags_at_ends in _FRAMES.items():
             if {*ends, *tags_at_ends} <= set(former):
@@ -82,7 +84,7 @@ class BertCrfForNer(FlatTagger):
                 with torch.no_grad():
                     crf.start_transitions.copy_(crf.transitions[first])
                     crf.end_transitions.copy_(crf.transitions[:, last])
-                message = "The CRF was trained on sequences with [CLS] and [SEP]: they count as %s and %s"
+                message = "The CRF was trained on sequences with [CLS] and [SEP]: using %s and %s as start and end"
                 logger.info(message, *tags_at_ends)
         super().select_labels(ids, names)
         crf.num_tags = len(rows)
@@ -94,10 +96,10 @@ class BertCrfForNer(FlatTagger):
 
 
 def legal_matrix(followers: list[list[int]] | None, num_tags: int) -> Tensor | None:
-    """The matrix ``(C + 2, C + 2)`` that the CRF takes, from the lists of the config."""
+    """Convert ``config.crf_legal`` to the boolean matrix ``(C + 2, C + 2)`` of the CRF."""
     if followers is None:
         return None
-    legal = torch.zeros(num_tags + 2, num_tags + 2, dtype=torch.bool, device="cpu")  # real also while the model is meta
+    legal = torch.zeros(num_tags + 2, num_tags + 2, dtype=torch.bool, device="cpu")  # even if the default is meta
     for tag, following in enumerate(followers):
         legal[tag, following] = True
     return legal

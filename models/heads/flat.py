@@ -1,4 +1,4 @@
-"""Heads that choose one tag per word: entities to tags and back, and the exact confidence of an entity."""
+"""Base class of heads that choose one tag per word: tag encoding and decoding, and exact entity confidences."""
 
 import logging
 from collections.abc import Sequence
@@ -12,11 +12,12 @@ from transformers import PreTrainedConfig
 
 from common.entities import Annotation, Entity
 from common.tag_dialects import canonical_tags
-from common.tag_encoder import IGNORED_LABEL, TagEncoder
 from common.tag_schemes import (
+    IGNORED_LABEL,
     MARKUPS,
     OUTSIDE,
     SCHEMES,
+    TagEncoder,
     TagScheme,
     begins_entity,
     entities_to_tags,
@@ -28,13 +29,13 @@ from common.tag_schemes import (
 from models.tagger import LabelSpace, Prediction, Tagger, set_label_names
 
 logger = logging.getLogger(__name__)
-_SPANS_AT_ONCE = 4096  # bounds the memory that spans take; every call walks the whole lattice once
+_SPANS_AT_ONCE = 4096  # bounds memory; each call traverses the whole lattice once
 
 
 class FlatTagger(Tagger):
-    """A tagger whose labels are the tags of a scheme; of entities that overlap it can express the longest.
+    """A tagger whose labels are the tags of a scheme. Of overlapping entities it can express only the longest.
 
-    A subclass provides `losses`, `decode` and `span_confidences`.
+    Subclasses implement `losses`, `decode` and `span_confidences`.
     """
 
     nests: ClassVar[bool] = False
@@ -51,7 +52,7 @@ class FlatTagger(Tagger):
 
     @classmethod
     def read_labels(cls, names: Sequence[str]) -> list[str]:
-        """The tags, however they are written; empty for labels of no tag, such as ``X`` or ``[CLS]``."""
+        """Canonical tags of labels in any notation; empty for labels that are no tags, such as ``X`` or ``[CLS]``."""
         dialect = canonical_tags(names, special=True)
         if dialect.description:
             logger.info("Labels of the model: %s", dialect.description)
@@ -67,29 +68,29 @@ class FlatTagger(Tagger):
 
     @property
     def markup(self) -> str:
-        """The tag scheme, one of ``MARKUPS``: as it was saved, or as the tags have it."""
+        """The tag scheme, one of ``MARKUPS``: that of the config, or else inferred from the tags."""
         return str(getattr(self.config, "tag_markup", None) or markup_of_tags(self.label_names, "bio"))
 
     def encode(self, annotations: Sequence[Annotation]) -> Tensor:
         return _tag_encoder(tuple(self.label_names), self.markup)(annotations)  # (B, W)
 
     def decode(self, emissions: Tensor, word_mask: Tensor) -> Tensor:
-        """The best tags: ``(B, W, C), (B, W) -> (B, W)``; those of masked words mean nothing."""
+        """Best tags: ``(B, W, C), (B, W) -> (B, W)``; arbitrary for masked words."""
         raise NotImplementedError
 
     def span_confidences(
         self, emissions: Tensor, word_mask: Tensor, spans: Tensor, inside: Tensor, after: Tensor
     ) -> Tensor:
-        """The probability that the words of a span have certain tags, and that the next word has one of others.
+        """Probability that the words of a span, and the word after it, have any of the given tags.
 
         Args:
             emissions, word_mask: ``(B, W, C)`` and ``(B, W)``.
             spans: ``(N, 3)`` row, first and last word of each span.
-            inside: ``(N, L, C)`` true for the tags that the k-th word of the span may have.
-            after: ``(N, C)`` true for the tags that the word after the span may have, if there is one.
+            inside: ``(N, L, C)`` true for the allowed tags of the k-th word of the span.
+            after: ``(N, C)`` true for the allowed tags of the word after the span, if there is one.
 
         Returns:
-            ``(N,)``.
+            Probabilities ``(N,)``.
         """
         raise NotImplementedError
 
@@ -105,14 +106,15 @@ class FlatTagger(Tagger):
     def entity_confidences(
         self, emissions: Tensor, word_mask: Tensor, entities: Sequence[Sequence[Entity]]
     ) -> list[list[float]]:
-        """Confidences of the entities of each row, exact under the model.
+        """Compute exact confidences of the entities of each row.
 
         The confidence of an entity is the probability that its words have its well-formed tags and that the word after
-        it does not continue it. Where the model's tags are not all those of a scheme, any that read as it count.
+        it does not continue it. If the model lacks tags of its scheme, all tag sequences that decode to the entity
+        count.
 
         Args:
             emissions, word_mask: ``(B, W, C)`` and ``(B, W)``.
-            entities: of each of the B rows.
+            entities: entities of each of the B rows.
         """
         places = [(row, entity) for row, found in enumerate(entities) for entity in found]
         flat: list[float] = []
@@ -131,7 +133,7 @@ class FlatTagger(Tagger):
         self.span_confidences(emissions, word_mask, spans, every_tag, after=every_tag[0])
 
     def log_probabilities(self, emissions: Tensor) -> Tensor:
-        """Each word by itself; with a CRF these are not its marginals."""
+        """Log-softmax of each word's emissions; for a CRF, these are not the marginals."""
         return emissions.float().log_softmax(-1)
 
 
@@ -143,7 +145,7 @@ def _tag_encoder(tags: tuple[str, ...], markup: str) -> TagEncoder:
 def _span_tensors(
     places: Sequence[tuple[int, Entity]], tag_names: list[str], markup: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """``spans (N, 3)``, ``inside (N, L, C)`` and ``after (N, C)`` for `FlatTagger.span_confidences`."""
+    """Make ``spans (N, 3)``, ``inside (N, L, C)`` and ``after (N, C)`` for `FlatTagger.span_confidences`."""
     ids = {tag: index for index, tag in enumerate(tag_names)}
     scheme = _scheme_of(tag_names, markup)
     longest = max(entity.words for _, entity in places)
@@ -165,14 +167,14 @@ def _span_tensors(
 
 
 def _scheme_of(tag_names: list[str], markup: str) -> TagScheme | None:
-    """The scheme that these are all tags of, even one that is not trained here; none where a tag is missing."""
+    """Find the scheme whose complete tag set this is; ``None`` if there is none."""
     types = {split_tag(tag)[1] for tag in tag_names if tag != OUTSIDE}
     schemes = (MARKUPS[markup], *SCHEMES.values())
     return next((scheme for scheme in schemes if set(tag_set(types, scheme)) == set(tag_names)), None)
 
 
 def _readable_tags(entity_type: str, length: int, tag_names: list[str]) -> list[list[str]]:
-    """For each word of an entity the tags with which ``conlleval`` would read it so."""
+    """For each word of an entity, list the tags that ``conlleval`` accepts for it."""
     own = [tag for tag in tag_names if tag != OUTSIDE and split_tag(tag)[1] == entity_type]
     if length == 1:
         return [own]

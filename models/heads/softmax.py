@@ -1,4 +1,4 @@
-"""One tag per word, each chosen by itself."""
+"""Head with a softmax over the tags of each word, independent of other words."""
 
 import logging
 from dataclasses import dataclass
@@ -29,8 +29,8 @@ class SoftmaxOptions:
 class BertSoftmaxForNer(FlatTagger):
     """Encoder, dropout and a linear layer.
 
-    Its checkpoint is an ordinary ``AutoModelForTokenClassification`` checkpoint. ``config.tag_loss`` names the loss,
-    one of `models.losses.LOSSES`; the user's own is not imported here, and its absence is an error when it is needed.
+    The checkpoint is compatible with ``AutoModelForTokenClassification``. ``config.tag_loss`` names the loss, one of
+    `models.losses.LOSSES`; a custom loss must be imported before it is used, since loading a model does not import it.
     """
 
     Options: ClassVar[type] = SoftmaxOptions
@@ -65,7 +65,7 @@ class BertSoftmaxForNer(FlatTagger):
     @property
     def _token_loss(self) -> TokenLoss:
         if self.tag_loss not in LOSSES:
-            raise ValueError(f"the model was trained with --loss {self.tag_loss}; name it again if you trust that code")
+            raise ValueError(f"the model was trained with --loss {self.tag_loss}; add this flag if you trust its code")
         return LOSSES[self.tag_loss]
 
     def decode(self, emissions: Tensor, word_mask: Tensor) -> Tensor:
@@ -84,4 +84,4 @@ class BertSoftmaxForNer(FlatTagger):
         following = (last + 1).clamp(max=emissions.size(1) - 1)  # (N,)
         has_following = (last + 1 < emissions.size(1)) & word_mask[rows, following]
         of_following = (probabilities[rows, following] * after).sum(-1)  # (N,)
-        return of_words.masked_fill(~in_span, 1).prod(1) * of_following.masked_fill(~has_following, 1)  # words are free
+        return of_words.masked_fill(~in_span, 1).prod(1) * of_following.masked_fill(~has_following, 1)  # independent

@@ -1,4 +1,4 @@
-"""Words to word pieces: every word has at least one token, and labels never shift."""
+"""Tokenization of words into word pieces, with at least one token per word, and the casing of words."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,11 +10,11 @@ from transformers import PreTrainedTokenizerBase
 from processors.examples import without_lone_surrogates
 
 _STRUCTURE = ("bos_token_id", "eos_token_id", "sep_token_id", "cls_token_id", "pad_token_id", "mask_token_id")
-LONGEST_WORD = 512  # characters of a word that the tokenizer reads
+LONGEST_WORD = 512  # maximum number of characters of a word that the tokenizer reads
 
 
 class WordPieces(NamedTuple):
-    """The tokens of one text: all ids in order, and how many belong to each word (at least one)."""
+    """Token ids of one text ``(T,)``, and the number of tokens of each word ``(W,)``, at least one."""
 
     ids: NDArray[np.int32]
     counts: NDArray[np.int32]
@@ -23,16 +23,16 @@ class WordPieces(NamedTuple):
 def tokenize_words(
     texts: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBase, max_pieces_per_word: int
 ) -> list[WordPieces]:
-    """Splits words into word pieces, a batch at a time, without special tokens.
+    """Split the words of a batch of texts into word pieces, without special tokens.
 
-    A word that the tokenizer turns into nothing (a space, a control or zero-width character) gets the unknown token,
-    and so does what spells a separator or another token of the input's structure: a text cannot set one. Of a word of
-    more than ``LONGEST_WORD`` characters, or of more pieces than fit into a window, the first ones are kept.
+    A word without tokens (a space, a control or zero-width character) gets the unknown token. So does a word that
+    spells a separator or other structural token, which text must not inject. Of a word with more than ``LONGEST_WORD``
+    characters or ``max_pieces_per_word`` pieces only the first ones are kept.
 
     Args:
-        texts: one list of words a text.
-        tokenizer: fast tokenizers do the whole batch at once; others go word by word.
-        max_pieces_per_word: the longest run of pieces that is kept of one word.
+        texts: one list of words per text.
+        tokenizer: fast tokenizers process the whole batch at once, others word by word.
+        max_pieces_per_word: maximum number of pieces of one word.
     """
     clean = [[without_lone_surrogates(word[:LONGEST_WORD])[0] for word in words] for words in texts]
     if drops_spaces_between_words(tokenizer):
@@ -45,7 +45,7 @@ def tokenize_words(
     pieces = [WordPieces(np.empty(0, np.int32), np.empty(0, np.int32))] * len(clean)
     if not filled:
         return pieces
-    backend = tokenizer.backend_tokenizer  # the tokenizers of LUKE and others take a list of lists as something else
+    backend = tokenizer.backend_tokenizer  # LUKE and other tokenizers interpret a list of lists differently
     backend.no_truncation()
     backend.no_padding()
     word_lists = [clean[position] for position in filled]
@@ -62,23 +62,22 @@ def tokenize_words(
 
 
 def structure_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The separator and the other tokens of an input's structure, which no text may set by spelling them.
+    """Ids of the separator and other structural tokens, which text must not inject by spelling them.
 
-    The tokenizer's ``split_special_tokens`` would not do: Unigram finds </s> among its pieces, and WordPiece [SEP] in
-    its vocabulary.
+    The tokenizer's ``split_special_tokens`` is not enough: pieces of Unigram include </s>, those of WordPiece [SEP].
     """
     return [token_id for name in _STRUCTURE if (token_id := getattr(tokenizer, name)) is not None]
 
 
 def vocabulary_of(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
-    """The entries that come from files; a class without files, as CANINE's, has a fixed vocabulary besides."""
+    """Vocabulary entries that come from files; without files, as in CANINE, only the added tokens."""
     has_files = bool(type(tokenizer).vocab_files_names)
     entries: dict[str, int] = tokenizer.get_vocab() if has_files else tokenizer.added_tokens_encoder
     return entries
 
 
 def drops_spaces_between_words(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether a fast tokenizer reads words given one by one as if there were no spaces between them."""
+    """Whether a fast tokenizer treats pretokenized words as if there were no spaces between them."""
     if not tokenizer.is_fast:
         return False
     backend = tokenizer.backend_tokenizer
@@ -115,13 +114,11 @@ def _pieces_word_by_word(
 
 
 def unknown_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """What stands for a text that has no token of its own."""
+    """Token id for words without a token: the unknown, else the mask, else the end token."""
     for token_id in (tokenizer.unk_token_id, tokenizer.mask_token_id, tokenizer.eos_token_id):
         if isinstance(token_id, int):
             return token_id
-    raise ValueError(
-        f"{type(tokenizer).__name__} has no unknown, mask or end token for words that it turns into nothing"
-    )
+    raise ValueError(f"{type(tokenizer).__name__} has no unknown, mask or end token for words without tokens")
 
 
 CASINGS = 4
@@ -129,10 +126,10 @@ LOWER, TITLE, UPPER, MIXED = range(CASINGS)
 
 
 def casing_of(word: str) -> int:
-    """The casing of a word's letters; what is no letter, or has no capitals, as in Chinese, does not count.
+    """Casing of a word; characters that are not letters are ignored.
 
-    ``LOWER`` without capitals, ``TITLE`` where only the first letter is one, ``UPPER`` where all of several are, else
-    ``MIXED``.
+    ``LOWER``: no capitals (also in scripts without case, such as Chinese); ``TITLE``: only the first letter is a
+    capital; ``UPPER``: several letters, all capitals; ``MIXED``: anything else.
     """
     letters = "".join(filter(str.isalpha, word))
     rest = letters[1:]

@@ -1,4 +1,4 @@
-"""Batches of windows of like length: shuffled, seeded, the same on every rank, resumable in mid-epoch."""
+"""Batches of windows of similar length: shuffled by a seed, identical for any number of ranks, resumable mid-epoch."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,23 +15,23 @@ _STEPS_PER_CHUNK = 100
 
 
 class BucketBatchSampler(Sampler[list[int]]):
-    """Deals an epoch out as optimiser steps, and each step as one batch for every rank and accumulation round.
+    """Divides an epoch into optimiser steps, and each step into one batch per rank and accumulation round.
 
-    Windows are shuffled, sorted by length within chunks of a hundred steps, and cut into steps, whose order is shuffled
-    again. A step's windows depend only on the seed, the epoch and the global batch size, not on how many ranks or
-    rounds share it, so the same data in the same order gives the same training on any number of processes.
+    Windows are shuffled, sorted by length within chunks of 100 steps, and cut into steps, which are shuffled again. The
+    windows of a step depend only on the seed, the epoch and the global batch size, not on the number of ranks or
+    rounds, so training is the same on any number of processes.
 
     Args:
         lengths: tokens of each window, ``(N,)``.
-        batch_size: windows a rank and round; where it is one, a batch of a small last step may be empty.
-        rounds: gradient accumulation rounds a step.
-        rank, world_size: this process among those that train together.
-        seed: of the shuffling.
-        max_tokens: where positive, a batch's padded tokens, instead of ``batch_size``, bound its windows; the last
-            steps of very small data may hold up to twice as many.
+        batch_size: windows per rank and round; if it is 1, a batch of a small last step may be empty.
+        rounds: gradient accumulation rounds per step.
+        rank, world_size: index of this process and number of training processes.
+        seed: seed of the shuffling.
+        max_tokens: if positive, the maximum number of padded tokens per batch, used instead of ``batch_size``; the last
+            steps of very small data may have up to twice as many.
 
     Raises:
-        ValueError: fewer windows than ranks and rounds, or a window longer than ``max_tokens``.
+        ValueError: there are fewer windows than ranks x rounds, or a window is longer than ``max_tokens``.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class BucketBatchSampler(Sampler[list[int]]):
         self._steps = self._dealt_steps()
 
     def set_epoch(self, epoch: int, first_step: int = 0) -> None:
-        """Chooses the epoch's order, and the step to begin with where an interrupted epoch goes on."""
+        """Set the epoch, and the first step if an interrupted epoch is resumed."""
         if epoch != self._epoch:
             self._epoch = epoch
             self._steps = self._dealt_steps()
@@ -70,19 +70,19 @@ class BucketBatchSampler(Sampler[list[int]]):
 
     @property
     def steps(self) -> int:
-        """Optimiser steps of the whole epoch."""
+        """Number of optimiser steps of the whole epoch."""
         return len(self._steps)
 
     @property
     def order_digest(self) -> str:
-        """A digest of which windows make up each step of the epoch: equal where the training is the same."""
+        """Hash of the windows of all steps of the epoch; equal if the training order is the same."""
         digest = hashlib.sha256()
         for windows in self._steps:
             digest.update(windows.astype("<i8").tobytes() + b"|")
         return digest.hexdigest()
 
     def step_windows(self, step: int) -> NDArray[np.int64]:
-        """All windows of one step, of all ranks and rounds."""
+        """Windows of one step, over all ranks and rounds."""
         return self._steps[step]
 
     def __len__(self) -> int:
@@ -108,7 +108,7 @@ class BucketBatchSampler(Sampler[list[int]]):
         return steps
 
     def _cut(self, chunk: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """Cuts windows sorted by length into steps, by count or by padded tokens."""
+        """Cut windows sorted by length into steps, by count or by padded tokens."""
         if not self._max_tokens:
             size = self._batch_size * self._shares
             return [chunk[start : start + size] for start in range(0, len(chunk), size)]
@@ -124,7 +124,7 @@ class BucketBatchSampler(Sampler[list[int]]):
         return steps
 
     def _settle_rest(self, steps: list[NDArray[np.int64]]) -> None:
-        """Shares a last step that is too small with the one before, however the steps are divided."""
+        """Balance a too small last step with the previous one."""
         rest = len(steps[-1])
         if len(steps) < 2 or rest >= (self._shares if self._max_tokens else self._batch_size * self._shares / 2):
             return
@@ -136,14 +136,14 @@ class BucketBatchSampler(Sampler[list[int]]):
 
 
 class StepLoader(DataLoader[Any]):
-    """Batches of a `BucketBatchSampler`, each with ``num_items_in_batch``: what the loss of its step is divided by.
+    """Loads the batches of a `BucketBatchSampler`, each with ``num_items_in_batch``, the loss divisor of its step.
 
     Args:
-        dataset: what the sampler's indices stand for.
-        sampler: deals out the steps; its epoch is set here.
-        counts: items of each member of the data set that the loss is a mean over: words of windows, or ones.
-        place: the epoch, and the batches of it that are done; asked when the first batch is fetched.
-        options: of `DataLoader`.
+        dataset: the data set that the sampler indexes.
+        sampler: divides the data into steps; its epoch is set here.
+        counts: number of items per element of the data set over which the loss is averaged: words of windows, or ones.
+        place: returns the epoch and its number of finished batches; called when the first batch is fetched.
+        options: passed to `DataLoader`.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class StepLoader(DataLoader[Any]):
         self._place = place
 
     def __len__(self) -> int:
-        """Batches of the whole epoch, also where it goes on in the middle."""
+        """Number of batches of the whole epoch, also if it is resumed."""
         return self._steps.steps * self._steps.rounds
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
@@ -172,32 +172,32 @@ class StepLoader(DataLoader[Any]):
 
 
 class Step(NamedTuple):
-    """What one optimiser step learns from: the windows of all ranks, and this rank's batches, one per round."""
+    """Data of one optimiser step: the windows of all ranks, and the batches of this rank, one per round."""
 
     windows: NDArray[np.int64]
     batches: list[dict[str, Tensor]]
 
 
 class StepFeed:
-    """The optimiser steps of a `BucketBatchSampler`, epoch after epoch; it can be resumed at any step.
+    """Yields the optimiser steps of a `BucketBatchSampler` over epochs; resumable at any step.
 
     Args:
-        dataset: what the sampler's indices stand for; it has a ``collate``.
-        sampler: deals out the steps; its epoch is set here.
-        options: of `DataLoader`.
+        dataset: the data set that the sampler indexes, with a ``collate`` method.
+        sampler: divides the data into steps; its epoch is set here.
+        options: passed to `DataLoader`.
     """
 
     def __init__(self, dataset: Any, sampler: BucketBatchSampler, **options: Any) -> None:
         self._sampler = sampler
-        generator = torch.Generator()  # seeds of workers must not come from the generator that dropout uses
+        generator = torch.Generator()  # worker seeds must not be drawn from the generator of dropout
         self._loader = DataLoader(
             dataset, batch_sampler=sampler, collate_fn=dataset.collate, generator=generator, **options
         )
         self._epoch = self._next_step = 0
-        self.steps_per_epoch = sampler.steps  # of the first; with a token budget others differ by a few
+        self.steps_per_epoch = sampler.steps  # of the first epoch; with a token budget others differ slightly
 
     def steps(self, count: int) -> Iterator[Step]:
-        """The next ``count`` steps."""
+        """Yield the next ``count`` steps."""
         while count > 0:
             self._sampler.set_epoch(self._epoch, self._next_step)
             batches = iter(self._loader)
@@ -212,7 +212,7 @@ class StepFeed:
         return {"epoch": self._epoch, "next_step": self._next_step, "order": self._sampler.order_digest}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Continues where another feed stopped.
+        """Resume from a saved state.
 
         Raises:
             ValueError: the data or its order has changed.
@@ -221,6 +221,6 @@ class StepFeed:
         self._sampler.set_epoch(self._epoch, self._next_step)
         if self._sampler.order_digest != saved["order"]:
             raise ValueError(
-                "the training data comes in another order than before: keep the data, --seed, --train_max_seq_length "
+                "the order of the training data has changed: keep the data, --seed, --train_max_seq_length "
                 "and the windows per step (batch size x GPUs x processes x --gradient_accumulation_steps)"
             )

@@ -1,4 +1,4 @@
-"""Examples to features: windows of token ids with the positions of the words that they own, and their entities."""
+"""Conversion of examples to features: windows of token ids with the positions and entities of their words."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from common.tag_encoder import TagEncoder
-from common.tag_schemes import MARKUPS
+from common.tag_schemes import MARKUPS, TagEncoder
 from processors.examples import Example
 from processors.features.alignment import LOWER, WordPieces, casing_of, tokenize_words
 from processors.features.dataset import FeatureArrays, FeatureDataset
@@ -19,11 +18,11 @@ _NO_CASINGS = np.empty(0, np.uint8)
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """All that decides how an example becomes features, so also part of the cache's key.
+    """Settings of the conversion of examples to features, which are part of the cache key.
 
     Args:
-        max_seq_length: tokens of a window, special tokens included.
-        window_overlap: word pieces that neighbouring windows of a long text share.
+        max_seq_length: tokens per window, including special tokens.
+        window_overlap: word pieces shared by adjacent windows of a long text.
         layout: special tokens and padding.
     """
 
@@ -49,26 +48,25 @@ def convert_examples_to_features(
     markup: str = "bio",
     window_overlap: int | None = None,
 ) -> FeatureDataset:
-    """Turns examples into a data set of `InputFeatures` whose ``collate`` pads as told here.
+    """Convert examples to a data set of `InputFeatures`.
 
     Args:
-        examples: texts in words with their entities.
-        label_list: tags of the scheme ``markup``; a word's label id is its tag's place in the list.
-        max_seq_length: tokens of a window, special tokens included; longer texts become several windows.
-        tokenizer: of the encoder.
-        cls_token_at_end: ``False`` is the pattern of BERT and XLM, ``[CLS] A [SEP]``; ``True`` that of XLNet and GPT,
-            ``A [SEP] [CLS]``.
+        examples: texts cut into words, with their entities.
+        label_list: tags of the scheme ``markup``; the label id of a tag is its index.
+        max_seq_length: tokens per window, including special tokens; longer texts become several windows.
+        tokenizer: tokenizer of the encoder.
+        cls_token_at_end: ``False`` for ``[CLS] A [SEP]`` (BERT, XLM); ``True`` for ``A [SEP] [CLS]`` (XLNet, GPT).
         cls_token_segment_id: 0 for BERT, 2 for XLNet.
-        cls_token, sep_token: ``None`` leaves the token out.
+        cls_token, sep_token: special tokens; ``None`` omits the token.
         pad_on_left: whether batches are padded on the left (XLNet).
         pad_token, pad_token_segment_id: padding; 0 and 0 for BERT, 5 and 4 for XLNet.
         sequence_a_segment_id: segment id of the text.
-        casing_segment_ids: instead, one for each casing of a word, see `processors.features.alignment`.
+        casing_segment_ids: instead, one segment id per casing of a word; see `processors.features.alignment`.
         markup: internal tag scheme, one of `common.tag_schemes.MARKUPS`.
-        window_overlap: word pieces shared by neighbouring windows; a quarter of a window by default.
+        window_overlap: word pieces shared by adjacent windows; by default a quarter of a window.
 
     Raises:
-        ValueError: a label is not in ``label_list``, or ``max_seq_length`` leaves no room.
+        ValueError: a label is not in ``label_list``, or ``max_seq_length`` is too small.
     """
 
     def special(token: str | None) -> tuple[int, ...]:
@@ -106,17 +104,17 @@ def convert_examples_to_features(
 
 
 def default_overlap(capacity: int) -> int:
-    """A quarter of a window: an eighth of context on each side of a border costs a third more tokens of long texts."""
+    """Default overlap: a quarter of a window, which costs a third more tokens for long texts."""
     return capacity // 4
 
 
 def build_feature_arrays(
     examples: Sequence[Example], spec: FeatureSpec, tokenizer: PreTrainedTokenizerBase, types: Sequence[str] = ()
 ) -> FeatureArrays:
-    """The features of some examples as flat arrays; a pure function, run in many processes by the cache.
+    """Convert examples to flat feature arrays; a pure function, which the cache runs in several processes.
 
     Args:
-        types: all entity types of the examples, in the order of their numbers.
+        types: all entity types of the examples, in the order of their ids.
     """
     capacity = spec.layout.capacity(spec.max_seq_length)
     type_ids = {name: index for index, name in enumerate(types)}

@@ -1,4 +1,4 @@
-"""Features on disk: built once with all cores, found by the hash of what they depend on, opened by mapping."""
+"""Feature cache on disk: built once on all cores, keyed by a hash of its inputs, opened as memory maps."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ from processors.features.dataset import Encode, FeatureArrays, FeatureDataset
 _FORMAT_VERSION = 4
 _CHUNK = 2000
 _How = tuple[FeatureSpec, PreTrainedTokenizerBase, list[str]]  # arguments of `build_feature_arrays`
-_SENTENCES_WORTH_A_POOL = 30_000  # starting processes that import torch and transformers takes seconds
+_SENTENCES_WORTH_A_POOL = 30_000  # worker processes take seconds to import torch and transformers
 
 
 def open_or_build_features(
@@ -37,15 +37,14 @@ def open_or_build_features(
     overwrite: bool = False,
     show_progress: bool = True,
 ) -> FeatureDataset:
-    """The features of one split, from the cache where they are there already.
+    """Open the cached features of one split, or build them.
 
-    They depend on neither the head nor its labels: ``encode`` makes the labels of each batch.
-
-    Safe beside other processes and crashes: a cache entry is a folder that is built aside and renamed when complete.
+    They are independent of the head and its labels: ``encode`` makes the labels of each batch. Concurrent processes and
+    crashes are safe: a cache entry is a folder that is renamed when it is complete.
 
     Raises:
         DataError: the split is missing or malformed.
-        RuntimeError: the features hold other words than the split.
+        RuntimeError: the features do not match the split.
     """
     folder = cache_dir / f"{split}-{_cache_key(corpus.digest(split), spec, tokenizer)}"
     if overwrite:
@@ -76,7 +75,7 @@ def _cache_key(content_digest: str, spec: FeatureSpec, tokenizer: PreTrainedToke
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
-    """A hash of how the tokenizer splits words, whatever it was last used for and wherever it was loaded from."""
+    """Hash of how the tokenizer splits words, independent of its padding and truncation state and of its path."""
     if tokenizer.is_fast:
         described = json.loads(tokenizer.backend_tokenizer.to_str()) | {"truncation": None, "padding": None}
     else:
@@ -100,7 +99,7 @@ def _build(
         fresh.mkdir()
         FeatureArrays.collector().concatenated().append_to(fresh)  # an empty split still has all files
         inventory = corpus.inventory(split)
-        hidden = None if show_progress else True  # None hides the bar where there is no terminal
+        hidden = None if show_progress else True  # None hides the bar if there is no terminal
         with tqdm(total=inventory.sentences, desc=f"Features of {split}", unit=" sentences", disable=hidden) as bar:
             chunks = _chunks(corpus.examples(split))
             how = (spec, tokenizer, sorted(inventory.types))
@@ -117,25 +116,25 @@ def _chunks(examples: Iterator[Example]) -> Iterator[list[Example]]:
 def _features_of_chunks(
     chunks: Iterator[list[Example]], how: _How, sentences: int
 ) -> Iterator[tuple[int, FeatureArrays]]:
-    """Each chunk's size and features, in order; large corpora are spread over all cores."""
+    """Yield the size and features of each chunk, in order; large corpora are processed on all cores."""
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if sentences < _SENTENCES_WORTH_A_POOL or workers == 1:
         for chunk in chunks:
             yield len(chunk), build_feature_arrays(chunk, *how)
         return
-    context = multiprocessing.get_context("spawn")  # forking beside torch's and the tokenizer's threads can hang
+    context = multiprocessing.get_context("spawn")  # forking a process with threads of torch and the tokenizer can hang
     try:
         with ProcessPoolExecutor(workers, context, _prepare_worker, (how,)) as pool:
             pending: list[tuple[int, Future[FeatureArrays]]] = []
             for chunk in chunks:
                 pending.append((len(chunk), pool.submit(_worker_features, chunk)))
-                if len(pending) > 2 * workers:  # bounds what is read ahead
+                if len(pending) > 2 * workers:  # limits how much is read ahead
                     size, future = pending.pop(0)
                     yield size, future.result()
             for size, future in pending:
                 yield size, future.result()
     except BrokenProcessPool as error:
-        advice = "a script of your own must do its work under `if __name__ == '__main__':`, since processes import it"
+        advice = "call your script's code under `if __name__ == '__main__':`, because worker processes import it"
         raise RuntimeError(f"a process that builds features died; {advice}") from error
 
 

@@ -1,4 +1,4 @@
-"""Features as a few flat arrays, in memory or mapped from disk, and the data set that reads windows off them."""
+"""Features as flat arrays, in memory or mapped from disk, and the data set that reads windows from them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,24 +17,24 @@ from processors.features.windows import SequenceLayout
 Encode = Callable[[Sequence[Annotation]], torch.Tensor]
 
 _DTYPES: dict[str, type[np.generic]] = {
-    "input_ids": np.int32,  # of all windows, one after the other
-    "casings": np.uint8,  # of the word that each token is of; nothing where the layout does not tell them apart
-    "word_positions": np.int32,  # of each word in its window: the token index of its first piece
-    "offsets": np.int32,  # (words, 2) characters of each word in its document's text
+    "input_ids": np.int32,  # tokens of all windows, concatenated
+    "casings": np.uint8,  # casing of the word of each token; empty if the layout does not use casing
+    "word_positions": np.int32,  # index of the first piece of each word in its window
+    "offsets": np.int32,  # (words, 2) characters of each word in the text of its document
     "window_tokens": np.int32,  # tokens of each window
     "window_words": np.int32,  # words that each window owns
     "document_windows": np.int32,
     "document_words": np.int32,
-    "document_entities": np.int32,  # number of its entities, in the order of the text; -1 where it is not annotated
-    "entities": np.int32,  # (entities, 3) type, first and last word in its document
-    "document_unannotated": np.int32,  # number of its ranges of words of which nothing is known
+    "document_entities": np.int32,  # number of entities; -1 if the document is not annotated
+    "entities": np.int32,  # (entities, 3) type, first and last word in the document, in text order
+    "document_unannotated": np.int32,  # number of unannotated word ranges
     "unannotated": np.int32,  # (ranges, 2) first and last word
-    "text_bytes": np.int32,  # length of each document's text
+    "text_bytes": np.int32,  # length of the text of each document
     "guid_bytes": np.int32,
     "texts": np.uint8,  # UTF-8 of all documents
     "guids": np.uint8,
 }
-_WIDTHS = {"offsets": 2, "entities": 3, "unannotated": 2}  # of the arrays that are no lists of numbers
+_WIDTHS = {"offsets": 2, "entities": 3, "unannotated": 2}  # of the two-dimensional arrays
 
 
 @dataclass
@@ -42,12 +42,12 @@ class InputFeatures:
     """One window, without padding.
 
     Args:
-        input_ids: ``(T,)`` tokens, special ones included.
+        input_ids: ``(T,)`` tokens, including special tokens.
         segment_ids: ``(T,)`` token types.
         word_positions: ``(W,)`` index of the first word piece of each owned word in ``input_ids``.
-        annotation: what is known of the owned words; the part of an entity that the window cuts off is an entity.
-        document: which document the window is of.
-        first_word: place of the first owned word in the document.
+        annotation: annotation of the owned words; entities are clipped to the window.
+        document: index of the document.
+        first_word: index of the first owned word in the document.
     """
 
     input_ids: NDArray[np.int32]
@@ -60,7 +60,7 @@ class InputFeatures:
 
 @dataclass(frozen=True)
 class Document:
-    """One text, the characters ``(W, 2)`` of its words, and what is known of them."""
+    """One text, the character offsets ``(W, 2)`` of its words, and its annotation."""
 
     guid: str
     text: str
@@ -73,7 +73,7 @@ class Document:
 
 
 class FeatureArrays(dict[str, NDArray[Any]]):
-    """The arrays by name; see ``_DTYPES`` for what each holds."""
+    """The arrays by name, described at ``_DTYPES``."""
 
     @staticmethod
     def collector() -> "_Collector":
@@ -81,7 +81,7 @@ class FeatureArrays(dict[str, NDArray[Any]]):
 
     @staticmethod
     def mapped(folder: Path) -> "FeatureArrays":
-        """Opens arrays on disk without reading them."""
+        """Memory-map arrays on disk."""
         arrays = FeatureArrays()
         for name, dtype in _DTYPES.items():
             path = folder / f"{name}.bin"
@@ -91,14 +91,14 @@ class FeatureArrays(dict[str, NDArray[Any]]):
         return arrays
 
     def append_to(self, folder: Path) -> None:
-        """Adds these arrays at the end of those on disk."""
+        """Append these arrays to those on disk."""
         for name, dtype in _DTYPES.items():
             with (folder / f"{name}.bin").open("ab") as file:
                 file.write(np.ascontiguousarray(self[name], dtype).tobytes())
 
 
 class _Collector:
-    """Gathers windows and documents one by one, to be concatenated in the end."""
+    """Collects windows and documents and concatenates their arrays."""
 
     def __init__(self) -> None:
         self._parts: dict[str, list[Any]] = {name: [] for name in _DTYPES}
@@ -147,13 +147,13 @@ def _shape(name: str) -> tuple[int, ...]:
 
 
 class FeatureDataset(Dataset[InputFeatures]):
-    """Windows of a corpus, by index; documents beside them, for gold entities and texts.
+    """The windows of a corpus by index, and its documents with texts and gold entities.
 
     Args:
         arrays: see `FeatureArrays`.
         layout: special tokens and padding.
-        types: the entity types that the arrays number.
-        encode: makes the labels of a batch from what is known of its windows; without it batches have no labels.
+        types: entity types, in the order of their ids in the arrays.
+        encode: makes the labels of a batch from the annotations of its windows; without it batches have no labels.
     """
 
     def __init__(
@@ -215,7 +215,7 @@ class FeatureDataset(Dataset[InputFeatures]):
         return self.arrays["window_words"]
 
     def windows_of(self, first: int, last: int) -> range:
-        """The windows of the documents ``first`` up to but not including ``last``."""
+        """Indices of the windows of the documents ``first`` to ``last`` (exclusive)."""
         return range(int(self._document_window_starts[first]), int(self._document_window_starts[last]))
 
     def document(self, index: int) -> Document:
@@ -228,9 +228,9 @@ class FeatureDataset(Dataset[InputFeatures]):
         )
 
     def annotation(self, index: int, start: int = 0, end: int | None = None) -> Annotation:
-        """What is known of a document's words, or of those from ``start`` to ``end`` (exclusive), counted from there.
+        """Annotation of a document, or of its words ``start`` to ``end`` (exclusive), indexed relative to ``start``.
 
-        What lies only in part in that range is cut.
+        Entities are clipped to that range.
         """
         words = int(self.arrays["document_words"][index])
         end = words if end is None else end
@@ -247,12 +247,12 @@ class FeatureDataset(Dataset[InputFeatures]):
         return bool((self.arrays["document_entities"] >= 0).all()) and not len(self.arrays["unannotated"])
 
     def collate(self, features: Sequence[InputFeatures]) -> dict[str, torch.Tensor]:
-        """Pads windows to the longest of the batch, and encodes what is known of their words as ``labels``.
+        """Pad windows to the longest of the batch and encode their annotations as ``labels``.
 
-        No window at all, the share that a small step leaves for a rank or round, becomes one whose words do not count.
+        An empty batch, which a small step may leave for a rank or round, becomes one window without words.
 
         Returns:
-            What `inputs` returns, and ``labels`` of shape ``(B, W, ...)`` as the head encodes them.
+            The result of `inputs`, and ``labels`` of shape ``(B, W, ...)`` as encoded by the head.
         """
         if not features:
             features = [replace(self[0], word_positions=np.empty(0, np.int32), annotation=Annotation(0, None))]
@@ -262,11 +262,11 @@ class FeatureDataset(Dataset[InputFeatures]):
         return batch
 
     def inputs(self, features: Sequence[InputFeatures]) -> dict[str, torch.Tensor]:
-        """Pads windows to the longest of the batch, without labels.
+        """Pad windows to the longest of the batch, without labels.
 
         Returns:
             ``input_ids``, ``attention_mask``, ``token_type_ids`` of shape ``(B, T)``; ``word_positions``,
-            ``word_mask`` of shape ``(B, W)``, right-padded whichever side the tokens are padded on.
+            ``word_mask`` of shape ``(B, W)``, always padded on the right.
         """
         B = len(features)
         T = max(len(feature.input_ids) for feature in features)
@@ -312,7 +312,7 @@ class FeatureDataset(Dataset[InputFeatures]):
 
 
 def _within(rows: NDArray[np.int32], start: int, end: int, words: int) -> list[Any]:
-    """Rows that end in a first and a last word, as far as they lie in a range of all words, counted from there."""
+    """Clip rows that end in a first and a last word to the words ``start`` to ``end``, relative to ``start``."""
     if end - start == words or not len(rows):
         return rows.tolist()
     inside = rows[(rows[:, -2] < end) & (rows[:, -1] >= start)].tolist()

@@ -1,4 +1,4 @@
-"""Texts longer than the encoder's limit, as overlapping windows that each own some of the words."""
+"""Division of texts into overlapping windows that own words, and the special tokens and padding of a window."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 
 class Window(NamedTuple):
-    """Words ``start`` to ``end`` are shown to the encoder, ``own_start`` to ``own_end`` labelled; ends exclusive."""
+    """The encoder sees words ``start`` to ``end``; ``own_start`` to ``own_end`` are labelled (ends exclusive)."""
 
     start: int
     end: int
@@ -19,18 +19,18 @@ class Window(NamedTuple):
 
 
 def plan_windows(piece_counts: NDArray[np.int32], capacity: int, overlap: int) -> list[Window]:
-    """Covers a text by windows of at most ``capacity`` word pieces, each word owned by exactly one of them.
+    """Divide a text into windows of at most ``capacity`` word pieces, where one window owns each word.
 
-    A word shown in two windows is owned by the one in which its first piece has more context on its poorer side, so the
-    border of ownership is the middle of the overlap. A text without words has no window.
+    Ownership changes in the middle of the overlap, so that each word is owned by the window with more context for it. A
+    text without words has no windows.
 
     Args:
         piece_counts: word pieces of each word, ``(W,)``, each between 1 and ``capacity``.
-        capacity: word pieces that fit into a window.
-        overlap: word pieces that neighbouring windows share at most; at most half the capacity.
+        capacity: maximum number of word pieces per window.
+        overlap: maximum number of word pieces shared by adjacent windows, at most half the capacity.
 
     Raises:
-        ValueError: a word is longer than a window, or the overlap leaves no room to move on.
+        ValueError: a word is longer than a window, or the overlap is too large.
     """
     if not len(piece_counts):
         return []
@@ -52,7 +52,7 @@ def plan_windows(piece_counts: NDArray[np.int32], capacity: int, overlap: int) -
 
 
 def _first_start_that_moves_on(borders: NDArray[np.int64], start: int, end: int, capacity: int) -> int:
-    """The earliest start, not before ``start``, whose window also holds the word at ``end``."""
+    """Earliest start, not before ``start``, of a window that also contains the word at ``end``."""
     earliest = int(np.searchsorted(borders, borders[end + 1] - capacity))
     return max(start, earliest)
 
@@ -73,15 +73,15 @@ def _with_owners(shown: list[tuple[int, int]], borders: NDArray[np.int64]) -> li
 
 @dataclass(frozen=True)
 class SequenceLayout:
-    """The frame around the word pieces of a window.
+    """Special tokens, segment ids and padding of a window.
 
     Args:
-        before, after: ids of the special tokens on the two sides.
-        before_segments, after_segments: their segment ids.
+        before, after: ids of the special tokens before and after the word pieces.
+        before_segments, after_segments: segment ids of the special tokens.
         segment: segment id of the word pieces.
-        casing_segments: instead, one for each casing of a word, see `processors.features.alignment.casing_of`.
-        pad_on_left: whether padding comes first, as XLNet wants it.
-        pad_token, pad_token_segment_id: what padding consists of.
+        casing_segments: instead, one segment id per casing; see `processors.features.alignment.casing_of`.
+        pad_on_left: whether padding is on the left, as in XLNet.
+        pad_token, pad_token_segment_id: token id and segment id of padding.
     """
 
     before: tuple[int, ...]
@@ -95,21 +95,21 @@ class SequenceLayout:
     casing_segments: tuple[int, ...] = ()
 
     def capacity(self, max_seq_length: int) -> int:
-        """Word pieces that fit into a sequence of this length.
+        """Number of word pieces that fit into a sequence of this length.
 
         Raises:
-            ValueError: there is room for none.
+            ValueError: no word piece fits.
         """
         capacity = max_seq_length - len(self.before) - len(self.after)
         if capacity < 1:
-            raise ValueError(f"max_seq_length {max_seq_length} leaves no room for a word beside the special tokens")
+            raise ValueError(f"max_seq_length {max_seq_length} leaves no room for words after the special tokens")
         return capacity
 
 
 def layout_of_tokenizer(
     tokenizer: PreTrainedTokenizerBase, model_type: str = "", casing_segments: Sequence[int] = ()
 ) -> SequenceLayout:
-    """The layout that the tokenizer itself gives to a single text, whatever the model family."""
+    """Derive the layout from how the tokenizer encodes a single text."""
     probe = tokenizer("a", return_special_tokens_mask=True, return_token_type_ids=True)
     ids, special = probe["input_ids"], probe["special_tokens_mask"]
     segments = probe.get("token_type_ids") or [0] * len(ids)

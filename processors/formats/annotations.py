@@ -1,4 +1,4 @@
-"""Annotations as JSON holds them, over characters or over words, become `Span`s."""
+"""Conversion of JSON annotations over characters or words to `Span`s."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from processors.examples import DataError, Findings
 from processors.spans import Source, Span, place_of, same_letters
 
-# The keys of a first and a last position, and by how much the last one lies before the end of the span.
+# Keys of the first and last position, and the offset from the last position to the exclusive end.
 _PLACES = (
     ("start", "end", 0),
     ("start_offset", "end_offset", 0),
@@ -27,18 +27,17 @@ _EXPECTED = (
 def spans_of(
     annotation: Any, units: Sequence[str], source: Source, findings: Findings, last_included: bool = False
 ) -> list[Span]:
-    """The spans of any of these shapes, with ends exclusive.
+    """Convert annotations of any known shape to spans with exclusive ends.
 
     Args:
-        annotation: a list of objects or of ``[start, end, type]``, an object of such lists, or CLUENER's object.
-        units: the text or the words. Where annotations say what they read, that decides whether their ends are
-            inclusive.
-        source: where they are.
-        findings: is told what was left out or decided.
-        last_included: whether the end in ``[start, end, type]`` is the last position of the span.
+        annotation: a list of objects or of ``[start, end, type]``, an object of columns, or CLUENER's object.
+        units: the text or the words. If annotations give their surface, it decides whether their ends are inclusive.
+        source: location for messages.
+        findings: collects what was left out or decided.
+        last_included: whether the end in ``[start, end, type]`` is inclusive.
 
     Raises:
-        DataError: an annotation has another shape.
+        DataError: an annotation has an unknown shape.
     """
     spans: list[Span] = []
     places = _PLACES if isinstance(units, str) else (_WORD_PLACES, *_PLACES)
@@ -51,7 +50,7 @@ def spans_of(
 
 
 def _values(annotation: Any, source: Source) -> list[Any]:
-    """Single annotations; an object of lists, as tables of structs have it, is transposed."""
+    """List the annotations; an object of lists, as in tables of structs, is transposed."""
     if isinstance(annotation, dict):
         columns = list(annotation.values())
         if columns and all(isinstance(column, list) for column in columns) and len({*map(len, columns)}) == 1:
@@ -71,7 +70,7 @@ def _unreadable(value: Any, source: Source) -> DataError:
 def _spans(
     value: Any, source: Source, findings: Findings, places: Sequence[tuple[str, str, int]], last_included: bool
 ) -> Iterator[Span]:
-    """The spans of one annotation: one, several of CLUENER's type, or none of a discontinuous entity."""
+    """Yield the spans of one annotation: one, several for a type of CLUENER, or none for a discontinuous entity."""
     if isinstance(value, tuple):
         entity_type, surfaces = value
         for surface, found in (surfaces or {}).items():
@@ -112,7 +111,7 @@ def _name(entity_type: Any) -> str:
 
 
 def _with_ends_as_read(spans: list[Span], units: Sequence[str], findings: Findings) -> list[Span]:
-    """The spans with their ends moved by one where more of them read what they say then."""
+    """Move the ends by one if more spans match their surface then."""
     told = [span for span in spans if span.surface is not None]
 
     def right(shift: int) -> tuple[int, int]:
@@ -122,6 +121,6 @@ def _with_ends_as_read(spans: list[Span], units: Sequence[str], findings: Findin
 
     shift = max((0, 1, -1), key=right)
     if shift:
-        meaning = "the last position" if shift == 1 else "the position behind the last"
-        findings.add(f"texts whose annotations end with {meaning}, as what they read shows")
+        meaning = "the last position" if shift == 1 else "the position after the last"
+        findings.add(f"texts whose annotations end with {meaning}, as their surfaces show")
     return [span._replace(end=span.end + shift) for span in spans]

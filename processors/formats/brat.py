@@ -1,4 +1,4 @@
-"""brat: a folder of texts (``.txt``), each with its annotations beside it (``.ann``)."""
+"""Reading and writing brat folders: texts (``.txt``) with annotation files of the same name (``.ann``)."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -24,23 +24,23 @@ _NOT_IN_A_FILE_NAME = re.compile(r"[^\w.-]+")
 
 
 def brat_files(folder: Path) -> list[Path]:
-    """All texts and annotations, those of sub-folders too, in the order of their names."""
+    """All texts and annotation files, including sub-folders, sorted by name."""
     return sorted(path for path in folder.rglob("*") if path.suffix in (".txt", ".ann") and path.is_file())
 
 
 def brat_texts(folder: Path) -> list[Path]:
-    """The texts among them; the ``line`` of an example is the number of its text here."""
+    """All texts, sorted by name; the ``line`` of an example is the number of its text in this list, from 1."""
     return [path for path in brat_files(folder) if path.suffix == ".txt"]
 
 
 def read_brat(folder: Path, reader: SpanReader | None = None, labelled: bool = True) -> Iterator[Example]:
-    """Reads each text as one example, named by its path in the folder.
+    """Read each text as one example, named by its path in the folder.
 
-    Line ends are characters as brat counts them: those of Windows are two, unless the annotations show otherwise.
+    Windows line ends count as two characters, as in brat, unless the annotations show otherwise.
 
     Raises:
-        DataError: after the last text, with all texts without annotations where they are needed, annotations without
-            their text, and bad lines.
+        DataError: after the last text, with all missing annotation files of labelled texts, annotation files without
+            text, and malformed lines.
     """
     reader = reader or SpanReader()
     findings = reader.findings
@@ -80,7 +80,7 @@ def _read_spans(text: str, source: Source, reader: SpanReader) -> Iterator[Span]
 
 
 def _span(line: str, number: int, text: str, source: Source, findings: Findings) -> Iterator[Span]:
-    """The span of a text-bound annotation; none where it is discontinuous."""
+    """Yield the span of a text-bound annotation; none if it is discontinuous."""
     name, _, rest = line.partition("\t")
     place, _, surface = rest.partition("\t")
     found = _FRAGMENTS.fullmatch(place.rstrip())
@@ -97,17 +97,17 @@ def _span(line: str, number: int, text: str, source: Source, findings: Findings)
 
 def _kind(line: str, source: Source, number: int) -> str:
     if line[0] not in _KINDS or "\t" not in line:
-        raise DataError(f"cannot read {line!r}; is it a line of brat's?", source.path, number)
+        raise DataError(f"cannot read {line!r}; is it a line of a brat file?", source.path, number)
     return _KINDS[line[0]]
 
 
 def write_brat(examples: Iterable[Example], folder: Path) -> Findings:
-    """Writes texts, annotations, and an ``annotation.conf`` with the types, into a new folder.
+    """Write texts, annotations, and an ``annotation.conf`` with the types to a new folder.
 
-    A file is named by its number, which keeps the order, and the example's name.
+    Files are named by number and example name, to keep the order.
 
     Raises:
-        DataError: some types are empty or hold white space, which brat cannot write; then nothing is written.
+        DataError: some types are empty or contain white space, which brat does not allow; nothing is written.
     """
     findings = Findings()
     types: set[str] = set()
@@ -128,18 +128,18 @@ def write_brat(examples: Iterable[Example], folder: Path) -> Findings:
 
 
 def check_brat_types(types: Iterable[str]) -> None:
-    """Raises a DataError that names all types that brat cannot write."""
+    """Raise a DataError with all types that brat does not allow."""
     wrong = sorted({kind for kind in types if not kind or any(map(str.isspace, kind))})
     if wrong:
         names = ", ".join(map(repr, wrong))
-        raise DataError(f"brat cannot write types that are empty or hold white space: {names}; rename them")
+        raise DataError(f"brat cannot write types that are empty or contain white space: {names}; rename them")
 
 
 def _lines(example: Example, findings: Findings) -> Iterator[str]:
     text, offsets = example.text or "", example.offsets or []
     for number, (kind, first, last) in enumerate(example.entities or (), start=1):
         start, end = offsets[first][0], offsets[last][1]
-        # An annotation is one line, so what spans several lines of the text is written as a fragment for each.
+        # An annotation is one line, so an entity over several lines becomes one fragment per line.
         fragments = [(start + m.start(), start + m.end()) for m in re.finditer(r"[^\n]+", text[start:end])]
         if not fragments or (fragments[0][0], fragments[-1][1]) != (start, end):
             findings.add("line breaks at the edge of an entity, which brat cannot mark")

@@ -1,4 +1,4 @@
-"""What the columns of a file hold, found by reading the whole file before its sentences are read."""
+"""Column files, such as CoNLL: detection of their layout in a first pass, and reading of their sentences."""
 
 import re
 from collections import Counter
@@ -43,16 +43,16 @@ _OTHER_FORMATS = {
 
 @dataclass(frozen=True)
 class ColumnLayout:
-    """Where words and tags are, and which lines hold neither.
+    """Positions of words and tags, and lines without words.
 
     Args:
-        columns: of each line with a word; 0 in a file without words.
-        word: position of the word, from 0.
-        tag: position of the tag; ``None`` in an unlabelled file.
-        has_index: whether the first column counts the words of each sentence.
-        dialect: the usual form of each tag; ``None`` where there are no tags or they are classes of single words.
-        other_lines: the kinds of the lines that hold no word, by their numbers.
-        rivals: other columns that hold tags of entities.
+        columns: number of columns of lines with a word; 0 in a file without words.
+        word: index of the word column, from 0.
+        tag: index of the tag column; ``None`` in an unlabelled file.
+        has_index: whether the first column numbers the words of each sentence.
+        dialect: canonical form of each tag; ``None`` if there are no tags or they are classes of single words.
+        other_lines: kinds of the lines without a word, by line number.
+        rivals: other columns with entity tags.
     """
 
     columns: int
@@ -66,16 +66,16 @@ class ColumnLayout:
 
 @dataclass
 class _Scan:
-    """What one pass over the lines finds.
+    """Result of one pass over the lines.
 
     Args:
         first: number of the first line with a word.
-        columns: of this line.
-        values: the different values of each column, with the first line of each.
-        ragged: lines with another number of columns.
-        hashes: lines that begin with ``#``: number, fields, whether at the start of a sentence.
-        other_lines: kinds of the lines that hold no word, by their numbers.
-        names: of the columns, from a header row.
+        columns: number of columns of this line.
+        values: distinct values of each column, with the first line of each.
+        ragged: number of lines with another number of columns.
+        hashes: lines that begin with ``#``: line number, fields, whether at the start of a sentence.
+        other_lines: kinds of the lines without a word, by line number.
+        names: column names of the header row.
         counts_words: whether the first column counts 1, 2, ... (or from 0) in every sentence.
     """
 
@@ -92,10 +92,10 @@ class _Scan:
 def column_layout(
     path: Path, tag_column: str = "last", word_column: str = "", labelled: bool = True, plain_tags: bool = False
 ) -> ColumnLayout:
-    """Reads a file once to find what its columns hold; the arguments are those of `read_columns`.
+    """Detect the layout of a file in one pass; for the arguments see `read_columns`.
 
     Raises:
-        DataError: the file is not in columns, has no column of tags, or has tags that cannot be understood.
+        DataError: the file is not in columns, has no tag column, or has unknown tags.
     """
     scan = _scan(path, labelled)
     columns, values, names = scan.columns, scan.values, scan.names
@@ -143,7 +143,7 @@ def column_layout(
 
 
 def split_fields(line: str, columns: int, labelled: bool) -> list[str]:
-    """Splits at tabs, else at runs of ASCII spaces; a full-width space is a word, and a lone space may be one."""
+    """Split at tabs, else at runs of ASCII spaces; a full-width space is a word, and a single space may be one."""
     if not line.strip(" \t"):
         return []
     if "\t" in line:
@@ -163,9 +163,9 @@ def is_tag(text: str) -> bool:
 
 
 def is_document_mark(fields: Sequence[str]) -> bool:
-    """Whether a line marks the border of a document.
+    """Whether a line marks a document boundary.
 
-    This is ``-DOCSTART- -X- O O``, behind an index or not, ``DOCSTART``, or ``#begin document (...)``.
+    This is ``-DOCSTART- -X- O O``, with or without an index, ``DOCSTART``, or ``#begin document (...)``.
     """
     name, *others = fields[1:] if len(fields) > 1 and fields[0] in ("0", "1") else fields
     if name[:1] not in ("-", "D", "#"):
@@ -233,7 +233,7 @@ def _collect(values: list[dict[str, int]], fields: list[str], number: int) -> No
 
 
 def _position(flag: str, value: str, known: list[str], columns: int, names: list[str], path: Path, line: int) -> int:
-    """The column that a flag names or numbers; negative numbers count from the end."""
+    """Index of the column given by a flag as a name or number; negative numbers count from the end."""
     if value.lower() in names:
         return names.index(value.lower())
     if value.removeprefix("-").isdecimal() and -columns < int(value) < columns:
@@ -244,9 +244,9 @@ def _position(flag: str, value: str, known: list[str], columns: int, names: list
 
 
 def _comments(scan: _Scan, tag: int | None, has_index: bool, plain_tags: bool) -> set[int]:
-    """Numbers of the comment lines: those at the start of a sentence that do not fit as a word with its tag.
+    """Numbers of the comment lines: lines at the start of a sentence that cannot be a word with its tag.
 
-    Where a file has such lines, ``# key = value`` is one too, although it may fit by chance.
+    If a file has such lines, ``# key = value`` is a comment too, even if it could be a word with its tag.
     """
 
     def fits(fields: list[str]) -> bool:
@@ -262,7 +262,7 @@ def _comments(scan: _Scan, tag: int | None, has_index: bool, plain_tags: bool) -
 
 
 def _holds_entities(values: dict[str, int]) -> bool:
-    """Whether a column holds tags of entities, and not of chunks."""
+    """Whether a column contains entity tags, not chunk tags."""
     if not all(map(is_tag, values)):
         return False
     types = {split_tag(tag)[1] for tag in values} - {""}
@@ -270,7 +270,7 @@ def _holds_entities(values: dict[str, int]) -> bool:
 
 
 def _dialect(tags: dict[str, int], rivals: list[int], path: Path) -> Dialect:
-    """The usual form of each tag, given with its first line."""
+    """Dialect of tags, given with the first line of each."""
     try:
         dialect = canonical_tags(tags)
         bare = [tag for tag, usual in dialect.tags.items() if usual == f"I-{tag}"]
@@ -282,7 +282,7 @@ def _dialect(tags: dict[str, int], rivals: list[int], path: Path) -> Dialect:
         message = str(error)
         if len(lines) > 1:
             message += f"; first on lines {', '.join(map(str, lines[:10]))}"
-        advice = "--tag_column names the column of the tags; parts of speech are learnt by run_pl_ner.py"
+        advice = "set --tag_column to the column of the tags; run_pl_ner.py trains on parts of speech"
         if rivals:
             advice = f"tags are in column {rivals[0]}: --tag_column {rivals[0]} reads them"
         raise DataError(f"{message}; {advice}", path, lines[0]) from None
@@ -290,7 +290,7 @@ def _dialect(tags: dict[str, int], rivals: list[int], path: Path) -> Dialect:
 
 
 def _refuse_other_formats(path: Path, first: int) -> None:
-    """Raises a DataError where the lines of a file that cannot be read look like another format."""
+    """Raise a DataError if the lines of an unreadable file look like another format."""
     lines = list(islice((line for _, line in read_lines(path) if line.strip() and not line.startswith("#")), 20))
     for pattern, name in _OTHER_FORMATS.items():
         if 2 * sum(re.match(pattern, line) is not None for line in lines) > len(lines):
@@ -309,28 +309,27 @@ def read_columns(
     findings: Findings | None = None,
     word_column: str = "",
 ) -> Iterator[Example]:
-    """Reads a file of tab- or space-separated columns.
+    """Read a file of tab- or space-separated columns.
 
     Args:
         path: the file.
-        split: names the examples.
-        tag_column: ``last``, a number (0 is the first column, -1 the last), or a name: of a header row, one of
-            word/pos/chunk/ner, or a column of CoNLL-U.
-        labelled: whether a file without a tag column is an error; an unlabelled test file has words only.
-        tags: turns the tags into entities.
-        findings: collects what is odd in the file.
-        word_column: likewise a number or name; by default the first column, or the second behind one that counts the
-            words of each sentence.
+        split: prefix of the example names.
+        tag_column: ``last``, a number (0 is the first column, -1 the last), or a name from the header row, from
+            word/pos/chunk/ner, or of CoNLL-U.
+        labelled: whether a file without a tag column is an error; an unlabelled test file has only words.
+        tags: converts tags to entities.
+        findings: collects problems.
+        word_column: number or name of the word column; by default the first column that does not number the words.
 
     Raises:
-        DataError: the file is not in columns or its tags cannot be understood; after the last line, all lines that have
-            a different number of columns than the first.
+        DataError: the file is not in columns or its tags are unknown; after the last line, all lines with another
+            number of columns than the first.
     """
     findings = Findings() if findings is None else findings
     tags = TagReader() if tags is None else tags
     layout = column_layout(path, tag_column, word_column, labelled, tags.plain)
     counts: Counter[str] = Counter()
-    entities: Counter[int] = Counter()  # of each column of tags
+    entities: Counter[int] = Counter()  # number of entities per tag column
     sentences = words_read = 0
     for rows in _sentences(path, layout, labelled, findings):
         words = [fields[layout.word] for _, fields in rows]
@@ -341,7 +340,7 @@ def read_columns(
             usual = [layout.dialect.tags[tag] for tag in written] if layout.dialect else written
             counts[layout.dialect.description if layout.dialect else ""] += sum(map(ne, written, usual))
             found = tags.entities(usual, lines)
-        counts["empty words, which keep their places"] += words.count("")
+        counts["empty words, kept"] += words.count("")
         entities[-1] += len(found or ())
         for column in layout.rivals:
             entities[column] += len(tags_to_entities([fields[column] for _, fields in rows]))
@@ -349,12 +348,12 @@ def read_columns(
         sentences, words_read = sentences + 1, words_read + len(words)
     findings.raise_faults()
     if layout.has_index and not word_column:
-        counts["words read from column 1: column 0 numbers them (--word_column takes another)"] = words_read
+        counts["words read from column 1: column 0 numbers them (set --word_column for another)"] = words_read
     if sentences == 1 and words_read > _LONG_SENTENCE:
         counts["words in a single sentence: are the blank lines between sentences missing?"] = words_read
     for column in layout.rivals:
-        kind = f"entities in column {column} are not read: the last column is, which has {entities[-1]}"
-        counts[f"{kind}; --tag_column {column} reads the others"] = entities[column]
+        kind = f"entities in column {column} are not read: the last column is used, with {entities[-1]}"
+        counts[f"{kind}; use --tag_column {column} to read them"] = entities[column]
     for kind, count in counts.items():
         if count:
             findings.add(kind, count=count)
@@ -363,7 +362,7 @@ def read_columns(
 def _sentences(
     path: Path, layout: ColumnLayout, labelled: bool, findings: Findings
 ) -> Iterator[list[tuple[int, list[str]]]]:
-    """The fields of each sentence's words, with the numbers of their lines."""
+    """Yield the words of each sentence as line numbers and fields."""
     rows: list[tuple[int, list[str]]] = []
     for number, line in read_lines(path, findings):
         kind = layout.other_lines.get(number, "")

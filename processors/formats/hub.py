@@ -1,4 +1,4 @@
-"""Hugging Face datasets, by name on the hub or from a local folder or file."""
+"""Hugging Face data sets, from the hub or from a local folder or file."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,11 +8,11 @@ from processors.examples import DataError, Example
 from processors.formats.records import TEXT_KEYS, WORD_KEYS, RecordReader
 from processors.formats.tags import TagReader
 from processors.spans import Source, SpanReader
+from processors.tasks import SPLIT_NAMES
 
-_SPLIT_ALIASES = {
-    "train": ("train", "training"),
-    "dev": ("validation", "dev", "valid", "val", "validation_matched"),
-    "test": ("test", "test_matched"),
+_MULTI_NLI = {  # further names of its splits
+    "dev": ("validation_matched",),
+    "test": ("test_matched",),
     "dev_mismatched": ("validation_mismatched",),
     "test_mismatched": ("test_mismatched",),
 }
@@ -20,14 +20,13 @@ _BUILDERS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parq
 
 
 def open_hub_split(name: str, split: str, cache_dir: str | None = None) -> Any | None:
-    """One split of a dataset, or ``None`` where the dataset has no such split.
+    """Open one split of a data set; ``None`` if it has no such split.
 
-    A folder written by ``save_to_disk`` is opened as it is, and a CSV, JSON or Parquet file is a train split; anything
-    else is a name (or folder of data files) for ``datasets.load_dataset``. A configuration follows a colon, as in
-    ``wikiann:de``.
+    ``name`` is a folder written by ``save_to_disk``, a CSV, JSON or Parquet file (the train split), or a name or folder
+    for ``datasets.load_dataset``, optionally with a configuration after a colon, as in ``wikiann:de``.
 
     Raises:
-        DataError: the dataset cannot be opened, with the reason that ``datasets`` gives.
+        DataError: the data set cannot be opened; includes the error of ``datasets``.
     """
     import datasets
 
@@ -45,7 +44,8 @@ def open_hub_split(name: str, split: str, cache_dir: str | None = None) -> Any |
             loaded = datasets.load_dataset(source, configuration or None, cache_dir=cache_dir)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise DataError(f"cannot be opened: {error}{_advice(str(error), name)}", name) from error
-    key = next((alias for alias in _SPLIT_ALIASES[split] if alias in loaded), None)
+    names = (*SPLIT_NAMES.get(split, ()), *_MULTI_NLI.get(split, ()))
+    key = next((name for name in names if name in loaded), None)
     return loaded[key] if key else None
 
 
@@ -68,18 +68,18 @@ def read_hub_split(
     tags: TagReader | None = None,
     class_names: tuple[str, ...] = (),
 ) -> Iterator[Example]:
-    """Reads rows as the records of a JSON file are read; class numbers become their names.
+    """Read rows like records of a JSON file; class numbers are replaced by their names.
 
     Args:
         dataset: the split.
-        name: of the data set, in messages.
-        split: names the examples.
-        reader: cuts texts into words and lays spans over them.
+        name: name of the data set, for messages.
+        split: prefix of the example names.
+        reader: cuts texts into words and converts spans to entities.
         labelled, tag_column, tags: see `processors.formats.records.RecordReader`.
-        class_names: names of tags that are numbers, where the data set has no names for them.
+        class_names: names of tags that are stored as numbers, if the data set has no names for them.
 
     Raises:
-        DataError: there is no column of words or texts, or, after the last row, all rows that cannot be read.
+        DataError: there is no column of words or texts; after the last row, all rows that cannot be read.
     """
     reader = reader or SpanReader()
     named = {column: _naming(feature) for column, feature in dataset.features.items()}
@@ -101,7 +101,7 @@ def read_hub_split(
 
 
 def _naming(feature: Any) -> Callable[[Any], Any]:
-    """What turns class numbers within a column into their names; the class -1 means that there is none."""
+    """Return a function that replaces class numbers in a column by their names; class -1 becomes ``None``."""
     if hasattr(feature, "int2str"):
         return lambda value: None if value in (None, -1) else feature.int2str(value)
     if isinstance(feature, dict):

@@ -1,4 +1,4 @@
-"""JSON files: lines, arrays, and objects of records, of any shape that `processors.formats.records` knows."""
+"""JSON files: lines, arrays or objects of records in any shape that `processors.formats.records` reads."""
 
 import json
 import re
@@ -26,16 +26,16 @@ def read_json(
     tags: TagReader | None = None,
     class_names: tuple[str, ...] = (),
 ) -> Iterator[Example]:
-    """Reads JSON lines, an array of records, one record, or one JSON object of sentences, whichever the file holds.
+    """Read JSON lines, an array of records, a single record, or an object of sentences.
 
     Args:
         path: the file.
-        split: names the examples that have no ``id``.
-        reader: cuts texts into words and lays spans over them.
+        split: prefix of the names of examples without ``id``.
+        reader: cuts texts into words and converts spans to entities.
         labelled, tag_column, tags, class_names: see `processors.formats.records.RecordReader`.
 
     Raises:
-        DataError: after the last record, with all that are broken, lack keys, or have spans outside their text.
+        DataError: after the last record, with all records that are broken, lack keys, or have spans outside the text.
     """
     reader = reader or SpanReader()
     findings = reader.findings
@@ -64,13 +64,13 @@ def read_json(
                 findings.fault(error)
                 continue
             yield from examples
-    except DataError as error:  # what follows cannot be read either
+    except DataError as error:  # the rest cannot be read either
         findings.fault(error)
     findings.raise_faults()
 
 
 def _as_record(value: Any, path: Path, line: int) -> dict[str, Any]:
-    """The record itself, or that of a pair of spaCy's: ``["text", {"entities": [[0, 4, "PER"]]}]``."""
+    """Return the record, or convert a spaCy pair: ``["text", {"entities": [[0, 4, "PER"]]}]``."""
     if _is_pair(value):
         return {"text": value[0], **value[1]}
     if not isinstance(value, dict):
@@ -79,7 +79,7 @@ def _as_record(value: Any, path: Path, line: int) -> dict[str, Any]:
 
 
 def _records(path: Path, findings: Findings) -> Iterator[tuple[int, Any]]:
-    """Each record with the line on which it begins."""
+    """Yield each record with its first line."""
     first = next((line.strip() for _, line in read_lines(path) if line.strip()), "")
     try:
         value = json.loads(first)
@@ -103,7 +103,7 @@ def _has_sentences(value: Any) -> bool:
 
 
 def _has_pairs(value: Any) -> bool:
-    """Whether this is what annotation tools for spaCy write: ``{"classes": [...], "annotations": [pair, ...]}``."""
+    """Whether this is output of a spaCy annotation tool: ``{"classes": [...], "annotations": [pair, ...]}``."""
     pairs = value.get("annotations") if isinstance(value, dict) else None
     return isinstance(pairs, list) and any(isinstance(pair, list) for pair in pairs)
 
@@ -118,7 +118,7 @@ def _json_lines(path: Path, findings: Findings) -> Iterator[tuple[int, Any]]:
 
 
 def _one_object(path: Path, findings: Findings) -> Iterator[tuple[int, Any]]:
-    """The sentences of an object of them, the pairs of an annotation tool for spaCy, or the object itself."""
+    """Yield the sentences of an object of sentences, the pairs of a spaCy annotation tool, or the object itself."""
     text = _text_of(path)
     if not text.strip():
         return
@@ -143,9 +143,9 @@ def _one_object(path: Path, findings: Findings) -> Iterator[tuple[int, Any]]:
 
 
 def _values_inside(path: Path, findings: Findings) -> Iterator[tuple[int, Any]]:
-    """The values of the array or object that a file is, keys among them, each with the line on which it begins."""
+    """Yield the keys and values of the array or object in a file, each with its first line."""
     text = _text_of(path)
-    _parsed(text, path, 1, Findings())  # the whole is well-formed, or says where it is not
+    _parsed(text, path, 1, Findings())  # raises an error with its location if the file is malformed
     decoder = json.JSONDecoder()
     line, counted = 1, 0
     position = _next_value(text, _next_value(text, 0) + 1)
@@ -161,7 +161,7 @@ def _text_of(path: Path) -> str:
 
 
 def _next_value(text: str, position: int) -> int:
-    """The position of the next key or value, behind white space, commas and colons."""
+    """Position of the next key or value, after white space, commas and colons."""
     found = _BETWEEN.match(text, position)
     return found.end() if found else position
 
@@ -172,8 +172,8 @@ def _parsed(text: str, path: Path, first_line: int, findings: Findings) -> Any:
     except json.JSONDecodeError as error:
         message = f"not JSON: {error.msg} at column {error.colno}"
         raise DataError(message, path, first_line + error.lineno - 1) from error
-    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, deep nesting, keys that stand twice
-        raise DataError(f"not JSON that can be read: {error}", path, first_line) from error
+    except (ValueError, RecursionError) as error:  # very long numbers, deep nesting, duplicate keys
+        raise DataError(f"unreadable JSON: {error}", path, first_line) from error
     return _mended(value, text, findings)
 
 
@@ -181,12 +181,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice in an object")
+        raise ValueError(f"duplicate key {next(key for key in keys if keys.count(key) > 1)!r} in an object")
     return found
 
 
 def _mended(value: Any, written: str, findings: Findings) -> Any:
-    """The value without lone surrogates, which JSON can only hold as escapes."""
+    """Replace lone surrogates, which JSON can only contain as escapes."""
     if not _ESCAPED_SURROGATE.search(written):
         return value
     return json.loads(findings.mended(json.dumps(value, ensure_ascii=False)))

@@ -1,6 +1,6 @@
 """Label Studio: tasks of its JSON export, records of JSON-MIN, and tasks to import.
 
-Offsets are code points since the end of 2021 and were UTF-16 units before; the text that each region repeats tells.
+Offsets are code points since the end of 2021 and were UTF-16 units before; the text of each region shows which.
 """
 
 import re
@@ -19,17 +19,17 @@ _FILE = re.compile(r"(\w+://|/data/)\S+|\S+\.(png|jpe?g|gif|webp|bmp|svg|tiff?|w
 
 
 def is_task(record: dict[str, Any]) -> bool:
-    """Whether a record is a task, as the JSON export has them."""
+    """Whether a record is a task of the JSON export."""
     return isinstance(record.get("data"), dict)
 
 
 def is_min_record(record: dict[str, Any]) -> bool:
-    """Whether a record is one of JSON-MIN, which has one for each annotation of a task."""
+    """Whether a record is from JSON-MIN, which has one record per annotation of a task."""
     return "annotation_id" in record and "annotator" in record
 
 
 def read_task(record: dict[str, Any], source: Source, findings: Findings) -> tuple[str, list[Span] | None]:
-    """Text and spans of a task: those of its first annotation that is not cancelled, ``None`` without one."""
+    """Read the text of a task and the spans of its first annotation that is not cancelled; ``None`` without one."""
     annotations = _objects(record.get("annotations") or record.get("completions"), "annotations", source)
     finished = [annotation for annotation in annotations if not annotation.get("was_cancelled")]
     _count(findings, "cancelled annotations, left out", len(annotations) - len(finished))
@@ -44,7 +44,7 @@ def read_task(record: dict[str, Any], source: Source, findings: Findings) -> tup
 
 
 def read_min_record(record: dict[str, Any], source: Source, findings: Findings) -> tuple[str, list[Span]]:
-    """Text and spans of a JSON-MIN record, whose regions stand under the name of their control tag."""
+    """Read text and spans of a JSON-MIN record, whose regions are stored under the name of their control tag."""
     controls = {key: value for key, value in record.items() if _is_list_of(value, "start") or _is_list_of(value, "end")}
     data = {key: value for key, value in record.items() if key not in controls}
     regions = [{"value": value} for values in controls.values() for value in values]
@@ -54,14 +54,14 @@ def read_min_record(record: dict[str, Any], source: Source, findings: Findings) 
 
 
 def guid_of(record: dict[str, Any], default: str) -> str:
-    """The name of a task: that which was imported with its text, else its number."""
+    """Name of a task: the imported ``id`` of its text, else the number of the task."""
     data = record.get("data")
     names = (data.get("id") if isinstance(data, dict) else None, record.get("id"), default)
     return str(next(name for name in names if name is not None))
 
 
 def task_of(example: Example) -> dict[str, Any]:
-    """A task to import: with an annotation, or with a prediction where the entities have confidences."""
+    """Convert an example to a task for import, with an annotation, or a prediction if it has confidences."""
     text, offsets = example.text or "", example.offsets or []
     task: dict[str, Any] = {"data": {"id": example.guid, "text": text}, "annotations": [], "predictions": []}
     if example.entities is None:
@@ -94,9 +94,9 @@ def _objects(values: Any, name: str, source: Source) -> list[dict[str, Any]]:
 def _marked(
     data: dict[str, Any], regions: list[dict[str, Any]], source: Source, findings: Findings
 ) -> tuple[str, list[Span]]:
-    """The text of a task and its regions that mark text; relations, choices for a whole text and so on are counted.
+    """Text of a task and spans of its regions that mark text; relations, choices etc. are only counted.
 
-    A taxonomy marks text where nothing else does; otherwise it describes the regions.
+    A taxonomy marks text only if there are no labels; otherwise it describes the regions.
     """
     found = [(str(region.get("to_name")), region.get("value")) for region in regions]
     values = [(name, value) for name, value in found if isinstance(value, dict) and "start" in value and "end" in value]
@@ -126,7 +126,7 @@ def _marked(
 
 
 def _place(value: dict[str, Any], starts: Sequence[int] | None, source: Source) -> tuple[int, int]:
-    """First and last position of a region of plain text, of marked-up text, or of paragraphs with these starts."""
+    """Start and end of a region in plain text, in marked-up text, or in paragraphs that begin at ``starts``."""
     try:
         if starts is not None:
             first, last = starts[place_of(value["start"])], starts[place_of(value["end"])]
@@ -140,7 +140,7 @@ def _place(value: dict[str, Any], starts: Sequence[int] | None, source: Source) 
 
 
 def _text_key(data: dict[str, Any], marking: list[tuple[str, dict[str, Any]]], source: Source) -> str:
-    """Under which name the data of a task hold the text: that of the regions, or ``text``, or the only one."""
+    """Key of the text in the data of a task: that of the regions, else ``text``, else the only candidate."""
     texts = {
         key: value
         for key, value in data.items()
@@ -167,7 +167,7 @@ def _is_dialogue(value: Any) -> bool:
 
 
 def _joined(paragraphs: list[dict[str, Any]], source: Source) -> tuple[str, list[int]]:
-    """The paragraphs as lines of one text, and where each begins."""
+    """Join paragraphs as lines of one text; also return the start of each."""
     texts = [paragraph["text"] for paragraph in paragraphs]
     if not all(isinstance(text, str) for text in texts):
         raise source.error("the text of a paragraph is not a string")
@@ -176,7 +176,7 @@ def _joined(paragraphs: list[dict[str, Any]], source: Source) -> tuple[str, list
 
 
 class _Markup(HTMLParser):
-    """The text of HTML as Label Studio counts it: all that is no tag, and a line break for each ``<br>``."""
+    """Extracts the text of HTML as Label Studio counts it: everything but tags, and a line break per ``<br>``."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)

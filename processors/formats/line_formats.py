@@ -1,4 +1,4 @@
-"""Formats are told apart by content; those with a sentence a line, CMeEE's first and MSRA's, are read here."""
+"""Detection of the format of a file, and the formats with one sentence per line: CMeEE (first version) and MSRA."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -54,7 +54,7 @@ def detect_format(path: Path, start: bytes | None = None) -> str:
 
 
 def read_cmeee(path: Path, split: str, reader: SpanReader, labelled: bool = True) -> Iterator[Example]:
-    """Reads ``text|||16    18    dis|||...``, where positions are characters and the last one is included."""
+    """Read lines ``text|||16    18    dis|||...``, with inclusive character positions."""
 
     def parsed(line: str, source: Source) -> Example:
         text, *fields = line.split("|||")
@@ -72,7 +72,7 @@ def read_cmeee(path: Path, split: str, reader: SpanReader, labelled: bool = True
 
 
 def read_msra(path: Path, split: str, reader: SpanReader) -> Iterator[Example]:
-    """Reads ``word/nt word/o``; the sentence is their characters, and each word with another tag an entity."""
+    """Read lines ``word/nt word/o``; words become characters, and those with a tag other than ``o`` entities."""
 
     def parsed(line: str, source: Source) -> Example:
         text, spans = "", []

@@ -1,4 +1,4 @@
-"""A JSON record, or a row of a table, becomes examples, whatever shape its words and annotations have."""
+"""Conversion of a JSON record or table row to examples, for all known shapes of words and annotations."""
 
 import ast
 import json
@@ -21,11 +21,11 @@ from processors.text.word_cutting import find_words
 WORD_KEYS = ("tokens", "words", "tokenized_text", "sentence")
 TEXT_KEYS = ("text", "data")
 TAG_KEYS = ("tags", "ner_tags", "labels")
-# Spans over words; [start, end, type] includes its end there. DyGIE's ``ner`` counts through the whole document.
+# Spans over words, with inclusive ends in [start, end, type]. ``ner`` of DyGIE counts words of the whole document.
 _WORD_SPAN_KEYS = ("entity_mentions", "ner", "ners")
-# Spans over the text where the record has one, else over its words.
+# Spans over the text if the record has one, else over its words.
 _SPAN_KEYS = ("entities", "spans", "label", "labels", "ents", "annotations")
-# What often stands beside labels; any other list or object could be labels under a name that is not known.
+# Common keys without labels; any other list or object could be labels under an unknown key.
 _OTHER_KEYS = {
     *("meta", "metadata", "info", "comments", "Comments", "cats", "options", "word", "ner_negatives"),
     *("relations", "relation_mentions", "events", "event_mentions", "clusters"),
@@ -36,16 +36,15 @@ _OTHER_KEYS = {
 
 @dataclass(frozen=True)
 class RecordReader:
-    """Reads records.
+    """Converts records to examples.
 
     Args:
-        spans: cuts texts into words, lays spans over them, and holds the findings.
-        tag_column: key of the tags of words, with or without ``_tags``; ``last`` takes the usual ones.
-        tags: turns the tags into entities.
-        labelled: whether a record without labels is an error. Label Studio's tasks that nobody has annotated are left
-            out then.
+        spans: cuts texts into words, converts spans to entities, and collects findings.
+        tag_column: key of the tags, with or without ``_tags``; ``last`` tries the usual keys.
+        tags: converts tags to entities.
+        labelled: whether a record without labels is an error; Label Studio tasks without annotation are left out then.
         class_names: names of tags that are stored as numbers.
-        all_records: reads the records of the file again, to find how all of its tags are written.
+        all_records: iterates over the records of the file again, to detect the dialect of its tags.
     """
 
     spans: SpanReader
@@ -57,20 +56,20 @@ class RecordReader:
 
     @property
     def _tag_keys(self) -> tuple[str, ...]:
-        """``chunk`` or ``chunk_tags`` where ``tag_column`` is ``chunk``."""
+        """Keys of the tags: ``chunk`` or ``chunk_tags`` if ``tag_column`` is ``chunk``."""
         return TAG_KEYS if self.tag_column == "last" else (self.tag_column, f"{self.tag_column}_tags")
 
     @property
     def expected(self) -> str:
-        """What a record needs, for messages."""
+        """The expected keys, for messages."""
         asked = "/".join(self._tag_keys)
         return f"tokens and {asked} (--tag_column), tokens and entity_mentions, or text and spans"
 
     def read(self, record: dict[str, Any], source: Source) -> list[Example]:
-        """The examples of a record: one, one for each sentence of a document, or none of a rejected text.
+        """Convert a record to one example, one per sentence of a document, or none for a rejected text.
 
         Raises:
-            DataError: the record cannot be read. Faults of single annotations are added to the findings.
+            DataError: the record cannot be read; faults of single annotations are added to the findings.
         """
         findings = self.spans.findings
         if record.get("answer") in ("reject", "ignore"):
@@ -100,7 +99,7 @@ class RecordReader:
         return examples
 
     def _unquoted(self, value: Any) -> Any:
-        """A list or object that stands in a string, as CSV files have it, written as JSON or exactly as by Python."""
+        """Parse a list or object that is stored as a string, as in CSV files, in JSON or Python notation."""
         if not isinstance(value, str) or not value.startswith(("[", "{")):
             return value
         try:
@@ -117,7 +116,7 @@ class RecordReader:
         return found
 
     def _examples(self, record: dict[str, Any], source: Source) -> tuple[list[Example], str]:
-        """The examples, and the key of their labels, empty where they have none."""
+        """Return the examples and the key of their labels, empty if they have none."""
         if isinstance(record.get("sentences"), list):
             return self._sentences(record, source)
         text_key = next((key for key in TEXT_KEYS if isinstance(record.get(key), str)), "")
@@ -145,7 +144,7 @@ class RecordReader:
         return [self.spans.example(text, spans, source, offsets)], key
 
     def _words(self, words: list[str], text: str | None, record: dict[str, Any], key: str, source: Source) -> Example:
-        """Words with a tag each, with spans over them, or without annotation."""
+        """Make an example of words with tags, with spans, or without annotation."""
         if key and _are_spans(record[key], key):
             spans = spans_of(record[key], words, source, self.spans.findings, last_included=key in _WORD_SPAN_KEYS)
             example = self.spans.example_of_words(words, spans, source, text)
@@ -157,7 +156,7 @@ class RecordReader:
         return example
 
     def _sentences(self, record: dict[str, Any], source: Source) -> tuple[list[Example], str]:
-        """An example for each sentence of a document, as DyGIE has them."""
+        """Make one example per sentence of a document in the format of DyGIE."""
         sentences = record["sentences"]
         key = _chosen(record, _WORD_SPAN_KEYS[1:])
         annotations = record[key] if key else [None] * len(sentences)
@@ -178,7 +177,7 @@ class RecordReader:
         return examples, key
 
     def _tags(self, tags: Any, words: int, key: str, source: Source) -> list[str] | None:
-        """A tag a word; ``None`` where all are marked as missing, by null or the class -1."""
+        """One tag per word; ``None`` if all tags are missing (null or class -1)."""
         if not isinstance(tags, list):
             raise source.error(f"{key} is not a list of strings")
         if tags and all(tag is None or tag == -1 for tag in tags):
@@ -190,15 +189,15 @@ class RecordReader:
             return names
         usual, description = self._dialect
         if not usual:
-            advice = "--tag_column names the key of the tags; parts of speech are learnt by run_pl_ner.py"
+            advice = "set --tag_column to the key of the tags; run_pl_ner.py trains on parts of speech"
             raise source.error(f"{description}; {advice}")
         self.spans.findings.add(description, count=sum(usual[name] != name for name in names))
         return [usual[name] for name in names]
 
     @cached_property
     def _dialect(self) -> tuple[dict[str, str], str]:
-        """The usual form of all tags of the file, with a description; none, with the reason, if they are no tags."""
-        silent = replace(self, spans=SpanReader())  # what is parsed is counted when the records are read
+        """Canonical form of all tags of the file and a description; empty with the reason if they are not tags."""
+        silent = replace(self, spans=SpanReader())  # findings are counted when the records are read
         tags = {*self.class_names}
         for record in self.all_records():
             values = silent._unquoted(record.get(_chosen(record, self._tag_keys))) if isinstance(record, dict) else None
@@ -215,28 +214,28 @@ class RecordReader:
         if isinstance(tag, bool) or not isinstance(tag, int):
             raise source.error(f"{key} is not a list of strings: {tag!r} is among them")
         if not self.class_names:
-            advice = "name them in their order with --labels FILE, one tag a line, or write names into the data"
+            advice = "name them in their order with --labels FILE, one tag per line, or write names into the data"
             raise source.error(f"{key} holds numbers of classes without their names; {advice}")
         if not 0 <= tag < len(self.class_names):
-            raise source.error(f"class {tag} of {key} is none of the {len(self.class_names)} that --labels names")
+            raise source.error(f"class {tag} of {key} is not one of the {len(self.class_names)} in --labels")
         return self.class_names[tag]
 
 
 def _chosen(record: dict[str, Any], keys: Sequence[str]) -> str:
-    """The first of these keys that holds something, else the first that is there, else the empty string."""
+    """The first key with a non-empty value, else the first that exists, else the empty string."""
     there = [key for key in keys if record.get(key) is not None]
     return next((key for key in there if record[key]), there[0] if there else "")
 
 
 def _are_spans(value: Any, key: str) -> bool:
-    """Whether labels of words are annotations of several words; otherwise they are tags."""
+    """Whether labels of words are spans; otherwise they are tags."""
     if isinstance(value, list):
         return any(isinstance(one, list | dict) for one in value) or (not value and key not in TAG_KEYS)
     return isinstance(value, dict)
 
 
 def _count_words(annotations: Any) -> bool:
-    """Whether these say which words they are over, as those of predictions do, and not only which characters."""
+    """Whether annotations give word indices, as in prediction files, and not only characters."""
     return isinstance(annotations, list) and all(isinstance(one, dict) and "first_word" in one for one in annotations)
 
 
@@ -247,7 +246,7 @@ def _strings(words: list[Any], key: str, source: Source) -> list[str]:
 
 
 def _offsets_of_tokens(tokens: list[dict[str, Any]], text: str, source: Source) -> list[tuple[int, int]]:
-    """The words that Prodigy and spaCy give as objects with their characters."""
+    """Character offsets of words given as objects, as by Prodigy and spaCy."""
     offsets: list[tuple[int, int]] = []
     for token in tokens:
         try:
@@ -257,20 +256,20 @@ def _offsets_of_tokens(tokens: list[dict[str, Any]], text: str, source: Source) 
         if not (offsets[-1][1] if offsets else 0) <= start < end <= len(text):
             raise source.error(f"the token {token!r} is empty, overlaps another, or lies outside the text")
         if token.get("text", text[start:end]) != text[start:end]:
-            raise source.error(f"the token {token!r} is not what the text reads there")
+            raise source.error(f"the token {token!r} does not match the text there")
         offsets.append((start, end))
     return offsets
 
 
 def _may_count_words(spans: Sequence[Span], offsets: Sequence[tuple[int, int]]) -> bool:
-    """Whether spans do not fit the words if they count characters, but would if they counted words."""
+    """Whether spans do not match the words as character offsets, but would as word indices."""
     starts, ends = {start for start, _ in offsets}, {end for _, end in offsets}
     fits = all(span.start in starts and span.end in ends for span in spans)
     return not fits and all(span.end <= len(offsets) for span in spans)
 
 
 def _confidences(record: dict[str, Any], entities: Sequence[Entity] | None) -> list[float] | None:
-    """Those of the entities of a predictions file; its version 1 has words as ``start`` and ``end`` (exclusive)."""
+    """Confidences from a prediction file; its version 1 has word indices as ``start`` and ``end`` (exclusive)."""
     found = {}
     try:
         for one in record["entities"]:

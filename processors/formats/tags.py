@@ -1,4 +1,4 @@
-"""Tags of words become entities; what the tags of a whole file say of their scheme is counted."""
+"""Conversion of tags to entities, and detection of the tag scheme of a file."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -23,9 +23,9 @@ class TagReader:
     """Reads the tags of one file, in any scheme, as ``conlleval`` does.
 
     Args:
-        plain: the tags are classes of single words, such as parts of speech: each word is an entity.
-        transitions: how often each tag follows each other one.
-        first_lines: the line on which each transition is first seen.
+        plain: whether the tags are classes of single words, such as parts of speech; then each word is an entity.
+        transitions: number of occurrences of each pair of adjacent tags.
+        first_lines: line on which each pair first occurs.
     """
 
     plain: bool = False
@@ -33,11 +33,11 @@ class TagReader:
     first_lines: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def entities(self, tags: Sequence[str], lines: Sequence[int]) -> list[Entity]:
-        """The entities of a sentence.
+        """Read the entities of a sentence.
 
         Args:
-            tags: of its words.
-            lines: of its words, or one line for all.
+            tags: tags of the words.
+            lines: lines of the words, or one line for all.
         """
         if self.plain:
             return [Entity(tag, word, word) for word, tag in enumerate(tags)]
@@ -48,10 +48,10 @@ class TagReader:
         return tags_to_entities(tags)
 
     def scheme(self, source: str) -> TagScheme | None:
-        """The scheme of all tags that were read; ``None`` where the file has none.
+        """Detect the scheme of all tags read so far; ``None`` if there are none.
 
         Raises:
-            DataError: no scheme has all their prefixes.
+            DataError: no scheme has all the prefixes.
         """
         if not self.transitions:
             return None
@@ -62,10 +62,10 @@ class TagReader:
             lines = {split_tag(tag)[0]: line for (_, tag), line in last_first}
             places = ", ".join(f"{prefix} first on line {lines[prefix]}" for prefix in sorted(lines.keys() - {OUTSIDE}))
             known = "; ".join(f"{name}: {'/'.join(scheme.prefixes)}" for name, scheme in SCHEMES.items())
-            raise DataError(f"{error} ({places}); make the file one of {known}", source) from None
+            raise DataError(f"{error} ({places}); convert the file to one of {known}", source) from None
 
     def illegal(self, scheme: TagScheme) -> tuple[int, int]:
-        """How many transitions the scheme does not allow, and the first line with one; 0 and 0 if there are none."""
+        """Number of transitions that the scheme does not allow, and the first line with one; 0 and 0 without any."""
         found = [pair for pair in self.transitions if not scheme.allows(*pair)]
         lines = (self.first_lines[pair] for pair in found)
         return sum(self.transitions[pair] for pair in found), min(lines, default=0)

@@ -1,4 +1,4 @@
-"""Bytes to numbered lines of text: UTF-8, its variant CESU-8, and what to do about any other encoding."""
+"""Decoding of UTF-8 and CESU-8 to numbered lines, with a conversion command in the error for other encodings."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -25,8 +25,8 @@ _BYTE_ORDER_MARKS = {
     b"\xff\xfe": "UTF-16",
     b"\xfe\xff": "UTF-16",
 }
-# Bytes of the common characters of each encoding: levels 1 of GB 2312 and Big5, kana and level 1 of JIS. Korean is left
-# out: a few words of EUC-KR cannot be told from GB 18030.
+# Bytes of common characters per encoding: level 1 of GB 2312 and Big5, kana and level 1 of JIS. Korean is left out,
+# because a few words in EUC-KR cannot be distinguished from GB 18030.
 _COMMON = {
     "GB18030": ("gb18030", rb"(?:[\xb0-\xd7][\xa1-\xfe]|[\xa1-\xa3][\xa1-\xfe])+"),
     "BIG5": ("big5", rb"(?:[\xa4-\xc6][\x40-\x7e\xa1-\xfe]|\xa1[\x40-\x7e\xa1-\xfe])+"),
@@ -36,7 +36,7 @@ _LINES_TO_GUESS_FROM = 1000
 
 
 def read_lines(path: Path, findings: Findings | None = None) -> Iterator[tuple[int, str]]:
-    """Numbered lines of a UTF-8 file; a byte order mark and Windows line ends are removed.
+    """Yield numbered lines of a UTF-8 file, without byte order mark and line ends.
 
     Raises:
         DataError: the file is missing, or has lines that are not UTF-8.
@@ -55,14 +55,14 @@ def decoded_lines(
     advice: str = "",
     findings: Findings | None = None,
 ) -> Iterator[tuple[int, str]]:
-    """Numbered lines of UTF-8 with their ends; only a byte order mark is removed.
+    """Yield numbered lines of UTF-8 with their line ends; only a byte order mark is removed.
 
     Args:
         file: lines of bytes.
-        source: its name in messages.
-        replace: whether bytes that are not UTF-8 become U+FFFD.
-        advice: what else to do about them, for the error.
-        findings: counts the characters of CESU-8.
+        source: name for messages.
+        replace: whether to replace bytes that are not UTF-8 by U+FFFD.
+        advice: further advice for the error message.
+        findings: counts CESU-8 characters and lone surrogates.
 
     Raises:
         DataError: a line is not UTF-8; the message counts the others and names the likely encoding.
@@ -79,7 +79,7 @@ def decoded_lines(
 
 
 def decoded(raw: bytes, findings: Findings | None = None) -> str:
-    """Text of UTF-8, or of CESU-8, which writes emoji as two surrogates; lone ones become U+FFFD.
+    """Decode UTF-8 or CESU-8, which encodes emoji as two surrogates; lone surrogates become U+FFFD.
 
     Raises:
         UnicodeDecodeError: it is neither.
@@ -103,7 +103,7 @@ def decoded(raw: bytes, findings: Findings | None = None) -> str:
 
 
 def decoded_text(raw: bytes, source: Path, findings: Findings | None = None) -> str:
-    """A whole file as it is, with its byte order mark and line ends.
+    """Decode a whole file, keeping its byte order mark and line ends.
 
     Raises:
         DataError: it is not UTF-8.
@@ -115,7 +115,7 @@ def decoded_text(raw: bytes, source: Path, findings: Findings | None = None) -> 
 
 
 def _encoding_error(lines: Iterable[tuple[int, bytes]], source: str | Path, advice: str = "") -> DataError:
-    """Where the file is not UTF-8, what it is instead, and how to convert it."""
+    """Error with the lines that are not UTF-8, the likely encoding, and the command to convert it."""
     bad = 0
     sample: list[tuple[int, bytes, UnicodeDecodeError]] = []
     for number, raw in lines:
@@ -139,7 +139,7 @@ def _encoding_error(lines: Iterable[tuple[int, bytes]], source: str | Path, advi
 
 
 def _likely_encoding(raw: bytes, is_start: bool) -> str:
-    """The name, as iconv knows it, of the encoding in which these bytes make most sense."""
+    """The iconv name of the most likely encoding of these bytes."""
     marked = next((name for mark, name in _BYTE_ORDER_MARKS.items() if is_start and raw.startswith(mark)), None)
     if marked:
         return marked

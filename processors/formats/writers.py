@@ -1,4 +1,4 @@
-"""Examples written in the formats that are read here: columns, JSON lines, and those of annotation tools."""
+"""Writing of examples as columns, JSON lines and annotation tool formats, and of benchmark submissions."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from processors.formats.brat import write_brat
 from processors.formats.columns import is_document_mark
 from processors.spans import Span, in_utf16
 
-# Of predictions and scored documents: since 2, `start` and `end` are characters, `first_word` and `last_word` words.
+# Version of prediction and document files; in 2, `start` and `end` are characters, `first_word` and `last_word` words.
 FORMAT_VERSION = 2
 _BREAKS = re.compile("[\t\n]|\r$")
 _BYTE_ORDER_MARK = "\ufeff"
@@ -25,21 +25,21 @@ _BYTE_ORDER_MARK = "\ufeff"
 
 @dataclass(frozen=True)
 class Format:
-    """How a split is written.
+    """An output format.
 
     Args:
-        suffix: of the file; empty for a folder.
-        writer: writes examples where nothing is yet, and says what the format could not hold.
+        suffix: suffix of the file; empty for a folder.
+        writer: writes examples to a new path and returns what the format could not express.
     """
 
     suffix: str
     writer: Callable[[Iterable[Example], Path], Findings]
 
     def write(self, examples: Iterable[Example], path: Path) -> Findings:
-        """Writes examples, and returns what the format could not hold.
+        """Write examples and return what the format could not express.
 
         Raises:
-            DataError: an example is annotated in parts, which no format can mark, or the format cannot hold it.
+            DataError: an example is partly annotated, or the format cannot express it.
         """
         return self.writer(map(_annotated_as_a_whole, examples), path)
 
@@ -52,14 +52,14 @@ def _annotated_as_a_whole(example: Example) -> Example:
 
 
 def _write_columns(examples: Iterable[Example], path: Path) -> Findings:
-    """``word<tab>TAG`` per line in IOB2, words alone for texts without annotation, a blank line after each example.
+    """Write ``word<tab>TAG`` per line in IOB2, only words for texts without annotation, and a blank line per example.
 
-    Without tags a tab follows a word that holds a space, which would begin a column otherwise. Of overlapping entities
-    the longest are written.
+    Without tags, a word with a space is followed by a tab, because the space would separate columns otherwise. Of
+    overlapping entities the longest are written.
 
     Raises:
-        DataError: some words or tags have another meaning in columns, or only some texts are annotated; then nothing
-            is written.
+        DataError: some words or tags have another meaning in columns, or only some texts are annotated; nothing is
+            written.
     """
     findings = Findings()
     labelled: dict[bool, str] = {}
@@ -71,7 +71,7 @@ def _write_columns(examples: Iterable[Example], path: Path) -> Findings:
             labelled.setdefault(example.entities is not None, example.guid)
             words = [_as_column(word, example, findings) for word in example.words]
             if words[0].startswith(_BYTE_ORDER_MARK) and file.tell() == 0:
-                file.write(_BYTE_ORDER_MARK)  # readers take one off
+                file.write(_BYTE_ORDER_MARK)  # readers remove one
             if example.entities is None:
                 tags = ["\t" if " " in word else "" for word in words]
             else:
@@ -81,9 +81,7 @@ def _write_columns(examples: Iterable[Example], path: Path) -> Findings:
             file.writelines(f"{word}{tag}\n" for word, tag in zip(words, tags, strict=True))
             file.write("\n")
         if len(labelled) == 2:
-            message = (
-                f"{labelled[True]} has labels and {labelled[False]} has none, which one file of columns cannot hold"
-            )
+            message = f"{labelled[True]} has labels and {labelled[False]} has none; columns need labels for all or none"
             findings.fault(DataError(message))
         findings.raise_faults()
     return findings
@@ -122,7 +120,7 @@ def _json(record: dict[str, Any], findings: Findings) -> str:
 
 
 def _token_record(example: Example) -> dict[str, Any]:
-    """Tokens with tags, or with entities where some overlap."""
+    """Record of tokens with tags, or with entities if some overlap."""
     record: dict[str, Any] = {"id": example.guid, "text": example.text, "tokens": example.words}
     if example.entities is None:
         return record
@@ -133,13 +131,13 @@ def _token_record(example: Example) -> dict[str, Any]:
 
 
 def entity_record(entity: Entity, text: str, offsets: Any) -> dict[str, Any]:
-    """``type``, ``first_word`` and ``last_word``, the characters ``start`` to ``end`` (exclusive), and their text."""
+    """Record with ``type``, ``first_word``, ``last_word``, characters ``start``, ``end`` (exclusive), and ``text``."""
     start, end = int(offsets[entity.first_word][0]), int(offsets[entity.last_word][1])
     return {**entity._asdict(), "start": start, "end": end, "text": text[start:end]}
 
 
 def _doccano_record(example: Example, offset_unit: str = "code_point") -> dict[str, Any]:
-    """A line that doccano imports; a text without annotation has no ``label``."""
+    """Record for doccano; a text without annotation has no ``label``."""
     text, offsets = example.text or "", example.offsets or []
     record: dict[str, Any] = {"id": example.guid, "text": text}
     if example.entities is not None:
@@ -151,7 +149,7 @@ def _doccano_record(example: Example, offset_unit: str = "code_point") -> dict[s
 
 
 def _write_tasks(examples: Iterable[Example], path: Path) -> Findings:
-    """An array with a task a line."""
+    """Write a JSON array with one task per line."""
     findings = Findings()
     tasks = (_json(label_studio.task_of(example), findings) for example in examples)
     with atomic_write(path) as complete, complete.open("w", encoding="utf-8", newline="\n") as file:
@@ -177,12 +175,12 @@ FORMATS = {
 
 
 def json_line(record: Mapping[str, Any]) -> str:
-    """A record on one line, readable as UTF-8; lone surrogates are replaced."""
+    """Format a record as one line of JSON; lone surrogates are replaced."""
     return without_lone_surrogates(json.dumps(record, ensure_ascii=False))[0]
 
 
 def cluener_line(guid: str, text: str, entities: Sequence[Span]) -> str:
-    """A line of CLUENER's ``cluener_predict.json``: ``{"id", "label": {type: {surface: [[start, last]]}}}``."""
+    """Format a line of ``cluener_predict.json``: ``{"id", "label": {type: {surface: [[start, last]]}}}``."""
     label: dict[str, dict[str, list[list[int]]]] = {}
     for entity in entities:
         surface = text[entity.start : entity.end]

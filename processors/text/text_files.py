@@ -1,4 +1,4 @@
-"""Unlabelled texts from files and streams: a text a line or a file, or JSON lines; gzip by name."""
+"""Unlabelled texts from files and streams: one text per line or file, or JSON lines; gzip by file name."""
 
 import gzip
 import json
@@ -21,22 +21,22 @@ STDIN = "-"
 
 @dataclass(frozen=True)
 class RawText:
-    """A text and what names it: its ``id`` in JSON lines, else file and line."""
+    """A text and its id: the ``id`` in JSON lines, else file and line."""
 
     id: Any
     text: str
 
 
 def read_texts(sources: Sequence[str], whole_files: bool = False, replace: bool = False) -> Iterator[RawText]:
-    """Reads texts one after the other; no more than one is held.
+    """Read texts one by one, with only one in memory.
 
-    A file whose name ends in ``.jsonl`` holds an object with a ``text`` a line, any other a text a line, without its
-    line end and a byte order mark, otherwise untouched. Names that end in ``.gz`` are unpacked.
+    ``.jsonl`` files have one object with a ``text`` per line, other files one text per line. Line ends and a byte order
+    mark are removed; otherwise texts are unchanged. ``.gz`` files are unpacked.
 
     Args:
-        sources: files, or ``-`` for the standard input.
-        whole_files: take each file that is not JSON lines as one text.
-        replace: put U+FFFD where bytes are not UTF-8, with a warning, instead of an error.
+        sources: files, or ``-`` for standard input.
+        whole_files: read each file that is not JSON lines as one text.
+        replace: replace bytes that are not UTF-8 by U+FFFD, with a warning, instead of raising an error.
 
     Raises:
         DataError: a file is missing or broken, with the line.
@@ -51,13 +51,13 @@ def read_texts(sources: Sequence[str], whole_files: bool = False, replace: bool 
                 replaced += replace and "\ufffd" in item.text
                 yield item
         if replaced:
-            logger.warning("%s: %d texts hold U+FFFD, in place of bytes that are not UTF-8", name, replaced)
+            logger.warning("%s: %d texts contain U+FFFD, in place of bytes that are not UTF-8", name, replaced)
         for kind, count in findings.counts.items():
             logger.warning("%s: %d %s", name, count, kind)
 
 
 def without_surrogates(items: Iterable[RawText], name: str) -> Iterator[RawText]:
-    """Puts U+FFFD where a text has a lone surrogate, which UTF-8 cannot express, and logs how many ``name`` had."""
+    """Replace lone surrogates, which UTF-8 cannot encode, by U+FFFD and log how many ``name`` had."""
     replaced = 0
     for item in items:
         text, count = without_lone_surrogates(item.text)
@@ -68,7 +68,7 @@ def without_surrogates(items: Iterable[RawText], name: str) -> Iterator[RawText]
 
 
 def check_sources(sources: Sequence[str]) -> None:
-    """Raises a DataError for the first source that is no file."""
+    """Raise a DataError for the first source that is not a file."""
     for source in sources:
         if Path(source).is_dir():
             raise DataError("is a folder; name the files in it", source)
@@ -96,7 +96,7 @@ def _texts_of(
 
 
 def _read_lines(file: IO[bytes], name: str) -> Iterator[bytes]:
-    """The lines, with the errors of reading made ours."""
+    """Yield lines and convert read errors to DataError."""
     number = 0
     try:
         for line in file:

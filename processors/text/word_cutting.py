@@ -1,28 +1,32 @@
-"""Raw text into words: cut by script and by the words of a corpus, or found again where the words are known."""
+"""Cutting raw text into words as a corpus has them, and long texts into pieces."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
+from typing import NamedTuple
 
 import regex
 
-from processors.examples import WIDE, has_wide
+from processors.examples import WIDE, Example, has_wide
 from processors.features.alignment import LONGEST_WORD
 
 WORD_UNITS = ("char", "word", "token", "auto", "auto_token", "mixed")
 _LETTERS = r"[\w\p{M}]+"
-_SIGN = r"[^\w\s\p{M}]\p{M}*"  # a mark stays with the letter or sign that it changes
+_SIGN = r"[^\w\s\p{M}]\p{M}*"  # a combining mark stays with its sign
 _CLITIC = r"['’](?i:s|re|ve|d|m|ll)\b"
 _NOT = r"(?i:n['’]t)\b"
 _WORD = (_LETTERS, _SIGN)
 _TOKEN = (
     r"(?:https?://|www\.)\S*[\w/]",
-    r"(?<!\w)[@#]\w+",  # handles and tags
+    r"(?<!\w)[@#]\w+",  # handles and hashtags
     r"(?<!\S)[:;=][-o'^]?[()\[\]{}DPpOo/\\|*]+(?!\S)|<3",  # emoticons
-    r"(?:\p{L}\.){2,}|\b(?:\p{Lu}|\d{1,2})\.(?=\s+\p{Lu})",  # abbreviations, initials, numbers of a list
+    r"(?:\p{L}\.){2,}|\b(?:\p{Lu}|\d{1,2})\.(?=\s+\p{Lu})",  # abbreviations, initials, list numbers
     _CLITIC,
     rf"\p{{L}}+?(?={_NOT})|{_NOT}",  # do n't
-    r"(?<![\w.])[-+.]\d+(?:[.,]\d+)*",  # numbers with a sign
+    r"(?<![\w.])[-+.]\d+(?:[.,]\d+)*",  # signed numbers
     rf"{_LETTERS}(?:(?!{_CLITIC})[-.,'’/&:@+]+{_LETTERS})*(?:-(?=\s))?",  # pre- and post-war
     r"([^\w\s\p{M}()\[\]{}])\1+",
     _SIGN,
@@ -35,16 +39,16 @@ class WordCutter:
     """Cuts raw text into words.
 
     Args:
-        unit: ``char``: every character, spaces too, so that positions in the text are positions in the sequence.
+        unit: ``char``: every character, including spaces, so that positions in the text and in the sequence are equal.
             ``word``: runs of letters and digits, and single signs, each with its combining marks.
-            ``token``: words as tokenised corpora of English have them: signs within a word stay (``U.N.``, ``6-3``,
-            ``1996-08-22``), clitics are words (``'s``, ``n't``), URLs, @handles, #tags and emoticons are kept whole.
+            ``token``: words as in tokenised English corpora: signs within a word are kept (``U.N.``, ``6-3``,
+            ``1996-08-22``), clitics are words (``'s``, ``n't``), URLs, @handles, #tags and emoticons are not cut.
             ``auto``, ``auto_token``: characters if any is Chinese or Japanese, otherwise words or tokens.
-            ``mixed``: each Chinese or Japanese character is a word, everything around them is cut into tokens.
-        kept: words that are kept whole although the unit would cut them, such as ``Mrs.``; without effect on ``char``.
+            ``mixed``: each Chinese or Japanese character is a word, the text between them is cut into tokens.
+        kept: words that are not cut although the unit would, such as ``Mrs.``; ignored by ``char``.
 
     Raises:
-        ValueError: there is no such unit.
+        ValueError: the unit is unknown.
     """
 
     unit: str = "auto"
@@ -55,7 +59,7 @@ class WordCutter:
             raise ValueError(f"word unit {self.unit!r} is none of {', '.join(WORD_UNITS)}")
 
     def spans(self, text: str) -> Iterator[tuple[int, int]]:
-        """The character offsets of the words, in order."""
+        """Yield the character offsets of the words, in order."""
         if self.unit == "char" or (self.unit.startswith("auto") and has_wide(text)):
             return ((i, i + 1) for i in range(len(text)))
         pattern = _pattern(self.unit in ("word", "auto"), self.kept)
@@ -64,7 +68,7 @@ class WordCutter:
         return (match.span() for match in pattern.finditer(text))
 
     def split(self, text: str) -> tuple[list[str], list[tuple[int, int]]]:
-        """The words and their character offsets."""
+        """Return the words and their character offsets."""
         offsets = list(self.spans(text))
         return [text[start:end] for start, end in offsets], offsets
 
@@ -87,7 +91,7 @@ def _spans_by_script(text: str, pattern: "regex.Pattern[str]") -> Iterator[tuple
 
 
 def find_words(words: Sequence[str], text: str) -> list[tuple[int, int]] | None:
-    """The places of these words in the text they were cut from; ``None`` where the text holds more than them."""
+    """Find the character offsets of words in their text; ``None`` if the text contains anything else."""
     offsets: list[tuple[int, int]] = []
     position = 0
     for word in words:
@@ -100,19 +104,19 @@ def find_words(words: Sequence[str], text: str) -> list[tuple[int, int]] | None:
     return None if text[position:].strip() else offsets
 
 
-_PIECE = 32_768  # characters; a text up to this long is one piece
-_CONTEXT = 1_024  # characters that a piece shares with its neighbour on each side
+_PIECE = 32_768  # characters; shorter texts are one piece
+_CONTEXT = 1_024  # characters of context on each side of a piece
 
 
 @dataclass(frozen=True)
 class TextPiece:
-    """Words of a text that are tagged together; a long text has several, which overlap.
+    """Words of a text that are tagged together; a long text has several overlapping pieces.
 
     Args:
-        words: what the tokenizer sees.
-        offsets: characters of each word in the whole text.
-        own_start, own_end: the words whose tags count; those around them are context.
-        is_last: whether the text ends here.
+        words: input of the tokenizer.
+        offsets: character offsets of each word in the whole text.
+        own_start, own_end: range of words whose tags are used; the others are context.
+        is_last: whether this is the last piece of the text.
     """
 
     words: list[str]
@@ -123,14 +127,14 @@ class TextPiece:
 
 
 def cut_into_pieces(text: str, cutter: WordCutter, size: int = _PIECE, context: int = _CONTEXT) -> Iterator[TextPiece]:
-    """Cuts raw text into words, holding no more than a piece of it at once.
+    """Cut raw text into pieces of words, with only one piece in memory.
 
-    Every word is owned by exactly one piece and, but at the ends of the text, has context on both sides there. A text
-    without words is one piece without words.
+    Every word is owned by exactly one piece, which has context on both sides of it except at the ends of the text. A
+    text without words is one empty piece.
 
     Args:
-        size: characters of a piece at most, those of a very long word counted as far as they are read.
-        context: characters of the text that a piece shows on each side of the words that it owns.
+        size: maximum number of characters of a piece; of a very long word only the characters that are read count.
+        context: characters of context on each side of the owned words.
     """
     held: list[tuple[int, int]] = []
     length, own_start = 0, 0
@@ -147,7 +151,7 @@ def cut_into_pieces(text: str, cutter: WordCutter, size: int = _PIECE, context: 
 
 
 def _words_from_end(spans: list[tuple[int, int]], characters: int) -> int:
-    """Where the last words begin that together have at most so many characters."""
+    """Index of the first of the last words that have at most ``characters`` characters in total."""
     place = len(spans)
     while place and characters >= (length := _read_length(spans[place - 1])):
         characters -= length
@@ -161,3 +165,101 @@ def _read_length(span: tuple[int, int]) -> int:
 
 def _words(text: str, spans: list[tuple[int, int]]) -> list[str]:
     return [text[start : min(end, start + LONGEST_WORD)] for start, end in spans]
+
+
+_MEASURED = 1000  # number of sentences used to compare the units
+_MOST_KEPT = 2000  # maximum number of kept words
+_CLOSING = re.compile(r"[,;:)\]}%…]|[.?!]+|['’][a-z]{0,2}|n['’]t", re.IGNORECASE)
+_OPENING = re.compile(r"[(\[{]")
+
+
+class LearnedCutter(NamedTuple):
+    """The cutter that cuts raw text most like a corpus.
+
+    Args:
+        cutter: the best cutter found.
+        share: fraction of sentences cut as in the corpus, from their text or their words joined by spaces.
+        written_share: the same fraction with punctuation attached to words as in `as_written`.
+    """
+
+    cutter: WordCutter
+    share: float
+    written_share: float
+
+
+def learn_cutter(examples: Sequence[Example], reading: WordCutter, units: Sequence[str] = WORD_UNITS) -> LearnedCutter:
+    """Find the unit that cuts most words as the corpus does, and the words that it must not cut.
+
+    Args:
+        examples: sentences of the training split.
+        reading: the cutter that read the corpus; it is returned if the files contain text instead of words.
+        units: candidate units; ties go to the first.
+    """
+    if not any(example.words_given for example in examples):
+        return LearnedCutter(reading, 1.0, 1.0)
+    measured = examples[:: 1 + len(examples) // _MEASURED]
+    texts = [(example.text or "", example.offsets or []) for example in measured] + list(map(as_written, measured))
+    unit = max(units, key=lambda unit: _words_found(WordCutter(unit), texts))
+    cutter = _with_kept_words(WordCutter(unit), examples)
+    return LearnedCutter(cutter, *shares_cut_alike(cutter, measured))
+
+
+def shares_cut_alike(cutter: WordCutter, examples: Sequence[Example]) -> tuple[float, float]:
+    """Fractions of sentences that are cut into their own words, from the text as it is and from `as_written`."""
+    as_it_is = sum(list(cutter.spans(example.text or "")) == example.offsets for example in examples)
+    written = sum(list(cutter.spans(text)) == offsets for text, offsets in map(as_written, examples))
+    return as_it_is / max(1, len(examples)), written / max(1, len(examples))
+
+
+def as_written(example: Example) -> tuple[str, list[tuple[int, int]]]:
+    """Remove the spaces before ``, . ; : ? ! ) ] } % 's n't`` and after ``( [ {``.
+
+    Files of words do not tell where the original text had spaces. Words joined by spaces are easier to cut than raw
+    text; this is closer to raw text.
+
+    Returns:
+        The text and the character offsets of the words.
+    """
+    text, offsets = example.text or "", example.offsets or []
+    parts: list[str] = []
+    places: list[tuple[int, int]] = []
+    position, removed = 0, 0
+    for (_, before), (start, end) in pairwise([(0, 0), *offsets]):
+        gap, word, previous = text[before:start], text[start:end], text[position:before]
+        if gap == " " and (_CLOSING.fullmatch(word) or _OPENING.fullmatch(previous)):
+            gap, removed = "", removed + 1
+        parts += (gap, word)
+        places.append((start - removed, end - removed))
+        position = start
+    parts.append(text[offsets[-1][1] :] if offsets else text)
+    return "".join(parts), places
+
+
+def _words_found(cutter: WordCutter, texts: Iterable[tuple[str, list[tuple[int, int]]]]) -> float:
+    """F1 of the cut words against the words of the corpus."""
+    right = total = 0
+    for text, offsets in texts:
+        found = list(cutter.spans(text))
+        right += len(set(found) & set(offsets))
+        total += len(found) + len(offsets)
+    return 2 * right / max(1, total)
+
+
+def _with_kept_words(cutter: WordCutter, examples: Sequence[Example]) -> WordCutter:
+    """Keep words that the unit cuts but the corpus keeps whole at least twice, and more often than it cuts them."""
+    cut: Counter[str] = Counter()
+    for example in examples:
+        text, offsets = as_written(example)
+        found = set(cutter.spans(text))
+        cut.update(text[start:end] for start, end in offsets if end - start > 1 and (start, end) not in found)
+    whole = {tuple(cutter.split(word)[0]): word for word, count in cut.items() if count > 1}  # keyed by pieces
+    lengths = {len(pieces) for pieces in whole} - {1}
+    apart: Counter[str] = Counter()  # how often the corpus cuts such a word
+    for example in examples:
+        for length in lengths:
+            for pieces in zip(*(example.words[shift:] for shift in range(length)), strict=False):
+                if pieces in whole:
+                    apart[whole[pieces]] += 1
+    kept = [word for pieces, word in whole.items() if len(pieces) > 1 and cut[word] > apart[word]]
+    kept = sorted(kept, key=lambda word: -cut[word])[:_MOST_KEPT]
+    return replace(cutter, kept=tuple(sorted(kept)))

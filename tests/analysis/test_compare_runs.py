@@ -47,7 +47,7 @@ def test_a_picture_is_drawn(outputs: Path, suffix: str) -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["nowhere_*"], "there is no such folder"),
+        (["nowhere_*"], "no such folder"),
         (["{outputs}/crf_seed1", "--split", "test"], "has no test_documents.jsonl"),
         (["{outputs}/crf_seed1", "--baseline", "span"], "--baseline span is none of crf"),
         (["{outputs}/crf_seed1", "--plot", "{outputs}/plot.doc"], "doc"),

@@ -10,8 +10,8 @@ from tests.analysis.documents import scored
 @pytest.mark.parametrize(
     ("gold", "predicted", "parts"),
     [
-        ("PER 0 0, LOC 2 2", "", ["nothing is predicted but O, where there are 2 entities"]),
-        ("PER 0 0, LOC 2 2, LOC 4 4", "PER 0 0", ["no entity is ever predicted of type LOC (2 in the gold data)"]),
+        ("PER 0 0, LOC 2 2", "", ["only O is predicted, but there are 2 gold entities"]),
+        ("PER 0 0, LOC 2 2, LOC 4 4", "PER 0 0", ["no entities are predicted of type LOC (2 in the gold data)"]),
         ("PER 0 0, LOC 2 2", "PER 0 0, PER 2 2", ["of type LOC (1 in the gold data)"]),
         ("PER 0 0", "PER 3 3", []),
         ("PER 0 0", "PER 0 0, LOC 3 3", []),  # a type without gold need not be predicted

@@ -75,5 +75,5 @@ def test_patterns_name_folders_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert found == [tmp_path / "a_seed2", tmp_path / "a_seed1"]
     monkeypatch.chdir(tmp_path)
     assert expand_patterns(["*_seed1"]) == [Path("a_seed1"), Path("b_seed1")]
-    with pytest.raises(ValueError, match=r"c_\*: there is no such folder"):
+    with pytest.raises(ValueError, match=r"c_\*: no such folder"):
         expand_patterns(["c_*"])

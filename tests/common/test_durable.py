@@ -175,7 +175,7 @@ def test_removing_what_is_not_there_is_no_error(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_there_is_refused_or_kept(tmp_path: Path) -> None:
     write(tmp_path / "cache", "old")
-    with pytest.raises(FileExistsError, match="cache is there already"), atomic_write(tmp_path / "cache"):
+    with pytest.raises(FileExistsError, match="cache already exists"), atomic_write(tmp_path / "cache"):
         pass
     with atomic_write(tmp_path / "cache", "keep") as fresh:
         fresh.mkdir()

@@ -19,7 +19,7 @@ def say(logger: str) -> None:
 
 def test_our_messages_go_to_terminal_and_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     setup_logging(tmp_path)
-    for name in ("tools.train", "callbacks.progress", "processors.corpus", "models.tagger"):
+    for name in ("tools.train", "callbacks.monitors", "processors.corpus", "models.tagger"):
         say(name)
         for text in (capsys.readouterr().err, (tmp_path / "run.log").read_text("utf-8")):
             assert text.count(f"INFO of {name}") == 1

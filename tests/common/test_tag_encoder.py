@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 
 from common.entities import Annotation, Entity, in_text_order, outermost
-from common.tag_encoder import IGNORED_LABEL, TagEncoder
-from common.tag_schemes import SCHEMES, TagScheme, entities_to_tags, tag_set
+from common.tag_schemes import IGNORED_LABEL, SCHEMES, TagEncoder, TagScheme, entities_to_tags, tag_set
 from tests.common.test_entities import WORDS, entity_lists
 
 each_scheme = pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES.keys())

@@ -127,7 +127,7 @@ def test_types_that_brat_cannot_write_are_refused_before_a_text_is_read(
     config.write_text(config.read_text("utf-8").replace('-PER"', '-big PER"'), "utf-8")
     with pytest.raises(SystemExit) as error:
         call(monkeypatch, replace(crf_run, folder=folder), "-", "--format", "brat", "--output", str(tmp_path / "out"))
-    assert "brat cannot write types that are empty or hold white space: 'big PER'" in str(error.value)
+    assert "brat cannot write types that are empty or contain white space: 'big PER'" in str(error.value)
     assert not (tmp_path / "out").exists()
 
 

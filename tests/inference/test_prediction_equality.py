@@ -17,9 +17,8 @@ from processors.examples import has_wide
 from tests.helpers import ROOT
 from tests.tags import scores_of_tags
 from tests.tools.runs import crf, read_json, read_predictions, replace, softmax, tagger_of
-from tools.evaluate import evaluate
+from tools.evaluate import evaluate, predict
 from tools.loading import load_model_and_tokenizer
-from tools.predict import predict
 from tools.run import Run
 from tools.run_folder import save_model_folder
 
@@ -123,10 +122,10 @@ def test_flags_count_for_their_run_only(home: Path, tmp_path: Path, caplog: pyte
         args, *_ = load_model_and_tokenizer(args, BertCrfForNer)
     assert (args.eval_max_seq_length, args.window_overlap) == (40, 7)
     assert (args.corpus.word_unit, args.corpus.kept_words) == ("char", ())
-    assert "--eval_max_seq_length 40: the model was evaluated with 20" in caplog.text
-    assert "--no_crf_constraints: the model" in caplog.text
-    assert "--do_lower_case: the model" in caplog.text
-    assert "--word_unit char: the model was evaluated with auto_token" in caplog.text
+    assert "--eval_max_seq_length 40 applies to this run only: the model was evaluated with 20" in caplog.text
+    assert "--no_crf_constraints applies to this run only: the model" in caplog.text
+    assert "--do_lower_case differs from the setting in training" in caplog.text
+    assert "--word_unit char applies to this run only: the model was evaluated with auto_token" in caplog.text
     assert read_json(folder / "config.json") == before
 
 

@@ -267,7 +267,7 @@ def test_options_that_cannot_be_are_refused(run: FinishedRun, options: dict[str,
         (lambda folder: (folder / "config.json").unlink(), "has no config.json"),
         (lambda folder: [path.unlink() for path in folder.glob("tokenizer*")], "has no tokenizer"),
         (lambda folder: _edit(folder, id2label={str(number): f"LABEL_{number}" for number in range(10)}), "name its"),
-        (lambda folder: _edit(folder, vocabulary_digest="0"), "another vocabulary"),
+        (lambda folder: _edit(folder, vocabulary_digest="0"), "vocabulary differs"),
     ],
 )
 def test_a_folder_whose_parts_do_not_belong_together_is_refused(

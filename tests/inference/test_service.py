@@ -274,5 +274,5 @@ def test_limits_that_make_no_sense_are_refused(
 
 def test_a_folder_without_a_model_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["serve_ner.py", "--model=nowhere"])
-    with pytest.raises(SystemExit, match=r"there is no folder .*nowhere; name the output_dir of a run"):
+    with pytest.raises(SystemExit, match=r"no such folder: .*nowhere; name the output_dir of a run"):
         run_script(serve_ner.main)

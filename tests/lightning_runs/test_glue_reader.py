@@ -6,9 +6,8 @@ from pathlib import Path
 import datasets
 import pytest
 
-from lightning_runs.glue_reader import GlueCorpus, LabelledTexts, read_glue_file
+from lightning_runs.glue_reader import GLUE_TASKS, GlueCorpus, LabelledTexts, glue_task, read_glue_file
 from lightning_runs.glue_scoring import glue_lines
-from lightning_runs.glue_tasks import GLUE_TASKS, glue_task
 from processors.examples import DataError
 
 # train, dev, test as the official files have them
@@ -96,7 +95,7 @@ def test_a_broken_line_is_counted_in_train_and_an_error_elsewhere(tmp_path: Path
     path = written(tmp_path, "train.tsv", header + "0\t1\t2\ta\tb\t1\n1\t3\t4\tc\n2\t5\t6\td\te\t0\n")
     read = read_glue_file(GLUE_TASKS["qqp"], path, "train")
     assert ([example.label for example in read.examples], read.broken_lines) == ([1.0, 0.0], [3])
-    with pytest.raises(DataError, match=at(path, 3, "4 cells where the file has 6 columns")):
+    with pytest.raises(DataError, match=at(path, 3, "4 cells, but the file has 6 columns")):
         read_glue_file(GLUE_TASKS["qqp"], path, "dev")
 
 
@@ -108,7 +107,7 @@ def test_a_broken_line_is_counted_in_train_and_an_error_elsewhere(tmp_path: Path
         ("rte", MRPC, None, "no column 'sentence1'; there are Quality, #1 ID"),
         ("rte", "index\tsentence1\tsentence2\n0\ta\tb\n", None, "no column 'label'"),
         ("rte", "", None, "this file is empty"),
-        ("mrpc", MRPC, None, "no example in this file"),
+        ("mrpc", MRPC, None, "no examples in this file"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(

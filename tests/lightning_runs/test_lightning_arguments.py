@@ -91,14 +91,14 @@ def test_glue_refuses_what_is_about_words(capsys: pytest.CaptureFixture[str]) ->
             blank, GlueOptions, None, REFUSED, ["--task", "mrpc", "--markup", "bioes", "--rdrop_alpha", "1"]
         )
     message = capsys.readouterr().err
-    assert "--markup bioes: it is about the words of a text" in message
+    assert "--markup bioes: it applies to words" in message
     assert "--rdrop_alpha 1.0: " in message
 
 
 @pytest.mark.parametrize(
     ("options", "here", "said"),
     [
-        ({"gpus": 99}, 0, "99 GPUs are asked for, and this machine has 0"),
+        ({"gpus": 99}, 0, "99 GPUs requested, but this machine has 0"),
         ({"gpus": 4, "devices": 2}, 8, "--gpus 4 and --devices 2 contradict each other"),
         ({"gpus": 1, "no_cuda": True}, 8, "--no_cuda and --gpus 1 contradict each other"),
     ],

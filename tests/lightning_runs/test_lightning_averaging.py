@@ -108,5 +108,5 @@ def test_another_averaging_is_refused(encoder: Path, home: Path) -> None:
     if not (home / "plain").exists():
         call_lightning("run_pl_ner", **options(encoder, home, "plain"))
     chosen = options(encoder, home, "other", averaging="swa", resume_from_checkpoint=home / "plain" / "last.ckpt")
-    with pytest.raises(SystemExit, match="was trained with --averaging none, not swa: give the same"):
+    with pytest.raises(SystemExit, match="was trained with --averaging none, not swa: use the same value"):
         call_lightning("run_pl_ner", **chosen)

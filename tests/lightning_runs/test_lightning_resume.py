@@ -25,7 +25,7 @@ from tests.lightning_runs.lightning_runs import (
     read_scores,
 )
 from tests.tools.forks import Forked
-from tools.interruption import EXIT_CODE
+from tools.distributed import EXIT_CODE
 from tools.new_encoder import write_encoder
 
 
@@ -163,14 +163,14 @@ def test_auto_starts_anew_where_there_is_no_checkpoint(encoder: Path, home: Path
 
 
 def test_a_checkpoint_that_is_named_must_exist(encoder: Path, home: Path) -> None:
-    with pytest.raises(SystemExit, match=r"--resume_from_checkpoint nowhere\.ckpt: there is no such file"):
+    with pytest.raises(SystemExit, match=r"--resume_from_checkpoint nowhere\.ckpt: no such file"):
         call_lightning("run_pl_ner", **options(encoder, home, "named", resume_from_checkpoint="nowhere.ckpt"))
 
 
 def test_other_data_or_another_order_is_refused(encoder: Path, home: Path, undisturbed: Path) -> None:
     checkpoint = undisturbed / "last.ckpt"
     chosen = options(encoder, home, "other seed", resume_from_checkpoint=checkpoint, seed=1)
-    with pytest.raises(SystemExit, match="the training data comes in another order than before"):
+    with pytest.raises(SystemExit, match="the order of the training data has changed"):
         call_lightning("run_pl_ner", **chosen)
 
 
@@ -201,7 +201,7 @@ def test_a_flag_that_the_optimiser_would_keep_is_refused(
 ) -> None:
     message = refusal(encoder, home, "changed", resume_from_checkpoint=undisturbed / "last.ckpt", **changes)
     assert said in message
-    assert "last.ckpt keeps what it had" in message
+    assert "last.ckpt overrides them" in message
 
 
 @pytest.mark.parametrize(
@@ -209,11 +209,11 @@ def test_a_flag_that_the_optimiser_would_keep_is_refused(
     [
         (
             {"head": "crf"},
-            r"holds BertSoftmaxForNer with labels O .*, not BertCrfForNer with labels O .*: give the same",
+            r"holds BertSoftmaxForNer with labels O .*, not BertCrfForNer with labels O .*: use the same",
         ),
-        ({"markup": "bios"}, "was trained with --markup bio, not bios: give the same"),
-        ({"casing": True}, "was trained with --casing False, not True: give the same"),
-        ({"max_seq_length": 60}, "was trained with --train_max_seq_length 128, not 60: give the same"),
+        ({"markup": "bios"}, "was trained with --markup bio, not bios: use the same value"),
+        ({"casing": True}, "was trained with --casing False, not True: use the same value"),
+        ({"max_seq_length": 60}, "was trained with --train_max_seq_length 128, not 60: use the same value"),
     ],
 )
 def test_a_checkpoint_of_another_kind_of_model_is_refused(
@@ -228,7 +228,7 @@ def test_a_checkpoint_of_another_encoder_is_refused(
 ) -> None:
     write_encoder(tmp_path, encoder / "vocab.txt", layers=1, width=64, max_positions=64)
     message = refusal(tmp_path, home, "encoder", resume_from_checkpoint=undisturbed / "last.ckpt")
-    assert re.search(r"undisturbed/last\.ckpt is of another encoder .*layer\.1\..*: name it", message), message
+    assert re.search(r"undisturbed/last\.ckpt has another encoder .*layer\.1\..*: name it", message), message
 
 
 def test_dev_may_be_scored_and_the_run_stopped_at_any_step(encoder: Path, home: Path) -> None:

@@ -82,9 +82,9 @@ def test_an_illegal_end_is_found_on_the_last_line_of_its_sentence(corpus_of: Mak
 
 
 def test_mixed_schemes_are_refused_with_lines(corpus_of: MakeCorpus, tmp_path: Path, at: Callable[..., str]) -> None:
-    said = ("B, E, I, M belong to no one tag scheme", "B first on line 1", "I first on line 5", "M first on line 2")
+    said = ("B, E, I, M do not belong to one tag scheme", "B first on line 1", "I first on line 5", "M first on line 2")
     with pytest.raises(
-        DataError, match=at(tmp_path / "train.txt", None, *said, "make the file one of", "BMES: B/M/E/S")
+        DataError, match=at(tmp_path / "train.txt", None, *said, "convert the file to one of", "BMES: B/M/E/S")
     ):
         corpus_of(train="a B-X\nb M-X\nc E-X\n\nd I-X\ne M-X\n").inventory("train")
 
@@ -227,7 +227,7 @@ def test_a_known_task_has_its_types(corpus_of: MakeCorpus) -> None:
 @pytest.mark.parametrize(
     ("labels", "line", "said"),
     [
-        ("", None, ("label file is empty", "one tag or entity type a line")),
+        ("", None, ("label file is empty", "one tag or entity type per line")),
         ("\n \n", None, ("label file is empty",)),
         ("PER\n\nLOC\nPER\n", 4, ("'PER' is already on line 1", "remove one")),
         ("O\nB-PER\nB-PER\n", 3, ("'B-PER' is already on line 2",)),

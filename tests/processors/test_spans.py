@@ -65,11 +65,11 @@ def test_white_space_at_the_edges_is_trimmed_and_told(edges: str) -> None:
     assert entities(reader, Span("PER", 15, 19), Span("O", 14, 16)) == [("PER", 3, 3)]
     assert reader.findings.counts == {
         "entities with white space at their edges, trimmed": 1,
-        "entities over white space alone, left out": 1,
+        "entities of white space only, left out": 1,
     }
     assert reader.findings.remarks == [
         PLACE + "PER ' Bob' [15, 19) begins or ends in white space, taken as 'Bob' [16, 19)",
-        PLACE + "O '  ' [14, 16) touches no word",
+        PLACE + "O '  ' [14, 16) contains no word",
     ]
 
 
@@ -88,7 +88,7 @@ MISTAKES = [
     (Span("PER", 3, 3), "empty entities (start = end), left out", "PER [3, 3) is empty"),
     (Span("PER", 5, 2), "entities that end before they start, left out", "PER [5, 2) ends before it starts"),
     (Span(" ", 0, 4), "entities without a type, left out", "the entity [0, 4) has no type"),
-    (Span("PER", 14, 16), "entities over white space alone, left out", "PER '  ' [14, 16) touches no word"),
+    (Span("PER", 14, 16), "entities of white space only, left out", "PER '  ' [14, 16) contains no word"),
 ]
 
 
@@ -122,7 +122,7 @@ def test_spans_of_words_follow_the_same_rules() -> None:
     assert example.offsets == [(0, 3), (4, 8), (8, 10), (11, 16)]
     assert reader.findings.counts == {
         "empty entities (start = end), left out": 1,
-        "entities that do not read what their file says, left out": 1,
+        "entities that do not match their text, left out": 1,
     }
     reader.example_of_words(words, [Span("X", 3, 5), Span("X", -1, 2)], SOURCE)
     with pytest.raises(DataError, match=r"2 faults:\n.*X \[3, 5\) lies outside the 4 words"):
@@ -164,8 +164,8 @@ def test_spans_that_read_something_else_are_left_out_or_refused() -> None:
     wrong, right = Span("PER", 0, 4, "Bob", line=12), Span("PER", 16, 19, "Bob")
     reader = SpanReader()
     assert entities(reader, wrong, right) == [("PER", 3, 3)]
-    assert reader.findings.counts == {"entities that do not read what their file says, left out": 1}
-    assert reader.findings.remarks == ["train.jsonl:12: text-3: PER 'Bob' [0, 4) is not what the text reads there"]
+    assert reader.findings.counts == {"entities that do not match their text, left out": 1}
+    assert reader.findings.remarks == ["train.jsonl:12: text-3: PER 'Bob' [0, 4) does not match the text there"]
     with pytest.raises(DataError, match=r"train\.jsonl:12: text-3: PER 'Bob'"):
         entities(SpanReader(edges="error"), wrong, right)
 

@@ -69,7 +69,7 @@ def test_a_job_whose_time_is_over_is_queued_again_and_goes_on(
     job = submit("--max_steps", str(steps), "--logging_steps", "100")
     rest = job.communicate(timeout=120)[0]
     assert job.returncode == 0, rest
-    assert "Going on after step" in rest
+    assert "Resuming after step" in rest
     assert len((tmp_path / "requeued").read_text().split()) == 1
     assert (tmp_path / "run" / "test_predictions.jsonl").is_file()
     assert read_json(tmp_path / "run" / "environment.json")["processes"] == 2

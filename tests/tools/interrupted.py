@@ -12,7 +12,7 @@ from torch import Tensor
 
 from callbacks import Backward, Callbacks, TrainState
 from tests.tools.runs import fit, replace
-from tools.interruption import Interrupted
+from tools.distributed import Interrupted
 from tools.run import Run
 
 

@@ -65,7 +65,7 @@ def test_a_data_set_of_other_types_is_refused(crf_args: Run) -> None:
     crf_args, model, tokenizer = load_model_and_tokenizer(crf_args, BertCrfForNer)
     dataset = load_and_cache_examples(crf_args, "tiny", tokenizer, "train")
     dataset.types.append("MISC")
-    with pytest.raises(ValueError, match="the data set has entities of type MISC, the model's are"):
+    with pytest.raises(ValueError, match="the dataset has entities of type MISC, which the model lacks"):
         check_dataset(dataset, model)
 
 
@@ -77,7 +77,7 @@ def test_a_data_set_without_the_casings_of_the_model_is_refused(crf_args: Run, t
     dataset = load_and_cache_examples(crf_args, "tiny", tokenizer, "train")
     with pytest.raises(
         ValueError,
-        match=r"are \[\], the model's \[0, 2, 3, 4\]; call load_and_cache_examples with the run of that model",
+        match=r"casing token types \[\], the model has \[0, 2, 3, 4\]; call load_and_cache_examples",
     ):
         train(crf_args, dataset, model, tokenizer)
     adopted = adopt_model(crf_args, model)

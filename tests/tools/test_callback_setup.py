@@ -231,7 +231,7 @@ def test_every_flag_of_the_documentation_is_one() -> None:
         ("nowhere:Mine", "No module named 'nowhere'; name it as module:Class"),
         ("callbacks:Mine", "no attribute 'Mine'; name it as module:Class"),
         ("callbacks", "name it as module:Class"),
-        ("pathlib:Path", "this is no subclass of callbacks.Callback"),
+        ("pathlib:Path", "not a subclass of callbacks.Callback"),
     ],
 )
 def test_what_is_no_callback_is_refused(args: Run, name: str, message: str) -> None:

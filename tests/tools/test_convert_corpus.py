@@ -127,7 +127,7 @@ def test_a_data_set_of_the_hub_is_converted(tmp_path: Path) -> None:
 
 def test_what_is_there_is_not_written_over(corpus_dir: Path, call: Call) -> None:
     before = (corpus_dir / "dev.txt").read_bytes()
-    with pytest.raises(SystemExit, match=r"dev\.txt: this is there already"):
+    with pytest.raises(SystemExit, match=r"dev\.txt: already exists"):
         call(corpus_dir / "train.txt", corpus_dir / "dev.txt", "--to", "doccano")
     assert (corpus_dir / "dev.txt").read_bytes() == before
 
@@ -140,7 +140,7 @@ def test_half_a_corpus_is_taken_away(corpus_dir: Path, tmp_path: Path, call: Cal
 
 
 def test_a_source_that_is_not_there_is_named(tmp_path: Path, call: Call) -> None:
-    with pytest.raises(SystemExit, match=r"no: there is no such file or folder\Z"):
+    with pytest.raises(SystemExit, match=r"no: no such file or folder\Z"):
         call(tmp_path / "no", tmp_path / "out", "--to", "brat")
 
 

@@ -56,7 +56,7 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     for name, value in {"RANK": "2", "LOCAL_RANK": "2", "WORLD_SIZE": "3"}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(ValueError, match="local rank 2 has no GPU: this machine shows 2"):
+    with pytest.raises(ValueError, match="local rank 2 has no GPU: 2 visible"):
         setup_devices(MachineSettings())
 
 

@@ -17,9 +17,9 @@ from tests.models.families import EVERY_FAMILY, tiny_config
 from tests.tools.encoder_folders import write_encoder_folder
 from tests.tools.runs import call_script, crf, options_of_run, read_json, read_predictions
 from tools.data import load_and_cache_examples
+from tools.heads import restore_weights
 from tools.loading import load_tokenizer
 from tools.settings import ModelSettings
-from tools.weights import restore_weights
 
 FORMER_NAMES = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
 
@@ -85,10 +85,10 @@ def test_from_a_published_folder_to_entities(family: str, corpus: Path, tmp_path
 
 @pytest.mark.parametrize(
     ("family", "need"),
-    [("t5", "input for a decoder"), ("bros", "places on a page"), ("modernvbert", "images"), ("markuplm", "HTML")],
+    [("t5", "input for a decoder"), ("bros", "page layout"), ("modernvbert", "images"), ("markuplm", "HTML")],
 )
 def test_families_that_need_more_than_text_are_refused_by_name(family: str, need: str) -> None:
-    with pytest.raises(ValueError, match=f"models of the family {family} need more than text: .*{need}"):
+    with pytest.raises(ValueError, match=f"{family} models need other inputs than text: .*{need}"):
         BertSoftmaxForNer(AutoConfig.for_model(family))
 
 

@@ -16,7 +16,7 @@ from tests.helpers import write_corpus
 from tests.tools.forks import Forked
 from tests.tools.launched import TORCHRUN, Launched
 from tests.tools.runs import call_script, flags, options_of_run, start_script
-from tools.interruption import EXIT_CODE, Interruption, watch_for_interruption
+from tools.distributed import EXIT_CODE, Interruption, watch_for_interruption
 
 SCRIPT = ["run_ner_crf.py"]
 
@@ -44,8 +44,8 @@ def test_a_run_that_is_told_to_end_can_go_on(options: dict[str, Any]) -> None:
     step, options = resumed(options)
     done = start_script(*SCRIPT, **options)
     assert done.returncode == 0, done.stderr
-    assert f"Going on after step {step} of {step + 5}" in done.stderr
-    assert "processes go on where" not in done.stderr
+    assert f"Resuming after step {step} of {step + 5}" in done.stderr
+    assert "resuming with" not in done.stderr
 
 
 @pytest.mark.slow
@@ -63,8 +63,8 @@ def test_two_processes_that_are_told_to_end_can_go_on_as_two_or_one(options: dic
     by_one = start_script(*SCRIPT, **copy)
     assert by_one.returncode == 0, by_one.stderr
     for said in (by_two, by_one.stderr):
-        assert f"Going on after step {step} of {step + 5}" in said
-        assert ("1 processes go on where 2 were" in said) == (said is by_one.stderr)
+        assert f"Resuming after step {step} of {step + 5}" in said
+        assert ("resuming with 1 processes (was 2)" in said) == (said is by_one.stderr)
 
 
 def test_a_signal_is_seen_only_while_training_and_told_apart_from_none() -> None:

@@ -66,7 +66,7 @@ def test_a_model_of_bert_ner_pytorch_predicts(
         edit_json(folder / "config.json", id2label=dict(enumerate(names)))
     with caplog.at_level(logging.INFO):
         predictor = NerPredictor.load(folder, "cpu")
-    assert (f"they are taken for BERT-NER-Pytorch's of {task}: X, B-" in caplog.text) != is_named
+    assert (f"using those of BERT-NER-Pytorch for {task}: X, B-" in caplog.text) != is_named
     assert "special labels X, [END], [START]" in caplog.text
     assert predictor.model.label_names == list(names[1:-2])
     assert predictor.cutter.unit == "char"
@@ -188,6 +188,6 @@ def test_words_whose_tag_a_model_lacks_count_in_the_scores_but_not_in_the_loss(
     assert model.missing_labels == ["I-ORG"]
     with caplog.at_level(logging.WARNING):
         scores = evaluate(args, model, tokenizer)
-    assert "words have a tag that the model does not have, and do not count in the loss: I-ORG" in caplog.text
+    assert "words have a tag that the model lacks; they do not count in the loss: I-ORG" in caplog.text
     assert scores["types"]["ORG"]["support"] > 0
     assert 0 < scores["loss"] < float("inf")

@@ -146,6 +146,6 @@ def test_the_launcher_starts_again_and_the_training_ends_as_if_nothing_had_happe
     launched.kill_rank(rank)
     code, printed = launched.end()
     assert code == 0, printed
-    assert ("Going on after step" in printed) == (step >= 10)
+    assert ("Resuming after step" in printed) == (step >= 10)
     for name in ("model.safetensors", "test_predictions.jsonl"):
         assert (home / "restarted" / name).read_bytes() == (together[0] / name).read_bytes()

@@ -23,8 +23,7 @@ from tests.models.families import FAMILIES, tiny_tagger
 from tests.tools.interrupted import fit_with_interruption, signal_in_step
 from tests.tools.ranks import on_ranks
 from tests.tools.runs import call_script, fit, read_json, replace
-from tools.distributed import rank
-from tools.interruption import Interrupted
+from tools.distributed import Interrupted, rank
 from tools.meter import Meter, _forward_flops, encoder_cost, peak_flops, peak_memory
 from tools.precision import GradientStep, Precision
 from tools.run import Run

@@ -70,7 +70,7 @@ def test_what_does_not_fit_is_refused(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "my_vocab.txt: no word piece in this file"),
+        (b"", "my_vocab.txt: no word pieces in this file"),
         (b"[UNK]\nM\xfcller\n", "my_vocab.txt:2: not UTF-8"),
     ],
 )
@@ -105,5 +105,5 @@ def test_nothing_is_written_over_weights_or_a_file(
     (tmp_path / weights).touch()
     with pytest.raises(SystemExit):
         call(monkeypatch, f"--vocab={vocab}", f"--output_dir={tmp_path / 'encoder'}")
-    assert "is a file, or has weights" in capsys.readouterr().err
+    assert "is a file, or already has weights" in capsys.readouterr().err
     assert not (tmp_path / "encoder" / "config.json").exists()

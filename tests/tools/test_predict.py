@@ -14,7 +14,7 @@ from processors.features.dataset import Document
 from tests.tools.ranks import on_ranks
 from tests.tools.runs import FinishedRun, prepared, read_json, read_predictions, replace
 from tools.decoding import TaggedDocument
-from tools.predict import predict, prediction_record
+from tools.evaluate import predict, prediction_record
 from tools.run import Run
 
 

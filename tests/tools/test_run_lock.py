@@ -56,7 +56,9 @@ def test_the_second_run_is_told_who_holds_the_folder_until_that_is_killed(
         lambda: call_script("run_ner_crf", **options, do_eval=True),
         lambda: call_lightning("run_pl_ner", **ner_options(encoder, corpus_dir, tmp_path)),
     ]
-    said = rf"{folder} is in use by -c, process {process.pid} on \S+ since 20\S+ \S+; wait until it has ended, or name"
+    said = (
+        rf"{folder} is in use by -c, process {process.pid} on \S+ since 20\S+ \S+; wait until it has finished, or name"
+    )
     for start in starts:
         with pytest.raises(SystemExit, match=said):
             start()

@@ -14,8 +14,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from tests.tools.interrupted import signal_in_step
 from tests.tools.ranks import on_ranks
 from tests.tools.runs import fit, replace
-from tools.distributed import run_on_main
-from tools.interruption import Interrupted
+from tools.distributed import Interrupted, run_on_main
 from tools.run import Run
 from tools.sharding import ShardedOptimizer, sharded
 

@@ -60,5 +60,5 @@ def test_what_is_missing_is_made_by_the_command_that_is_named(
 def test_a_classifier_of_texts_is_refused(encoder: Path, tmp_path: Path) -> None:
     pairs = write_pairs(tmp_path / "MRPC", {"train": 16, "dev": 8, "test": 4})
     call_lightning("run_pl_glue", **glue_options(encoder, pairs, tmp_path, max_epochs=1, do_predict=False))
-    with pytest.raises(ValueError, match=r"holds a classifier of texts"):
+    with pytest.raises(ValueError, match=r"holds a text classifier"):
         read_run(tmp_path / "run")

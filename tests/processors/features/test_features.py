@@ -10,8 +10,15 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
 from common.entities import Annotation, Entity, in_text_order
-from common.tag_encoder import IGNORED_LABEL, TagEncoder
-from common.tag_schemes import MARKUPS, convert_tags, illegal_positions, tag_set, tags_to_entities
+from common.tag_schemes import (
+    IGNORED_LABEL,
+    MARKUPS,
+    TagEncoder,
+    convert_tags,
+    illegal_positions,
+    tag_set,
+    tags_to_entities,
+)
 from processors import Example, convert_examples_to_features
 from processors.features.build import FeatureSpec, build_feature_arrays, default_overlap
 from processors.features.dataset import FeatureArrays, FeatureDataset, InputFeatures

@@ -81,7 +81,7 @@ def test_fragments_of_successive_lines_are_one_entity_and_others_are_left_out(re
 def test_an_annotation_of_another_text_is_listed_with_its_line(read: Read, tmp_path: Path) -> None:
     (example,), findings = read({"d.txt": "Anna met Bob", "d.ann": "T1\tPER 0 4\tAnna\nT2\tPER 8 11\tBob\n"})
     assert places(example) == [("PER", "Anna")]
-    assert findings.remarks == [f"{tmp_path / 'd.ann'}:2: d: PER 'Bob' [8, 11) is not what the text reads there"]
+    assert findings.remarks == [f"{tmp_path / 'd.ann'}:2: d: PER 'Bob' [8, 11) does not match the text there"]
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_an_annotation_of_another_text_is_listed_with_its_line(read: Read, tmp_p
         ({"d.ann": ""}, "d.ann", None, "there is no text d.txt next to it"),
         ({"d.txt": "Anna", "d.ann": "\nT1 PER 0 4 Anna\n"}, "d.ann", 2, "cannot read 'T1 PER 0 4 Anna'"),
         ({"d.txt": "Anna", "d.ann": "T1\tPER 0 x\tAnna\n"}, "d.ann", 1, "expected T1<tab>TYPE START END<tab>TEXT"),
-        ({"d.txt": "Anna", "d.ann": "PER\t0\t4\n"}, "d.ann", 1, "is it a line of brat's?"),
+        ({"d.txt": "Anna", "d.ann": "PER\t0\t4\n"}, "d.ann", 1, "is it a line of a brat file?"),
         ({"d.txt": "Anna", "d.ann": "T1\tPER 0 9\t\n"}, "d.ann", 1, "d: PER [0, 9) lies outside the 4 characters"),
     ],
 )

@@ -45,7 +45,7 @@ def plain(sentences: Sentences, gap: str = " ") -> str:
 def test_a_column_that_counts_the_words_is_no_word(path: Path, content: str) -> None:
     sentences, counts = read(path, content)
     assert sentences == LENA
-    assert counts["words read from column 1: column 0 numbers them (--word_column takes another)"] == 4
+    assert counts["words read from column 1: column 0 numbers them (set --word_column for another)"] == 4
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_word_that_begins_with_a_hash_stays_a_word(path: Path, comment: str) -
 
 def test_another_column_of_tags_is_named_with_its_entities(path: Path) -> None:
     content = "Uni\tB-ORG\tO\nKiel\tI-ORG\tB-LOC\nLena\tB-PER\tO\n"
-    message = "entities in column 1 are not read: the last column is, which has 1; --tag_column 1 reads the others"
+    message = "entities in column 1 are not read: the last column is used, with 1; use --tag_column 1 to read them"
     assert read(path, content) == ([(["Uni", "Kiel", "Lena"], ["O", "B-LOC", "O"])], {message: 2})
     three = content.replace("Uni\t", "Uni\tB-ORG\t").replace("Kiel\t", "Kiel\tO\t").replace("Lena\t", "Lena\tO\t")
     assert read(path, three)[1] == {message: 1, message.replace("column 1", "column 2"): 2}
@@ -146,7 +146,7 @@ def test_an_empty_word_keeps_its_place(path: Path, content: str) -> None:
     (example,) = read_columns(path, "train", findings=findings)
     assert (example.words, example.text) == (["he", "", "Bo"], "he Bo")
     assert (example.offsets, example.line_of(2)) == ([(0, 2), (2, 2), (3, 5)], 3)
-    assert findings.counts == {"empty words, which keep their places": 1}
+    assert findings.counts == {"empty words, kept": 1}
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_a_task_of_the_json_export(read: Read) -> None:
 def test_an_export_from_before_2021_ends_counts_as_javascript_does(read: Read) -> None:
     (example,), findings = read(task(annotation(ANNA, region(12, 15, "PER", "Bob"), region(19, 24, "LOC", "Paris"))))
     assert example.entities == FOUND
-    assert findings.counts == {"texts whose offsets are counted in another way (utf16), as their entities show": 1}
+    assert findings.counts == {"texts with offsets in another unit (utf16), as their entities show": 1}
 
 
 def test_a_record_of_json_min(read: Read) -> None:

@@ -174,12 +174,12 @@ def test_tokens_may_hold_spaces() -> None:
         (
             {"tokens": WORDS, "entity_mentions": [{**MENTIONS[0], "text": "Bob"}, MENTIONS[1]]},
             [("LOC", "New York")],
-            {"entities that do not read what their file says, left out": 1},
+            {"entities that do not match their text, left out": 1},
         ),
         (
             {"text": TEXT, "label": {"PER": {"Bob": [[0, 3]], "Anna": [[0, 3]]}}},
             [("PER", "Anna")],
-            {"entities that do not read what their file says, left out": 1},
+            {"entities that do not match their text, left out": 1},
         ),
         (
             {"text": TEXT, "spans": [[0, 0, "A"], [5, 4, "B"], {"start": 0, "end": 4, "label": None}, [9, 17, "C"]]},
@@ -285,7 +285,7 @@ def test_class_numbers_have_the_names_of_the_label_file(tmp_path: Path) -> None:
     digest = corpus.digest("train")
     (tmp_path / "tags.txt").write_text("O\nB-LOC\nI-LOC\n")
     assert corpus.digest("train") != digest
-    with pytest.raises(DataError, match="class 3 of tags is none of the 2 that --labels names"):
+    with pytest.raises(DataError, match="class 3 of tags is not one of the 2 in --labels"):
         read({"tokens": ["a"], "tags": [3]}, class_names=("O", "B-A"))
 
 

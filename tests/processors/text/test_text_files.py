@@ -63,7 +63,7 @@ def test_bytes_that_are_not_utf8_are_replaced_when_asked(tmp_path: Path, caplog:
     path = written(tmp_path / "a.txt", b"anna\nb\xffb\n")
     with caplog.at_level(logging.WARNING):
         assert texts_of(path, replace=True) == ["anna", "b\ufffdb"]
-    assert "1 texts hold U+FFFD" in caplog.text
+    assert "1 texts contain U+FFFD" in caplog.text
 
 
 def test_the_standard_input_is_a_source(monkeypatch: pytest.MonkeyPatch) -> None:

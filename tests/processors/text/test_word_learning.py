@@ -6,8 +6,7 @@ import pytest
 
 from processors.corpus import Corpus
 from processors.examples import Example
-from processors.text.word_cutting import WordCutter
-from processors.text.word_learning import as_written, learn_cutter, shares_cut_alike
+from processors.text.word_cutting import WordCutter, as_written, learn_cutter, shares_cut_alike
 from tests.helpers import ROOT
 
 _READING = WordCutter("auto")
