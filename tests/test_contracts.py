@@ -27,8 +27,8 @@ NER_SCRIPT = """
 IMPORTS = {
     "run_ner_crf": NER_SCRIPT,
     "run_ner_softmax": NER_SCRIPT,
-    "run_pl_ner": "NERTransformer(hparams) main()",
-    "run_pl_glue": "GLUETransformer(hparams) main()",
+    "run_pl_ner": "NERTransformer(run, model, tokenizer) main()",
+    "run_pl_glue": "GLUETransformer(run, model, tokenizer, corpus) main()",
     "predict_ner": "main()",
     "serve_ner": "main()",
     "bert_ner": """
@@ -40,10 +40,10 @@ IMPORTS = {
     """,
     "models.crf": "CRF(num_tags, batch_first=, legal=) Paths(tags, scores)",
     "processors": """
-        DataError(message, path=, line=) Example(guid, words, labels=, text=, offsets=, line=, word_lines=,
-        dropped_entities=, confidences=, words_given=) convert_examples_to_features(examples, label_list,
-        max_seq_length, tokenizer, cls_token_at_end=, cls_token=, cls_token_segment_id=, sep_token=, pad_on_left=,
-        pad_token=, pad_token_segment_id=, sequence_a_segment_id=, casing_segment_ids=, markup=, window_overlap=)
+        DataError(message, path=, line=) Example(guid, words, entities=, text=, offsets=, line=, word_lines=,
+        unannotated=, confidences=, words_given=) convert_examples_to_features(examples, label_list, max_seq_length,
+        tokenizer, cls_token_at_end=, cls_token=, cls_token_segment_id=, sep_token=, pad_on_left=, pad_token=,
+        pad_token_segment_id=, sequence_a_segment_id=, casing_segment_ids=, markup=, window_overlap=)
     """,
     "callbacks": """
         Backward(*args, **kwargs) Callback() Callbacks(callbacks) Checkpoints(run, save_model, save_checkpoint,
@@ -71,18 +71,18 @@ METHODS = {
         Options add_token_types(count) config_class configure(config, labels, options) emissions(states, word_mask)
         encode(annotations) forward(input_ids, attention_mask=, token_type_ids=, word_positions=, word_mask=,
         labels=, num_items_in_batch=) from_pretrained(name_or_path, *args, **kwargs) label_names
-        learning_rates(options) log_probabilities(emissions) losses(emissions, targets, word_mask)
-        num_scores(config) override(config, options) predict(emissions, word_mask, with_confidence=)
-        read_labels(names) reset_head() script select_labels(ids, names) title types unexportable warm_up(emissions,
-        word_mask)
+        learning_rates(options) log_probabilities(emissions) losses(emissions, targets, word_mask) markup
+        missing_labels nests num_scores(config) override(config, options) predict(emissions, word_mask,
+        with_confidence=) read_labels(names) reset_head() script select_labels(ids, names) title types unexportable
+        warm_up(emissions, word_mask)
     """,
     "models.BertCrfForNer": """
-        decode(emissions, word_mask) entity_confidences(emissions, word_mask, entities) markup
-        span_confidences(emissions, word_mask, spans, inside, after)
+        decode(emissions, word_mask) entity_confidences(emissions, word_mask, entities) span_confidences(emissions,
+        word_mask, spans, inside, after)
     """,
     "models.BertSoftmaxForNer": """
-        decode(emissions, word_mask) entity_confidences(emissions, word_mask, entities) markup
-        span_confidences(emissions, word_mask, spans, inside, after)
+        decode(emissions, word_mask) entity_confidences(emissions, word_mask, entities) span_confidences(emissions,
+        word_mask, spans, inside, after)
     """,
     "models.crf.CRF": """
         best_paths(emissions, mask=, nbest=, allowed=) decode(emissions, mask=, nbest=, allowed=) entropy(emissions,
@@ -101,8 +101,8 @@ METHODS = {
     """,
 }
 
-# Flags without their dashes, and arguments. Those of run_ner_crf.py and run_ner_softmax.py may have dashes inside, too.
-NER_FLAGS = """
+# Flags without their dashes, and arguments. Each flag with an underscore of a training script may have a dash there.
+TRAINING_FLAGS = """
     adam_epsilon adv_alpha adv_epsilon adv_name adv_steps adv_type averaging bf16 cache_dir callback casing
     config_file config_name crf_constraints crf_learning_rate data_dir dataset_name ddp_timeout dev_file do_adv
     do_eval do_lower_case do_predict do_train early_stopping_patience ema_decay eval_all_checkpoints
@@ -117,23 +117,17 @@ NER_FLAGS = """
     tag_column task_name test_file tf32 tokenizer_name torch_compile torch_compile_backend train_file
     train_max_seq_length warmup_proportion warmup_steps weight_decay window_overlap word_column word_unit
 """
-LIGHTNING_FLAGS = """
-    accumulate_grad_batches adafactor adam_epsilon adv_epsilon attention_dropout averaging bf16 cache_dir
-    config_name data_dir devices do_adv do_lower_case do_predict do_train dropout early_stopping_patience
-    ema_decay eval_batch_size feature_cache_dir fp16 from_scratch gpus gradient_accumulation_steps
-    gradient_clip_val learning_rate log_every_n_steps lr_scheduler max_epochs max_grad_norm max_seq_length
-    metric_for_best_model model_name_or_path num_nodes num_train_epochs num_workers output_dir overwrite_cache
-    overwrite_output_dir report_to resume_from_checkpoint save_steps seed swa_start tokenizer_name
-    train_batch_size warmup_proportion warmup_steps weight_decay
-"""
 FLAGS = {
     "run_ner_crf": "",
     "run_ner_softmax": "",
     "run_pl_ner": """
-        casing crf_constraints crf_learning_rate head head_learning_rate help_all labels loss loss_type markup
-        no_crf_constraints task_type
+        accumulate_grad_batches adafactor attention_dropout devices dropout eval_batch_size gpus gradient_clip_val
+        log_every_n_steps lr_scheduler max_epochs max_seq_length num_nodes task_type train_batch_size
     """,
-    "run_pl_glue": "dataset_name task",
+    "run_pl_glue": """
+        accumulate_grad_batches adafactor attention_dropout devices dropout eval_batch_size gpus gradient_clip_val
+        log_every_n_steps lr_scheduler max_epochs max_seq_length num_nodes task train_batch_size
+    """,
     "predict_ner": """
         batch_tokens device dtype files format head model output replace_bad_utf8 text unit word_unit
     """,
@@ -141,9 +135,7 @@ FLAGS = {
         batch_timeout device dtype head host max_batch_size max_characters max_requests max_texts model port
         read_timeout timeout workers
     """,
-    "analysis.compare_runs": """
-        baseline latex markdown plot resamples runs score seed split
-    """,
+    "analysis.compare_runs": "baseline latex markdown plot resamples runs score seed split",
     "analysis.report.__main__": "head output run",
     "tools.new_encoder": "cased layers max_positions output_dir vocab width",
     "tools.convert_corpus": """
@@ -168,10 +160,12 @@ RUN_FILES = """
     tokenizer.json tokenizer_config.json train_results.json training_args.json
 """
 LIGHTNING_FILES = """
-    .run.lock .run.lock.holder best_tfmr/config.json best_tfmr/model.safetensors best_tfmr/tokenizer.json
-    best_tfmr/tokenizer_config.json checkpoint-epoch=0.ckpt environment.json last.ckpt run.log
-    tensorboard/EVENTS tensorboard/hparams.yaml test_documents.jsonl test_predictions.txt test_results.json
-    test_results.txt
+    .run.lock .run.lock.holder checkpoint-best/config.json checkpoint-best/model.safetensors
+    checkpoint-best/tokenizer.json checkpoint-best/tokenizer_config.json checkpoint-best/training_args.json
+    config.json environment.json eval_documents.jsonl eval_results.json eval_results.txt last.ckpt
+    model.safetensors run.log tensorboard/EVENTS test_documents.jsonl test_predictions.jsonl
+    test_predictions.txt test_results.json test_results.txt tokenizer.json tokenizer_config.json
+    train_results.json training_args.json
 """
 
 # A dot leads to what a key holds. What is below OPEN_KEYS depends on the data.
@@ -202,9 +196,7 @@ KEYS = {
     "train_results.json": """
         best_score loss padding_share seconds skipped_steps steps words_per_second
     """,
-    "environment.json": """
-        command commit device packages platform processes python threads
-    """,
+    "environment.json": "command commit device packages platform processes python threads",
     "training_args.json": """
         adam_epsilon adv_alpha adv_epsilon adv_name adv_steps adv_type averaging bf16 cache_dir callback casing
         config_name data_dir dataset_name ddp_timeout dev_file do_adv do_eval do_lower_case do_predict do_train
@@ -222,12 +214,12 @@ KEYS = {
     "eval_documents.jsonl": DOCUMENT,
     "test_documents.jsonl": DOCUMENT,
     "test_predictions.jsonl": """
-        entities entities.confidence entities.end entities.first_word entities.last_word entities.start entities.text
-        entities.type format_version id tags text tokens
+        entities entities.confidence entities.end entities.first_word entities.last_word entities.start
+        entities.text entities.type format_version id tags text tokens
     """,
     "config.json": """
-        architectures dtype eval_max_seq_length id2label kept_words label2id lowers_case tag_markup trained_positions
-        vocabulary_digest window_overlap word_unit
+        architectures dtype eval_max_seq_length id2label kept_words label2id lowers_case tag_markup
+        trained_positions vocabulary_digest window_overlap word_unit
     """,
 }
 HEAD_KEYS = {
@@ -312,10 +304,10 @@ def test_flags_to_type(script: str) -> None:
         importlib.import_module(script).main()
     names = {name for action in end.value.args[0]._actions for name in action.option_strings or [action.dest]}
     with_dashes = {f"--{name[2:].replace('_', '-')}" for name in names if "_" in name}
-    if script.startswith("run_ner"):
+    if script.startswith("run_"):
         assert with_dashes <= names
     names -= with_dashes
-    common = NER_FLAGS if script.startswith("run_ner") else LIGHTNING_FLAGS if script.startswith("run_pl") else ""
+    common = TRAINING_FLAGS if script.startswith("run_") else ""
     check(script, {name.removeprefix("--") for name in names - {"-h", "--help"}}, f"{common} {FLAGS[script]}")
 
 
