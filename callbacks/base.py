@@ -220,5 +220,11 @@ _SMALLER_IS_BETTER = ("loss",)
 
 
 def comparable(metrics: Mapping[str, float], metric: str) -> float:
-    """A score for which larger is better: the negative of a loss."""
+    """A score for which larger is better: the negative of a loss.
+
+    Raises:
+        ValueError: there is no such score, for example none of tags from a head that finds entities without tags.
+    """
+    if metric not in metrics:
+        raise ValueError(f"--metric_for_best_model {metric}: this head has only the scores {', '.join(metrics)}")
     return -metrics[metric] if metric in _SMALLER_IS_BETTER else metrics[metric]

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from analysis.metrics import EntityScores
+from analysis.metrics import EntityScores, Score
+from callbacks.base import comparable
 from models import HEADS, BertCrfForNer, BertSoftmaxForNer
 from tools.command_line import parse_settings
 from tools.evaluate import SplitScores
@@ -220,7 +221,10 @@ def test_what_is_wrong_with_settings_is_said_at_once(capsys: pytest.CaptureFixtu
 
 
 def test_the_best_model_is_chosen_by_a_score_that_there_is() -> None:
-    assert set(BEST_MODEL_METRICS) == set(SplitScores(EntityScores(), loss=0.0).headline())
+    of_tags = SplitScores(EntityScores(strict=Score(), accuracy=0.0), loss=0.0).headline()
+    assert set(BEST_MODEL_METRICS) == set(of_tags)
+    with pytest.raises(ValueError, match="--metric_for_best_model accuracy: this head has only the scores loss, "):
+        comparable(SplitScores(EntityScores(), loss=0.0).headline(), "accuracy")
 
 
 @both_kinds
