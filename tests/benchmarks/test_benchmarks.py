@@ -56,7 +56,7 @@ def test_feature_cache(tmp_path: Path) -> None:
 def test_word_cutting() -> None:
     printed = table_of("word_cutting", ROOT / "datasets" / "sample", "--tweets", 30)
     assert re.search(r"sample .* auto_token .* 600 .* 100\.0 % .* 100\.0 %", printed)
-    assert re.search(r"made-up tweets .* token .* 30 .* 100\.0 %", printed)
+    assert re.search(r"generated tweets .* token .* 30 .* 100\.0 %", printed)
 
 
 def test_predict(home: Path) -> None:
@@ -76,7 +76,7 @@ def test_serve(home: Path) -> None:
     assert "12 texts of 5 to 60 characters" in printed
     assert "4 clients" in printed
     assert re.search(r"lost\D+0 ", printed)
-    assert re.search(r"other than the predictor's\D+0 ", printed)
+    assert re.search(r"different from the predictor's\D+0 ", printed)
 
 
 def test_texts_for_the_service_have_lengths_from_the_shortest_to_the_longest() -> None:

@@ -225,7 +225,7 @@ def test_a_corpus_without_entities_is_taken_for_iob2() -> None:
 @pytest.mark.parametrize("tags", ["B-X M-X E-X I-X", "B-X L-X S-X", "B-X E-X U-X", "B-X I-X M-X"])
 def test_prefixes_of_several_schemes_are_refused(tags: str) -> None:
     prefixes = ", ".join(sorted({tag[0] for tag in tags.split()}))
-    with pytest.raises(MixedSchemesError, match=f"prefixes {prefixes} belong to no one"):
+    with pytest.raises(MixedSchemesError, match=f"prefixes {prefixes} do not belong to one"):
         detect_scheme(pair_counts([tags.split()]))
 
 

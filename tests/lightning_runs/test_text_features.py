@@ -93,6 +93,8 @@ def test_a_text_that_spells_tokens_of_the_structure_sets_none(tokenizer: PreTrai
 
 def test_a_length_without_room_for_a_text_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
     added = tokenizer.num_special_tokens_to_add(pair=True)
-    with pytest.raises(ValueError, match=rf"max_seq_length {added} leaves no room beside the {added} special tokens"):
+    with pytest.raises(
+        ValueError, match=rf"max_seq_length {added} leaves no room for text: there are {added} special tokens"
+    ):
         dataset(tokenizer, max_seq_length=added)
     assert dataset(tokenizer, max_seq_length=added + 1).truncated == 3

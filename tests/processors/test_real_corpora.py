@@ -34,6 +34,6 @@ def test_corpora_under_their_original_names_have_their_counts(
     assert tuple(one.entities for one in found) == entities
     if folder == "germeval2014" and tag_column == "last":
         assert [list(one.findings.counts.values()) for one in found] == [[7089], [2674], [6178]]
-        assert all("--tag_column 1 reads the others" in kind for one in found for kind in one.findings.counts)
+        assert all("use --tag_column 1 to read them" in kind for one in found for kind in one.findings.counts)
     else:
         assert not any(one.findings.counts for one in found)

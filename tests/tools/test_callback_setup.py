@@ -228,9 +228,9 @@ def test_every_flag_of_the_documentation_is_one() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nowhere:Mine", "No module named 'nowhere'; name it as module:Class"),
-        ("callbacks:Mine", "no attribute 'Mine'; name it as module:Class"),
-        ("callbacks", "name it as module:Class"),
+        ("nowhere:Mine", "No module named 'nowhere'; write module:name"),
+        ("callbacks:Mine", "no attribute 'Mine'; write module:name"),
+        ("callbacks", "write module:name"),
         ("pathlib:Path", "not a subclass of callbacks.Callback"),
     ],
 )

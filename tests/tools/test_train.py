@@ -389,5 +389,5 @@ def test_its_workers_do_not_disturb_the_random_numbers_of_dropout(crf_args: Run,
 
 def test_another_order_is_refused(crf_args: Run, dataset: FeatureDataset) -> None:
     saved = feed_of(crf_args, dataset).state_dict()
-    with pytest.raises(ValueError, match="another order"):
+    with pytest.raises(ValueError, match="order of the training data has changed"):
         feed_of(replace(crf_args, seed=1), dataset).load_state_dict(saved)

@@ -219,7 +219,7 @@ def test_a_loss_of_the_users_own(
     assert read_json(tmp_path / "run" / "eval_results.json")["f1"] > 0.9
     monkeypatch.delitem(LOSSES, "my_losses:hinge")
     NerPredictor.load(tmp_path / "run", "cpu")(["anna met bob"])
-    with pytest.raises(SystemExit, match="was trained with --loss my_losses:hinge; name it again if you trust"):
+    with pytest.raises(SystemExit, match="was trained with --loss my_losses:hinge; add this flag if you trust"):
         call_script("run_ner_softmax", **plain, do_eval=True)
     for loss, message in {"hinge": "none of ce, focal, lsr", "my_losses:other": "no attribute 'other'"}.items():
         with pytest.raises(SystemExit, match=message):

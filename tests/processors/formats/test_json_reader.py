@@ -180,7 +180,7 @@ BAD_RECORDS: list[tuple[Any, list[str]]] = [
     ({"text": "Anna", "spans": [[-4, 4, "PER"]]}, ["PER [-4, 4) lies outside"]),
     (
         {"text": "叶老桂", "label": {"name": {"老桂": [[0, 1]]}}},
-        ["name '老桂' [0, 2) is not what the text reads"],
+        ["name '老桂' [0, 2) does not match the text there"],
     ),
     ({"text": "Anna", "label": {"name": {"Anna": [0, 3]}}}, ["cannot read the annotation"]),
     ({"text": "Anna", "label": {"name": {"Anna": [[0, 3, 5]]}}}, ["cannot read the annotation"]),

@@ -267,7 +267,10 @@ def test_labels_under_an_unknown_key_are_named_even_in_a_test_split(record: dict
         ({"tokens": ["a", "b"], "tags": ["O", None]}, "None is among them"),
         ({"tokens": ["a"], "ner_tags": [1]}, "numbers of classes without their names; .*--labels FILE"),
         ({"tokens": WORDS, "text": TEXT, "spans": [[0, 1, "A"], [2, 4, "B"]]}, "name them entity_mentions if"),
-        ({"text": TEXT, "tokens": [{"text": "Bob", "start": 0, "end": 3}], "spans": []}, "is not what the text reads"),
+        (
+            {"text": TEXT, "tokens": [{"text": "Bob", "start": 0, "end": 3}], "spans": []},
+            "does not match the text there",
+        ),
         ({"text": TEXT, "tokens": [{"start": 3, "end": 1}], "spans": []}, "is empty, overlaps another, or lies"),
         ({"text": TEXT, "tokens": [{"text": "Anna"}], "spans": []}, "expected start and end in characters"),
     ],
