@@ -132,7 +132,7 @@ def test_a_run_that_ends_early_writes_its_last_checkpoint(tmp_path: Path) -> Non
 
 
 def test_a_missing_metric_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(KeyError, match="recall"):
+    with pytest.raises(ValueError, match="--metric_for_best_model recall"):
         Disk(tmp_path, metric="recall").callback.on_evaluate(state_of(metrics={"f1": 1.0}))
 
 
