@@ -166,16 +166,6 @@ def _prefixes_of_entity(length: int, scheme: TagScheme, touches_left: bool, touc
     return [single] if length == 1 else [begin, *[inside] * (length - 2), end]
 
 
-def convert_tags(tags: Sequence[str], scheme: TagScheme) -> list[str]:
-    """Convert the tags of one sentence from any scheme to ``scheme``; the entities stay the same."""
-    return entities_to_tags(tags_to_entities(tags), len(tags), scheme)
-
-
-def illegal_positions(tags: Sequence[str], scheme: TagScheme) -> list[int]:
-    """Positions of tags that may not follow the previous one; ``len(tags)`` if the last tag may not end a sentence."""
-    return [i for i, (left, right) in enumerate(tag_pairs(tags)) if not scheme.allows(left, right)]
-
-
 def tag_pairs(tags: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Pairs of adjacent tags, with ``O`` for the start and end of the sentence."""
     return zip((OUTSIDE, *tags), (*tags, OUTSIDE), strict=True)

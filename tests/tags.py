@@ -5,7 +5,7 @@ from typing import Any
 
 from analysis.metrics import EntityScores, score_entities, score_tags
 from common.entities import Annotation, outermost
-from common.tag_schemes import SCHEMES, entities_to_tags, tags_to_entities
+from common.tag_schemes import SCHEMES, TagScheme, entities_to_tags, tag_pairs, tags_to_entities
 from processors.examples import Example
 
 
@@ -27,3 +27,13 @@ def scores_of_tags(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[s
     scores = score_entities(list(map(tags_to_entities, gold)), list(map(tags_to_entities, predicted)))
     scores.strict, scores.accuracy = score_tags(list(zip(gold, predicted, strict=True)), markup)
     return scores
+
+
+def convert_tags(tags: Sequence[str], scheme: TagScheme) -> list[str]:
+    """Convert the tags of one sentence from any scheme to ``scheme``; the entities stay the same."""
+    return entities_to_tags(tags_to_entities(tags), len(tags), scheme)
+
+
+def illegal_positions(tags: Sequence[str], scheme: TagScheme) -> list[int]:
+    """Positions of tags that may not follow the previous one; ``len(tags)`` if the last tag may not end a sentence."""
+    return [i for i, (left, right) in enumerate(tag_pairs(tags)) if not scheme.allows(left, right)]

@@ -241,11 +241,6 @@ class FeatureDataset(Dataset[InputFeatures]):
         ranges = self.arrays["unannotated"][self._unannotated_starts[index] : self._unannotated_starts[index + 1]]
         return Annotation(end - start, entities, _within(ranges, start, end, words))
 
-    @property
-    def is_annotated(self) -> bool:
-        """Whether all words of all documents are annotated, so that predictions can be scored."""
-        return bool((self.arrays["document_entities"] >= 0).all()) and not len(self.arrays["unannotated"])
-
     def collate(self, features: Sequence[InputFeatures]) -> dict[str, torch.Tensor]:
         """Pad windows to the longest of the batch and encode their annotations as ``labels``.
 

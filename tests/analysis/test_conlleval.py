@@ -11,10 +11,10 @@ from analysis.documents import ScoredDocument, count_entities
 from analysis.intervals import precision_recall_f1
 from analysis.metrics import Score
 from common.entities import Entity
-from common.tag_schemes import MARKUPS, SCHEMES, convert_tags, tags_to_entities
+from common.tag_schemes import MARKUPS, SCHEMES, tags_to_entities
 from tests.analysis.conlleval import conlleval
 from tests.analysis.test_metrics import WELL_FORMED, strict_spans
-from tests.tags import scores_of_tags
+from tests.tags import convert_tags, scores_of_tags
 
 TYPES = ["X", "Y", "X-Y"]
 Sentences = list[tuple[list[str], list[str]]]  # gold and predicted tags

@@ -17,10 +17,8 @@ from common.tag_schemes import (
     TRAINED_MARKUPS,
     MixedSchemesError,
     TagScheme,
-    convert_tags,
     detect_scheme,
     entities_to_tags,
-    illegal_positions,
     join_tag,
     legal_transitions,
     split_tag,
@@ -28,6 +26,7 @@ from common.tag_schemes import (
     tag_set,
     tags_to_entities,
 )
+from tests.tags import convert_tags, illegal_positions
 
 each_scheme = pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES.keys())
 TYPES = ["PER", "LOC", "work-of-art", "-", "工作", ""]

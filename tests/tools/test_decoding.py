@@ -13,18 +13,12 @@ from torch import Tensor
 
 import tools.decoding
 from common.entities import Entity
-from common.tag_schemes import (
-    MARKUPS,
-    SCHEMES,
-    illegal_positions,
-    legal_transitions,
-    tag_set,
-    tags_to_entities,
-)
+from common.tag_schemes import MARKUPS, SCHEMES, legal_transitions, tag_set, tags_to_entities
 from models import BertCrfForNer, BertSoftmaxForNer
 from models.heads.flat import FlatTagger
 from processors.features.dataset import FeatureDataset
 from tests.models.families import tiny_config
+from tests.tags import illegal_positions
 from tests.tools.runs import replace, split_of
 from tools.decoding import GatheredScores, TaggedDocument, shared_batches, tag_documents
 from tools.run import Run

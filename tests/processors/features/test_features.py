@@ -10,20 +10,12 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
 from common.entities import Annotation, Entity, in_text_order
-from common.tag_schemes import (
-    IGNORED_LABEL,
-    MARKUPS,
-    TagEncoder,
-    convert_tags,
-    illegal_positions,
-    tag_set,
-    tags_to_entities,
-)
+from common.tag_schemes import IGNORED_LABEL, MARKUPS, TagEncoder, tag_set, tags_to_entities
 from processors import Example, convert_examples_to_features
 from processors.features.build import FeatureSpec, build_feature_arrays, default_overlap
 from processors.features.dataset import FeatureArrays, FeatureDataset, InputFeatures
 from processors.features.windows import layout_of_tokenizer
-from tests.tags import tagged
+from tests.tags import convert_tags, illegal_positions, tagged
 
 TYPES = ["PER", "a-b"]
 BIO, BIOES = (tag_set(TYPES, MARKUPS[markup]) for markup in ("bio", "bioes"))
@@ -171,7 +163,6 @@ def test_nested_entities_and_what_is_not_annotated_lie_in_their_windows(
     begin, inside = BIO.index("B-PER"), BIO.index("I-PER")
     assert labels == [[begin, inside, inside, IGNORED_LABEL], [begin, inside, IGNORED_LABEL, IGNORED_LABEL]]
     assert dataset.annotation(0).entities == in_text_order(entities)
-    assert not dataset.is_annotated
 
 
 def test_empty_documents_keep_their_place(bert: PreTrainedTokenizerBase) -> None:
