@@ -14,6 +14,10 @@ from transformers.utils.generic import ModelOutput
 from common.entities import Annotation, Entity
 from common.options import NoOptions
 
+# On a GPU, cuDNN's attention compiles a plan for every new batch size and length, which takes longer than an epoch of
+# batches of similar lengths. The other implementations need no plan.
+torch.backends.cuda.enable_cudnn_sdp(False)
+
 _ATTENTION_SUPPORT = ("_supports_sdpa", "_supports_flash_attn", "_supports_flex_attn", "_supports_attention_backend")
 _UNUSED = [r"\bpooler\."]  # weights that no tagger needs
 # Families whose states depend on padding.

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.tools.runs import crf, fit, replace
+from tests.tools.runs import crf, fit
 from tools.distributed import setup_devices
 from tools.precision import GradientStep, Precision, choose_precision
 from tools.run import Run
@@ -144,8 +144,8 @@ def test_a_step_tells_the_norm_before_clipping() -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["fp16", "bf16", "tf32", ""])
 def test_a_gpu_learns_in_every_precision(precision: str, crf_args: Run) -> None:
-    args = replace(crf_args, no_cuda=False, evaluate_during_training=False, num_train_epochs=4.0)
-    chosen: dict[str, Any] = {precision: True} if precision else {}
-    args = replace(args, fp16_backend="native", **chosen)
-    _, loss, _ = fit(Run.of(args.settings, *setup_devices(args.settings.machine)))
+    chosen: dict[str, dict[str, Any]] = {"": {}, "fp16": {"fp16": True, "fp16_backend": "native"}}
+    settings = crf_args.settings.replace(no_cuda=False, evaluate_during_training=False, num_train_epochs=4.0)
+    settings = settings.replace(**chosen.get(precision, {precision: True}))
+    _, loss, _ = fit(Run.of(settings, *setup_devices(settings.machine)))
     assert loss < 1.0

@@ -10,7 +10,8 @@ import triton
 from torch import Tensor
 
 from ..chains import FAULTS, Chains, Gradients, State
-from .kernels import backward_kernel, forward_kernel
+from .log_space import log_backward_kernel, log_forward_kernel
+from .scaled import backward_kernel, forward_kernel
 from .viterbi import decode_kernel
 
 TILE_A_WARP = 1024  # entries of the transitions that one warp holds: 32 registers a thread for each tile
@@ -20,10 +21,20 @@ class TritonBackend:
     """See `Backend`. A row that cannot be computed is reported at a later call, for looking now would stop the stream.
 
     A kernel that meets one writes its number to host memory, where a later call finds it without asking the GPU.
+
+    Raises:
+        ImportError: Triton cannot build its launcher, for which it needs a C compiler.
     """
 
     sum_at_once = None
     log_sweep = None
+
+    def __init__(self) -> None:
+        if not triton.knobs.runtime.interpret and torch.cuda.is_available():
+            try:
+                triton.runtime.driver.active.get_current_device()
+            except RuntimeError as error:
+                raise ImportError(f"triton: {error}") from error
 
     def state_width(self, rows: int, num_tags: int) -> int:
         return num_tags
@@ -35,51 +46,67 @@ class TritonBackend:
         state = State(emissions.new_empty(B, W, C), mode)
         fault = _fault(emissions.device)
         _raise_earlier(fault)
-        smallest = math.sqrt(torch.finfo(emissions.dtype).tiny)
-        _launch(forward_kernel, chains, tags, smallest, value, mode, state.alpha, fault)
+        given = (*_given(chains, tags), value, mode, state.alpha, fault)
+        flags = _flags(chains, tags)
+        limits = torch.finfo(emissions.dtype)
+        smallest = math.sqrt(limits.tiny)
+        _launch(forward_kernel, chains, *given, **flags, SMALLEST=smallest, RATIO=64 / limits.eps)
+        _launch(log_forward_kernel, chains, *given, **flags)
         return value, state
 
     def backward(self, grad: Tensor, chains: Chains, tags: Tensor | None, state: State) -> Gradients:
-        B, _, C = chains.emissions.shape
+        B, W, C = chains.emissions.shape
         _raise_earlier(_fault(grad.device))
         emissions = torch.zeros_like(chains.emissions)
         sums = emissions.new_zeros(B, C + 2, C, dtype=torch.float64)
-        steps = emissions.stride()[:2]
-        _launch(backward_kernel, chains, tags, state.alpha, state.mode, grad, *grad.stride(), emissions, *steps, sums)
-        total = sums.sum(0).to(emissions.dtype)  # (C + 2, C), in an order that depends on shapes alone
-        return Gradients(emissions, total[C].clone(), total[C + 1].clone(), total[:C])  # none shares another's memory
+        weights, (left, right) = sums.new_zeros(C, C), sums.new_zeros(2, B * W, C)
+        turned = chains.transitions.T.contiguous()
+        turned_legal = turned if chains.legal is None else chains.legal.T.contiguous()
+        given = (*_given(chains, tags), turned, turned_legal, state.alpha, state.mode, grad, *grad.stride())
+        given = (*given, emissions, *emissions.stride()[:2], sums)
+        flags = _flags(chains, tags)
+        smallest = math.sqrt(torch.finfo(emissions.dtype).tiny)
+        _launch(backward_kernel, chains, *given, weights, left, right, **flags, SMALLEST=smallest)
+        _launch(log_backward_kernel, chains, *given, **flags)
+        total = sums.sum(0)  # (C + 2, C), in an order that depends on shapes alone
+        transitions = torch.addcmul(total[:C], weights, left.T @ right)  # (C, C)
+        start, end = total[C:].to(emissions.dtype, copy=True)
+        return Gradients(emissions, start, end.clone(), transitions.to(emissions.dtype))  # none shares memory
 
     def decode(self, chains: Chains, padding: int) -> tuple[Tensor, Tensor]:
         B, W, C = chains.emissions.shape
         paths = torch.full((B, W), padding, device=chains.emissions.device)
         value = chains.emissions.new_zeros(B)
         _raise_earlier(_fault(paths.device))
-        _launch(decode_kernel, chains, None, chains.emissions.new_empty(B, W, C), paths, value)
+        given = list(_given(chains, None))
+        del given[6:9]  # tags
+        flags = _flags(chains, None)
+        del flags["HAS_TAGS"]
+        _launch(decode_kernel, chains, *given, chains.emissions.new_empty(B, W, C), paths, value, **flags)
         return paths, value
 
 
-def _launch(kernel: Any, chains: Chains, tags: Tensor | None, *rest: Any) -> None:
+def _given(chains: Chains, tags: Tensor | None) -> tuple[Any, ...]:
+    """The first arguments of the kernels. A pointer that is not used has to be some pointer all the same."""
     emissions, start, end, transitions, mask, legal, allowed = chains
-    B, W, C = emissions.shape
+    _, W, C = emissions.shape
+    steps = (emissions, *emissions.stride()[:2], *_strided(mask, emissions), *_strided(tags, emissions))
+    legal, allowed = (emissions if table is None else table for table in (legal, allowed))
+    return *steps, start, end, transitions, legal, allowed, W, C
+
+
+def _flags(chains: Chains, tags: Tensor | None) -> dict[str, bool]:
+    given = {"MASK": chains.mask, "TAGS": tags, "LEGAL": chains.legal, "ALLOWED": chains.allowed}
+    return {f"HAS_{name}": tensor is not None for name, tensor in given.items()}
+
+
+def _launch(kernel: Any, chains: Chains, *given: Any, **constants: Any) -> None:
+    B, W, C = chains.emissions.shape
     if B == 0 or W == 0:
         return
     block = max(16, triton.next_power_of_2(C))
-    constants: dict[str, Any] = {
-        "C": C,
-        "BLOCK": block,
-        "HAS_MASK": mask is not None,
-        "HAS_LEGAL": legal is not None,
-        "HAS_ALLOWED": allowed is not None,
-        "num_warps": warps(block),
-    }
-    given = (emissions, *emissions.stride()[:2], *_strided(mask, emissions))
-    if kernel is not decode_kernel:
-        constants["HAS_TAGS"] = tags is not None
-        given = (*given, *_strided(tags, emissions))
-    # A pointer that is not used has to be some pointer all the same.
-    tables = (start, end, transitions, emissions if legal is None else legal, emissions if allowed is None else allowed)
-    with torch.cuda.device(emissions.device) if emissions.is_cuda else contextlib.nullcontext():
-        kernel[(B,)](*given, *tables, W, *rest, **constants)
+    with torch.cuda.device(chains.emissions.device) if chains.emissions.is_cuda else contextlib.nullcontext():
+        kernel[(B,)](*given, BLOCK=block, num_warps=warps(block), **constants)
 
 
 def warps(block: int) -> int:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 
 from models.crf import CRF
 from models.crf.backend import use_backend
-from models.crf.chains import Chains, Gradients
+from models.crf.chains import LOG_SPACE, SCALED, Chains, Gradients
 from models.crf.gpu import TritonBackend, _fault
 from models.crf.torch_backend import TorchBackend
 from tests.models.crf.enumeration import Problem
@@ -21,7 +21,7 @@ from tests.models.crf.problems import layer, problems, tolerance
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = torch.device("cpu" if INTERPRETED else "cuda")
-EXAMPLES = settings(max_examples=15 if INTERPRETED else 200, deadline=None)
+EXAMPLES = settings(max_examples=15 if INTERPRETED else 60, deadline=None)
 DTYPES = [torch.float32, torch.float64]
 
 
@@ -89,6 +89,60 @@ def test_agrees_with_the_torch_backend(shape: tuple[int, int, int]) -> None:
         value, state = backend.forward(chains, tags)
         results.append((value, backend.backward(grad, chains, tags, state), backend.decode(chains, -100)))
     torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4)
+
+
+FORBIDDEN = -10_000.0  # what users without legal transitions give to those that they forbid
+
+
+@pytest.mark.parametrize("forbidden", ["transitions", "start and end", "emissions", "transitions that are needed"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_scores_of_minus_10000(forbidden: str, dtype: torch.dtype) -> None:
+    """They need log space only where the best path has to go through one."""
+    B, W, C = 3, 20, 5
+    torch.manual_seed(0)
+    emissions, tags = 4 * torch.randn(B, W, C), torch.randint(0, C, (B, W))
+    start, end = torch.randn(2, C)
+    transitions = torch.randn(C, C)
+    if forbidden == "start and end":
+        start[[1, 3]] = end[2] = FORBIDDEN
+    elif forbidden == "emissions":
+        emissions[torch.rand(B, W, C) < 0.3] = FORBIDDEN
+    else:
+        transitions[0, 2] = transitions[4, 4] = transitions[3, 1] = FORBIDDEN
+    if forbidden == "transitions that are needed":
+        transitions[:, 2] = FORBIDDEN
+        emissions[1, 7] = torch.tensor([-2e4, -2e4, 0, -2e4, -2e4])
+    tensors = [tensor.to(dtype) for tensor in (emissions, start, end, transitions)]
+    on_device = Chains(*(tensor.to(DEVICE) for tensor in tensors), None, None, None)
+    value, state = TritonBackend().forward(on_device, tags.to(DEVICE))
+    found = TritonBackend().backward(torch.ones_like(value), on_device, tags.to(DEVICE), state)
+    assert state.mode.tolist() == [SCALED, LOG_SPACE if "needed" in forbidden else SCALED, SCALED]
+    exact = Chains(*(tensor.double() for tensor in tensors), None, None, None)
+    expected, state = TorchBackend().forward(exact, tags)
+    eps = torch.finfo(dtype).eps
+    atol = (1e5 if dtype == torch.float64 else 1e3) * eps  # both are computed in float64, from scores of 1e4
+    torch.testing.assert_close(value.cpu().double(), expected, rtol=4 * eps, atol=atol)
+    for one, other in zip(found, TorchBackend().backward(torch.ones_like(expected), exact, tags, state), strict=True):
+        torch.testing.assert_close(one.cpu().double(), other, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("place", ["emissions", "masked emissions", "start", "transitions"])
+def test_a_score_that_is_not_a_number(value: float, place: str) -> None:
+    emissions, start, transitions = torch.zeros(2, 4, 3), torch.zeros(3), torch.zeros(3, 3)
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 1]]).bool()
+    if "emissions" in place:
+        emissions[1, 2 if "masked" in place else 1, 0] = value
+    else:
+        {"start": start, "transitions": transitions}[place].view(-1)[1] = value
+    tensors = (emissions, start, torch.zeros(3), transitions, mask)
+    chains = Chains(*(tensor.to(DEVICE) for tensor in tensors), None, None)
+    wrong = [place != "masked emissions" and (place != "emissions" or row == 1) for row in range(2)]
+    partition, _ = TritonBackend().forward(chains, None)
+    paths, scores = TritonBackend().decode(chains, -100)
+    assert partition.isnan().tolist() == wrong
+    assert scores.isnan().tolist() == wrong
+    assert paths.eq(-100).all(1).tolist() == wrong
 
 
 def test_faults_surface_at_a_later_call() -> None:
