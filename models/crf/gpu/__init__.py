@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import math
+import subprocess
 from typing import Any
 
 import torch
@@ -33,7 +34,7 @@ class TritonBackend:
         if not triton.knobs.runtime.interpret and torch.cuda.is_available():
             try:
                 triton.runtime.driver.active.get_current_device()
-            except RuntimeError as error:
+            except (RuntimeError, OSError, subprocess.CalledProcessError) as error:  # no compiler, or no Python.h
                 raise ImportError(f"triton: {error}") from error
 
     def state_width(self, rows: int, num_tags: int) -> int:
@@ -69,9 +70,9 @@ class TritonBackend:
         _launch(backward_kernel, chains, *given, weights, left, right, **flags, SMALLEST=smallest)
         _launch(log_backward_kernel, chains, *given, **flags)
         total = sums.sum(0)  # (C + 2, C), in an order that depends on shapes alone
-        transitions = torch.addcmul(total[:C], weights, left.T @ right)  # (C, C)
+        transitions = torch.addcmul(total[:C], weights, right.T @ left).T  # (C, C)
         start, end = total[C:].to(emissions.dtype, copy=True)
-        return Gradients(emissions, start, end.clone(), transitions.to(emissions.dtype))  # none shares memory
+        return Gradients(emissions, start, end.clone(), transitions.to(emissions.dtype).contiguous())  # own memory each
 
     def decode(self, chains: Chains, padding: int) -> tuple[Tensor, Tensor]:
         B, W, C = chains.emissions.shape

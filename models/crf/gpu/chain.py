@@ -215,7 +215,7 @@ def add_given(
     grad, mask, mask_row, mask_word, tags, tags_row, tags_word, grad_emissions, grad_emissions_row,
     grad_emissions_word, row_sums, row, first, last, C, HAS_MASK: tl.constexpr,
 ):  # fmt: skip
-    """Add what the given tags contribute to the gradients of a row.
+    """Add what the given tags contribute to the gradients of a row: of its emissions, and of transitions, transposed.
 
     A pair of tags that occurs several times is added atomically. All addends are equal, so their order has no effect.
     """
@@ -228,7 +228,7 @@ def add_given(
         out = place(grad_emissions, grad_emissions_row, grad_emissions_word, row, words) + tag
         tl.store(out, tl.load(out, mask=present, other=0.0) + grad, mask=present)
         amounts = tl.zeros_like(words).to(tl.float64) + grad
-        tl.atomic_add(row_sums + tag_before * C + tag, amounts, mask=present & (tag_before < C))
+        tl.atomic_add(row_sums + tag * C + tag_before, amounts, mask=present & (tag_before < C))
 
 
 @triton.jit

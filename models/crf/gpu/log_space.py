@@ -110,7 +110,7 @@ def log_backward_kernel(
             tl.store(out, factor * tl.exp(alpha + beta - total).to(starts.dtype), mask=inside)
             after = scored + beta
             leaving = tl.where(here, after - zero_if_infinite(tl.max(after, 0)), leaving)
-        tl.store(row_sums + before * C + to, factor * pairs, mask=(to < C) & (before < C))
+        tl.store(row_sums + to * C + before, factor * pairs, mask=(to < C) & (before < C))
         tl.debug_barrier()  # what one thread stored, another reads
         if HAS_TAGS:
             add_given(

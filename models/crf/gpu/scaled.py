@@ -127,8 +127,9 @@ def backward_kernel(
 ):  # fmt: skip
     """Gradients of a row: of its emissions, and what it contributes to those of the parameters.
 
-    The sum over words of the probabilities of tag pairs is the product, by element, of the weights with left^T right,
-    two matrices with a line for each word.
+    The sum over words of the probabilities of tag pairs is the product, by element, of the weights with right^T left,
+    two matrices with a line for each word. Like the weights and `sums` it is transposed, from column to row: to turn a
+    tile would take as much shared memory as the tile.
     """
     row = tl.program_id(0).to(tl.int64)
     j = tl.arange(0, BLOCK)
@@ -139,7 +140,7 @@ def backward_kernel(
     weights, _, _ = weigh(scores, SMALLEST)
     if row == 0:
         to, before = tl.arange(0, BLOCK)[:, None], tl.arange(0, BLOCK)[None, :]
-        tl.store(weights_out + before * C + to, weights.to(tl.float64), mask=(to < C) & (before < C))
+        tl.store(weights_out + to * C + before, weights.to(tl.float64), mask=(to < C) & (before < C))
     if (mode == NO_PATH) & (not HAS_TAGS):  # no distribution: the gradient is not a number
         for word in range(first, last + 1):
             out = place(grad_emissions, grad_emissions_row, grad_emissions_word, row, word) + j

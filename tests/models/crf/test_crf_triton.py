@@ -72,8 +72,14 @@ crf = CRF(3, batch_first=True).cuda()
 crf(torch.zeros(2, 4, 3).cuda(), torch.zeros(2, 4, dtype=torch.long).cuda()).backward()
 print("done")
 """
-    environment = {**os.environ, "PATH": str(tmp_path), "TRITON_HOME": str(tmp_path), "TRITON_CACHE_DIR": str(tmp_path)}
-    environment |= {"PYTHONPATH": os.pathsep.join(sys.path), "CC": "", "CXX": ""}
+    without_compilers = {name: value for name, value in os.environ.items() if name not in ("CC", "CXX")}
+    environment = {
+        **without_compilers,
+        "PATH": str(tmp_path),
+        "TRITON_HOME": str(tmp_path),
+        "TRITON_CACHE_DIR": str(tmp_path),
+    }
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1:] == ["done"], done.stderr[-3000:]
     assert "plain torch" in done.stdout
