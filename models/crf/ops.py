@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .backend import Backend, backend_for
-from .chains import Chains, State
+from .backend import backend_for
+from .chains import Backend, Chains, State
 
 
 def chain_value(chains: Chains, tags: Tensor | None = None) -> Tensor:
@@ -133,8 +133,7 @@ def _value(
 @_value.register_fake
 def _(emissions: Tensor, *_: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     B, W, C = emissions.shape
-    width = backend_for(emissions.device, C).state_width(B, C)
-    return emissions.new_empty(B), emissions.new_empty(B, W, width), emissions.new_empty(B, dtype=torch.uint8)
+    return emissions.new_empty(B), emissions.new_empty(B, W, C), emissions.new_empty(B, dtype=torch.uint8)
 
 
 @torch.library.custom_op("bert_crf::value_backward", mutates_args=())

@@ -30,12 +30,14 @@ class TorchBackend:
     """See `Backend`."""
 
     sum_at_once = None
-    log_sweep = None
-
-    def state_width(self, rows: int, num_tags: int) -> int:
-        return num_tags
 
     def forward(self, chains: Chains, tags: Tensor | None) -> tuple[Tensor, State]:
+        value, state = self.evaluate(chains, tags)
+        raise_for_rows(state.mode)
+        return value, state
+
+    def evaluate(self, chains: Chains, tags: Tensor | None) -> tuple[Tensor, State]:
+        """As `forward`, but the faults of rows are in their mode alone."""
         B, W, C = chains.emissions.shape
         emissions = chains.emissions
         if B == 0 or W == 0:
@@ -57,7 +59,6 @@ class TorchBackend:
             mode = mode.masked_fill(~known, NO_SUCH_TAG)
         empty = lattice.lengths == 0  # (B,)
         mode = mode.masked_fill(empty, NO_GRADIENT).to(torch.uint8)
-        raise_for_rows(mode)
         return value.masked_fill(empty, 0).to(emissions.dtype), State(alpha, mode)
 
     def backward(self, grad: Tensor, chains: Chains, tags: Tensor | None, state: State) -> Gradients:

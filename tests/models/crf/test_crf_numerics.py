@@ -10,7 +10,7 @@ from torch import nn
 from models.crf import CRF
 from models.crf.backend import use_backend
 from models.crf.chains import LOG_SPACE, SCALED, Chains
-from models.crf.cpu import NumbaBackend
+from models.crf.cpu import CppBackend
 from tests.models.crf.problems import BACKENDS
 
 
@@ -48,7 +48,7 @@ def test_long_document(backend: str) -> None:
         crf = crf.to(dtype)
         crf.zero_grad()
         given = emissions.to(dtype, copy=True).requires_grad_()
-        with use_backend(backend if dtype == torch.float32 else "numba"):
+        with use_backend(backend if dtype == torch.float32 else "cpp"):
             llh = crf(given, tags)
             llh.backward()
         results.append([llh.detach(), given.grad, *[parameter.grad for parameter in crf.parameters()]])
@@ -111,7 +111,7 @@ def test_ordinary_scores_stay_scaled_and_others_do_not() -> None:
         chains = Chains(
             emissions, crf.start_transitions.data, crf.end_transitions.data, crf.transitions.data, None, None, None
         )
-        assert NumbaBackend().forward(chains, None)[1].mode.tolist() == expected
+        assert CppBackend().forward(chains, None)[1].mode.tolist() == expected
 
 
 def test_thread_count_changes_no_bit() -> None:
@@ -228,7 +228,7 @@ def test_no_words(backend: str) -> None:
             assert crf.decode(nothing) == [[]] * shape[0]
 
 
-@pytest.mark.parametrize("backend", ["torch", "numba"])
+@pytest.mark.parametrize("backend", ["torch", "cpp"])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(("B", "W"), [(0, 4), (2, 0)])
 def test_no_words_have_one_empty_path(backend: str, masked: bool, B: int, W: int) -> None:
