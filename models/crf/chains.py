@@ -7,6 +7,7 @@ from torch import Tensor
 
 # How a row was computed, or why it was not: the values of `State.mode`.
 SCALED, LOG_SPACE, NO_GRADIENT, NO_PATH, NO_SUCH_TAG = 0, 1, 2, 3, 4
+# A score that is not a number, or +inf, leaves a row without a path of finite score.
 FAULTS = {NO_SUCH_TAG: "a tag that does not exist", NO_PATH: "no legal path of finite score"}
 
 
@@ -52,7 +53,7 @@ class Backend(Protocol):
         """Gradients of the sum of grad (B,) * value (B,). A row whose value is -inf has none."""
 
     @property
-    def sum_at_once(self) -> Callable[[Chains, Tensor], tuple[Tensor, Gradients]] | None:
+    def sum_at_once(self) -> Callable[[Chains, Tensor | None], tuple[Tensor, Gradients]] | None:
         """The sum of the values of `forward`, (), with the gradients of its negative; None if that saves nothing."""
 
     def decode(self, chains: Chains, padding: int) -> tuple[Tensor, Tensor]:

@@ -31,14 +31,14 @@ class CppBackend:
         self._torch = TorchBackend()
 
     def forward(self, chains: Chains, tags: Tensor | None) -> tuple[Tensor, State]:
-        B, W, C = chains.emissions.shape
+        B = chains.emissions.size(0)
         value, mode = chains.emissions.new_empty(B), chains.emissions.new_empty(B, dtype=torch.uint8)
         job = job_for(chains, tags)
         job.value, job.mode = value.data_ptr(), mode.data_ptr()
         self._run("sweep", job, chains)
         if job.unserved:
             self._serve(chains, tags, value, mode)
-        return value, State(chains.emissions.new_empty(B, W, C), mode)
+        return value, State(value.new_zeros(()).expand(chains.emissions.shape), mode)
 
     def backward(self, grad: Tensor, chains: Chains, tags: Tensor | None, state: State) -> Gradients:
         job = job_for(chains, tags)
@@ -51,7 +51,7 @@ class CppBackend:
             self._add_gradients(gradients, grad, chains, tags, state.mode)
         return gradients
 
-    def sum_at_once(self, chains: Chains, tags: Tensor) -> tuple[Tensor, Gradients]:
+    def sum_at_once(self, chains: Chains, tags: Tensor | None) -> tuple[Tensor, Gradients]:
         emissions, B = chains.emissions, chains.emissions.size(0)
         job = job_for(chains, tags)
         sums = emissions.new_empty(size_of_sums(job), dtype=torch.float64)
@@ -97,8 +97,9 @@ class CppBackend:
         """Compute the values of rows in mode LOG_SPACE, and raise if a row has none."""
         rows = (mode == LOG_SPACE).nonzero()[:, 0]
         if rows.numel():
-            value[rows], (_, found) = self._torch.evaluate(_select(chains, rows), _rows(tags, rows))
-            mode[rows] = torch.where(found == SCALED, LOG_SPACE, found).to(mode.dtype)
+            found, state = self._torch.evaluate(_in_double(chains, rows), _rows(tags, rows))
+            value[rows] = found.to(value.dtype)
+            mode[rows] = torch.where(state.mode == SCALED, LOG_SPACE, state.mode).to(mode.dtype)
         raise_for_rows(mode)
 
     def _add_gradients(
@@ -108,21 +109,23 @@ class CppBackend:
         rows = (mode == LOG_SPACE).nonzero()[:, 0]
         if rows.numel() == 0:
             return
-        chains, tags = _select(chains, rows), _rows(tags, rows)
-        _, state = self._torch.evaluate(chains, tags)
-        emissions, *parameters = self._torch.backward(grad[rows], chains, tags, state)
-        gradients.emissions[rows] = emissions
-        torch._foreach_add_(list(gradients[1:]), parameters)
+        exact, tags = _in_double(chains, rows), _rows(tags, rows)
+        _, state = self._torch.evaluate(exact, tags)
+        emissions, *parameters = self._torch.backward(grad[rows].double(), exact, tags, state)
+        gradients.emissions[rows] = emissions.to(grad.dtype)
+        for gradient, of_rows in zip(gradients[1:], parameters, strict=True):
+            gradient += of_rows
 
 
 def _rows(tensor: Tensor | None, rows: Tensor) -> Tensor | None:
     return None if tensor is None else tensor[rows]
 
 
-def _select(chains: Chains, rows: Tensor) -> Chains:
-    return chains._replace(
-        emissions=chains.emissions[rows], mask=_rows(chains.mask, rows), allowed=_rows(chains.allowed, rows)
-    )
+def _in_double(chains: Chains, rows: Tensor) -> Chains:
+    """Some rows of a batch in double precision."""
+    emissions, start, end, transitions, mask, legal, allowed = chains
+    scores = (emissions[rows].double(), start.double(), end.double(), transitions.double())
+    return Chains(*scores, _rows(mask, rows), legal, _rows(allowed, rows))
 
 
 def _room_for_gradients(job: Job, chains: Chains) -> Gradients:

@@ -45,6 +45,7 @@ struct Job {
 namespace {
 
 #define INLINE inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16")
 
 #ifdef __clang__
 #define SHUFFLE(I, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
@@ -56,6 +57,11 @@ constexpr int WINDOW = 64;  // rows among which those of similar length are foun
 constexpr int FLUSH = 128;  // words between two moves of the pairwise sums to double precision
 constexpr int BLOCK = 4;    // words whose pairs are added at once
 constexpr int64_t KEPT = 64 << 20;  // bytes that a thread keeps for its next call
+
+constexpr double SERIES[] = {  // of the exponential: 1 / k!, so far that the rest is below half a unit in the last place
+    1.0,       1.0,        1.0 / 2,      1.0 / 6,       1.0 / 24,       1.0 / 120,       1.0 / 720,
+    1.0 / 5040, 1.0 / 40320, 1.0 / 362880, 1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800,
+};
 
 template <class T>
 struct Simd;
@@ -72,16 +78,16 @@ struct Simd<float> {
 
     static INLINE void transpose(V* r) {
         V t[8], u[8];
-        for (int i = 0; i < 8; i += 2) {
+        UNROLL for (int i = 0; i < 8; i += 2) {
             t[i] = SHUFFLE(I, r[i], r[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
             t[i + 1] = SHUFFLE(I, r[i], r[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
         }
-        for (int i = 0; i < 8; i += 4)
-            for (int j = 0; j < 2; j++) {
+        UNROLL for (int i = 0; i < 8; i += 4)
+            UNROLL for (int j = 0; j < 2; j++) {
                 u[i + 2 * j] = SHUFFLE(I, t[i + j], t[i + j + 2], 0, 1, 8, 9, 4, 5, 12, 13);
                 u[i + 2 * j + 1] = SHUFFLE(I, t[i + j], t[i + j + 2], 2, 3, 10, 11, 6, 7, 14, 15);
             }
-        for (int i = 0; i < 4; i++) {
+        UNROLL for (int i = 0; i < 4; i++) {
             r[i] = SHUFFLE(I, u[i], u[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
             r[i + 4] = SHUFFLE(I, u[i], u[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
         }
@@ -100,11 +106,11 @@ struct Simd<double> {
 
     static INLINE void transpose(V* r) {
         V t[4];
-        for (int i = 0; i < 4; i += 2) {
+        UNROLL for (int i = 0; i < 4; i += 2) {
             t[i] = SHUFFLE(I, r[i], r[i + 1], 0, 4, 2, 6);
             t[i + 1] = SHUFFLE(I, r[i], r[i + 1], 1, 5, 3, 7);
         }
-        for (int i = 0; i < 2; i++) {
+        UNROLL for (int i = 0; i < 2; i++) {
             r[i] = SHUFFLE(I, t[i], t[i + 2], 0, 1, 4, 5);
             r[i + 2] = SHUFFLE(I, t[i], t[i + 2], 2, 3, 6, 7);
         }
@@ -192,13 +198,8 @@ struct Kernel {
         V bounded = larger(x, all(S::LOWEST));
         V shifted = bounded * T(1.4426950408889634) + S::MAGIC, n = shifted - S::MAGIC;
         V r = (bounded - n * T(0.693359375)) - n * T(-2.1219444005469058e-4);
-        T factor = 1;
-        for (int k = 2; k <= S::TERMS; k++) factor /= k;
-        V p = all(factor);
-        for (int k = S::TERMS; k > 0; k--) {
-            factor *= k;
-            p = p * r + factor;
-        }
+        V p = all(T(SERIES[S::TERMS]));
+        UNROLL for (int k = S::TERMS - 1; k >= 0; k--) p = p * r + T(SERIES[k]);
         I power = ((I)shifted - (I)all(S::MAGIC) + S::BIAS) << S::MANTISSA;
         return x > -INF ? p * (V)power : V{};
     }
@@ -207,11 +208,11 @@ struct Kernel {
     template <bool MAXIMUM, int N>
     static INLINE void columns(V* __restrict out, const V* __restrict x, const T* __restrict matrix, int64_t C) {
         V sums[N];
-        for (int n = 0; n < N; n++) sums[n] = MAXIMUM ? all(-INF) : V{};
+        UNROLL for (int n = 0; n < N; n++) sums[n] = MAXIMUM ? all(-INF) : V{};
         for (int64_t i = 0; i < C; i++, matrix += C)
-            for (int n = 0; n < N; n++)
+            UNROLL for (int n = 0; n < N; n++)
                 sums[n] = MAXIMUM ? larger(sums[n], x[i] + matrix[n]) : sums[n] + x[i] * matrix[n];
-        for (int n = 0; n < N; n++) out[n] = sums[n];
+        UNROLL for (int n = 0; n < N; n++) out[n] = sums[n];
     }
 
     template <bool MAXIMUM>
@@ -228,9 +229,9 @@ struct Kernel {
         int64_t j = 0;
         for (; j + L <= C; j += L) {
             V r[L];
-            for (int lane = 0; lane < L; lane++) r[lane] = load(from[lane] + j);
+            UNROLL for (int lane = 0; lane < L; lane++) r[lane] = load(from[lane] + j);
             S::transpose(r);
-            for (int n = 0; n < L; n++) out[j + n] = r[n];
+            UNROLL for (int n = 0; n < L; n++) out[j + n] = r[n];
         }
         for (; j < C; j++)
             for (int lane = 0; lane < L; lane++) out[j][lane] = from[lane][j];
@@ -240,9 +241,9 @@ struct Kernel {
         int64_t j = 0;
         for (; j + L <= C; j += L) {
             V r[L];
-            for (int n = 0; n < L; n++) r[n] = x[j + n] * factor;
+            UNROLL for (int n = 0; n < L; n++) r[n] = x[j + n] * factor;
             S::transpose(r);
-            for (int lane = 0; lane < L; lane++) store(to[lane] + j, r[lane]);
+            UNROLL for (int lane = 0; lane < L; lane++) store(to[lane] + j, r[lane]);
         }
         for (; j < C; j++) {
             V y = x[j] * factor;
@@ -449,12 +450,12 @@ struct Kernel {
     INLINE void add_rows(const V* const* a, int64_t i) {
         V x[N][BLOCK], *__restrict sums = pairs + i * C;
         const V* __restrict right = block;
-        for (int m = 0; m < N; m++)
-            for (int n = 0; n < BLOCK; n++) x[m][n] = a[n][i + m];
+        UNROLL for (int m = 0; m < N; m++)
+            UNROLL for (int n = 0; n < BLOCK; n++) x[m][n] = a[n][i + m];
         for (int64_t j = 0; j < C; j++)
-            for (int m = 0; m < N; m++) {
+            UNROLL for (int m = 0; m < N; m++) {
                 V sum = sums[m * C + j];
-                for (int n = 0; n < BLOCK; n++) sum += x[m][n] * right[n * C + j];
+                UNROLL for (int n = 0; n < BLOCK; n++) sum += x[m][n] * right[n * C + j];
                 sums[m * C + j] = sum;
             }
     }
@@ -707,7 +708,7 @@ struct Kernel {
     // Log forward or backward variables of rows whose words stand before what is masked: as in lattice.py.
     void log_sweep(int64_t group) {
         choose(group);
-        fine = all(1);
+        fine = transitions_fine ? all(1) : words > T(1) ? V{} : all(1);
         for (int64_t n = 0; n < W; n++) {
             int64_t k = job.backwards ? W - 1 - n : n;
             I moves = job.backwards ? words > T(k + 1) : words > T(k);
@@ -727,7 +728,8 @@ struct Kernel {
             }
             for (int lane = 0; lane < L; lane++)
                 if (row[lane] >= 0)
-                    for (int64_t j = 0; j < C; j++) job.logs[(row[lane] * W + k) * C + j] = g[j][lane];
+                    for (int64_t j = 0; j < C; j++)
+                        job.logs[(row[lane] * W + k) * C + j] = fine[lane] > 0 ? g[j][lane] : __builtin_nan("");
         }
     }
 };

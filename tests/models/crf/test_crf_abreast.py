@@ -58,9 +58,11 @@ def test_agrees_with_plain_torch(shape: tuple[int, int, int], dtype: torch.dtype
 def test_rows_beside_one_that_needs_log_space_stay_scaled() -> None:
     """A lane that leaves a group takes nothing of its neighbours with it, and leaves nothing behind."""
     crf = CRF(5, batch_first=True, legal=None)
+    crf.transitions.data[0, 1] = -1e4
     plain = torch.randn(8, 10, 5)
     wide = plain.clone()
-    wide[3, 4, 0], wide[6] = 400.0, -torch.inf
+    wide[3, 4, 0] = wide[3, 5, 1] = 6e3
+    wide[6] = -torch.inf
     wide[6, :, 2] = 0.0
     parameters = (crf.start_transitions.data, crf.end_transitions.data, crf.transitions.data)
     tags = torch.full((8, 10), 2)
