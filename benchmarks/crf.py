@@ -124,13 +124,8 @@ def contenders(num_tags: int, device: torch.device) -> list[Contender]:
     modules: list[tuple[str, nn.Module, str | None]] = [("pytorch-crf", peer, None)]
     if importlib.util.find_spec("torch_struct"):
         modules.append(("torch-struct", TorchStruct(num_tags).to(device), None))
-    installed: list[tuple[str, str, str | None]] = [
-        ("torch", "torch", None),
-        ("numba", "numba", "cpu"),
-        ("triton", "triton", "cuda"),
-    ]
-    for ours, package, kind in installed:
-        if importlib.util.find_spec(package) and kind in (None, device.type):
+    for ours, kind in (("torch", device.type), ("cpp", "cpu"), ("triton", "cuda")):
+        if kind == device.type:
             modules.append((f"ours, {ours}", CRF(num_tags, batch_first=True).to(device), ours))
     result = []
     for name, module, backend in modules:
@@ -290,7 +285,7 @@ def machine(device: torch.device, threads: int) -> str:
 
 
 def versions() -> dict[str, str]:
-    names = ["torch", "numba", "triton", "torchcrf", "torch_struct", "numpy"]
+    names = ["torch", "triton", "torchcrf", "torch_struct", "numpy"]
     return {n: getattr(__import__(n), "__version__", "?") for n in names if importlib.util.find_spec(n)}
 
 

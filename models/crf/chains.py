@@ -1,11 +1,13 @@
-"""What a backend computes on, what it returns, and how it reports a row that it cannot compute."""
+"""What a backend computes, on what, what it returns, and how it reports a row that it cannot compute."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
 # How a row was computed, or why it was not: the values of `State.mode`.
 SCALED, LOG_SPACE, NO_GRADIENT, NO_PATH, NO_SUCH_TAG = 0, 1, 2, 3, 4
+# A score that is not a number, or +inf, leaves a row without a path of finite score.
 FAULTS = {NO_SUCH_TAG: "a tag that does not exist", NO_PATH: "no legal path of finite score"}
 
 
@@ -33,8 +35,33 @@ class Gradients(NamedTuple):
 class State(NamedTuple):
     """What `Backend.backward` needs of `Backend.forward`."""
 
-    alpha: Tensor  # (B, W, K) forward variables, in the backend's own form
+    alpha: Tensor  # (B, W, C) forward variables, if the backend keeps them
     mode: Tensor  # (B,) uint8, how each row was computed
+
+
+class Backend(Protocol):
+    """The computations that have to be fast. Everything else is built on them, or on `lattice`."""
+
+    def forward(self, chains: Chains, tags: Tensor | None) -> tuple[Tensor, State]:
+        """Log-partition (B,), 0 for a row without words; or log-likelihood (B,) of `tags` (B, W) if they are given.
+
+        Raises:
+            ValueError: a row has no legal path, or a tag that does not exist; the message names the rows.
+        """
+
+    def backward(self, grad: Tensor, chains: Chains, tags: Tensor | None, state: State) -> Gradients:
+        """Gradients of the sum of grad (B,) * value (B,). A row whose value is -inf has none."""
+
+    @property
+    def sum_at_once(self) -> Callable[[Chains, Tensor | None], tuple[Tensor, Gradients]] | None:
+        """The sum of the values of `forward`, (), with the gradients of its negative; None if that saves nothing."""
+
+    def decode(self, chains: Chains, padding: int) -> tuple[Tensor, Tensor]:
+        """Best paths (B, W), `padding` where masked, and their scores (B,).
+
+        Raises:
+            ValueError: a row has no legal path; the message names the rows.
+        """
 
 
 def raise_for_rows(mode: Tensor) -> None:

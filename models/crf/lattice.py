@@ -4,6 +4,7 @@ Words that are masked are taken out first, so that row b holds its words at 0 ..
 scores of starting and ending are one potential a word, so the chain has no boundary terms.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from .chains import Chains
 
 NEGATIVE_INFINITY = float("-inf")
+MOST_NUMBERS = 2**22  # that a computation holds at once beside its result: 32 MiB in double precision
 
 
 class Lattice(NamedTuple):
@@ -26,6 +28,16 @@ class Lattice(NamedTuple):
         """Which places hold a word: (B, W) bool."""
         W = self.columns.size(1)
         return torch.arange(W, device=self.columns.device) < self.lengths[:, None]  # (B, W)
+
+    def parts(self, numbers_a_row: int) -> Iterator[tuple[slice, "Lattice"]]:
+        """The rows in parts that together need no more than `MOST_NUMBERS`, where a row needs so many."""
+        B = len(self.lengths)
+        size = max(1, MOST_NUMBERS // max(1, numbers_a_row))
+        for begin in range(0, B, size):
+            rows = slice(begin, begin + size)
+            yield rows, self._replace(
+                potentials=self.potentials[rows], lengths=self.lengths[rows], columns=self.columns[rows]
+            )
 
     def at_columns(self, values: Tensor, padding: float) -> Tensor:
         """Put `values` (B, W, ...) of words back into their columns, and `padding` where masked."""

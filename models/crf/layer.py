@@ -12,7 +12,7 @@ from .chains import NO_PATH, SCALED, Chains, raise_for_rows
 from .graph import decode_in_graph
 from .lattice import Lattice, exact_type, lattice_of
 from .nbest import nbest_paths
-from .ops import best_paths, chain_sum, chain_value, marginals
+from .ops import best_paths, chain_sum, chain_value, entropy, marginals
 from .paths import PADDING, Paths, rows_as_lists
 
 
@@ -196,11 +196,8 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
         with torch.no_grad():
             lattice = self._lattice(chains)
             tags, scores = nbest_paths(lattice, nbest)
-            empty = (lattice.lengths == 0)[:, None]  # (B, 1)
-            raise_for_rows(torch.where(empty[:, 0] | (scores[:, 0] > float("-inf")), SCALED, NO_PATH))
-            # A row without words has one path, of score 0.
-            first = torch.arange(nbest, device=scores.device) == 0  # (nbest,)
-            scores = torch.where(empty, torch.where(first, 0.0, float("-inf")), scores)
+            raise_for_rows(torch.where(scores[:, 0].isfinite(), SCALED, NO_PATH))
+            tags = tags.masked_fill((scores == float("-inf"))[:, None], PADDING)
             return lattice.at_columns(tags, PADDING), scores.to(chains.emissions.dtype), chains.mask
 
     def marginals(
@@ -227,9 +224,7 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
         if not pairwise:
             return unary
         with torch.no_grad():
-            lattice = self._lattice(chains)
-            pairs = lattice.at_columns(posterior.pairs(lattice), 0)  # (B, W, C, C)
-            return unary, self._turned(pairs.to(unary.dtype))
+            return unary, self._turned(posterior.pairs(self._lattice(chains), unary.dtype))
 
     def log_partition(self, emissions: Tensor, mask: Tensor | None = None, allowed: Tensor | None = None) -> Tensor:
         """log sum of exp(score) over all legal paths: (B,), 0 for a row without words. Differentiable.
@@ -240,7 +235,6 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
         self._validate(emissions, mask=mask)
         return chain_value(self._chains(emissions, mask, allowed))
 
-    @torch.no_grad()
     def entropy(self, emissions: Tensor, mask: Tensor | None = None, allowed: Tensor | None = None) -> Tensor:
         """The entropy of the distribution over paths, in nats: (B,). Not differentiable.
 
@@ -248,8 +242,7 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
             ValueError: shapes do not fit, or a row has no legal path.
         """
         self._validate(emissions, mask=mask)
-        chains = self._chains(emissions, mask, allowed)
-        return posterior.entropy(self._lattice(chains)).to(chains.emissions.dtype)
+        return entropy(self._chains(emissions, mask, allowed))
 
     @torch.no_grad()
     def sample(
@@ -325,6 +318,10 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
 
     def _chains(self, emissions: Tensor, mask: Tensor | None, allowed: Tensor | None = None) -> Chains:
         """What the backends compute on: rows first, one floating-point type, the mask bool."""
+        if not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None:
+            raise RuntimeError(
+                "transforms of torch.func (grad, vmap, jvp, ...) do not work on a CRF: use torch.autograd, and batches"
+            )
         if self._deferred_legal is not None:
             if self._deferred_legal.is_meta:
                 raise RuntimeError("the legal transitions were made on the meta device: call set_legal again")
@@ -381,6 +378,10 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
         B, W, C = shape
         if self.num_tags != C:
             raise ValueError(f"expected last dimension of emissions is {self.num_tags}, got {C}")
+        if emissions.is_complex():
+            raise ValueError(f"emissions must be real numbers, got {emissions.dtype}")
+        if tags is not None and (tags.is_floating_point() or tags.is_complex()):
+            raise ValueError(f"tags must be whole numbers, got {tags.dtype}")
         if self._parameter("transitions").device != emissions.device:
             raise RuntimeError(f"the layer is on {self.transitions.device}, the emissions on {emissions.device}")
         for name, tensor in (("tags", tags), ("mask", mask)):

@@ -7,7 +7,20 @@ from .lattice import NEGATIVE_INFINITY, Lattice
 
 
 def nbest_paths(lattice: Lattice, k: int) -> tuple[Tensor, Tensor]:
-    """The k best paths of each row (B, W, k), best first, and their scores (B, k), -inf where there is no such path."""
+    """The k best paths of each row (B, W, k), best first, and their scores (B, k), -inf where there is no such path.
+
+    A row without words has one path, of score 0.
+    """
+    B, W, C = lattice.potentials.shape
+    paths, scores = lattice.columns.new_zeros(B, W, k), lattice.potentials.new_zeros(B, k)
+    for rows, part in lattice.parts((W + 2 * C) * C * k):
+        paths[rows], scores[rows] = _search(part, k)
+    best = torch.arange(k, device=scores.device) == 0  # (k,)
+    of_nothing = torch.where(best, 0.0, NEGATIVE_INFINITY).to(scores.dtype)  # (k,)
+    return paths, torch.where((lattice.lengths == 0)[:, None], of_nothing, scores)
+
+
+def _search(lattice: Lattice, k: int) -> tuple[Tensor, Tensor]:
     potentials, scores, lengths, _ = lattice
     B, W, C = potentials.shape
     states = torch.arange(C * k, device=potentials.device)  # state i * k + r: the r-th best way to tag i

@@ -1,4 +1,4 @@
-"""The log-partition and the log-likelihood as differentiable operators: their gradients are the marginals.
+"""What the layer computes, as operators; the log-partition and the log-likelihood are differentiable.
 
 There are two doors to the same computation. `torch.autograd.Function` is the eager one. A custom operator, which
 torch.compile can keep whole inside its graph, costs 70 microseconds more a step on a CPU, which is as much as all the
@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .backend import Backend, backend_for
-from .chains import Chains, State
+from . import posterior
+from .backend import backend_for
+from .chains import Backend, Chains, State
+from .lattice import exact_type, lattice_of
 
 
 def chain_value(chains: Chains, tags: Tensor | None = None) -> Tensor:
@@ -19,15 +21,16 @@ def chain_value(chains: Chains, tags: Tensor | None = None) -> Tensor:
     if _in_graph(chains):
         value: Tensor = torch.ops.bert_crf.value(*chains, tags)[0]
         return value
-    chains = _differentiable(chains)
+    chains, tags = _differentiable(chains, tags)
     return _Value.apply(*chains[:4], chains, tags)
 
 
 def chain_sum(chains: Chains, tags: Tensor) -> Tensor:
     """The sum of `chain_value` over rows: (), differentiable once."""
     if torch.is_grad_enabled() and not _in_graph(chains) and (at_once := _backend(chains).sum_at_once):
-        chains = _differentiable(chains)
-        return _Sum.apply(*chains[:4], chains, tags, at_once)
+        chains, tags = _differentiable(chains, tags)
+        if any(scores.requires_grad for scores in chains[:4]):
+            return _Sum.apply(*chains[:4], chains, tags, at_once)
     return chain_value(chains, tags).sum()
 
 
@@ -40,8 +43,17 @@ def marginals(chains: Chains) -> Tensor:
             unary: Tensor = gradients[0]
             return unary
         backend = _backend(chains)
+        if backend.sum_at_once:
+            return backend.sum_at_once(chains, None)[1].emissions.abs_()  # of the negative sum
         value, state = backend.forward(chains, None)
         return backend.backward(torch.ones_like(value), chains, None, state).emissions
+
+
+def entropy(chains: Chains) -> Tensor:
+    """The entropy of the distribution over paths: (B,). Not differentiable."""
+    with torch.no_grad():
+        found: Tensor = torch.ops.bert_crf.entropy(*chains)
+        return found
 
 
 def best_paths(chains: Chains, padding: int) -> tuple[Tensor, Tensor]:
@@ -58,11 +70,14 @@ def _in_graph(chains: Chains) -> bool:
     return torch.compiler.is_compiling() or type(chains.emissions) not in (Tensor, torch.nn.Parameter)
 
 
-def _differentiable(chains: Chains) -> Chains:
-    """Without emissions that were made in inference mode, which autograd would refuse to save."""
-    if chains.emissions.is_inference() and torch.is_grad_enabled():
-        return chains._replace(emissions=chains.emissions.clone())
-    return chains
+def _differentiable(chains: Chains, tags: Tensor | None) -> tuple[Chains, Tensor | None]:
+    """Without tensors that were made in inference mode, which autograd would refuse to save."""
+    if not torch.is_grad_enabled():
+        return chains, tags
+    *given, tags = (
+        tensor.clone() if tensor is not None and tensor.is_inference() else tensor for tensor in (*chains, tags)
+    )
+    return Chains(*given), tags
 
 
 def _backend(chains: Chains) -> Backend:
@@ -133,8 +148,7 @@ def _value(
 @_value.register_fake
 def _(emissions: Tensor, *_: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     B, W, C = emissions.shape
-    width = backend_for(emissions.device, C).state_width(B, C)
-    return emissions.new_empty(B), emissions.new_empty(B, W, width), emissions.new_empty(B, dtype=torch.uint8)
+    return emissions.new_empty(B), emissions.new_empty(B, W, C), emissions.new_empty(B, dtype=torch.uint8)
 
 
 @torch.library.custom_op("bert_crf::value_backward", mutates_args=())
@@ -193,3 +207,22 @@ def _decode(
 def _(emissions: Tensor, *_: Tensor | int | None) -> tuple[Tensor, Tensor]:
     B, W, _C = emissions.shape
     return emissions.new_empty(B, W, dtype=torch.int64), emissions.new_empty(B)
+
+
+@torch.library.custom_op("bert_crf::entropy", mutates_args=())
+def _entropy(
+    emissions: Tensor,
+    start: Tensor,
+    end: Tensor,
+    transitions: Tensor,
+    mask: Tensor | None,
+    legal: Tensor | None,
+    allowed: Tensor | None,
+) -> Tensor:
+    lattice = lattice_of(Chains(emissions, start, end, transitions, mask, legal, allowed), exact_type(emissions.device))
+    return posterior.entropy(lattice).to(emissions.dtype)
+
+
+@_entropy.register_fake
+def _(emissions: Tensor, *_: Tensor | None) -> Tensor:
+    return emissions.new_empty(emissions.size(0))

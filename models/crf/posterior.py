@@ -11,11 +11,15 @@ from .chains import NO_PATH, SCALED, raise_for_rows
 from .lattice import NEGATIVE_INFINITY, Lattice, log_pairs, log_partition
 
 
-def pairs(lattice: Lattice) -> Tensor:
-    """P(tag k is i, tag k + 1 is j): (B, W, C, C), 0 at the last word."""
+def pairs(lattice: Lattice, dtype: torch.dtype) -> Tensor:
+    """P(tag k is i, next tag is j): (B, W, C, C) in `dtype`, at the column of word k, 0 at the last one."""
     B, W, C = lattice.potentials.shape
-    found = lattice.potentials.new_zeros(B, W, C, C)
-    found[:, :-1] = log_pairs(lattice, _forward(lattice), log_sweep(lattice, backwards=True)).exp()  # (B, W - 1, C, C)
+    found = lattice.potentials.new_zeros(B, W, C, C, dtype=dtype)
+    alpha, beta = _forward(lattice), log_sweep(lattice, backwards=True)  # (B, W, C)
+    for rows, part in lattice.parts(4 * W * C * C):
+        between = alpha.new_zeros(*part.columns.shape, C, C)  # (b, W, C, C)
+        between[:, :-1] = log_pairs(part, alpha[rows], beta[rows]).exp()
+        found[rows] = part.at_columns(between, 0)
     return found
 
 
@@ -91,7 +95,7 @@ def span_probability(
 def _forward(lattice: Lattice) -> Tensor:
     """The forward variables (B, W, C), if every row has a legal path."""
     alpha = log_sweep(lattice, backwards=False)  # (B, W, C)
-    raise_for_rows(torch.where(log_partition(lattice, alpha).isneginf(), NO_PATH, SCALED))
+    raise_for_rows(torch.where(log_partition(lattice, alpha).isfinite(), SCALED, NO_PATH))
     return alpha
 
 

@@ -1,10 +1,9 @@
 """The backend for any device that torch knows: a loop over words, a few operators a step, no autograd graph.
 
-Scaled probability space as in the CPU kernels (`cpu/scaled.py`), and log space for rows where a number might vanish.
+Scaled probability space (docs/crf.md), and log space for rows where a number might vanish.
 All of it in double precision, where the device has it: neither autocast nor TF32 rounds the factors of such products.
 """
 
-import itertools
 import math
 
 import torch
@@ -30,12 +29,14 @@ class TorchBackend:
     """See `Backend`."""
 
     sum_at_once = None
-    log_sweep = None
-
-    def state_width(self, rows: int, num_tags: int) -> int:
-        return num_tags
 
     def forward(self, chains: Chains, tags: Tensor | None) -> tuple[Tensor, State]:
+        value, state = self.evaluate(chains, tags)
+        raise_for_rows(state.mode)
+        return value, state
+
+    def evaluate(self, chains: Chains, tags: Tensor | None) -> tuple[Tensor, State]:
+        """As `forward`, but the faults of rows are in their mode alone."""
         B, W, C = chains.emissions.shape
         emissions = chains.emissions
         if B == 0 or W == 0:
@@ -49,7 +50,7 @@ class TorchBackend:
             rows = _select(lattice, vanishing)
             value = value.masked_scatter(vanishing, log_partition(rows, log_forward(rows)))
         mode = torch.where(vanishing, LOG_SPACE, SCALED)  # (B,)
-        mode = mode.masked_fill(value == -math.inf, NO_PATH)
+        mode = mode.masked_fill(~value.isfinite(), NO_PATH)
         if tags is not None:
             path, known = _path_score(lattice, tags)  # (B,), (B,)
             value = path - value  # (B,)
@@ -57,7 +58,6 @@ class TorchBackend:
             mode = mode.masked_fill(~known, NO_SUCH_TAG)
         empty = lattice.lengths == 0  # (B,)
         mode = mode.masked_fill(empty, NO_GRADIENT).to(torch.uint8)
-        raise_for_rows(mode)
         return value.masked_fill(empty, 0).to(emissions.dtype), State(alpha, mode)
 
     def backward(self, grad: Tensor, chains: Chains, tags: Tensor | None, state: State) -> Gradients:
@@ -96,7 +96,7 @@ class TorchBackend:
         lattice = lattice_of(chains, chains.emissions.dtype)
         path, score = _viterbi(lattice)
         empty = lattice.lengths == 0  # (B,)
-        raise_for_rows(torch.where(empty | (score > -math.inf), SCALED, NO_PATH))
+        raise_for_rows(torch.where(empty | score.isfinite(), SCALED, NO_PATH))
         return lattice.at_columns(path, padding), score.masked_fill(empty, 0)
 
 
@@ -223,22 +223,31 @@ def _path_counts(lattice: Lattice, tags: Tensor, weight: Tensor) -> tuple[Tensor
 
 
 def _viterbi(lattice: Lattice) -> tuple[Tensor, Tensor]:
-    """The best paths (B, W) and their scores (B,); no back-pointers, the way back looks for the maximum again."""
+    """The best paths (B, W) and their scores (B,); no back-pointers, the way back looks for the maximum again.
+
+    The scores up to each word are brought to a largest of 0, else those of a long text lose the digits that decide.
+    """
     potentials, scores, lengths, _ = lattice
     B, W, C = potentials.shape
     into = scores.T.contiguous()  # (C, C) row j: transitions into tag j
     best = potentials.transpose(0, 1).contiguous()  # (W, B, C)
+    tops = best.new_empty(W, B, 1)
     steps = best.unbind()
     ways = best.new_empty(B, C, C)
-    for before, here in itertools.pairwise(steps):
-        torch.add(before[:, None, :], into, out=ways)  # (B, C to, C from)
-        here.add_(ways.amax(2))  # (B, C)
+    for k, (here, top) in enumerate(zip(steps, tops.unbind(), strict=True)):
+        if k > 0:
+            torch.add(steps[k - 1][:, None, :], into, out=ways)  # (B, C to, C from)
+            here.add_(ways.amax(2))  # (B, C)
+        torch.amax(here, 1, keepdim=True, out=top)  # (B, 1)
+        here.sub_(top.clamp(min=torch.finfo(top.dtype).min))  # (B, C) -inf stays what it is
+    present = lattice.present()  # (B, W)
+    score = torch.where(present, tops[:, :, 0].T, 0).sum(1, dtype=exact_type(best.device))  # (B,)
     ends = (lengths - 1).clamp(min=0)  # (B,)
-    score, tag = best[ends, torch.arange(B, device=ends.device)].max(1)  # (B,)
+    tag = best[ends, torch.arange(B, device=ends.device)].argmax(1)  # (B,)
     path = best.new_empty(W, B, dtype=torch.long)
     moves = torch.arange(W, device=ends.device)[:, None] < ends  # (W, B) whether a word has a next one
     path[W - 1] = tag
     for k in range(W - 2, -1, -1):
         tag = torch.where(moves[k], (steps[k] + into[tag]).argmax(1), tag)  # (B,)
         path[k] = tag
-    return path.T, score
+    return path.T, score.to(best.dtype)

@@ -7,7 +7,7 @@ from torch import Tensor
 from models.crf import CRF
 from tests.models.crf.enumeration import Problem
 
-BACKENDS = ["torch", "numba", "numba-rows"]
+BACKENDS = ["torch", "cpp"]
 
 
 @st.composite

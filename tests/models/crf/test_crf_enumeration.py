@@ -95,7 +95,7 @@ def test_nbest(problem: Problem) -> None:
         assert len({tuple(path) for path, _ in paths}) == len(paths)
 
 
-@pytest.mark.parametrize("backend", ["torch", "numba"])
+@pytest.mark.parametrize("backend", ["torch", "cpp"])
 @given(problem=problems())
 @EXAMPLES
 def test_pairwise_marginals_and_entropy(backend: str, problem: Problem) -> None:
@@ -110,7 +110,7 @@ def test_pairwise_marginals_and_entropy(backend: str, problem: Problem) -> None:
         assert entropy[row] == pytest.approx(expected, abs=1e-8)
 
 
-@pytest.mark.parametrize("backend", ["torch", "numba"])
+@pytest.mark.parametrize("backend", ["torch", "cpp"])
 @given(problem=problems())
 @EXAMPLES
 def test_span_confidence(backend: str, problem: Problem) -> None:
@@ -145,7 +145,7 @@ def test_span_confidence(backend: str, problem: Problem) -> None:
         assert confidence[n].item() == pytest.approx(expected, abs=1e-8)
 
 
-@pytest.mark.parametrize("backend", ["torch", "numba"])
+@pytest.mark.parametrize("backend", ["torch", "cpp"])
 def test_samples_follow_the_distribution(backend: str) -> None:
     torch.manual_seed(7)
     C, W, n = 3, 4, 40_000

@@ -2,20 +2,16 @@
 
 import copy
 import itertools
-import logging
 import subprocess
 import sys
-from typing import Any
 
-import numba
 import pytest
 import torch
 from torch import nn
 from torch._subclasses import FakeTensorMode
 
-from models.crf import CRF, cpu
+from models.crf import CRF
 from models.crf.backend import use_backend
-from models.crf.cpu import kernels
 from tests.models.crf.operators import check_operators
 from tests.models.crf.problems import BACKENDS
 
@@ -240,15 +236,15 @@ def test_custom_operators_are_registered_correctly(backend: str) -> None:
     check_operators(backend, torch.device("cpu"))
 
 
-def test_numba_is_imported_only_to_compute() -> None:
+def test_nothing_is_compiled_before_it_is_needed() -> None:
     program = (
-        "import sys, torch, models.crf as m; crf = m.CRF(3); assert 'numba' not in sys.modules; "
-        "crf(torch.zeros(2, 1, 3), torch.zeros(2, 1).long()); assert 'numba' in sys.modules"
+        "import sys, torch, models.crf as m; crf = m.CRF(3); assert 'models.crf.cpu' not in sys.modules; "
+        "crf(torch.zeros(2, 1, 3), torch.zeros(2, 1).long()); assert 'models.crf.cpu' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-@pytest.mark.parametrize("missing", ["numba", "triton"])
+@pytest.mark.parametrize("missing", ["models.crf.cpu", "triton"])
 def test_computes_without_the_compiled_backends(missing: str) -> None:
     program = (
         f"import sys; sys.modules[{missing!r}] = None\n"
@@ -266,17 +262,6 @@ def test_lists_hold_tags_of_any_number() -> None:
     assert crf.decode(emissions, torch.tensor([[1, 1, 1], [1, 1, 0]])) == [[399, 0, 256], [255, 130]]
     small = CRF(256, batch_first=True)
     assert small.decode(emissions[1:, :, :256], torch.tensor([[1, 1, 0]])) == [[255, 130]]
-
-
-def test_a_long_compilation_is_said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    kernel = cpu._kernel.__wrapped__
-    with caplog.at_level(logging.INFO, logger="models"):
-        monkeypatch.setattr(cpu, "NOTICE_AFTER", 3600.0)
-        kernel("decode", torch.float64)
-        assert not caplog.records
-        monkeypatch.setattr(cpu, "NOTICE_AFTER", 0.0)
-        kernel("decode", torch.float64)
-    assert "Compiling a kernel of the CRF" in caplog.text
 
 
 def test_what_is_on_another_device_is_refused() -> None:
@@ -363,27 +348,11 @@ def test_scores_of_a_frozen_encoder_may_come_from_inference_mode() -> None:
         assert crf.decode(emissions)
 
 
-def test_without_a_place_for_its_cache_the_kernel_is_compiled_each_time(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    compiled = numba.cfunc
-
-    def without_locator(signature: Any, cache: bool = False) -> Any:
-        def refuse(function: Any) -> Any:
-            raise RuntimeError(f"cannot cache function {function.__qualname__!r}: no locator available for file")
-
-        return refuse if cache else compiled(signature)
-
-    monkeypatch.setattr(kernels, "cfunc", without_locator)
-    assert callable(cpu._kernel.__wrapped__("log_backward", torch.float64))
-    assert "set NUMBA_CACHE_DIR" in caplog.text
-
-
 def test_a_gradient_is_computed_where_its_value_was() -> None:
     torch.manual_seed(0)
     crf, emissions = CRF(20, batch_first=True), torch.randn(2, 5, 20, requires_grad=True)
     gradients = []
-    for backend in ("torch", "numba"):
+    for backend in ("torch", "cpp"):
         with use_backend("torch"):
             value = crf.log_partition(emissions).sum()
         with use_backend(backend):

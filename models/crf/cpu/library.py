@@ -1,0 +1,104 @@
+"""The compiled `crf.cpp`: built at first use, in about a second, and kept in a folder of the user.
+
+Several processes that need it at once wait for the first of them. The folder is $BERT_CRF_CACHE, or `bert-crf` in the
+user's cache; where neither can be written to, each process builds for itself.
+"""
+
+import ctypes
+import functools
+import hashlib
+import importlib.util
+import logging
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+
+logger = logging.getLogger(__name__)
+SOURCE = Path(__file__).with_name("crf.cpp")
+FLAGS = ("-std=c++17", "-O2", "-shared", "-fPIC")
+LOCK_SECONDS = 60.0  # after which a process no longer waits for another one
+
+
+class CannotBuildError(ImportError):
+    """There is no compiler that makes a library of the source."""
+
+
+@functools.cache
+def load() -> ctypes.CDLL:
+    """The library, built if need be.
+
+    Raises:
+        CannotBuildError: no compiler was found, or none succeeded.
+    """
+    flags = [*FLAGS, *_machine_flags()]
+    digest = hashlib.sha256(b"".join([SOURCE.read_bytes(), *map(str.encode, flags)])).hexdigest()[:16]
+    folder = cache_folder()
+    compilers = _compilers()
+    if not compilers:
+        for library in sorted(folder.glob(f"crf-{digest}-*.so")):  # was built where there is a compiler
+            return ctypes.CDLL(str(library))
+    try:
+        return _load_from(folder, digest, compilers, flags)
+    except (OSError, Timeout) as error:
+        logger.warning("The CRF's library cannot be kept in %s (%s): each process builds it anew", folder, error)
+    with tempfile.TemporaryDirectory() as temporary:
+        return _load_from(Path(temporary), digest, compilers, flags)
+
+
+def cache_folder() -> Path:
+    """Where libraries are kept."""
+    if named := os.environ.get("BERT_CRF_CACHE"):
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bert-crf"
+
+
+def _load_from(folder: Path, digest: str, compilers: list[list[str]], flags: list[str]) -> ctypes.CDLL:
+    failures = []
+    for compiler in compilers:
+        try:
+            version = subprocess.run([*compiler, "--version"], capture_output=True, check=True).stdout
+            library = folder / f"crf-{digest}-{hashlib.sha256(version).hexdigest()[:8]}.so"
+            if not library.exists():
+                folder.mkdir(parents=True, exist_ok=True)
+                with FileLock(library.with_suffix(".lock"), timeout=LOCK_SECONDS):
+                    if not library.exists():
+                        _build(library, compiler, flags)
+        except subprocess.CalledProcessError as error:
+            failures.append(f"{shlex.join(compiler)}: {error.stderr.decode(errors='replace').strip()[-500:]}")
+            continue
+        return ctypes.CDLL(str(library))
+    raise CannotBuildError("; ".join(failures) or "no C++ compiler was found")
+
+
+def _build(library: Path, compiler: list[str], flags: list[str]) -> None:
+    """Compile under another name: whoever sees the library sees all of it."""
+    logger.info("Compiling the CRF, once: %s", library)
+    unfinished = library.with_suffix(f".{os.getpid()}")
+    try:
+        subprocess.run([*compiler, *flags, str(SOURCE), "-o", str(unfinished)], capture_output=True, check=True)
+        unfinished.replace(library)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _compilers() -> list[list[str]]:
+    """The commands of all compilers, the preferred first."""
+    named = [shlex.split(os.environ["CXX"])] if os.environ.get("CXX") else []
+    found = [command for command in (*named, ["c++"], ["g++"], ["clang++"]) if shutil.which(command[0])]
+    if importlib.util.find_spec("ziglang"):
+        found.append([sys.executable, "-m", "ziglang", "c++"])
+    return found
+
+
+def _machine_flags() -> list[str]:
+    """Instructions beyond the compiler's baseline: those of x86 processors since 2013, where this one has them."""
+    has_avx2 = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+    return ["-mavx2", "-mfma"] if has_avx2 and platform.machine() in ("x86_64", "AMD64") else []
