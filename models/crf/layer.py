@@ -1,13 +1,14 @@
-"""The CRF layer: a `torchcrf.CRF` (package pytorch-crf) that is fast, complete and knows which tags may follow."""
+"""The CRF layer: as that of pytorch-crf, but fast, complete and aware of the tags that may follow each other."""
 
 from collections.abc import Callable
 from typing import Self, overload
 
 import torch
-import torchcrf
 from torch import Tensor
 
+from . import differentiable as in_torch
 from . import posterior
+from .base import Base
 from .chains import NO_PATH, SCALED, Chains, raise_for_rows
 from .graph import decode_in_graph
 from .lattice import Lattice, exact_type, lattice_of
@@ -16,7 +17,7 @@ from .ops import best_paths, chain_sum, chain_value, entropy, marginals
 from .paths import PADDING, Paths, rows_as_lists
 
 
-class CRF(torchcrf.CRF):  # type: ignore[misc]
+class CRF(Base):  # type: ignore[misc]
     """Linear-chain conditional random field (Lafferty, McCallum and Pereira 2001).
 
     Parameters, state dict, signatures, reductions and errors are those of pytorch-crf 0.7.2. Beyond it, a masked word
@@ -84,6 +85,7 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
         mask: Tensor | None = None,
         reduction: str = "sum",
         allowed: Tensor | None = None,
+        weight: Tensor | None = None,
     ) -> Tensor:
         """The log-likelihood of tag sequences, or of sets of them.
 
@@ -95,6 +97,8 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
             allowed: (B, W, C) bool, instead of `tags`: the tags that each word may have. The result is then the
                 log-probability that all words have such tags (Tsuboi et al. 2008); a word with all tags allowed is
                 an unlabelled word.
+            weight: (C,) the weight of each tag. The log-likelihood is a sum over words, of the log-probability of each
+                tag given those before it (the chain rule), and these are weighted. Computed in plain torch: slower.
 
         Returns:
             (B,) for reduction none, else (). -inf, and without a gradient, for tags of an illegal path.
@@ -109,7 +113,13 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
         if (tags is None) == (allowed is None):
             raise ValueError("expected either tags or allowed")
         chains = self._chains(emissions, mask)
-        if allowed is None:
+        if weight is not None:
+            if tags is None or weight.shape != (self.num_tags,):
+                raise ValueError(f"weight must have shape ({self.num_tags},) and needs tags, got {tuple(weight.shape)}")
+            tags = self._rows_first(tags).long()
+            llh = in_torch.log_factors(chains, tags, weight).to(chains.emissions.dtype)  # (B,)
+            llh = llh if reduction == "none" else llh.sum()
+        elif allowed is None:
             assert tags is not None
             value = chain_value if reduction == "none" else chain_sum
             llh = value(chains, self._rows_first(tags).long())  # (B,) or ()
@@ -206,20 +216,26 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
         mask: Tensor | None = None,
         pairwise: bool = False,
         allowed: Tensor | None = None,
+        differentiable: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """P(tag) of each word, (B, W, C), 0 where masked. Not differentiable.
+        """P(tag) of each word, (B, W, C), 0 where masked.
 
         With `pairwise` also P(tag i, next word's tag j), (B, W, C, C), found at the first of the two words and 0 at
         the last one and where masked.
 
         Args:
             emissions, mask, allowed: as for `forward`; with `allowed` the probabilities are conditional on it.
+            differentiable: whether gradients flow through them; computed in plain torch then: slower.
 
         Raises:
             ValueError: shapes do not fit, or a row has no legal path.
         """
         self._validate(emissions, mask=mask)
         chains = self._chains(emissions, mask, allowed)
+        if differentiable:
+            found = in_torch.expectations(chains, pairwise)
+            unary = self._turned(found.unary)
+            return unary if found.pairs is None else (unary, self._turned(found.pairs.to(unary.dtype)))
         unary = self._turned(marginals(chains))
         if not pairwise:
             return unary
@@ -235,14 +251,21 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
         self._validate(emissions, mask=mask)
         return chain_value(self._chains(emissions, mask, allowed))
 
-    def entropy(self, emissions: Tensor, mask: Tensor | None = None, allowed: Tensor | None = None) -> Tensor:
-        """The entropy of the distribution over paths, in nats: (B,). Not differentiable.
+    def entropy(
+        self,
+        emissions: Tensor,
+        mask: Tensor | None = None,
+        allowed: Tensor | None = None,
+        differentiable: bool = False,
+    ) -> Tensor:
+        """The entropy of the distribution over paths, in nats: (B,). See `marginals` for `differentiable`.
 
         Raises:
             ValueError: shapes do not fit, or a row has no legal path.
         """
         self._validate(emissions, mask=mask)
-        return entropy(self._chains(emissions, mask, allowed))
+        chains = self._chains(emissions, mask, allowed)
+        return in_torch.expectations(chains, pairwise=False).entropy if differentiable else entropy(chains)
 
     @torch.no_grad()
     def sample(
@@ -291,29 +314,7 @@ class CRF(torchcrf.CRF):  # type: ignore[misc]
         """
         self._validate(emissions, mask=mask)
         chains = self._chains(emissions, mask)
-        B, W, C = chains.emissions.shape
-        N, L = inside.shape[:2]
-        everything = inside.new_ones(N, C)
-        before, after = everything if before is None else before, everything if after is None else after
-        for name, tensor, shape in (
-            ("spans", spans, (N, 3)),
-            ("inside", inside, (N, L, C)),
-            ("before", before, (N, C)),
-            ("after", after, (N, C)),
-        ):
-            if tensor.shape != shape:
-                raise ValueError(f"{name} must have shape {shape}, got {tuple(tensor.shape)}")
-        if N == 0:
-            return chains.emissions.new_zeros(0)
-        lattice = self._lattice(chains)
-        rows, columns = spans[:, 0], spans[:, 1:]
-        if not bool(((rows >= 0) & (rows < B) & (columns >= 0).all(1) & (columns < W).all(1)).all()):
-            raise ValueError(f"spans must lie in a batch of {B} rows of {W} words")
-        places = lattice.columns.argsort(1)[rows].gather(1, columns)  # (N, 2) the inverse of the permutation
-        length = places[:, 1] - places[:, 0] + 1  # (N,)
-        if not bool(((places < lattice.lengths[rows, None]).all(1) & (length >= 1) & (length <= L)).all()):
-            raise ValueError(f"a span begins or ends at a masked word, or has not 1 to {L} words")
-        probability = posterior.span_probability(lattice, rows, places[:, 0], places[:, 1], before, inside, after)
+        probability = posterior.span_probability(self._lattice(chains), spans, inside, before, after)
         return probability.to(chains.emissions.dtype)
 
     def _chains(self, emissions: Tensor, mask: Tensor | None, allowed: Tensor | None = None) -> Chains:

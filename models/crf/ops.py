@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import posterior
+from . import differentiable, posterior
 from .backend import backend_for
 from .chains import Backend, Chains, State
 from .lattice import exact_type, lattice_of
 
 
 def chain_value(chains: Chains, tags: Tensor | None = None) -> Tensor:
-    """The log-partition of each row, or the log-likelihood of `tags` (B, W): (B,), differentiable once."""
+    """The log-partition of each row, or the log-likelihood of `tags` (B, W): (B,), differentiable."""
     if _in_graph(chains):
         value: Tensor = torch.ops.bert_crf.value(*chains, tags)[0]
         return value
@@ -26,7 +26,7 @@ def chain_value(chains: Chains, tags: Tensor | None = None) -> Tensor:
 
 
 def chain_sum(chains: Chains, tags: Tensor) -> Tensor:
-    """The sum of `chain_value` over rows: (), differentiable once."""
+    """The sum of `chain_value` over rows: (), differentiable."""
     if torch.is_grad_enabled() and not _in_graph(chains) and (at_once := _backend(chains).sum_at_once):
         chains, tags = _differentiable(chains, tags)
         if any(scores.requires_grad for scores in chains[:4]):
@@ -84,9 +84,12 @@ def _backend(chains: Chains) -> Backend:
     return backend_for(chains.emissions.device, chains.start.size(0))
 
 
-def _refuse_double_backward() -> None:
-    if torch.is_grad_enabled():
-        raise RuntimeError("a CRF is differentiable once: its gradient has none, so create_graph cannot be had")
+def _gradients_in_graph(chains: Chains, tags: Tensor | None, grad: Tensor) -> tuple[Tensor | None, ...]:
+    """The gradients of the values, for whoever differentiates them in turn."""
+    value = differentiable.value(chains, tags)  # (B,)
+    needed = [scores for scores in chains[:4] if scores.requires_grad]
+    found = iter(torch.autograd.grad(value, needed, grad.to(value.dtype).expand_as(value), create_graph=True))
+    return tuple(next(found) if scores.requires_grad else None for scores in chains[:4])
 
 
 class _Value(torch.autograd.Function):
@@ -102,8 +105,9 @@ class _Value(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        _refuse_double_backward()
         *scores, tags = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph
+            return *_gradients_in_graph(Chains(*scores), tags, grad), None, None
         return *ctx.backend.backward(grad, Chains(*scores), tags, ctx.state), None, None
 
 
@@ -119,7 +123,9 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        _refuse_double_backward()
+        if torch.is_grad_enabled():  # create_graph
+            *scores, tags = ctx.saved_tensors
+            return *_gradients_in_graph(Chains(*scores), tags, grad), None, None, None
         gradients, ctx.negated = ctx.negated, None  # autograd copies what somebody else holds
         if gradients is None:  # the second time through a graph that was retained
             *scores, tags = ctx.saved_tensors

@@ -60,20 +60,38 @@ def sample(lattice: Lattice, n: int, generator: torch.Generator | None) -> Tenso
 
 
 def span_probability(
-    lattice: Lattice, rows: Tensor, first: Tensor, last: Tensor, before: Tensor, inside: Tensor, after: Tensor
+    lattice: Lattice, spans: Tensor, inside: Tensor, before: Tensor | None, after: Tensor | None
 ) -> Tensor:
-    """P(the words `first` to `last` of `rows` have tags `inside`, their neighbours tags `before` and `after`): (N,).
+    """P(the words of each span have tags `inside`, its neighbours tags `before` and `after`): (N,).
 
     Args:
         lattice: B rows.
-        rows, first, last: (N,) row and places of each span, places counted in words that are not masked.
-        before: (N, C) bool, tags that the word before the span may have, if there is one.
-        inside: (N, L, C) bool, tags that each word of the span may have; L at least the length of the longest span.
-        after: (N, C) bool, tags that the word after the span may have, if there is one.
+        spans, inside, before, after: see `CRF.span_confidence`.
     """
+    B, W, C = lattice.potentials.shape
+    N, L = inside.shape[:2]
+    everything = inside.new_ones(N, C)
+    before, after = everything if before is None else before, everything if after is None else after
+    for name, tensor, shape in (
+        ("spans", spans, (N, 3)),
+        ("inside", inside, (N, L, C)),
+        ("before", before, (N, C)),
+        ("after", after, (N, C)),
+    ):
+        if tensor.shape != shape:
+            raise ValueError(f"{name} must have shape {shape}, got {tuple(tensor.shape)}")
+    if N == 0:
+        return lattice.potentials.new_zeros(0)
+    rows, columns = spans[:, 0], spans[:, 1:]
+    if not bool(((rows >= 0) & (rows < B) & (columns >= 0).all(1) & (columns < W).all(1)).all()):
+        raise ValueError(f"spans must lie in a batch of {B} rows of {W} words")
+    places = lattice.columns.argsort(1)[rows].gather(1, columns)  # (N, 2) the inverse of the permutation
+    first, last = places.unbind(1)  # (N,) counted in words that are not masked
+    length = last - first + 1  # (N,)
+    if not bool(((places < lattice.lengths[rows, None]).all(1) & (length >= 1) & (length <= L)).all()):
+        raise ValueError(f"a span begins or ends at a masked word, or has not 1 to {L} words")
     alpha, beta = _forward(lattice), log_sweep(lattice, backwards=True)  # (B, W, C)
     total = log_partition(lattice, alpha)[rows]  # (N,)
-    L = inside.size(1)
 
     def at(values: Tensor, place: Tensor) -> Tensor:
         return values[rows, place.clamp(0, values.size(1) - 1)]  # (N, C)

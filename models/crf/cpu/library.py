@@ -18,7 +18,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import torch
 from filelock import FileLock, Timeout
 
 logger = logging.getLogger(__name__)
@@ -40,6 +39,8 @@ def load() -> ctypes.CDLL:
     """
     flags = [*FLAGS, *_machine_flags()]
     digest = hashlib.sha256(b"".join([SOURCE.read_bytes(), *map(str.encode, flags)])).hexdigest()[:16]
+    if installed := list(SOURCE.parent.glob(f"crf-{digest}-*.so")):  # was built with the package
+        return ctypes.CDLL(str(installed[0]))
     folder = cache_folder()
     compilers = _compilers()
     if not compilers:
@@ -100,5 +101,8 @@ def _compilers() -> list[list[str]]:
 
 def _machine_flags() -> list[str]:
     """Instructions beyond the compiler's baseline: those of x86 processors since 2013, where this one has them."""
-    has_avx2 = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
-    return ["-mavx2", "-mfma"] if has_avx2 and platform.machine() in ("x86_64", "AMD64") else []
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return []
+    info = Path("/proc/cpuinfo")
+    known = info.read_text().split() if info.exists() else []
+    return ["-mavx2", "-mfma"] if {"avx2", "fma"} <= set(known) else []

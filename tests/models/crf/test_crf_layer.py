@@ -121,15 +121,6 @@ def test_allowed_comes_in_the_order_of_emissions() -> None:
     torch.testing.assert_close(unary.transpose(0, 1), rows_first.marginals(emissions, allowed=allowed))
 
 
-def test_double_backward_is_refused() -> None:
-    crf = CRF(3, batch_first=True)
-    emissions = torch.zeros(2, 4, 3, requires_grad=True)
-    tags = torch.zeros(2, 4, dtype=torch.long)
-    for value in (crf.log_partition(emissions).sum(), crf(emissions, tags)):
-        with pytest.raises(RuntimeError, match="a CRF is differentiable once"):
-            torch.autograd.grad(value, emissions, create_graph=True)
-
-
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("factor", [-1.0, 1.0, -0.25, 0.0])
 def test_the_gradient_of_a_sum_is_that_of_its_rows_each_time(backend: str, factor: float) -> None:
