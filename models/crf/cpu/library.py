@@ -37,21 +37,17 @@ def load() -> ctypes.CDLL:
     Raises:
         CannotBuildError: no compiler was found, or none succeeded.
     """
-    flags = [*FLAGS, *_machine_flags()]
-    digest = hashlib.sha256(b"".join([SOURCE.read_bytes(), *map(str.encode, flags)])).hexdigest()[:16]
-    if installed := list(SOURCE.parent.glob(f"crf-{digest}-*.so")):  # was built with the package
-        return ctypes.CDLL(str(installed[0]))
     folder = cache_folder()
-    compilers = _compilers()
-    if not compilers:
-        for library in sorted(folder.glob(f"crf-{digest}-*.so")):  # was built where there is a compiler
+    places = [SOURCE.parent] if _compilers() else [SOURCE.parent, folder]
+    for place in places:  # was built with the package, or where there is a compiler
+        for library in sorted(place.glob(f"crf-{_digest()}-*.so")):
             return ctypes.CDLL(str(library))
     try:
-        return _load_from(folder, digest, compilers, flags)
+        return ctypes.CDLL(str(build_in(folder)))
     except (OSError, Timeout) as error:
         logger.warning("The CRF's library cannot be kept in %s (%s): each process builds it anew", folder, error)
     with tempfile.TemporaryDirectory() as temporary:
-        return _load_from(Path(temporary), digest, compilers, flags)
+        return ctypes.CDLL(str(build_in(Path(temporary))))
 
 
 def cache_folder() -> Path:
@@ -61,30 +57,35 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bert-crf"
 
 
-def _load_from(folder: Path, digest: str, compilers: list[list[str]], flags: list[str]) -> ctypes.CDLL:
+def build_in(folder: Path) -> Path:
+    """The library in a folder, compiled if it is not there.
+
+    Raises:
+        CannotBuildError: no compiler was found, or none succeeded.
+    """
     failures = []
-    for compiler in compilers:
+    for compiler in _compilers():
         try:
             version = subprocess.run([*compiler, "--version"], capture_output=True, check=True).stdout
-            library = folder / f"crf-{digest}-{hashlib.sha256(version).hexdigest()[:8]}.so"
+            library = folder / f"crf-{_digest()}-{hashlib.sha256(version).hexdigest()[:8]}.so"
             if not library.exists():
                 folder.mkdir(parents=True, exist_ok=True)
                 with FileLock(library.with_suffix(".lock"), timeout=LOCK_SECONDS):
                     if not library.exists():
-                        _build(library, compiler, flags)
+                        _build(library, compiler)
         except subprocess.CalledProcessError as error:
             failures.append(f"{shlex.join(compiler)}: {error.stderr.decode(errors='replace').strip()[-500:]}")
             continue
-        return ctypes.CDLL(str(library))
+        return library
     raise CannotBuildError("; ".join(failures) or "no C++ compiler was found")
 
 
-def _build(library: Path, compiler: list[str], flags: list[str]) -> None:
+def _build(library: Path, compiler: list[str]) -> None:
     """Compile under another name: whoever sees the library sees all of it."""
     logger.info("Compiling the CRF, once: %s", library)
     unfinished = library.with_suffix(f".{os.getpid()}")
     try:
-        subprocess.run([*compiler, *flags, str(SOURCE), "-o", str(unfinished)], capture_output=True, check=True)
+        subprocess.run([*compiler, *_flags(), str(SOURCE), "-o", str(unfinished)], capture_output=True, check=True)
         unfinished.replace(library)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -99,10 +100,15 @@ def _compilers() -> list[list[str]]:
     return found
 
 
-def _machine_flags() -> list[str]:
-    """Instructions beyond the compiler's baseline: those of x86 processors since 2013, where this one has them."""
-    if platform.machine() not in ("x86_64", "AMD64"):
-        return []
+@functools.cache
+def _flags() -> list[str]:
+    """What the compiler is told: also to use the instructions of x86 processors since 2013, where this one has them."""
     info = Path("/proc/cpuinfo")
-    known = info.read_text().split() if info.exists() else []
-    return ["-mavx2", "-mfma"] if {"avx2", "fma"} <= set(known) else []
+    known = set(info.read_text().split()) if info.exists() and platform.machine() in ("x86_64", "AMD64") else set()
+    return [*FLAGS, *(["-mavx2", "-mfma"] if {"avx2", "fma"} <= known else [])]
+
+
+@functools.cache
+def _digest() -> str:
+    """Of the source and the flags."""
+    return hashlib.sha256(b"".join([SOURCE.read_bytes(), *map(str.encode, _flags())])).hexdigest()[:16]
