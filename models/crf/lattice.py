@@ -35,8 +35,9 @@ class Lattice(NamedTuple):
         size = max(1, MOST_NUMBERS // max(1, numbers_a_row))
         for begin in range(0, B, size):
             rows = slice(begin, begin + size)
-            yield rows, self._replace(
-                potentials=self.potentials[rows], lengths=self.lengths[rows], columns=self.columns[rows]
+            yield (
+                rows,
+                self._replace(potentials=self.potentials[rows], lengths=self.lengths[rows], columns=self.columns[rows]),
             )
 
     def at_columns(self, values: Tensor, padding: float) -> Tensor:
