@@ -37,7 +37,6 @@ _PACKAGES = (
     "seqeval",
     "lightning",
     "tensorboardX",
-    "numba",
     "triton",
 )
 

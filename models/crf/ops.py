@@ -25,7 +25,7 @@ def chain_value(chains: Chains, tags: Tensor | None = None) -> Tensor:
     return _Value.apply(*chains[:4], chains, tags)
 
 
-def chain_sum(chains: Chains, tags: Tensor) -> Tensor:
+def chain_sum(chains: Chains, tags: Tensor | None) -> Tensor:
     """The sum of `chain_value` over rows: (), differentiable."""
     if torch.is_grad_enabled() and not _in_graph(chains) and (at_once := _backend(chains).sum_at_once):
         chains, tags = _differentiable(chains, tags)
@@ -77,7 +77,7 @@ def _differentiable(chains: Chains, tags: Tensor | None) -> tuple[Chains, Tensor
     *given, tags = (
         tensor.clone() if tensor is not None and tensor.is_inference() else tensor for tensor in (*chains, tags)
     )
-    return Chains(*given), tags
+    return Chains._make(given), tags
 
 
 def _backend(chains: Chains) -> Backend:

@@ -36,7 +36,7 @@ def test_crf() -> None:
     assert "1 threads" in printed
     assert re.findall(r"\(B, W, C\) = (\(.*?\))", printed) == ["(3, 6, 4)", "(2, 3, 5)"]
     rows = [line.split("|")[1:-1] for line in printed.splitlines() if line.startswith("| ours")]
-    assert [row[0].strip() for row in rows] == ["ours, torch", "ours, numba"] * 2
+    assert [row[0].strip() for row in rows] == ["ours, torch", "ours, cpp"] * 2
     assert all(float(row[5]) < 1e-5 for row in rows)
 
 

@@ -17,8 +17,9 @@ from transformers import AutoConfig, AutoModelForTokenClassification, PreTrained
 import inference.predictor
 from inference.predictor import FoundEntity, NerPredictor
 from models import BertCrfForNer
+from models.crf import backend as crf_backend
 from models.crf.backend import use_backend
-from models.crf.cpu import _kernel
+from models.crf.cpu import library
 from processors.examples import LONE_SURROGATE
 from processors.text.word_cutting import WORD_UNITS, WordCutter, cut_into_pieces
 from tests.helpers import FILLERS, NAMES
@@ -293,7 +294,7 @@ def test_a_head_of_another_size_than_the_labels_is_refused(run: FinishedRun, tmp
 
 @pytest.mark.parametrize(
     ("backend", "types"),
-    [("numba", 4), ("numba", 12), ("numba", 20), ("torch", 4)],  # tags in groups of rows, in either way, row by row
+    [("cpp", 4), ("cpp", 20), ("torch", 4)],
 )
 def test_nothing_is_compiled_after_warming_up(
     encoder: Path, bert: PreTrainedTokenizerBase, backend: str, types: int
@@ -302,10 +303,11 @@ def test_nothing_is_compiled_after_warming_up(
     model = BertCrfForNer(AutoConfig.from_pretrained(encoder, id2label=dict(enumerate(tags))))
     with use_backend(backend):
         predictor = NerPredictor(model, bert, "bio", WordCutter("word"), max_seq_length=64)
-        _kernel.cache_clear()
+        crf_backend._load.cache_clear()
+        library.load.cache_clear()
         predictor.warm_up()
-        compiled = _kernel.cache_info().misses
-        assert bool(compiled) == (backend == "numba")
+        compiled = library.load.cache_info().misses
+        assert bool(compiled) == (backend == "cpp")
         for texts in ([""], ["anna"], ["anna met bob"] * 40, [" ".join(sentences(60))], ["", *sentences(10)]):
             predictor(texts)
-    assert _kernel.cache_info().misses == compiled
+    assert library.load.cache_info().misses == compiled

@@ -15,7 +15,7 @@ from tests.helpers import ROOT
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
-    ["tests.tools.ranks", "tools.recipe", "inference.predictor", "lightning_runs.module", "models.crf.cpu.kernels"]
+    ["tests.tools.ranks", "tools.recipe", "inference.predictor", "lightning_runs.module", "models.crf.cpu"]
 )
 TIMEOUT = 300
 

@@ -472,10 +472,11 @@ struct Kernel {
 
     double pair(int64_t i, int lane) const { return (pairs[i][lane] + (flushed ? exact[i * L + lane] : 0)) * weights[i]; }
 
-    // Walk back over the words. With `out`, write `factor` times their marginals where they belong. Leaves the pairwise
-    // sums in `pairs` and `exact`, the marginals of the first and the last words in `marginal` and `last`.
+    // Walk back over the words. With `out`, write `factor` times their marginals where they belong, and leave the
+    // pairwise sums in `pairs` and `exact`, the marginals of the first and the last words in `marginal` and `last`.
     // Returns the probability of paths that pass a variable or a transition that was raised to the floor.
     V backward(T* out, V factor, const int64_t* gold_rows) {
+        bool by_transition = !out && floored_count < C;  // nobody asks for pairs but those few
         V doubt = V{};
         T *to[L], nothing[C];
         flushed = false;
@@ -498,7 +499,10 @@ struct Kernel {
             if (k < longest - 1) {
                 V *slot = block + k % BLOCK * C, share = followed ? scale : V{};
                 for (int64_t j = 0; j < C; j++) slot[j] = g[j] * share;
-                if (k % BLOCK == 0) {
+                if (by_transition) {
+                    for (int64_t n = 0; n < floored_count; n++)
+                        doubt += S::FLOOR * forward[floored[n] / C] * slot[floored[n] % C];
+                } else if (k % BLOCK == 0) {
                     add_pairs(k);
                     if (k % FLUSH == 0 && k > 0) flush();
                 }
@@ -524,7 +528,7 @@ struct Kernel {
             for (int lane = 0; lane < L; lane++)
                 if (gold_rows[lane] >= 0 && k < count[lane]) to[lane][gold_at(lane, k)] -= factor[lane];
         }
-        for (int64_t n = 0; n < floored_count; n++)
+        for (int64_t n = 0; !by_transition && n < floored_count; n++)
             for (int lane = 0; lane < L; lane++) doubt[lane] += T(pair(floored[n], lane));
         return doubt;
     }

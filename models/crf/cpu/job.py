@@ -1,4 +1,4 @@
-"""One call of the library: every argument is an address or a size, in one structure that all threads of a call share."""
+"""One call of the library: its arguments, all of them addresses and sizes, in one structure that all threads share."""
 
 import ctypes
 

@@ -7,7 +7,6 @@ user's cache; where neither can be written to, each process builds for itself.
 import ctypes
 import functools
 import hashlib
-import importlib.util
 import logging
 import os
 import platform
@@ -16,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -95,7 +95,7 @@ def _compilers() -> list[list[str]]:
     """The commands of all compilers, the preferred first."""
     named = [shlex.split(os.environ["CXX"])] if os.environ.get("CXX") else []
     found = [command for command in (*named, ["c++"], ["g++"], ["clang++"]) if shutil.which(command[0])]
-    if importlib.util.find_spec("ziglang"):
+    if find_spec("ziglang"):
         found.append([sys.executable, "-m", "ziglang", "c++"])
     return found
 

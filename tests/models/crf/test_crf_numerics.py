@@ -105,7 +105,7 @@ def test_mass_that_vanishes_and_returns(backend: str, dtype: torch.dtype) -> Non
 
 
 def test_only_what_scaled_arithmetic_cannot_serve_goes_to_log_space() -> None:
-    """A forbidden transition, or a word with one tag far above all others, is ordinary; a path that needs both is not."""
+    """A forbidden transition is ordinary, and a word with one tag far above all others; a path that needs both is not."""
     crf, tags = CRF(9), 9
     crf.transitions.data.mul_(30)
     plain = torch.randn(4, 50, tags) * 5
@@ -122,11 +122,11 @@ def test_only_what_scaled_arithmetic_cannot_serve_goes_to_log_space() -> None:
         (wide, forbidden, [SCALED] * 4),
         (needed, forbidden, [SCALED, LOG_SPACE, SCALED, LOG_SPACE]),
     ):
-        edges = crf.start_transitions.data, crf.end_transitions.data
+        start, end = crf.start_transitions.data, crf.end_transitions.data
         results = []
         for dtype in (torch.float32, torch.float64):
-            scores = (tensor.to(dtype) for tensor in (emissions, *edges, transitions))
-            chains = Chains(*scores, None, None, None)
+            scores = [tensor.to(dtype) for tensor in (emissions, start, end, transitions)]
+            chains = Chains._make([*scores, None, None, None])
             value, state = CppBackend().forward(chains, None)
             assert dtype == torch.float64 or state.mode.tolist() == expected
             results.append((value, *CppBackend().backward(torch.ones_like(value), chains, None, state)))
