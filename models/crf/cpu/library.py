@@ -100,7 +100,6 @@ def _compilers() -> list[list[str]]:
     return found
 
 
-@functools.cache
 def _flags() -> list[str]:
     """What the compiler is told: also to use the instructions of x86 processors since 2013, where this one has them."""
     info = Path("/proc/cpuinfo")
@@ -108,7 +107,6 @@ def _flags() -> list[str]:
     return [*FLAGS, *(["-mavx2", "-mfma"] if {"avx2", "fma"} <= known else [])]
 
 
-@functools.cache
 def _digest() -> str:
     """Of the source and the flags."""
     return hashlib.sha256(b"".join([SOURCE.read_bytes(), *map(str.encode, _flags())])).hexdigest()[:16]

@@ -77,7 +77,7 @@ def test_another_compiler_builds_its_own(folder: Path, monkeypatch: pytest.Monke
 def test_other_source_or_flags_build_their_own(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_compiler(folder / "clang++", COPYING)
     build()
-    monkeypatch.setattr(library, "_machine_flags", lambda: ["-mno-such-thing"])
+    monkeypatch.setattr(library, "_flags", lambda: [*library.FLAGS, "-mno-such-thing"])
     build()
     (tmp_path / "crf.cpp").write_text("int edited;")
     monkeypatch.setattr(library, "SOURCE", tmp_path / "crf.cpp")
