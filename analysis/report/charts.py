@@ -13,8 +13,7 @@ import numpy as np
 from markupsafe import Markup, escape
 from tensorboardX import SummaryWriter
 
-from analysis.documents import ScoredDocument
-from analysis.intervals import precision_recall_f1
+from analysis.documents import ScoredDocument, precision_recall_f1
 from analysis.report.calibration import Judged, Reliability, counts_at, judge, reliability
 from callbacks.trackers import picture
 from common.run_files import RunFolder

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup
 
-from analysis.documents import ScoredDocument, count_entities
-from analysis.intervals import precision_recall_f1, score_intervals
+from analysis.documents import ScoredDocument, count_entities, precision_recall_f1, score_intervals
 from analysis.pairs import KINDS, pair_entities
 from analysis.report.calibration import Judged, Reliability, counts_at, judge, reliability
 from analysis.report.charts import draw_calibration, draw_lines, svg
