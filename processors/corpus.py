@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from common.durable import atomic_write
-from common.entities import Entity
 from common.tag_dialects import UnknownTagsError, canonical_tags
 from common.tag_schemes import (
     MARKUPS,
     OUTSIDE,
-    entities_to_tags,
     split_tag,
     tag_set,
 )
@@ -232,14 +230,8 @@ class Corpus:
         return sorted({entity_type for split in splits for entity_type in self.inventory(split).types})
 
     def label_list(self, markup: str) -> list[str]:
-        """All tags of the internal scheme, one of ``MARKUPS``, for the entity types.
-
-        If tags are classes of single words, only the tags of one-word entities.
-        """
-        types, scheme = self.entity_types(), MARKUPS[markup]
-        if self._task.plain_tags:
-            return [OUTSIDE, *(entities_to_tags([Entity(name, 0, 0)], 1, scheme)[0] for name in types)]
-        return tag_set(types, scheme)
+        """All tags of the internal scheme, one of ``MARKUPS``, for the entity types."""
+        return tag_set(self.entity_types(), MARKUPS[markup], self._task.plain_tags)
 
     def _types_file(self) -> Path | None:
         beside_data = self.data_dir and self.data_dir / "labels.txt"

@@ -9,7 +9,7 @@ from operator import ne
 from pathlib import Path
 
 from common.tag_dialects import Dialect, UnknownTagsError, canonical_tags
-from common.tag_schemes import split_tag, tags_to_entities
+from common.tag_schemes import is_tag, split_tag, tags_to_entities
 from processors.examples import DataError, Example, Findings
 from processors.formats.tags import TagReader
 from processors.formats.text_lines import read_lines
@@ -152,14 +152,6 @@ def split_fields(line: str, columns: int, labelled: bool) -> list[str]:
     fields = [field for field in line.split(" ") if field]
     alone = len(fields) == columns - 1 if columns else len(fields) == 1 and (labelled or is_tag(fields[0]))
     return [" ", *fields] if alone and line.startswith(" ") else fields
-
-
-def is_tag(text: str) -> bool:
-    try:
-        split_tag(text)
-    except ValueError:
-        return False
-    return True
 
 
 def is_document_mark(fields: Sequence[str]) -> bool:

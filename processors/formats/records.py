@@ -10,10 +10,10 @@ from typing import Any
 
 from common.entities import Entity
 from common.tag_dialects import UnknownTagsError, canonical_tags
+from common.tag_schemes import is_tag
 from processors.examples import Example, Findings
 from processors.formats import label_studio
 from processors.formats.annotations import spans_of
-from processors.formats.columns import is_tag
 from processors.formats.tags import TagReader
 from processors.spans import Source, Span, SpanReader, place_of
 from processors.text.word_cutting import find_words
