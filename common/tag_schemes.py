@@ -54,7 +54,7 @@ class TagScheme:
 
 def _scheme_of_positions(name: str, positions: str) -> TagScheme:
     """A scheme whose prefixes only depend on the position in the entity."""
-    begin, inside, end, single = positions
+    begin, inside, end, single = list(positions)
     follows = dict.fromkeys(positions, "")
     for prefix in {begin, inside}:
         follows[prefix] += inside + end
@@ -165,7 +165,7 @@ def entities_to_tags(entities: Iterable[Entity], length: int, scheme: TagScheme)
 
 def _prefixes_of_entity(length: int, scheme: TagScheme, touches_left: bool, touches_right: bool) -> list[str]:
     """Prefixes of one entity; IOB1 and IOE1 mark a boundary only between adjacent entities of the same type."""
-    begin, inside, end, single = scheme.positions
+    begin, inside, end, single = list(scheme.positions)
     prefixes = [single] if length == 1 else [begin, *[inside] * (length - 2), end]
     if scheme.name == "IOB1" and touches_left:
         prefixes[0] = "B"

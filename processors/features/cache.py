@@ -19,7 +19,7 @@ from processors.corpus import Corpus
 from processors.examples import Example
 from processors.features.alignment import vocabulary_of
 from processors.features.build import FeatureSpec, build_feature_arrays
-from processors.features.dataset import Encode, FeatureArrays, FeatureDataset
+from processors.features.dataset import Encode, FeatureArrays, FeatureCollector, FeatureDataset
 
 _FORMAT_VERSION = 4
 _CHUNK = 2000
@@ -97,7 +97,7 @@ def _build(
 ) -> None:
     with atomic_write(folder, "replace" if overwrite else "keep") as fresh:  # another process may be faster
         fresh.mkdir()
-        FeatureArrays.collector().concatenated().append_to(fresh)  # an empty split still has all files
+        FeatureCollector().concatenated().append_to(fresh)  # an empty split still has all files
         inventory = corpus.inventory(split)
         hidden = None if show_progress else True  # None hides the bar if there is no terminal
         with tqdm(total=inventory.sentences, desc=f"Features of {split}", unit=" sentences", disable=hidden) as bar:
