@@ -9,64 +9,37 @@ from typing import Any
 from processors.examples import DataError, Example, Findings
 from processors.formats import label_studio
 from processors.formats.records import RecordReader
-from processors.formats.tags import TagReader
 from processors.formats.text_lines import read_lines
-from processors.spans import Source, SpanReader
+from processors.spans import Reading, Source
 
 _BETWEEN = re.compile(r"[\s,:]*")
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-def read_json(
-    path: Path,
-    split: str,
-    reader: SpanReader | None = None,
-    labelled: bool = True,
-    tag_column: str = "last",
-    tags: TagReader | None = None,
-    class_names: tuple[str, ...] = (),
-) -> Iterator[Example]:
+def read_json(path: Path, reading: Reading) -> Iterator[Example]:
     """Read JSON lines, an array of records, a single record, or an object of sentences.
-
-    Args:
-        path: the file.
-        split: prefix of the names of examples without ``id``.
-        reader: cuts texts into words and converts spans to entities.
-        labelled, tag_column, tags, class_names: see `processors.formats.records.RecordReader`.
 
     Raises:
         DataError: after the last record, with all records that are broken, lack keys, or have spans outside the text.
     """
-    reader = reader or SpanReader()
-    findings = reader.findings
-    records = RecordReader(
-        reader,
-        tag_column,
-        tags or TagReader(),
-        labelled,
-        class_names,
-        lambda: (value for _, value in _records(path, Findings())),
-    )
+    findings = reading.findings
+    records = RecordReader(reading, lambda: (value for _, value in _records(path, Findings())))
     seen: set[str] = set()
-    try:
-        for index, (line, value) in enumerate(_records(path, findings)):
-            try:
-                record = _as_record(value, path, line)
-                source = Source(path, line, label_studio.guid_of(record, str(record.get("guid", f"{split}-{index}"))))
-                if source.guid in seen:
-                    if label_studio.is_min_record(record):
-                        findings.add("annotations after the first of their text, left out")
-                        continue
-                    findings.add("records with the id of an earlier one")
-                seen.add(source.guid)
-                examples = records.read(record, source)
-            except DataError as error:
-                findings.fault(error)
-                continue
-            yield from examples
-    except DataError as error:  # the rest cannot be read either
-        findings.fault(error)
-    findings.raise_faults()
+
+    def examples(numbered: tuple[int, tuple[int, Any]]) -> list[Example]:
+        index, (line, value) = numbered
+        record = _as_record(value, path, line)
+        default = str(record.get("guid", f"{reading.split}-{index}"))
+        source = Source(path, line, label_studio.guid_of(record, default))
+        if source.guid in seen:
+            if label_studio.is_min_record(record):
+                findings.add("annotations after the first of their text, left out")
+                return []
+            findings.add("records with the id of an earlier one")
+        seen.add(source.guid)
+        return records.read(record, source)
+
+    return reading.examples_of(enumerate(_records(path, findings)), examples)
 
 
 def _as_record(value: Any, path: Path, line: int) -> dict[str, Any]:
