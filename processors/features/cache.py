@@ -49,10 +49,21 @@ def open_or_build_features(
     folder = cache_dir / f"{split}-{_cache_key(corpus.digest(split), spec, tokenizer)}"
     if overwrite:
         corpus.parse_again(split)
-    if overwrite or not folder.is_dir():
-        _build(corpus, split, spec, tokenizer, folder, overwrite, show_progress)
     inventory = corpus.inventory(split)
-    dataset = FeatureDataset(FeatureArrays.mapped(folder), spec.layout, sorted(inventory.types), encode)
+    types = sorted(inventory.types)
+    if overwrite or not folder.is_dir():
+        hidden = None if show_progress else True  # None hides the bar if there is no terminal
+        with (
+            atomic_write(folder, "replace" if overwrite else "keep") as fresh,  # another process may be faster
+            tqdm(total=inventory.sentences, desc=f"Features of {split}", unit=" sentences", disable=hidden) as bar,
+        ):
+            fresh.mkdir()
+            FeatureCollector().concatenated().append_to(fresh)  # an empty split still has all files
+            chunks = _chunks(corpus.examples(split))
+            for size, arrays in _features_of_chunks(chunks, (spec, tokenizer, types), inventory.sentences):
+                arrays.append_to(fresh)
+                bar.update(size)
+    dataset = FeatureDataset(FeatureArrays.mapped(folder), spec.layout, types, encode)
     owned, entities = int(dataset.word_counts.sum()), len(dataset.arrays["entities"])
     found = (dataset.num_documents, dataset.num_words, owned, entities)
     if found != (inventory.sentences, inventory.words, inventory.words, inventory.entities):
@@ -84,28 +95,6 @@ def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
         described = {"vocabulary": vocabulary_of(tokenizer), "options": options}
     text = type(tokenizer).__name__ + json.dumps(described, sort_keys=True)
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
-
-
-def _build(
-    corpus: Corpus,
-    split: str,
-    spec: FeatureSpec,
-    tokenizer: PreTrainedTokenizerBase,
-    folder: Path,
-    overwrite: bool,
-    show_progress: bool,
-) -> None:
-    with atomic_write(folder, "replace" if overwrite else "keep") as fresh:  # another process may be faster
-        fresh.mkdir()
-        FeatureCollector().concatenated().append_to(fresh)  # an empty split still has all files
-        inventory = corpus.inventory(split)
-        hidden = None if show_progress else True  # None hides the bar if there is no terminal
-        with tqdm(total=inventory.sentences, desc=f"Features of {split}", unit=" sentences", disable=hidden) as bar:
-            chunks = _chunks(corpus.examples(split))
-            how = (spec, tokenizer, sorted(inventory.types))
-            for size, arrays in _features_of_chunks(chunks, how, inventory.sentences):
-                arrays.append_to(fresh)
-                bar.update(size)
 
 
 def _chunks(examples: Iterator[Example]) -> Iterator[list[Example]]:

@@ -307,8 +307,7 @@ def read_columns(path: Path, reading: Reading) -> Iterator[Example]:
         kind = f"entities in column {column} are not read: the last column is used, with {entities[-1]}"
         counts[f"{kind}; use --tag_column {column} to read them"] = entities[column]
     for kind, count in counts.items():
-        if count:
-            findings.add(kind, count=count)
+        findings.add(kind, count=count)
 
 
 def _sentences(path: Path, layout: _Layout, reading: Reading) -> Iterator[list[tuple[int, list[str]]]]:

@@ -76,8 +76,8 @@ def _write_columns(examples: Iterable[Example], path: Path) -> Findings:
                 tags = ["\t" if " " in word else "" for word in words]
             else:
                 tags = [f"\t{_checked_tag(tag, example, findings)}" for tag in _flat_tags(example)]
-                if nested := len(example.entities) - len(outermost(example.entities)):
-                    findings.add("entities that overlap longer ones, which columns cannot hold, left out", count=nested)
+                nested = len(example.entities) - len(outermost(example.entities))
+                findings.add("entities that overlap longer ones, which columns cannot hold, left out", count=nested)
             file.writelines(f"{word}{tag}\n" for word, tag in zip(words, tags, strict=True))
             file.write("\n")
         if len(labelled) == 2:
