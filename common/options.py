@@ -90,10 +90,15 @@ class _Switch(argparse.Action):
 
 
 class _HelpFormatter(argparse.HelpFormatter):
-    """A help formatter that shows one spelling per flag."""
+    """A help formatter that leaves out some flags and shows one spelling of the others."""
 
-    def __init__(self, prog: str) -> None:
+    def __init__(self, prog: str, left_out: Collection[argparse.Action]) -> None:
         super().__init__(prog, max_help_position=40, width=120)
+        self._left_out = left_out
+
+    def add_argument(self, action: argparse.Action) -> None:
+        if action not in self._left_out:
+            super().add_argument(action)
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         if not action.option_strings:
@@ -111,7 +116,7 @@ class OptionsCommandLine(CommandLine):
         super().__init__(
             description=description,
             usage="%(prog)s --flag VALUE ...",
-            formatter_class=_HelpFormatter,
+            formatter_class=lambda prog: _HelpFormatter(prog, self._rare),
             add_help=False,
             **options,
         )
@@ -167,16 +172,6 @@ class OptionsCommandLine(CommandLine):
         if not (common or metadata["common"]):
             self._rare.append(action)
         return action
-
-    def format_help(self) -> str:
-        shown = [(action, action.help) for action in self._rare]
-        for action, _ in shown:
-            action.help = argparse.SUPPRESS
-        try:
-            return super().format_help()
-        finally:
-            for action, text in shown:
-                action.help = text
 
     def print_all_help(self) -> NoReturn:
         """Print the help of all flags and exit."""

@@ -258,7 +258,7 @@ class TagEncoder:
     def __init__(self, tags: Sequence[str], scheme: TagScheme, unknown: int | None = None) -> None:
         self.tags, self.scheme, self._unknown = list(tags), scheme, unknown
         self._ids = {tag: index for index, tag in enumerate(self.tags)}
-        self._known: dict[tuple[str, int], tuple[int, int, int]] = {}
+        self._known: dict[tuple[str, int], list[int]] = {}
 
     def __call__(self, annotations: Sequence[Annotation]) -> torch.Tensor:
         """Encode annotations as label ids ``(B, W)``, with -100 for padding and unannotated words.
@@ -280,19 +280,17 @@ class TagEncoder:
             else:
                 row[: annotation.words] = self._id(OUTSIDE)
                 for entity_type, first, last in entities:
-                    row[first], inside, row[last] = self._entity_ids(entity_type, last - first + 1)
-                    if last - first > 1:
-                        row[first + 1 : last] = inside
+                    row[first : last + 1] = self._entity_ids(entity_type, last - first + 1)
             for first, last in annotation.unannotated:
                 row[first : last + 1] = IGNORED_LABEL
         return torch.from_numpy(labels)
 
-    def _entity_ids(self, entity_type: str, words: int) -> tuple[int, int, int]:
-        """Label ids of the first, inner and last words of an entity; all equal for a single word."""
-        key = (entity_type, min(words, 3))
+    def _entity_ids(self, entity_type: str, words: int) -> list[int]:
+        """Label ids of the words of an entity."""
+        key = (entity_type, words)
         if key not in self._known:
-            tags = entities_to_tags([Entity(entity_type, 0, key[1] - 1)], key[1], self.scheme)
-            self._known[key] = self._id(tags[0]), self._id(tags[len(tags) // 2]), self._id(tags[-1])
+            tags = entities_to_tags([Entity(entity_type, 0, words - 1)], words, self.scheme)
+            self._known[key] = [self._id(tag) for tag in tags]
         return self._known[key]
 
     def _id(self, tag: str) -> int:

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from processors.spans import Reading, TagReader
 from processors.tasks import SPLITS, Task, find_split_file, missing_split_error, task_named
 from processors.text.word_cutting import WORD_UNITS, LearnedCutter, WordCutter, learn_cutter
 
-_LEARNED_FROM = 20_000  # sentences
+_LEARNED_FROM = 20_000  # at most so many sentences
 READERS: dict[str, Callable[[Path, Reading], Iterator[Example]]] = {
     "brat": read_brat,
     "json": read_json,
@@ -238,24 +239,17 @@ class Corpus:
 
     def learned_cutter(self) -> LearnedCutter:
         """How raw text is cut for a model of the train split, by ``word_unit`` where that is set."""
-        path = self._parsed("train")[0] / f"cutter-{self.word_unit or 'any'}.json"
+        folder, inventory = self._parsed("train")
+        path = folder / f"cutter-{self.word_unit or 'any'}.json"
         if not path.is_file():
-            cutter, *shares = self._learn_cutter()
+            step = 1 << ((inventory.sentences - 1) // _LEARNED_FROM).bit_length()
+            sample = list(islice(self.examples("train"), 0, None, step))
+            reading = WordCutter(self.word_unit or self._task.word_unit, self.kept_words)
+            cutter, *shares = learn_cutter(sample, reading, (self.word_unit,) if self.word_unit else WORD_UNITS)
             with atomic_write(path) as fresh:
                 fresh.write_text(json.dumps([asdict(cutter), *shares]), "utf-8")
-        cutter, share, written_share = json.loads(path.read_text("utf-8"))
-        return LearnedCutter(WordCutter(cutter["unit"], tuple(cutter["kept"])), share, written_share)
-
-    def _learn_cutter(self) -> LearnedCutter:
-        sample: list[Example] = []
-        step = 1
-        for index, example in enumerate(self.examples("train")):
-            if index % step == 0:
-                sample.append(example)
-            if len(sample) > _LEARNED_FROM:
-                sample, step = sample[::2], 2 * step
-        units = (self.word_unit,) if self.word_unit else WORD_UNITS
-        return learn_cutter(sample, WordCutter(self.word_unit or self._task.word_unit, self.kept_words), units)
+        found, share, written_share = json.loads(path.read_text("utf-8"))
+        return LearnedCutter(WordCutter(found["unit"], tuple(found["kept"])), share, written_share)
 
     def types_unseen_in_training(self, split: str) -> list[str]:
         """Types of a split that do not occur in the train split, so that no model can learn them."""

@@ -110,6 +110,11 @@ class Example:
     def annotation(self) -> Annotation:
         return Annotation(len(self.words), self.entities, self.unannotated)
 
+    def place(self, entity: Entity) -> tuple[int, int]:
+        """First and last character (exclusive) of an entity in the text."""
+        offsets = self.offsets or []
+        return offsets[entity.first_word][0], offsets[entity.last_word][1]
+
     def line_of(self, position: int) -> int:
         """Line of the file with the word at ``position``."""
         return self.word_lines[min(position, len(self.words) - 1)] if self.word_lines else self.line

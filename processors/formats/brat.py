@@ -132,13 +132,13 @@ def check_brat_types(types: Iterable[str]) -> None:
 
 
 def _lines(example: Example, findings: Findings) -> Iterator[str]:
-    text, offsets = example.text or "", example.offsets or []
-    for number, (kind, first, last) in enumerate(example.entities or (), start=1):
-        start, end = offsets[first][0], offsets[last][1]
+    text = example.text or ""
+    for number, entity in enumerate(example.entities or (), start=1):
+        start, end = example.place(entity)
         # An annotation is one line, so an entity over several lines becomes one fragment per line.
         fragments = [(start + m.start(), start + m.end()) for m in re.finditer(r"[^\n]+", text[start:end])]
         if not fragments or (fragments[0][0], fragments[-1][1]) != (start, end):
             findings.add("line breaks at the edge of an entity, which brat cannot mark")
         if fragments:
             places = ";".join(f"{left} {right}" for left, right in fragments)
-            yield f"T{number}\t{kind} {places}\t{' '.join(text[left:right] for left, right in fragments)}"
+            yield f"T{number}\t{entity.type} {places}\t{' '.join(text[left:right] for left, right in fragments)}"

@@ -59,7 +59,9 @@ def _records(path: Path, findings: Findings) -> Iterator[tuple[int, Any]]:
     except (ValueError, RecursionError):
         value = None
     if first.startswith("[") and not _is_pair(value):
-        return _values_inside(path, findings)
+        text = _text_of(path)
+        _parsed(text, path, 1, Findings())  # raises an error with its location if the file is malformed
+        return _values_inside(text, findings)
     is_spread = value is None and not first.endswith("}")
     if is_spread or value == {} or _has_sentences(value) or _has_pairs(value):
         return _one_object(path, findings)
@@ -102,7 +104,7 @@ def _one_object(path: Path, findings: Findings) -> Iterator[tuple[int, Any]]:
     if value != {} and not _has_sentences(value):
         yield 1, value
         return
-    values = _values_inside(path, findings)
+    values = _values_inside(text, findings)
     for (line, key), (_, entry) in zip(values, values, strict=True):
         strings = isinstance(entry, dict) and all(isinstance(value, str) for value in entry.values())
         if not strings or "sents" not in entry:
@@ -115,10 +117,8 @@ def _one_object(path: Path, findings: Findings) -> Iterator[tuple[int, Any]]:
         yield line, record
 
 
-def _values_inside(path: Path, findings: Findings) -> Iterator[tuple[int, Any]]:
-    """Yield the keys and values of the array or object in a file, each with its first line."""
-    text = _text_of(path)
-    _parsed(text, path, 1, Findings())  # raises an error with its location if the file is malformed
+def _values_inside(text: str, findings: Findings) -> Iterator[tuple[int, Any]]:
+    """Yield the keys and values of the array or object in a text, each with its first line."""
     decoder = json.JSONDecoder()
     line, counted = 1, 0
     position = _next_value(text, _next_value(text, 0) + 1)

@@ -62,11 +62,10 @@ def guid_of(record: dict[str, Any], default: str) -> str:
 
 def task_of(example: Example) -> dict[str, Any]:
     """Convert an example to a task for import, with an annotation, or a prediction if it has confidences."""
-    text, offsets = example.text or "", example.offsets or []
-    task: dict[str, Any] = {"data": {"id": example.guid, "text": text}, "annotations": [], "predictions": []}
+    task: dict[str, Any] = {"data": {"id": example.guid, "text": example.text}, "annotations": [], "predictions": []}
     if example.entities is None:
         return task
-    regions = [_region(number, entity, text, offsets) for number, entity in enumerate(example.entities)]
+    regions = [_region(number, entity, example) for number, entity in enumerate(example.entities)]
     if example.confidences is None:
         task["annotations"].append({"result": regions, "was_cancelled": False})
         return task
@@ -76,9 +75,9 @@ def task_of(example: Example) -> dict[str, Any]:
     return task
 
 
-def _region(number: int, entity: Entity, text: str, offsets: Sequence[tuple[int, int]]) -> dict[str, Any]:
-    start, end = offsets[entity.first_word][0], offsets[entity.last_word][1]
-    value = {"start": start, "end": end, "text": text[start:end], "labels": [entity.type]}
+def _region(number: int, entity: Entity, example: Example) -> dict[str, Any]:
+    start, end = example.place(entity)
+    value = {"start": start, "end": end, "text": (example.text or "")[start:end], "labels": [entity.type]}
     return {"id": f"entity-{number}", "from_name": "label", "to_name": "text", "type": "labels", "value": value}
 
 

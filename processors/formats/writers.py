@@ -138,13 +138,13 @@ def entity_record(entity: Entity, text: str, offsets: Any) -> dict[str, Any]:
 
 def _doccano_record(example: Example, offset_unit: str = "code_point") -> dict[str, Any]:
     """Record for doccano; a text without annotation has no ``label``."""
-    text, offsets = example.text or "", example.offsets or []
+    text = example.text or ""
     record: dict[str, Any] = {"id": example.guid, "text": text}
     if example.entities is not None:
-        places = [(offsets[first][0], offsets[last][1], kind) for kind, first, last in example.entities]
+        places = map(example.place, example.entities)
         if offset_unit == "utf16":
-            places = [(in_utf16(text, start), in_utf16(text, end), kind) for start, end, kind in places]
-        record["label"] = [list(place) for place in places]
+            places = ((in_utf16(text, start), in_utf16(text, end)) for start, end in places)
+        record["label"] = [[*place, entity.type] for place, entity in zip(places, example.entities, strict=True)]
     return record
 
 
