@@ -7,6 +7,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -77,11 +78,11 @@ class Corpus:
         split_files: explicit file of each split; a relative path may also be relative to ``data_dir``.
         dataset_name: a Hugging Face data set to use instead of files; see `processors.formats.hub`.
         tag_column: column of the tags, or their key in JSON and Hugging Face data sets.
-        word_column: column of the words in column files; see `processors.formats.columns.read_columns`.
+        word_column: column of the words in column files; see `processors.spans.Reading`.
         word_unit: how raw text is cut into words; by default as the task says.
         kept_words: words of raw text that are not cut; see `processors.text.word_cutting.WordCutter`.
-        span_edges: how to treat entities that cut words; see `processors.spans.SpanReader`.
-        offset_unit: unit of character offsets; see `processors.spans.SpanReader`.
+        span_edges: how to treat entities that cut words; see `processors.spans.Reading`.
+        offset_unit: unit of character offsets; see `processors.spans.Reading`.
         labels_file: a file with one tag or entity type per line that defines the labels.
         cache_dir: folder for parsed splits and downloads: each file is parsed once. By default it is temporary.
     """
@@ -105,8 +106,8 @@ class Corpus:
 
     def variant(self, **changes: Any) -> "Corpus":
         """The same corpus for another task, or with raw text cut otherwise; files are not opened again."""
-        other = replace(self, **changes)
-        other._opened = self._opened
+        other = copy(self)
+        vars(other).update(changes)
         return other
 
     def has(self, split: str) -> bool:

@@ -11,8 +11,7 @@ from markupsafe import Markup
 
 from analysis.documents import ScoredDocument, count_entities, precision_recall_f1, score_intervals
 from analysis.pairs import KINDS, pair_entities
-from analysis.report.calibration import Judged, Reliability, counts_at, judge, reliability
-from analysis.report.charts import draw_calibration, draw_lines, svg
+from analysis.report.charts import Judged, Reliability, counts_at, draw_calibration, draw_lines, judge, reliability, svg
 from analysis.report.run_data import Split
 from common.entities import Entity
 from processors.examples import join_words

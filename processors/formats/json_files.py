@@ -58,14 +58,21 @@ def _records(path: Path, findings: Findings) -> Iterator[tuple[int, Any]]:
         value = json.loads(first)
     except (ValueError, RecursionError):
         value = None
-    if first.startswith("[") and not _is_pair(value):
-        text = _text_of(path)
-        _parsed(text, path, 1, Findings())  # raises an error with its location if the file is malformed
-        return _values_inside(text, findings)
+    is_array = first.startswith("[") and not _is_pair(value)
     is_spread = value is None and not first.endswith("}")
-    if is_spread or value == {} or _has_sentences(value) or _has_pairs(value):
-        return _one_object(path, findings)
-    return _json_lines(path, findings)
+    if not (is_array or is_spread or value == {} or _has_sentences(value) or _has_pairs(value)):
+        yield from _json_lines(path, findings)
+        return
+    text = "\n".join(line for _, line in read_lines(path))
+    value = _parsed(text, path, 1, Findings() if is_array else findings) if text.strip() else {}
+    if is_array:
+        yield from _values_inside(text, findings)
+    elif _has_pairs(value):
+        yield from ((1, pair) for pair in value["annotations"] if pair is not None)
+    elif _has_sentences(value):
+        yield from _sentences(text, path, findings)
+    elif value != {}:
+        yield 1, value
 
 
 def _is_pair(value: Any) -> bool:
@@ -92,18 +99,8 @@ def _json_lines(path: Path, findings: Findings) -> Iterator[tuple[int, Any]]:
                 findings.fault(error)
 
 
-def _one_object(path: Path, findings: Findings) -> Iterator[tuple[int, Any]]:
-    """Yield the sentences of an object of sentences, the pairs of a spaCy annotation tool, or the object itself."""
-    text = _text_of(path)
-    if not text.strip():
-        return
-    value = _parsed(text, path, 1, findings)
-    if _has_pairs(value):
-        yield from ((1, pair) for pair in value["annotations"] if pair is not None)
-        return
-    if value != {} and not _has_sentences(value):
-        yield 1, value
-        return
+def _sentences(text: str, path: Path, findings: Findings) -> Iterator[tuple[int, Any]]:
+    """Yield records of an object of sentences: ``{id: {"sents": "w w w", "ner_labels": "O B-LOC O"}}``."""
     values = _values_inside(text, findings)
     for (line, key), (_, entry) in zip(values, values, strict=True):
         strings = isinstance(entry, dict) and all(isinstance(value, str) for value in entry.values())
@@ -127,10 +124,6 @@ def _values_inside(text: str, findings: Findings) -> Iterator[tuple[int, Any]]:
         value, end = decoder.raw_decode(text, position)
         yield line, _mended(value, text[position:end], findings)
         position = _next_value(text, end)
-
-
-def _text_of(path: Path) -> str:
-    return "\n".join(line for _, line in read_lines(path))
 
 
 def _next_value(text: str, position: int) -> int:
