@@ -33,7 +33,10 @@ SCORES = ("precision", "recall", "f1")
 _SEED_SUFFIX = re.compile(r"[-_.]?seed[-_]?\d+$")
 
 Counts = NDArray[np.float64]
-_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+_LATEX = str.maketrans(
+    {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {character: f"\\{character}" for character in "_%&#${}"}
+)
 
 
 @dataclass
@@ -244,16 +247,10 @@ def as_markdown(sheet: Sheet) -> str:
 def as_latex(sheet: Sheet) -> str:
     """LaTeX table, for the booktabs package."""
     alignment = "l" * sheet.names + "r" * (len(sheet.columns) - sheet.names)
-    header, *rows = ([_escaped(cell) for cell in line] for line in (sheet.columns, *sheet.rows))
+    header, *rows = ([cell.translate(_LATEX) for cell in line] for line in (sheet.columns, *sheet.rows))
     lines = [" & ".join(cells) + r" \\" for cells in (header, *rows)]
     body = "\n".join([r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"])
     return rf"\begin{{tabular}}{{{alignment}}}" + f"\n{body}\n" + r"\end{tabular}"
-
-
-def _escaped(cell: str) -> str:
-    return "".join(
-        _LATEX.get(character, f"\\{character}" if character in "_%&#${}" else character) for character in cell
-    )
 
 
 def plot_variants(variants: Sequence[Variant], score: str, resamples: int, seed: int, path: Path) -> None:

@@ -189,21 +189,12 @@ def scheme_scores(documents: Iterable[ScoredDocument]) -> dict[str, SchemeScore]
     totals = {name: EvaluationResult() for name in _STRATEGIES}
     for document in documents:
         for group in overlapping_groups(document.gold, document.predicted):
-            gold, predicted = map(_with_last_word, group)
+            gold, predicted = ([SpanWithLastWord(*entity) for entity in side] for side in group)
             for name, strategy in _STRATEGIES.items():
-                _add(totals[name], strategy.evaluate(gold, predicted, [])[0] if gold != predicted else _RIGHT)
-    return {name: _score(total, halves=name in ("partial", "type")) for name, total in totals.items()}
-
-
-def _add(total: EvaluationResult, counted: EvaluationResult) -> None:
-    for name in _COUNTS:
-        setattr(total, name, getattr(total, name) + getattr(counted, name))
-
-
-def _score(total: EvaluationResult, halves: bool) -> SchemeScore:
-    total.compute_metrics(partial_or_type=halves)
-    return SchemeScore(**{one.name: getattr(total, one.name) for one in fields(SchemeScore)})
-
-
-def _with_last_word(entities: Sequence[Entity]) -> list[SpanWithLastWord]:
-    return [SpanWithLastWord(*entity) for entity in entities]
+                counted = strategy.evaluate(gold, predicted, [])[0] if gold != predicted else _RIGHT
+                for count in _COUNTS:
+                    setattr(totals[name], count, getattr(totals[name], count) + getattr(counted, count))
+    for name, total in totals.items():
+        total.compute_metrics(partial_or_type=name in ("partial", "type"))
+    names = [one.name for one in fields(SchemeScore)]
+    return {scheme: SchemeScore(**{name: getattr(total, name) for name in names}) for scheme, total in totals.items()}

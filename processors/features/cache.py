@@ -46,7 +46,10 @@ def open_or_build_features(
         DataError: the split is missing or malformed.
         RuntimeError: the features do not match the split.
     """
-    folder = cache_dir / f"{split}-{_cache_key(corpus.digest(split), spec, tokenizer)}"
+    parts = {"format": _FORMAT_VERSION, "content": corpus.digest(split), "spec": asdict(spec)}
+    parts["tokenizer"] = tokenizer_digest(tokenizer)
+    key = hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=12).hexdigest()
+    folder = cache_dir / f"{split}-{key}"
     if overwrite:
         corpus.parse_again(split)
     inventory = corpus.inventory(split)
@@ -59,7 +62,8 @@ def open_or_build_features(
         ):
             fresh.mkdir()
             FeatureCollector().concatenated().append_to(fresh)  # an empty split still has all files
-            chunks = _chunks(corpus.examples(split))
+            examples = corpus.examples(split)
+            chunks = iter(lambda: list(islice(examples, _CHUNK)), [])
             for size, arrays in _features_of_chunks(chunks, (spec, tokenizer, types), inventory.sentences):
                 arrays.append_to(fresh)
                 bar.update(size)
@@ -75,16 +79,6 @@ def open_or_build_features(
     return dataset
 
 
-def _cache_key(content_digest: str, spec: FeatureSpec, tokenizer: PreTrainedTokenizerBase) -> str:
-    parts = {
-        "format": _FORMAT_VERSION,
-        "content": content_digest,
-        "spec": asdict(spec),
-        "tokenizer": tokenizer_digest(tokenizer),
-    }
-    return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=12).hexdigest()
-
-
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     """Hash of how the tokenizer splits words, independent of its padding and truncation state and of its path."""
     if tokenizer.is_fast:
@@ -95,11 +89,6 @@ def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
         described = {"vocabulary": vocabulary_of(tokenizer), "options": options}
     text = type(tokenizer).__name__ + json.dumps(described, sort_keys=True)
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
-
-
-def _chunks(examples: Iterator[Example]) -> Iterator[list[Example]]:
-    while chunk := list(islice(examples, _CHUNK)):
-        yield chunk
 
 
 def _features_of_chunks(

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from html.parser import HTMLParser
 from typing import Any
 
-from common.entities import Entity
 from processors.examples import Example, Findings
 from processors.spans import Source, Span, place_of
 
@@ -65,7 +64,12 @@ def task_of(example: Example) -> dict[str, Any]:
     task: dict[str, Any] = {"data": {"id": example.guid, "text": example.text}, "annotations": [], "predictions": []}
     if example.entities is None:
         return task
-    regions = [_region(number, entity, example) for number, entity in enumerate(example.entities)]
+    regions: list[dict[str, Any]] = []
+    for number, entity in enumerate(example.entities):
+        start, end = example.place(entity)
+        value = {"start": start, "end": end, "text": (example.text or "")[start:end], "labels": [entity.type]}
+        of_text = {"from_name": "label", "to_name": "text", "type": "labels", "value": value}
+        regions.append({"id": f"entity-{number}", **of_text})
     if example.confidences is None:
         task["annotations"].append({"result": regions, "was_cancelled": False})
         return task
@@ -73,12 +77,6 @@ def task_of(example: Example) -> dict[str, Any]:
         region["score"] = confidence
     task["predictions"].append({"result": regions, "score": min(example.confidences, default=1.0)})
     return task
-
-
-def _region(number: int, entity: Entity, example: Example) -> dict[str, Any]:
-    start, end = example.place(entity)
-    value = {"start": start, "end": end, "text": (example.text or "")[start:end], "labels": [entity.type]}
-    return {"id": f"entity-{number}", "from_name": "label", "to_name": "text", "type": "labels", "value": value}
 
 
 _MARKS_NO_TEXT = "Label Studio results that mark no text with a label, not used"
@@ -110,7 +108,10 @@ def _marked(
     if not isinstance(text, str):
         text, starts = _joined(text, source)
     elif any("hypertextlabels" in value for value in values_here) or (not values_here and _MARKUP.search(text)):
-        text = _text_of_markup(text)
+        parser = _Markup()
+        parser.feed(text)
+        parser.close()
+        text = "".join(parser.parts)
     spans = []
     for value in values_here:
         labels = next(value[kind] for kind in kinds if value.get(kind))
@@ -187,10 +188,3 @@ class _Markup(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag == "br":
             self.parts.append("\n")
-
-
-def _text_of_markup(text: str) -> str:
-    parser = _Markup()
-    parser.feed(text)
-    parser.close()
-    return "".join(parser.parts)

@@ -141,7 +141,7 @@ def _doccano_record(example: Example, offset_unit: str = "code_point") -> dict[s
     text = example.text or ""
     record: dict[str, Any] = {"id": example.guid, "text": text}
     if example.entities is not None:
-        places = map(example.place, example.entities)
+        places: Iterable[tuple[int, int]] = map(example.place, example.entities)
         if offset_unit == "utf16":
             places = ((in_utf16(text, start), in_utf16(text, end)) for start, end in places)
         record["label"] = [[*place, entity.type] for place, entity in zip(places, example.entities, strict=True)]
