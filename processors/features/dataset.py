@@ -125,7 +125,8 @@ class FeatureCollector:
         self._add(
             guids=np.frombuffer(guid.encode("utf-8", "surrogatepass"), np.uint8),
             texts=np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8),
-            offsets=offsets,
+            offsets=offsets,  # of a text to predict they may be left out
+            document_words=[annotation.words],
             entities=[(type_ids[one.type], *one[1:]) for one in in_text_order(annotation.entities or ())],
             document_entities=[-1 if annotation.entities is None else len(set(annotation.entities))],
             unannotated=annotation.unannotated,
