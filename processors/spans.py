@@ -155,12 +155,14 @@ class Reading:
     tags: TagReader = field(default_factory=TagReader)
     findings: Findings = field(default_factory=Findings)
 
-    def examples_of(self, records: Iterable[T], read: Callable[[T], Iterable[Example]]) -> Iterator[Example]:
-        """Convert records to examples; after the last one, the faults of all records are raised together."""
+    def examples_of(
+        self, numbered: Iterable[tuple[int, T]], read: Callable[[int, T], Iterable[Example]]
+    ) -> Iterator[Example]:
+        """Convert numbered records to examples; after the last one, the faults of all records are raised together."""
         try:
-            for record in records:
+            for number, record in numbered:
                 try:
-                    examples = list(read(record))
+                    examples = list(read(number, record))
                 except DataError as error:
                     self.findings.fault(error)
                 else:

@@ -46,8 +46,7 @@ def read_brat(folder: Path, reading: Reading) -> Iterator[Example]:
     for path in sorted({path.with_suffix(".txt") for path in brat_files(folder)} - set(texts)):
         reading.findings.fault(DataError(f"there is no text {path.name} next to it", path.with_suffix(".ann")))
 
-    def example_of(numbered: tuple[int, Path]) -> Iterator[Example]:
-        number, path = numbered
+    def example_of(number: int, path: Path) -> Iterator[Example]:
         annotations = path.with_suffix(".ann")
         source = Source(annotations, 1, path.relative_to(folder).with_suffix("").as_posix())
         text = decoded_text(path.read_bytes(), path, reading.findings)

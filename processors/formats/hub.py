@@ -73,8 +73,7 @@ def read_hub_split(dataset: Any, name: str, reading: Reading) -> Iterator[Exampl
     def records() -> Iterator[dict[str, Any]]:
         return ({column: named[column](value) for column, value in record.items()} for record in dataset)
 
-    def examples(numbered: tuple[int, dict[str, Any]]) -> list[Example]:
-        index, row = numbered
+    def examples(index: int, row: dict[str, Any]) -> list[Example]:
         return rows.read(row, Source(Path(f"{name} ({split})"), index, f"{split}-{index}"))
 
     rows = RecordReader(reading, records)

@@ -26,8 +26,8 @@ def read_json(path: Path, reading: Reading) -> Iterator[Example]:
     records = RecordReader(reading, lambda: (value for _, value in _records(path, Findings())))
     seen: set[str] = set()
 
-    def examples(numbered: tuple[int, tuple[int, Any]]) -> list[Example]:
-        index, (line, value) = numbered
+    def examples(index: int, found: tuple[int, Any]) -> list[Example]:
+        line, value = found
         record = _as_record(value, path, line)
         default = str(record.get("guid", f"{reading.split}-{index}"))
         source = Source(path, line, label_studio.guid_of(record, default))

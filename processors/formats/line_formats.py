@@ -56,8 +56,7 @@ def detect_format(path: Path, start: bytes | None = None) -> str:
 def read_cmeee(path: Path, reading: Reading) -> Iterator[Example]:
     """Read lines ``text|||16    18    dis|||...``, with inclusive character positions."""
 
-    def parsed(numbered: tuple[int, str]) -> Iterator[Example]:
-        number, line = numbered
+    def parsed(number: int, line: str) -> Iterator[Example]:
         source = Source(path, number, f"{reading.split}-{number}")
         text, *fields = line.split("|||")
         spans = []
@@ -74,8 +73,7 @@ def read_cmeee(path: Path, reading: Reading) -> Iterator[Example]:
 def read_msra(path: Path, reading: Reading) -> Iterator[Example]:
     """Read lines ``word/nt word/o``; words become characters, and those with a tag other than ``o`` entities."""
 
-    def parsed(numbered: tuple[int, str]) -> Iterator[Example]:
-        number, line = numbered
+    def parsed(number: int, line: str) -> Iterator[Example]:
         source = Source(path, number, f"{reading.split}-{number}")
         text, spans = "", []
         for item in line.split():

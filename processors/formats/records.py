@@ -48,11 +48,8 @@ class RecordReader:
     @property
     def _tag_keys(self) -> tuple[str, ...]:
         """Keys of the tags: ``chunk`` or ``chunk_tags`` if ``tag_column`` is ``chunk``."""
-        return (
-            TAG_KEYS
-            if self.reading.tag_column == "last"
-            else (self.reading.tag_column, f"{self.reading.tag_column}_tags")
-        )
+        asked = self.reading.tag_column
+        return TAG_KEYS if asked == "last" else (asked, f"{asked}_tags")
 
     @property
     def expected(self) -> str:
