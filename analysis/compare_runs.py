@@ -223,17 +223,10 @@ def variant_sheet(variants: Sequence[Variant], score: str, resamples: int, seed:
 
 def difference_sheet(differences: Sequence[Difference]) -> Sheet:
     """Table of differences, in percentage points."""
-    rows = [
-        [
-            one.first,
-            one.second,
-            f"{100 * one.value:+.2f}",
-            f"{100 * one.low:+.2f} to {100 * one.high:+.2f}",
-            f"{one.p:.4f}",
-            f"{one.adjusted_p:.4f}",
-        ]
-        for one in differences
-    ]
+    rows = []
+    for one in differences:
+        value, interval = f"{100 * one.value:+.2f}", f"{100 * one.low:+.2f} to {100 * one.high:+.2f}"
+        rows.append([one.first, one.second, value, interval, f"{one.p:.4f}", f"{one.adjusted_p:.4f}"])
     columns = ["variant", "against", "difference", "95 % interval", "p", "p (Holm)"]
     return Sheet("Differences", 2, columns, rows)
 

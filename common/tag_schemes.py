@@ -78,11 +78,7 @@ SCHEMES = {
 }
 MARKUPS = {
     "bio": SCHEMES["IOB2"],
-    "iob1": SCHEMES["IOB1"],
-    "bios": SCHEMES["BIOS"],
-    "bioes": SCHEMES["BIOES"],
-    "bmes": SCHEMES["BMES"],
-    "bilou": SCHEMES["BILOU"],
+    **{name.lower(): SCHEMES[name] for name in ("IOB1", "BIOS", "BIOES", "BMES", "BILOU")},
 }
 TRAINED_MARKUPS = tuple(name for name in MARKUPS if name != "iob1")  # only used by imported models
 
