@@ -1,14 +1,27 @@
-"""Detailed analysis of a model's predictions on a split."""
+"""Detailed analysis of a model's predictions on a split, and its tables for the terminal."""
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
+from itertools import chain, islice, product
 from typing import Any
 
-from analysis.documents import ScoredDocument, count_entities, digest_of
-from analysis.intervals import score_intervals
-from analysis.metrics import Score
-from analysis.pairs import all_pairs, error_kinds, scores_by_length, scores_by_novelty, type_confusion
-from analysis.schemes import SchemeScore, scheme_scores
+import numpy as np
+from rich.table import Table
+
+from analysis.documents import ScoredDocument, count_entities, digest_of, score_intervals
+from analysis.metrics import EntityScores, Score
+from analysis.pairs import (
+    SchemeScore,
+    all_pairs,
+    error_kinds,
+    scheme_scores,
+    scores_by_length,
+    scores_by_novelty,
+    type_confusion,
+)
+from common.log import console_table
+
+_CONFUSIONS_SHOWN = 10
 
 
 @dataclass
@@ -61,13 +74,10 @@ def suspicions(confusion: dict[str, Any]) -> Iterator[str]:
     Args:
         confusion: from `analysis.pairs.type_confusion`.
     """
-    types, rows = confusion["types"], confusion["matrix"]
-    gold = {name: sum(row) + missed for name, row, missed in zip(types, rows, confusion["missed"], strict=True)}
-    columns = zip(*rows, strict=True)
-    predicted = {
-        name: sum(column) + spurious
-        for name, column, spurious in zip(types, columns, confusion["spurious"], strict=True)
-    }
+    types = confusion["types"]
+    matrix = np.array(confusion["matrix"], int).reshape(len(types), len(types))
+    gold = dict(zip(types, (matrix.sum(1) + confusion["missed"]).tolist(), strict=True))
+    predicted = dict(zip(types, (matrix.sum(0) + confusion["spurious"]).tolist(), strict=True))
     if any(gold.values()) and not any(predicted.values()):
         advice = "train longer, or raise the learning rates (a new head needs 1e-3 to 1e-2)"
         yield f"only O is predicted, but there are {sum(gold.values())} gold entities; {advice}"
@@ -75,3 +85,52 @@ def suspicions(confusion: dict[str, Any]) -> Iterator[str]:
     never = [f"{name} ({count} in the gold data)" for name, count in gold.items() if count and not predicted[name]]
     if never:
         yield f"no entities are predicted of type {', '.join(never)}"
+
+
+def score_table(scores: EntityScores, title: str, intervals: Mapping[str, Sequence[float]] | None = None) -> Table:
+    """Make the table of scores by type and their average, with 95 % intervals if given."""
+    rows = [(name, *_percent(score), str(score.support)) for name, score in sorted(scores.types.items())]
+    rows.append(("micro", *_percent(scores.micro), str(scores.micro.support)))
+    if intervals:
+        rows.append(("95 % interval", *(f"{100 * low:.1f}-{100 * high:.1f}" for low, high in intervals.values())))
+    if scores.strict:
+        rows.append(("strict by scheme", *_percent(scores.strict), str(scores.strict.support)))
+    table = console_table(("type", "precision", "recall", "F1", "support"), rows, title=title)
+    if scores.types:
+        table.rows[len(scores.types) - 1].end_section = True
+    return table
+
+
+def analysis_tables(analysis: Analysis) -> Table:
+    """Make the tables of matching schemes, parts, kinds of error, and the most frequent confusions."""
+    by_length = {f"length {name}": score for name, score in analysis.lengths.items()}
+    parts = {**(analysis.novelty or {}), **by_length}
+    readings = [(name, *_percent(score)) for name, score in analysis.schemes.items()]
+    part_rows = [(name, *_percent(score), str(score.support)) for name, score in parts.items()]
+    errors = [(kind, str(number)) for kind, number in analysis.errors.items()]
+    confused = islice(confusions(analysis.confusion), _CONFUSIONS_SHOWN)
+    grid = Table.grid(padding=(0, 2))
+    grid.add_row(
+        console_table(("reading", "P", "R", "F1"), readings),
+        console_table(("part", "P", "R", "F1", "support"), part_rows),
+    )
+    grid.add_row(
+        console_table(("error", "entities"), errors),
+        console_table(("gold", "predicted", "entities"), confused, names=2),
+    )
+    return grid
+
+
+def confusions(confusion: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """List gold type, predicted type and count, most frequent first; ``-`` for missed and spurious entities."""
+    types = confusion["types"]
+    counted = zip(product(types, repeat=2), chain.from_iterable(confusion["matrix"]), strict=True)
+    cells = [(gold, predicted, number) for (gold, predicted), number in counted if gold != predicted]
+    cells += [(gold, "-", number) for gold, number in zip(types, confusion["missed"], strict=True)]
+    cells += [("-", predicted, number) for predicted, number in zip(types, confusion["spurious"], strict=True)]
+    most_frequent_first = sorted(cells, key=lambda cell: -cell[2])
+    return [(gold, predicted, str(number)) for gold, predicted, number in most_frequent_first if number]
+
+
+def _percent(score: Score | SchemeScore) -> list[str]:
+    return [f"{100 * number:.2f}" for number in (score.precision, score.recall, score.f1)]

@@ -5,18 +5,189 @@ python -m analysis.compare_runs "outputs/cner_*_seed*" --split test --latex --pl
 """
 
 import argparse
-from collections.abc import Sequence
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
-from rich.table import Table
+import numpy as np
+from numpy.typing import NDArray
 
-from analysis.comparison import SCORES, Difference, Variant, compare, expand_patterns, load_variants
-from analysis.intervals import central_interval, precision_recall_f1, resampled_sums
+from analysis.documents import (
+    batches,
+    central_interval,
+    count_entities,
+    digest_of,
+    precision_recall_f1,
+    read_documents,
+    resampled_sums,
+)
 from common.command_line import Bounds, CommandLine
-from common.log import console
+from common.log import console, console_table
+from common.run_files import RunFolder
 
-_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+SCORES = ("precision", "recall", "f1")
+_SEED_SUFFIX = re.compile(r"[-_.]?seed[-_]?\d+$")
+
+Counts = NDArray[np.float64]
+_LATEX = str.maketrans(
+    {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {character: f"\\{character}" for character in "_%&#${}"}
+)
+
+
+@dataclass
+class Variant:
+    """Runs that differ only in their seed.
+
+    Args:
+        name: folder name without the seed.
+        counts: ``(S, D, 3)`` number of correct, predicted and gold entities, by run and document.
+    """
+
+    name: str
+    counts: NDArray[np.int64]
+
+    def scores(self, score: str) -> NDArray[np.float64]:
+        """Scores of the runs, ``(S,)``."""
+        return precision_recall_f1(self.counts.sum(1))[:, SCORES.index(score)]
+
+    @property
+    def mean_counts(self) -> NDArray[np.float64]:
+        """Counts per document, averaged over runs, ``(D, 3)``."""
+        return self.counts.mean(0)
+
+
+def expand_patterns(patterns: Iterable[str]) -> list[Path]:
+    """Expand glob patterns to folders, without duplicates.
+
+    Raises:
+        ValueError: a pattern matches no folder.
+    """
+    folders: dict[Path, None] = {}
+    for pattern in patterns:
+        path = Path(pattern)
+        start = Path(path.anchor)
+        matches = [path] if path.is_dir() else sorted(start.glob(str(path.relative_to(start))))
+        found = [match for match in matches if match.is_dir()]
+        if not found:
+            raise ValueError(f"{pattern}: no such folder")
+        folders |= dict.fromkeys(found)
+    return list(folders)
+
+
+def load_variants(folders: Sequence[Path], split: str) -> list[Variant]:
+    """Read the counts of all runs; variants are in order of their first folder.
+
+    Raises:
+        ValueError: a run was not scored, or not on the same documents as the others.
+    """
+    groups: defaultdict[Path, list[NDArray[np.int64]]] = defaultdict(list)
+    digests: dict[str, Path] = {}
+    for folder in folders:
+        documents = read_documents(_scored_file(folder, split))
+        digests.setdefault(digest_of(documents), folder)
+        groups[variant_of(folder)].append(count_entities(documents))
+        if len(digests) > 1:
+            first, other = digests.values()
+            raise ValueError(f"{first} and {other} were scored on different documents; score both on the same data")
+    names = [variant.name for variant in groups]
+    return [
+        Variant(path.name if names.count(path.name) == 1 else str(path), np.stack(counts))
+        for path, counts in groups.items()
+    ]
+
+
+def _scored_file(folder: Path, split: str) -> Path:
+    path = RunFolder(folder).documents(split)
+    if not path.is_file():
+        advice = f"score the run first, with {'--do_eval' if split == 'dev' else '--do_predict'}"
+        others = [f"--split {other}" for other in ("dev", "test") if RunFolder(folder).documents(other).is_file()]
+        raise ValueError(f"{folder} has no {path.name}; {' or '.join([advice, *others])}")
+    return path
+
+
+def variant_of(folder: Path) -> Path:
+    """Path without its seed: ``outputs/crf`` for ``outputs/crf_seed3`` and ``outputs/crf/seed3``."""
+    name = _SEED_SUFFIX.sub("", folder.name)
+    return folder.with_name(name) if name else folder.parent
+
+
+@dataclass
+class Difference:
+    """Difference in score between two variants, ``first - second``.
+
+    Args:
+        value: difference of the scores over the documents of all runs.
+        low, high: 95 % interval from a paired bootstrap over documents.
+        p: p value of a paired permutation test.
+        adjusted_p: p value after Holm's correction for all differences that are tested together.
+    """
+
+    first: str
+    second: str
+    value: float
+    low: float
+    high: float
+    p: float
+    adjusted_p: float
+
+
+def compare(
+    variants: Sequence[Variant], score: str, resamples: int, seed: int, baseline: str | None = None
+) -> list[Difference]:
+    """Compare all pairs of variants, or all variants with the baseline."""
+    pairs = [pair for pair in combinations(variants, 2) if baseline in (None, pair[0].name, pair[1].name)]
+    pairs = [(one, other) if other.name == baseline else (other, one) for one, other in pairs]
+    column = SCORES.index(score)
+    tests = [permutation_test(one.mean_counts, other.mean_counts, column, resamples, seed) for one, other in pairs]
+    differences = []
+    for (first, second), p, adjusted in zip(pairs, tests, holm(tests), strict=True):
+        both = np.hstack([first.mean_counts, second.mean_counts])
+        value = float(_difference(both.sum(0), column))
+        low, high = central_interval(_difference(resampled_sums(both, resamples, seed), column)).tolist()
+        differences.append(Difference(first.name, second.name, value, low, high, p, adjusted))
+    return differences
+
+
+def permutation_test(first: Counts, second: Counts, column: int, resamples: int, seed: int) -> float:
+    """Two-sided p value of the difference when the results of each document are swapped at random.
+
+    Approximate randomisation (Noreen 1989; Yeh 2000), with the estimate of Phipson and Smyth (2010), which is never
+    zero. Documents with equal pairs of results are swapped together, with one binomial draw.
+
+    Args:
+        first, second: ``(D, 3)`` counts of two variants.
+        column: index into ``SCORES``.
+    """
+    both = np.hstack([first, second])
+    observed = abs(_difference(both.sum(0), column))
+    kinds, sizes = np.unique(both[(first != second).any(1)], axis=0, return_counts=True)  # (K, 6), (K,)
+    change = np.hstack([kinds[:, 3:], kinds[:, :3]]) - kinds  # effect of swapping one document, (K, 6)
+    generator = np.random.default_rng(seed)
+    as_far = 0
+    for some in batches(resamples, max(1, len(kinds))):
+        swapped = generator.binomial(sizes, 0.5, (some, len(sizes)))  # (R, K)
+        tossed = _difference(both.sum(0) + swapped @ change, column)
+        as_far += int((abs(tossed) >= observed - 1e-12).sum())
+    return (1 + as_far) / (1 + resamples)
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Adjust p values to control the family-wise error rate (Holm 1979)."""
+    adjusted, largest = [0.0] * len(ps), 0.0
+    for rank, index in enumerate(np.argsort(ps, kind="stable").tolist()):
+        largest = max(largest, min(1.0, (len(ps) - rank) * ps[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def _difference(sums: Counts, column: int) -> NDArray[np.float64]:
+    """Difference in score from the sums of two variants: ``(..., 6) -> (...)``."""
+    return precision_recall_f1(sums[..., :3])[..., column] - precision_recall_f1(sums[..., 3:])[..., column]
 
 
 class Sheet(NamedTuple):
@@ -52,28 +223,12 @@ def variant_sheet(variants: Sequence[Variant], score: str, resamples: int, seed:
 
 def difference_sheet(differences: Sequence[Difference]) -> Sheet:
     """Table of differences, in percentage points."""
-    rows = [
-        [
-            one.first,
-            one.second,
-            f"{100 * one.value:+.2f}",
-            f"{100 * one.low:+.2f} to {100 * one.high:+.2f}",
-            f"{one.p:.4f}",
-            f"{one.adjusted_p:.4f}",
-        ]
-        for one in differences
-    ]
+    rows = []
+    for one in differences:
+        value, interval = f"{100 * one.value:+.2f}", f"{100 * one.low:+.2f} to {100 * one.high:+.2f}"
+        rows.append([one.first, one.second, value, interval, f"{one.p:.4f}", f"{one.adjusted_p:.4f}"])
     columns = ["variant", "against", "difference", "95 % interval", "p", "p (Holm)"]
     return Sheet("Differences", 2, columns, rows)
-
-
-def as_table(sheet: Sheet) -> Table:
-    table = Table(title=sheet.title)
-    for index, column in enumerate(sheet.columns):
-        table.add_column(column, justify="left" if index < sheet.names else "right", overflow="fold")
-    for row in sheet.rows:
-        table.add_row(*row)
-    return table
 
 
 def as_markdown(sheet: Sheet) -> str:
@@ -85,16 +240,10 @@ def as_markdown(sheet: Sheet) -> str:
 def as_latex(sheet: Sheet) -> str:
     """LaTeX table, for the booktabs package."""
     alignment = "l" * sheet.names + "r" * (len(sheet.columns) - sheet.names)
-    header, *rows = ([_escaped(cell) for cell in line] for line in (sheet.columns, *sheet.rows))
+    header, *rows = ([cell.translate(_LATEX) for cell in line] for line in (sheet.columns, *sheet.rows))
     lines = [" & ".join(cells) + r" \\" for cells in (header, *rows)]
     body = "\n".join([r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"])
     return rf"\begin{{tabular}}{{{alignment}}}" + f"\n{body}\n" + r"\end{tabular}"
-
-
-def _escaped(cell: str) -> str:
-    return "".join(
-        _LATEX.get(character, f"\\{character}" if character in "_%&#${}" else character) for character in cell
-    )
 
 
 def plot_variants(variants: Sequence[Variant], score: str, resamples: int, seed: int, path: Path) -> None:
@@ -141,7 +290,7 @@ def main(argv: list[str] | None = None) -> None:
     text = as_markdown if args.markdown else as_latex if args.latex else None
     for sheet in sheets:
         if text is None:
-            console().print(as_table(sheet))
+            console().print(console_table(sheet.columns, sheet.rows, sheet.names, sheet.title))
         else:
             print(text(sheet), end="\n\n")
 

@@ -2,11 +2,10 @@
 
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from rich.table import Table
 from seqeval.metrics import accuracy_score, classification_report
 from seqeval.scheme import IOB1, IOB2, IOBES, Prefix, Tag, Token
 
@@ -119,20 +118,3 @@ def _pieces(gold: Sequence[str], predicted: Sequence[str]) -> Iterator[tuple[Seq
             yield gold[start:position], predicted[start:position]
             start = position
     yield gold[start:], predicted[start:]
-
-
-def score_table(scores: EntityScores, title: str, intervals: Mapping[str, Sequence[float]] | None = None) -> Table:
-    """Make a table for the terminal: scores by type and their average, with 95 % intervals if given."""
-    table = Table("type", title=title)
-    for column in ("precision", "recall", "F1", "support"):
-        table.add_column(column, justify="right")
-    rows = [*sorted(scores.types.items()), ("micro", scores.micro)]
-    rows += [("strict by scheme", scores.strict)] if scores.strict else []
-    for name, score in rows:
-        if name == "micro":
-            table.add_section()
-        numbers = (score.precision, score.recall, score.f1)
-        table.add_row(name, *(f"{100 * number:.2f}" for number in numbers), str(score.support))
-        if name == "micro" and intervals:
-            table.add_row("95 % interval", *(f"{100 * low:.1f}-{100 * high:.1f}" for low, high in intervals.values()))
-    return table

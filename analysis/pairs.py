@@ -1,13 +1,16 @@
-"""Pair predicted with gold entities: kinds of error, type confusion, and scores by length and novelty."""
+"""Pair predicted with gold entities: kinds of error, type confusion, matching schemes, scores by length and novelty."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
+from nervaluate.entities import Entity as SpanWithLastWord
+from nervaluate.entities import EvaluationResult
+from nervaluate.strategies import EntityTypeEvaluation, ExactEvaluation, PartialEvaluation, StrictEvaluation
 
-from analysis.documents import ScoredDocument
-from analysis.intervals import precision_recall_f1
+from analysis.documents import ScoredDocument, precision_recall_f1
 from analysis.metrics import Score
 from common.entities import Entity
 
@@ -151,3 +154,47 @@ def scores_by_novelty(documents: Sequence[ScoredDocument], known: Set[str]) -> d
     """Compute scores of entities whose text is seen or unseen in train, with any type (Augenstein et al. 2017)."""
     found = breakdown(documents, lambda document, entity: SEEN if document.surface(entity) in known else UNSEEN)
     return {name: found.get(name, Score()) for name in (SEEN, UNSEEN)}
+
+
+_STRATEGIES = {
+    "strict": StrictEvaluation(),
+    "exact": ExactEvaluation(),
+    "partial": PartialEvaluation(),
+    "type": EntityTypeEvaluation(),
+}
+_RIGHT = EvaluationResult(correct=1)  # of a group with one entity per side, if they are equal
+_COUNTS = ("correct", "incorrect", "partial", "missed", "spurious")
+
+
+@dataclass
+class SchemeScore:
+    """Counts and scores of a scheme; a partial match counts half."""
+
+    correct: int = 0
+    incorrect: int = 0
+    partial: int = 0
+    missed: int = 0
+    spurious: int = 0
+    precision: float = 0.0
+    recall: float = 0.0
+    f1: float = 0.0
+
+
+def scheme_scores(documents: Iterable[ScoredDocument]) -> dict[str, SchemeScore]:
+    """Compute the scores of the four matching schemes of SemEval-2013 task 9 (Segura-Bedmar et al. 2013).
+
+    A prediction matches if span and type are equal (``strict``), the span is equal (``exact``), spans overlap
+    (``partial``), or spans overlap and the type is equal (``type``).
+    """
+    totals = {name: EvaluationResult() for name in _STRATEGIES}
+    for document in documents:
+        for group in overlapping_groups(document.gold, document.predicted):
+            gold, predicted = ([SpanWithLastWord(*entity) for entity in side] for side in group)
+            for name, strategy in _STRATEGIES.items():
+                counted = strategy.evaluate(gold, predicted, [])[0] if gold != predicted else _RIGHT
+                for count in _COUNTS:
+                    setattr(totals[name], count, getattr(totals[name], count) + getattr(counted, count))
+    for name, total in totals.items():
+        total.compute_metrics(partial_or_type=name in ("partial", "type"))
+    names = [one.name for one in fields(SchemeScore)]
+    return {scheme: SchemeScore(**{name: getattr(total, name) for name in names}) for scheme, total in totals.items()}

@@ -17,6 +17,7 @@ from transformers.utils import logging
 
 from inference.predictor import NerPredictor
 from processors.formats.columns import read_columns
+from processors.spans import Reading
 
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
 _PIPELINE_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -57,7 +58,7 @@ def main() -> None:
 
 def mixed_texts(path: Path, sentences: int, documents: int, tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
     """Sentences, and long texts that nearly fill a window."""
-    corpus = (" ".join(example.words) for example in read_columns(path, "dev"))
+    corpus = (" ".join(example.words) for example in read_columns(path, Reading()))
     for _, sentence in zip(range(sentences), corpus, strict=False):
         yield sentence
     for _ in range(documents):

@@ -1,12 +1,14 @@
-"""Logging to the terminal and the log file of the run, and the console for tables."""
+"""Logging to the terminal and the log file of the run, and tables on the console."""
 
 import logging
 import sys
 import warnings
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import transformers
 from rich.console import Console
+from rich.table import Table
 from tqdm import tqdm
 
 from common.run_files import RunFolder
@@ -49,3 +51,13 @@ def setup_logging(output_dir: Path | None = None, anew: bool = False, is_main: b
 def console() -> Console:
     """A coloured console on a terminal; plain text of 100 columns otherwise."""
     return Console() if sys.stdout.isatty() else Console(width=100, no_color=True, highlight=False)
+
+
+def console_table(columns: Sequence[str], rows: Iterable[Sequence[str]], names: int = 1, title: str = "") -> Table:
+    """A table for the console; the first ``names`` columns hold names, the others numbers."""
+    table = Table(title=title or None)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index < names else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table

@@ -4,7 +4,7 @@ import argparse
 import importlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
-from typing import Any, NoReturn
+from typing import Any
 
 from transformers.hf_argparser import string_to_bool
 
@@ -90,10 +90,15 @@ class _Switch(argparse.Action):
 
 
 class _HelpFormatter(argparse.HelpFormatter):
-    """A help formatter that shows one spelling per flag."""
+    """A help formatter that leaves out some flags and shows one spelling of the others."""
 
-    def __init__(self, prog: str) -> None:
+    def __init__(self, prog: str, left_out: Collection[argparse.Action]) -> None:
         super().__init__(prog, max_help_position=40, width=120)
+        self._left_out = left_out
+
+    def add_argument(self, action: argparse.Action) -> None:
+        if action not in self._left_out:
+            super().add_argument(action)
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         if not action.option_strings:
@@ -111,11 +116,11 @@ class OptionsCommandLine(CommandLine):
         super().__init__(
             description=description,
             usage="%(prog)s --flag VALUE ...",
-            formatter_class=_HelpFormatter,
+            formatter_class=lambda prog: _HelpFormatter(prog, self.rare),
             add_help=False,
             **options,
         )
-        self._rare: list[argparse.Action] = []
+        self.rare: list[argparse.Action] = []
         about = self.add_argument_group("help")
         about.add_argument("-h", "--help", action="help", help="show the common flags")
         about.add_argument(
@@ -160,39 +165,24 @@ class OptionsCommandLine(CommandLine):
             names += [f"no_{name}" for name in names] if default else []
         else:
             options |= {"choices": metadata["choices"] or None, "type": metadata["bounds"] or str}
-            options |= {"metavar": _metavar(one.name, metadata["choices"])}
+            choices = ",".join(filter(None, metadata["choices"]))
+            options["metavar"] = f"{{{choices}}}" if choices else one.name.rpartition("_")[2].upper()
             options |= {name: metadata[name] for name in ("nargs", "const") if metadata[name] is not None}
         spellings = [f"--{spelling}" for name in names for spelling in (name, name.replace("_", "-"))]
         action: argparse.Action = group.add_argument(*dict.fromkeys(spellings), **options)
         if not (common or metadata["common"]):
-            self._rare.append(action)
+            self.rare.append(action)
         return action
-
-    def format_help(self) -> str:
-        shown = [(action, action.help) for action in self._rare]
-        for action, _ in shown:
-            action.help = argparse.SUPPRESS
-        try:
-            return super().format_help()
-        finally:
-            for action, text in shown:
-                action.help = text
-
-    def print_all_help(self) -> NoReturn:
-        """Print the help of all flags and exit."""
-        self._rare.clear()
-        self.print_help()
-        self.exit()
 
 
 class _HelpAll(argparse.Action):
+    """Prints the help of all flags and exits."""
+
     def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
         assert isinstance(parser, OptionsCommandLine)
-        parser.print_all_help()
-
-
-def _metavar(name: str, choices: Sequence[str]) -> str:
-    return f"{{{','.join(filter(None, choices))}}}" if choices else name.rpartition("_")[2].upper()
+        parser.rare.clear()
+        parser.print_help()
+        parser.exit()
 
 
 def _described(text: str, default: Any) -> str:

@@ -1,54 +1,31 @@
 """Names of all files in a run folder."""
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 _SPLIT_NAMES = {"train": "train", "dev": "eval", "test": "test"}
 
 
-@dataclass(frozen=True)
 class RunFolder:
     """Paths in the folder of a run or checkpoint; `tools.run_folder` reads and writes the files."""
 
-    path: Path
-
-    @property
-    def weights(self) -> Path:
-        return self.path / "model.safetensors"
-
-    @property
-    def config(self) -> Path:
-        """Model config with labels; written last, so its presence means that the model is complete."""
-        return self.path / "config.json"
-
-    @property
-    def settings(self) -> Path:
-        return self.path / "training_args.json"
-
-    @property
-    def environment(self) -> Path:
-        return self.path / "environment.json"
-
-    @property
-    def log(self) -> Path:
-        return self.path / "run.log"
-
-    @property
-    def tensorboard(self) -> Path:
-        return self.path / "tensorboard"
-
-    @property
-    def report(self) -> Path:
-        return self.path / "report.html"
-
-    @property
-    def train_results(self) -> Path:
-        return self.path / "train_results.json"
-
-    @property
-    def nonfinite_steps(self) -> Path:
-        return self.path / "nonfinite_steps.json"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.weights = path / "model.safetensors"
+        self.config = path / "config.json"  # with labels; written last, so its presence means a complete model
+        self.settings = path / "training_args.json"
+        self.environment = path / "environment.json"
+        self.log = path / "run.log"
+        self.tensorboard = path / "tensorboard"
+        self.report = path / "report.html"
+        self.train_results = path / "train_results.json"
+        self.nonfinite_steps = path / "nonfinite_steps.json"
+        self.predictions = path / "test_predictions.jsonl"
+        self.tag_predictions = path / "test_predictions.txt"  # a word and its tag per line; written by run_pl_ner.py
+        self.submissions = path / "submission"  # predictions for the GLUE test splits, in the format of its server
+        self.best_checkpoint = path / "checkpoint-best"  # the best model on dev
+        self.training_state = path / "training_state.pt"  # optimiser, schedule, position in the data, generators
+        self.last_lightning_checkpoint = path / "last.ckpt"  # from which a Lightning run resumes
 
     def results(self, split: str, suffix: str = "json") -> Path:
         """Scores of a split, as JSON or as text."""
@@ -58,40 +35,11 @@ class RunFolder:
         """Gold and predicted entities of a split."""
         return self.path / f"{_SPLIT_NAMES[split]}_documents.jsonl"
 
-    @property
-    def predictions(self) -> Path:
-        return self.path / "test_predictions.jsonl"
-
-    @property
-    def tag_predictions(self) -> Path:
-        """Predictions in columns, one word and tag per line; written by run_pl_ner.py."""
-        return self.path / "test_predictions.txt"
-
     def submission(self, task: str) -> Path:
         return self.path / f"{task}_predict.json"
 
-    @property
-    def submissions(self) -> Path:
-        """Predictions for the GLUE test splits, in the format of its server."""
-        return self.path / "submission"
-
-    @property
-    def best_checkpoint(self) -> Path:
-        """The best model on dev."""
-        return self.path / "checkpoint-best"
-
     def checkpoint(self, step: int | str) -> Path:
         return self.path / f"checkpoint-{step}"
-
-    @property
-    def training_state(self) -> Path:
-        """State of a checkpoint: optimiser, schedule, position in the data, random number generators."""
-        return self.path / "training_state.pt"
-
-    @property
-    def last_lightning_checkpoint(self) -> Path:
-        """Checkpoint from which a Lightning run resumes."""
-        return self.path / "last.ckpt"
 
     def checkpoints(self) -> list[Path]:
         """Checkpoint folders with a complete model, sorted by step, the best one last."""

@@ -17,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from common.tag_schemes import OUTSIDE, join_tag, split_tag
+from common.tag_schemes import OUTSIDE, is_tag, join_tag
 
 _LETTERS = "BIMELSU"
 _DIALECTS = {
@@ -88,7 +88,7 @@ def canonical_tags(tags: Iterable[str], special: bool = False) -> Dialect:
 
 def _read_together(tags: set[str], has_outside: bool, may_be_classes: bool) -> tuple[dict[str, str], list[str]]:
     """Map tags other than ``O`` to their canonical form and describe their notation."""
-    if all(map(_is_usual, tags)):
+    if all(map(is_tag, tags)):
         return {tag: tag for tag in tags}, []
     readings = {name: _read(pattern, tags) for name, pattern in _DIALECTS.items()}
     complete = {name: reading for name, reading in readings.items() if len(reading) == len(tags)}
@@ -106,14 +106,6 @@ def _read_together(tags: set[str], has_outside: bool, may_be_classes: bool) -> t
     unread = min((tags - reading.keys() for reading in readings.values()), key=len)
     verb = "is not a tag" if len(unread) == 1 else "are not tags"
     raise UnknownTagsError(unread, f"{verb}: expected O or one of {'/'.join(_LETTERS)} with a type, as in B-PER")
-
-
-def _is_usual(tag: str) -> bool:
-    try:
-        split_tag(tag)
-    except ValueError:
-        return False
-    return True
 
 
 def _read(pattern: str, tags: Iterable[str]) -> dict[str, str]:

@@ -28,12 +28,14 @@ class TagScheme:
 
     Args:
         name: usual name of the scheme.
+        positions: prefixes of the first, inner and last words of an entity, and of a single word.
         starts: prefixes that may begin an entity if no entity of the same type ends right before it.
         ends: prefixes that may end an entity if no entity of the same type begins right after it.
         follows: for each prefix, the prefixes that may follow it with the same type.
     """
 
     name: str
+    positions: str
     starts: str
     ends: str
     follows: dict[str, str]
@@ -50,40 +52,33 @@ class TagScheme:
         return (left == OUTSIDE or left in self.ends) and (right == OUTSIDE or right in self.starts)
 
 
-def _four_part_scheme(name: str, begin: str, inside: str, end: str, single: str) -> TagScheme:
-    open_next, closed_next = inside + end, begin + single
-    follows = {begin: open_next, inside: open_next, end: closed_next, single: closed_next}
-    return TagScheme(name, starts=begin + single, ends=end + single, follows=follows)
+def _scheme_of_positions(name: str, positions: str) -> TagScheme:
+    """A scheme whose prefixes only depend on the position in the entity."""
+    begin, inside, end, single = list(positions)
+    follows = dict.fromkeys(positions, "")
+    for prefix in {begin, inside}:
+        follows[prefix] += inside + end
+    for prefix in {end, single}:
+        follows[prefix] += begin + single
+    return TagScheme(name, positions, begin + single, end + single, follows)
 
 
 SCHEMES = {
     scheme.name: scheme
     for scheme in (
-        TagScheme("IOB1", starts="I", ends="IB", follows={"B": "BI", "I": "BI"}),
-        TagScheme("IOB2", starts="B", ends="BI", follows={"B": "BI", "I": "BI"}),
-        TagScheme("IOE1", starts="IE", ends="I", follows={"I": "IE", "E": "IE"}),
-        TagScheme("IOE2", starts="IE", ends="E", follows={"I": "IE", "E": "IE"}),
-        TagScheme("BIOS", starts="BS", ends="IS", follows={"B": "I", "I": "IBS", "S": "BS"}),
-        _four_part_scheme("BIOES", "B", "I", "E", "S"),
-        _four_part_scheme("BMES", "B", "M", "E", "S"),
-        _four_part_scheme("BILOU", "B", "I", "L", "U"),
+        TagScheme("IOB1", "IIII", starts="I", ends="IB", follows={"B": "BI", "I": "BI"}),
+        _scheme_of_positions("IOB2", "BIIB"),
+        TagScheme("IOE1", "IIII", starts="IE", ends="I", follows={"I": "IE", "E": "IE"}),
+        _scheme_of_positions("IOE2", "IIEE"),
+        _scheme_of_positions("BIOS", "BIIS"),
+        _scheme_of_positions("BIOES", "BIES"),
+        _scheme_of_positions("BMES", "BMES"),
+        _scheme_of_positions("BILOU", "BILU"),
     )
-}
-# Begin, inside, end and single prefix, for schemes in which only the position in the entity matters.
-_POSITIONS = {
-    "IOB2": ("B", "I", "I", "B"),
-    "BIOS": ("B", "I", "I", "S"),
-    "BIOES": ("B", "I", "E", "S"),
-    "BMES": ("B", "M", "E", "S"),
-    "BILOU": ("B", "I", "L", "U"),
 }
 MARKUPS = {
     "bio": SCHEMES["IOB2"],
-    "iob1": SCHEMES["IOB1"],
-    "bios": SCHEMES["BIOS"],
-    "bioes": SCHEMES["BIOES"],
-    "bmes": SCHEMES["BMES"],
-    "bilou": SCHEMES["BILOU"],
+    **{name.lower(): SCHEMES[name] for name in ("IOB1", "BIOS", "BIOES", "BMES", "BILOU")},
 }
 TRAINED_MARKUPS = tuple(name for name in MARKUPS if name != "iob1")  # only used by imported models
 
@@ -105,6 +100,14 @@ def split_tag(tag: str) -> tuple[str, str]:
     raise ValueError(
         f"{tag!r} is not a tag: expected O or one of {'/'.join(_CANONICAL_PREFIX)} with a type, as in B-PER"
     )
+
+
+def is_tag(text: str) -> bool:
+    try:
+        split_tag(text)
+    except ValueError:
+        return False
+    return True
 
 
 def join_tag(prefix: str, entity_type: str) -> str:
@@ -158,12 +161,13 @@ def entities_to_tags(entities: Iterable[Entity], length: int, scheme: TagScheme)
 
 def _prefixes_of_entity(length: int, scheme: TagScheme, touches_left: bool, touches_right: bool) -> list[str]:
     """Prefixes of one entity; IOB1 and IOE1 mark a boundary only between adjacent entities of the same type."""
-    if scheme.name == "IOB1":
-        return ["B" if touches_left else "I"] + ["I"] * (length - 1)
-    if scheme.name in ("IOE1", "IOE2"):
-        return ["I"] * (length - 1) + ["E" if touches_right or scheme.name == "IOE2" else "I"]
-    begin, inside, end, single = _POSITIONS[scheme.name]
-    return [single] if length == 1 else [begin, *[inside] * (length - 2), end]
+    begin, inside, end, single = list(scheme.positions)
+    prefixes = [single] if length == 1 else [begin, *[inside] * (length - 2), end]
+    if scheme.name == "IOB1" and touches_left:
+        prefixes[0] = "B"
+    if scheme.name == "IOE1" and touches_right:
+        prefixes[-1] = "E"
+    return prefixes
 
 
 def tag_pairs(tags: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -208,9 +212,10 @@ def detect_scheme(pair_counts: Mapping[tuple[str, str], int]) -> TagScheme:
     raise MixedSchemesError(f"the prefixes {', '.join(sorted(found))} do not belong to one tag scheme")
 
 
-def tag_set(types: Iterable[str], scheme: TagScheme) -> list[str]:
-    """All tags of a scheme for these entity types, ``O`` first."""
-    return [OUTSIDE, *(join_tag(prefix, entity_type) for entity_type in types for prefix in scheme.prefixes)]
+def tag_set(types: Iterable[str], scheme: TagScheme, single_words: bool = False) -> list[str]:
+    """All tags of a scheme for these entity types, ``O`` first; or only those of one-word entities."""
+    prefixes = _prefixes_of_entity(1, scheme, False, False) if single_words else scheme.prefixes
+    return [OUTSIDE, *(join_tag(prefix, entity_type) for entity_type in types for prefix in prefixes)]
 
 
 def markup_of_tags(tags: Iterable[str], default: str) -> str:
@@ -249,7 +254,7 @@ class TagEncoder:
     def __init__(self, tags: Sequence[str], scheme: TagScheme, unknown: int | None = None) -> None:
         self.tags, self.scheme, self._unknown = list(tags), scheme, unknown
         self._ids = {tag: index for index, tag in enumerate(self.tags)}
-        self._known: dict[tuple[str, int], tuple[int, int, int]] = {}
+        self._known: dict[tuple[str, int], list[int]] = {}
 
     def __call__(self, annotations: Sequence[Annotation]) -> torch.Tensor:
         """Encode annotations as label ids ``(B, W)``, with -100 for padding and unannotated words.
@@ -271,19 +276,17 @@ class TagEncoder:
             else:
                 row[: annotation.words] = self._id(OUTSIDE)
                 for entity_type, first, last in entities:
-                    row[first], inside, row[last] = self._entity_ids(entity_type, last - first + 1)
-                    if last - first > 1:
-                        row[first + 1 : last] = inside
+                    row[first : last + 1] = self._entity_ids(entity_type, last - first + 1)
             for first, last in annotation.unannotated:
                 row[first : last + 1] = IGNORED_LABEL
         return torch.from_numpy(labels)
 
-    def _entity_ids(self, entity_type: str, words: int) -> tuple[int, int, int]:
-        """Label ids of the first, inner and last words of an entity; all equal for a single word."""
-        key = (entity_type, min(words, 3))
+    def _entity_ids(self, entity_type: str, words: int) -> list[int]:
+        """Label ids of the words of an entity."""
+        key = (entity_type, words)
         if key not in self._known:
-            tags = entities_to_tags([Entity(entity_type, 0, key[1] - 1)], key[1], self.scheme)
-            self._known[key] = self._id(tags[0]), self._id(tags[len(tags) // 2]), self._id(tags[-1])
+            tags = entities_to_tags([Entity(entity_type, 0, words - 1)], words, self.scheme)
+            self._known[key] = [self._id(tag) for tag in tags]
         return self._known[key]
 
     def _id(self, tag: str) -> int:

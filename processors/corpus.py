@@ -1,21 +1,23 @@
 """Corpora: finding and reading their splits, counting what they hold, and deriving the labels."""
 
+import atexit
 import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from common.durable import atomic_write
-from common.entities import Entity
 from common.tag_dialects import UnknownTagsError, canonical_tags
 from common.tag_schemes import (
     MARKUPS,
     OUTSIDE,
-    entities_to_tags,
     split_tag,
     tag_set,
 )
@@ -25,7 +27,6 @@ from processors.formats.columns import read_columns
 from processors.formats.hub import open_hub_split, read_hub_split
 from processors.formats.json_files import read_json
 from processors.formats.line_formats import START, detect_format, read_cmeee, read_msra
-from processors.formats.tags import TagReader
 from processors.formats.text_lines import read_lines
 from processors.parsed import (
     FORMAT_VERSION,
@@ -33,33 +34,38 @@ from processors.parsed import (
     read_examples,
     read_hashes,
     read_inventory,
-    sentence_hash,
     write_parsed,
 )
-from processors.spans import SpanReader
+from processors.spans import Reading, TagReader
 from processors.tasks import SPLITS, Task, find_split_file, missing_split_error, task_named
 from processors.text.word_cutting import WORD_UNITS, LearnedCutter, WordCutter, learn_cutter
 
-_LEARNED_FROM = 20_000  # sentences
+_LEARNED_FROM = 20_000  # at most so many sentences
+READERS: dict[str, Callable[[Path, Reading], Iterator[Example]]] = {
+    "brat": read_brat,
+    "json": read_json,
+    "cmeee": read_cmeee,
+    "msra": read_msra,
+    "columns": read_columns,
+}
 
 
-@dataclass
 class _Opened:
     """What was opened so far, shared by the variants of a corpus.
 
     Args:
-        sources: the file or data set of each split; ``None`` where there is none.
-        contents: the digest of each file, and its first bytes.
-        parsed: folders in the cache, by digest.
-        inventories: by digest.
-        surfaces: of the entities of each split.
+        folder: holds the parsed splits; by default a temporary one.
     """
 
-    sources: dict[str, Any] = field(default_factory=dict)
-    contents: dict[str, tuple[str, bytes]] = field(default_factory=dict)
-    parsed: dict[str, Path] = field(default_factory=dict)
-    inventories: dict[str, Inventory] = field(default_factory=dict)
-    surfaces: dict[str, frozenset[str]] = field(default_factory=dict)
+    def __init__(self, folder: Path | None) -> None:
+        if folder is None:
+            folder = Path(tempfile.mkdtemp(prefix="corpus-"))
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        self.folder = folder
+        self.sources: dict[str, Any] = {}  # file or data set of each split; None where there is none
+        self.contents: dict[str, tuple[str, bytes]] = {}  # digest of each file, and its first bytes
+        self.parsed: dict[str, tuple[Path, Inventory]] = {}  # by digest
+        self.surfaces: dict[str, frozenset[str]] = {}  # of the entities of each split
 
 
 @dataclass
@@ -72,13 +78,13 @@ class Corpus:
         split_files: explicit file of each split; a relative path may also be relative to ``data_dir``.
         dataset_name: a Hugging Face data set to use instead of files; see `processors.formats.hub`.
         tag_column: column of the tags, or their key in JSON and Hugging Face data sets.
-        word_column: column of the words in column files; see `processors.formats.columns.read_columns`.
+        word_column: column of the words in column files; see `processors.spans.Reading`.
         word_unit: how raw text is cut into words; by default as the task says.
         kept_words: words of raw text that are not cut; see `processors.text.word_cutting.WordCutter`.
-        span_edges: how to treat entities that cut words; see `processors.spans.SpanReader`.
-        offset_unit: unit of character offsets; see `processors.spans.SpanReader`.
+        span_edges: how to treat entities that cut words; see `processors.spans.Reading`.
+        offset_unit: unit of character offsets; see `processors.spans.Reading`.
         labels_file: a file with one tag or entity type per line that defines the labels.
-        cache_dir: folder for parsed splits and downloads; ``None`` disables caching. With it, each file is parsed once.
+        cache_dir: folder for parsed splits and downloads: each file is parsed once. By default it is temporary.
     """
 
     task_name: str
@@ -93,12 +99,15 @@ class Corpus:
     offset_unit: str = "auto"
     labels_file: Path | None = None
     cache_dir: Path | None = None
-    _opened: _Opened = field(default_factory=_Opened, init=False, repr=False, compare=False)
+    _opened: _Opened = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self._opened = _Opened(self.cache_dir)
 
     def variant(self, **changes: Any) -> "Corpus":
         """The same corpus for another task, or with raw text cut otherwise; files are not opened again."""
-        other = replace(self, **changes)
-        other._opened = self._opened
+        other = copy(self)
+        vars(other).update(changes)
         return other
 
     def has(self, split: str) -> bool:
@@ -110,88 +119,69 @@ class Corpus:
         Raises:
             DataError: the split is missing or malformed, with file and line.
         """
-        if self.cache_dir is not None:
-            return read_examples(self._parsed(split))
-        return self._read(split, Findings(), self._tag_reader())
+        return read_examples(self._parsed(split)[0])
 
     def inventory(self, split: str) -> Inventory:
         """What a split holds."""
-        if self.cache_dir is not None:
-            self._parsed(split)
-        digest = self._digest(split, with_cutting=True)
-        if digest not in self._opened.inventories:
-            inventory, tags = Inventory(self.source_name(split)), self._tag_reader()
-            for _ in inventory.count(self._read(split, inventory.findings, tags), tags):
-                pass
-            self._opened.inventories[digest] = inventory
-        return self._opened.inventories[digest]
+        return self._parsed(split)[1]
 
     def digest(self, split: str) -> str:
         """A hash of a split's content and of how it is read: where the way to cut texts changes nothing, without it."""
-        return self._parsed(split).name if self.cache_dir is not None else self._digest(split, with_cutting=True)
+        return self._parsed(split)[0].name
 
     def parse_again(self, split: str) -> None:
         """Parses a split although the cache has it."""
-        if self.cache_dir is not None:
-            shutil.rmtree(self._parsed(split))
-            del self._opened.parsed[self._digest(split, with_cutting=True)]
+        shutil.rmtree(self._parsed(split)[0])
+        del self._opened.parsed[self._digest(split, self._reading(split))]
 
-    def _parsed(self, split: str) -> Path:
-        """The folder in the cache that holds a split; it is parsed if it is not there."""
-        assert self.cache_dir is not None
-        parsed, digest = self._opened.parsed, self._digest(split, with_cutting=True)
-        if digest not in parsed:
-            source = self.source_name(split)
+    def _parsed(self, split: str) -> tuple[Path, Inventory]:
+        """The folder that holds a parsed split, and what was counted; it is parsed if it is not there."""
+        reading = self._reading(split)
+        digest = self._digest(split, reading)
+        if digest not in self._opened.parsed:
+            source, cut_by = self.source_name(split), repr((reading.word_unit, reading.kept_words))
             # Most files hold words: however texts are cut, their examples are those of the folder without the cutting.
-            folders = [self.cache_dir / f"parsed-{one}" for one in (self._digest(split, with_cutting=False), digest)]
+            digests = (self._digest(split, replace(reading, word_unit="", kept_words=())), digest)
+            folders = [self._opened.folder / f"parsed-{one}" for one in digests]
             for folder in folders:
                 inventory = read_inventory(folder, source)
-                if inventory is not None and (not inventory.cut_texts or inventory.cut_by == repr(self._cutting)):
+                if inventory is not None and (not inventory.cut_texts or inventory.cut_by == cut_by):
                     break
             else:
                 folder = next(one for one in folders if not one.is_dir())
-                inventory, tags = Inventory(source, cut_by=repr(self._cutting)), self._tag_reader()
-                examples = self._read(split, inventory.findings, tags)
-                write_parsed(folder, inventory.count(examples, tags), inventory)
-            parsed[digest], self._opened.inventories[digest] = folder, inventory
-        return parsed[digest]
+                inventory = Inventory(source, cut_by=cut_by, findings=reading.findings)
+                write_parsed(folder, inventory.count(self._read(split, reading), reading.tags), inventory)
+            self._opened.parsed[digest] = folder, inventory
+        return self._opened.parsed[digest]
 
-    def _tag_reader(self) -> TagReader:
-        return TagReader(self._task.plain_tags)
+    def _reading(self, split: str) -> Reading:
+        return Reading(
+            self.word_unit or self._task.word_unit,
+            self.span_edges,
+            self.offset_unit,
+            self.kept_words,
+            split,
+            labelled=split != "test",
+            tag_column=self.tag_column,
+            word_column=self.word_column,
+            class_names=self._class_names,
+            tags=TagReader(self._task.plain_tags),
+        )
 
-    def _read(self, split: str, findings: Findings, tags: TagReader) -> Iterator[Example]:
-        source, labelled = self._required_source(split), split != "test"
-        reader = SpanReader(*self._span_reading, findings, self.kept_words)
-        names = self._class_names
-        _, start = self._opened.contents.get(split, ("", None))
-        kind = detect_format(source, start) if isinstance(source, Path) else "data set"
+    def _read(self, split: str, reading: Reading) -> Iterator[Example]:
+        source = self._required_source(split)
+        is_file = isinstance(source, Path)
+        kind = detect_format(source, self._opened.contents[split][1]) if is_file else "data set"
         if self.word_column and kind != "columns":
             raise DataError("--word_column is for files of columns only; leave it out", self.source_name(split))
-        match kind:
-            case "data set":
-                name = self.dataset_name
-                return read_hub_split(source, name, split, reader, labelled, self.tag_column, tags, names)
-            case "brat":
-                return read_brat(source, reader, labelled)
-            case "json":
-                return read_json(source, split, reader, labelled, self.tag_column, tags, names)
-            case "cmeee":
-                return read_cmeee(source, split, reader, labelled)
-            case "msra":
-                return read_msra(source, split, reader)
-        return read_columns(source, split, self.tag_column, labelled, tags, findings, self.word_column)
+        return READERS[kind](source, reading) if is_file else read_hub_split(source, self.dataset_name, reading)
 
-    def _digest(self, split: str, with_cutting: bool) -> str:
+    def _digest(self, split: str, reading: Reading) -> str:
         if split not in self._opened.contents:
             source = self._required_source(split)
-            if isinstance(source, Path):
-                self._opened.contents[split] = _content_of(source)
-            else:
-                self._opened.contents[split] = source._fingerprint, b""
-        content, _ = self._opened.contents[split]
-        reading = (self.tag_column, self.word_column, self.span_edges, self.offset_unit, self._task.plain_tags)
-        cutting = self._cutting if with_cutting else None
-        described = repr((FORMAT_VERSION, content, split, reading, self._class_names, cutting))
+            is_file = isinstance(source, Path)
+            self._opened.contents[split] = _content_of(source) if is_file else (source._fingerprint, b"")
+        described = repr((FORMAT_VERSION, self._opened.contents[split][0], reading))
         return hashlib.blake2b(described.encode(), digest_size=16).hexdigest()
 
     def source_name(self, split: str) -> str:
@@ -200,9 +190,7 @@ class Corpus:
 
     def sentence_hashes(self, split: str) -> list[str]:
         """A hash of the words of each sentence that has any."""
-        if self.cache_dir is not None:
-            return read_hashes(self._parsed(split))
-        return [sentence_hash(example.words) for example in self.examples(split) if example.words]
+        return read_hashes(self._parsed(split)[0])
 
     def surfaces(self, split: str) -> frozenset[str]:
         """The entities of a split as text, their words joined by spaces."""
@@ -232,14 +220,8 @@ class Corpus:
         return sorted({entity_type for split in splits for entity_type in self.inventory(split).types})
 
     def label_list(self, markup: str) -> list[str]:
-        """All tags of the internal scheme, one of ``MARKUPS``, for the entity types.
-
-        If tags are classes of single words, only the tags of one-word entities.
-        """
-        types, scheme = self.entity_types(), MARKUPS[markup]
-        if self._task.plain_tags:
-            return [OUTSIDE, *(entities_to_tags([Entity(name, 0, 0)], 1, scheme)[0] for name in types)]
-        return tag_set(types, scheme)
+        """All tags of the internal scheme, one of ``MARKUPS``, for the entity types."""
+        return tag_set(self.entity_types(), MARKUPS[markup], self._task.plain_tags)
 
     def _types_file(self) -> Path | None:
         beside_data = self.data_dir and self.data_dir / "labels.txt"
@@ -258,27 +240,17 @@ class Corpus:
 
     def learned_cutter(self) -> LearnedCutter:
         """How raw text is cut for a model of the train split, by ``word_unit`` where that is set."""
-        if self.cache_dir is None:
-            return self._learn_cutter()
-        path = self._parsed("train") / f"cutter-{self.word_unit or 'any'}.json"
+        folder, inventory = self._parsed("train")
+        path = folder / f"cutter-{self.word_unit or 'any'}.json"
         if not path.is_file():
-            cutter, *shares = self._learn_cutter()
+            step = 1 << ((inventory.sentences - 1) // _LEARNED_FROM).bit_length()
+            sample = list(islice(self.examples("train"), 0, None, step))
+            reading = WordCutter(self.word_unit or self._task.word_unit, self.kept_words)
+            cutter, *shares = learn_cutter(sample, reading, (self.word_unit,) if self.word_unit else WORD_UNITS)
             with atomic_write(path) as fresh:
                 fresh.write_text(json.dumps([asdict(cutter), *shares]), "utf-8")
-        cutter, share, written_share = json.loads(path.read_text("utf-8"))
-        return LearnedCutter(WordCutter(cutter["unit"], tuple(cutter["kept"])), share, written_share)
-
-    def _learn_cutter(self) -> LearnedCutter:
-        sample: list[Example] = []
-        step = 1
-        for index, example in enumerate(self.examples("train")):
-            if index % step == 0:
-                sample.append(example)
-            if len(sample) > _LEARNED_FROM:
-                sample, step = sample[::2], 2 * step
-        word_unit, *_ = self._span_reading
-        units = (self.word_unit,) if self.word_unit else WORD_UNITS
-        return learn_cutter(sample, WordCutter(word_unit, self.kept_words), units)
+        found, share, written_share = json.loads(path.read_text("utf-8"))
+        return LearnedCutter(WordCutter(found["unit"], tuple(found["kept"])), share, written_share)
 
     def types_unseen_in_training(self, split: str) -> list[str]:
         """Types of a split that do not occur in the train split, so that no model can learn them."""
@@ -295,14 +267,6 @@ class Corpus:
         """Names of tags that the data store as numbers: the lines of the label file."""
         path = self._types_file()
         return tuple(line.strip() for _, line in read_lines(path) if line.strip()) if path else ()
-
-    @property
-    def _span_reading(self) -> tuple[str, str, str]:
-        return self.word_unit or self._task.word_unit, self.span_edges, self.offset_unit
-
-    @property
-    def _cutting(self) -> tuple[str, tuple[str, ...]]:
-        return self._span_reading[0], self.kept_words
 
     def _source(self, split: str) -> Any:
         if split not in self._opened.sources:

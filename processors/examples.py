@@ -43,15 +43,16 @@ class Findings:
     faults: list[str] = field(default_factory=list)
 
     def add(self, kind: str, remark: str = "", count: int = 1) -> None:
-        self.counts[kind] = self.counts.get(kind, 0) + count
+        """Count problems of a kind; nothing happens if there are none."""
+        if count > 0:
+            self.counts[kind] = self.counts.get(kind, 0) + count
         if remark:
             self.remarks.append(remark)
 
     def mended(self, text: str) -> str:
         """Replace lone surrogates by U+FFFD and count them."""
         text, count = without_lone_surrogates(text)
-        if count:
-            self.add("lone surrogates, replaced by U+FFFD", count=count)
+        self.add("lone surrogates, replaced by U+FFFD", count=count)
         return text
 
     def fault(self, error: DataError) -> None:
@@ -108,6 +109,11 @@ class Example:
     @property
     def annotation(self) -> Annotation:
         return Annotation(len(self.words), self.entities, self.unannotated)
+
+    def place(self, entity: Entity) -> tuple[int, int]:
+        """First and last character (exclusive) of an entity in the text."""
+        offsets = self.offsets or []
+        return offsets[entity.first_word][0], offsets[entity.last_word][1]
 
     def line_of(self, position: int) -> int:
         """Line of the file with the word at ``position``."""

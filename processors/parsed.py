@@ -10,9 +10,9 @@ from common.durable import atomic_write
 from common.entities import Entity, outermost
 from processors.examples import DataError, Example, Findings, join_words
 from processors.formats.brat import brat_texts
-from processors.formats.tags import TagReader
+from processors.spans import TagReader
 
-FORMAT_VERSION = 7
+FORMAT_VERSION = 8
 _INVENTORY, _EXAMPLES, _HASHES = "inventory.json", "examples.jsonl", "sentences.txt"
 
 
@@ -116,7 +116,7 @@ def read_examples(folder: Path) -> Iterator[Example]:
     """The examples of a parsed split, in order, without their lines."""
     with (folder / _EXAMPLES).open(encoding="utf-8") as file:
         for line in file:
-            guid, words, entities, text, offsets, unannotated, words_given = json.loads(line)
+            guid, words, entities, text, offsets, unannotated, confidences, words_given = json.loads(line)
             yield Example(
                 guid,
                 words,
@@ -124,6 +124,7 @@ def read_examples(folder: Path) -> Iterator[Example]:
                 text,
                 None if offsets is None else [(start, end) for start, end in offsets],
                 unannotated=[(first, last) for first, last in unannotated],
+                confidences=confidences,
                 words_given=words_given,
             )
 
@@ -141,4 +142,5 @@ def _record(example: Example) -> list[object]:
     text, offsets = example.text, example.offsets
     if (text, offsets) == join_words(example.words):  # which `Example` does by itself
         text = offsets = None
-    return [example.guid, example.words, example.entities, text, offsets, example.unannotated, example.words_given]
+    others = (example.unannotated, example.confidences, example.words_given)
+    return [example.guid, example.words, example.entities, text, offsets, *others]

@@ -1,17 +1,29 @@
-"""Conversion of annotations over characters or words to entities over words, and units of character offsets."""
+"""How a file is read: tags, and annotations over characters or words, to entities; units of character offsets."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from common.entities import Entity, in_text_order
+from common.tag_schemes import (
+    OUTSIDE,
+    SCHEMES,
+    MixedSchemesError,
+    TagScheme,
+    detect_scheme,
+    split_tag,
+    tag_pairs,
+    tags_to_entities,
+)
 from processors.examples import DataError, Example, Findings
 from processors.text.word_cutting import WordCutter, find_words
 
 SPAN_EDGES = ("snap", "drop", "error")
 OFFSET_UNITS = ("auto", "code_point", "utf16")
+T = TypeVar("T")
 _ADVICE = "correct it, use --span_edges snap or drop, or label characters with --word_unit char"
 
 
@@ -53,9 +65,62 @@ class Source:
         return DataError(f"{self.guid}: {message}", self.path, span.line if span and span.line else self.line)
 
 
+@dataclass
+class TagReader:
+    """Reads the tags of one file, in any scheme, as ``conlleval`` does.
+
+    Args:
+        plain: whether the tags are classes of single words, such as parts of speech; then each word is an entity.
+        transitions: number of occurrences of each pair of adjacent tags.
+        first_lines: line on which each pair first occurs.
+    """
+
+    plain: bool = False
+    transitions: Counter[tuple[str, str]] = field(default_factory=Counter)
+    first_lines: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def entities(self, tags: Sequence[str], lines: Sequence[int]) -> list[Entity]:
+        """Read the entities of a sentence.
+
+        Args:
+            tags: tags of the words.
+            lines: lines of the words, or one line for all.
+        """
+        if self.plain:
+            return [Entity(tag, word, word) for word, tag in enumerate(tags)]
+        pairs = list(tag_pairs(tags))
+        self.transitions.update(pairs)
+        for pair in set(pairs) - self.first_lines.keys():
+            self.first_lines[pair] = lines[min(pairs.index(pair), len(lines) - 1)]
+        return tags_to_entities(tags)
+
+    def scheme(self, source: str) -> TagScheme | None:
+        """Detect the scheme of all tags read so far; ``None`` if there are none.
+
+        Raises:
+            DataError: no scheme has all the prefixes.
+        """
+        if not self.transitions:
+            return None
+        try:
+            return detect_scheme(self.transitions)
+        except MixedSchemesError as error:
+            last_first = sorted(self.first_lines.items(), key=lambda item: -item[1])
+            lines = {split_tag(tag)[0]: line for (_, tag), line in last_first}
+            places = ", ".join(f"{prefix} first on line {lines[prefix]}" for prefix in sorted(lines.keys() - {OUTSIDE}))
+            known = "; ".join(f"{name}: {'/'.join(scheme.prefixes)}" for name, scheme in SCHEMES.items())
+            raise DataError(f"{error} ({places}); convert the file to one of {known}", source) from None
+
+    def illegal(self, scheme: TagScheme) -> tuple[int, int]:
+        """Number of transitions that the scheme does not allow, and the first line with one; 0 and 0 without any."""
+        found = [pair for pair in self.transitions if not scheme.allows(*pair)]
+        lines = (self.first_lines[pair] for pair in found)
+        return sum(self.transitions[pair] for pair in found), min(lines, default=0)
+
+
 @dataclass(frozen=True)
-class SpanReader:
-    """Cuts texts into words and converts spans to entities over them.
+class Reading:
+    """How a file is read into examples, and what is found in it: cuts texts, converts spans and tags to entities.
 
     A faulty annotation (empty, reversed, without a type, only white space, or with a surface that differs from the
     text) is left out, counted and listed. An offset outside the text is a fault, because then the file uses another
@@ -67,14 +132,44 @@ class SpanReader:
             Both trim white space at the edges. ``error`` makes every faulty annotation a fault.
         offset_unit: unit of the offsets: ``code_point``, ``utf16``, or ``auto``: code points, with a warning if that
             may be wrong. If the file gives surfaces, they decide.
-        findings: collects problems and faults; the caller raises the faults.
+        split: prefix of the names of examples that have none in the file.
+        labelled: whether a text without annotation is an error.
+        tag_column: of a column file ``last``, a number (0 is the first column, -1 the last), or a name from the header
+            row, from word/pos/chunk/ner, or of CoNLL-U; of records the key of the tags, with or without ``_tags``;
+            ``last`` tries the usual keys.
+        word_column: number or name of the word column; by default the first column that does not number the words.
+        class_names: names of tags that are stored as numbers.
+        tags: converts tags to entities.
+        findings: collects problems and faults.
     """
 
     word_unit: str = "auto"
     edges: str = "snap"
     offset_unit: str = "auto"
-    findings: Findings = field(default_factory=Findings)
     kept_words: tuple[str, ...] = ()
+    split: str = "train"
+    labelled: bool = True
+    tag_column: str = "last"
+    word_column: str = ""
+    class_names: tuple[str, ...] = ()
+    tags: TagReader = field(default_factory=TagReader)
+    findings: Findings = field(default_factory=Findings)
+
+    def examples_of(
+        self, numbered: Iterable[tuple[int, T]], read: Callable[[int, T], Iterable[Example]]
+    ) -> Iterator[Example]:
+        """Convert numbered records to examples; after the last one, the faults of all records are raised together."""
+        try:
+            for number, record in numbered:
+                try:
+                    examples = list(read(number, record))
+                except DataError as error:
+                    self.findings.fault(error)
+                else:
+                    yield from examples
+        except DataError as error:  # the rest cannot be read either
+            self.findings.fault(error)
+        self.findings.raise_faults()
 
     def example(
         self,
@@ -140,15 +235,18 @@ class SpanReader:
         for span in spans:
             place = f"[{span.start}, {span.end})"
             if not span.type.strip():
-                self._settle("entities without a type, left out", f"the entity {place} has no type", "", span, source)
+                kind, message = "entities without a type, left out", f"the entity {place} has no type"
             elif span.start == span.end:
-                kind = "empty entities (start = end), left out"
-                self._settle(kind, f"{span.type} {place} is empty", "", span, source)
+                kind, message = "empty entities (start = end), left out", f"{span.type} {place} is empty"
             elif span.start > span.end:
-                kind = "entities that end before they start, left out"
-                self._settle(kind, f"{span.type} {place} ends before it starts", "", span, source)
+                kind, message = (
+                    "entities that end before they start, left out",
+                    f"{span.type} {place} ends before it starts",
+                )
             else:
                 sound.append(span)
+                continue
+            self._settle(kind, message, span, source)
         return sound
 
     def _in_characters(self, text: str, spans: Sequence[Span], source: Source) -> list[Span]:
@@ -166,10 +264,14 @@ class SpanReader:
             if place is not None:
                 found.append(place)
             elif span.surface is None:
-                self.findings.fault(source.error(_outside(span, text), span))
+                wide = max(text, default="") > "\uffff"
+                advice = "; if the file counts UTF-16 units, use --offset_unit utf16" if wide else ""
+                message = f"{span.type} [{span.start}, {span.end}) lies outside the {len(text)} characters{advice}"
+                self.findings.fault(source.error(message, span))
             else:
                 self._settle_misread(span, source)
-        if self.offset_unit == "auto" and _is_ambiguous(text, spans):
+        last = max((span.end for span in spans if span.surface is None), default=0)
+        if self.offset_unit == "auto" and any(character > "\uffff" for character in text[:last]):
             self.findings.add(_AMBIGUOUS)
         return found
 
@@ -178,35 +280,35 @@ class SpanReader:
         text, offsets, words = example.text or "", example.offsets or [], example.words
         read = shown(span, text[span.start : span.end])
         if first >= after:
-            self._settle("entities of white space only, left out", f"{read} contains no word", "", span, source)
+            self._settle("entities of white space only, left out", f"{read} contains no word", span, source)
             return False
         start, end = offsets[first][0], offsets[after - 1][1]
         cut = {first: words[first]} if start < span.start else {}
         cut |= {after - 1: words[after - 1]} if end > span.end else {}
-        taken = f"taken as {text[start:end]!r} [{start}, {end})"
+        message = (
+            f"{read} cuts {' and '.join(map(repr, cut.values()))}" if cut else f"{read} begins or ends in white space"
+        )
         if cut and self.edges == "drop":
-            kind = "entities whose edges cut words, left out (--span_edges drop)"
-            self._settle(kind, f"{read} cuts {' and '.join(map(repr, cut.values()))}", "", span, source)
+            self._settle("entities whose edges cut words, left out (--span_edges drop)", message, span, source)
             return False
-        if cut:
-            kind = "entities whose edges cut words, widened to whole words (--span_edges snap)"
-            self._settle(kind, f"{read} cuts {' and '.join(map(repr, cut.values()))}", taken, span, source)
-        elif (start, end) != (span.start, span.end):
+        if (start, end) != (span.start, span.end):
             kind = "entities with white space at their edges, trimmed"
-            self._settle(kind, f"{read} begins or ends in white space", taken, span, source)
+            if cut:
+                kind = "entities whose edges cut words, widened to whole words (--span_edges snap)"
+            self._settle(kind, message, span, source, f", taken as {text[start:end]!r} [{start}, {end})")
         return True
 
     def _settle_misread(self, span: Span, source: Source) -> None:
         message = f"{shown(span, span.surface or '')} does not match the text there"
-        self._settle("entities that do not match their text, left out", message, "", span, source)
+        self._settle("entities that do not match their text, left out", message, span, source)
 
-    def _settle(self, kind: str, message: str, outcome: str, span: Span, source: Source) -> None:
+    def _settle(self, kind: str, message: str, span: Span, source: Source, outcome: str = "") -> None:
         """Record a problem and its outcome; a fault if ``edges`` is ``error``."""
         if self.edges == "error":
             self.findings.fault(source.error(f"{message}; {_ADVICE}", span))
             return
         place = f"{source.path}:{span.line or source.line}: {source.guid}"
-        self.findings.add(kind, f"{place}: {message}{', ' if outcome else ''}{outcome}")
+        self.findings.add(kind, f"{place}: {message}{outcome}")
 
 
 _AMBIGUOUS = (
@@ -215,33 +317,20 @@ _AMBIGUOUS = (
 )
 
 
-def _is_ambiguous(text: str, spans: Sequence[Span]) -> bool:
-    last = max((span.end for span in spans if span.surface is None), default=0)
-    return any(character > "\uffff" for character in text[:last])
-
-
 def _located(spans: Sequence[Span], text: str, unit: str) -> list[Span | None]:
     """Convert spans to code points; ``None`` for a span that is outside the text or differs from its surface."""
-    table = TABLES[unit](text)
-    return [_located_by(table, span, text) for span in spans]
-
-
-def _located_by(table: Sequence[int], span: Span, text: str) -> Span | None:
-    if not 0 <= span.start < span.end < len(table) or -1 in (table[span.start], table[span.end]):
-        return None
-    start, end = table[span.start], table[span.end]
-    same = span.surface is None or span.surface.split() == text[start:end].split()
-    return span._replace(start=start, end=end) if same else None
+    table, located = TABLES[unit](text), list[Span | None]()
+    for span in spans:
+        inside = 0 <= span.start < span.end < len(table)
+        start, end = (table[span.start], table[span.end]) if inside else (-1, -1)
+        differs = span.surface is not None and span.surface.split() != text[start:end].split()
+        located.append(None if differs or -1 in (start, end) else span._replace(start=start, end=end))
+    return located
 
 
 def same_letters(one: str, other: str) -> bool:
     """Whether two texts are equal except for white space."""
     return "".join(one.split()) == "".join(other.split())
-
-
-def _outside(span: Span, text: str) -> str:
-    advice = "; if the file counts UTF-16 units, use --offset_unit utf16" if max(text, default="") > "\uffff" else ""
-    return f"{span.type} [{span.start}, {span.end}) lies outside the {len(text)} characters{advice}"
 
 
 def shown(span: Span, surface: str) -> str:

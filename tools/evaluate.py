@@ -9,11 +9,10 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from analysis.analysis import Analysis, analyse, suspicions
+from analysis.analysis import Analysis, analyse, analysis_tables, score_table, suspicions
 from analysis.documents import ScoredDocument, training_names, write_documents
-from analysis.metrics import EntityScores, score_entities, score_table, score_tags
+from analysis.metrics import EntityScores, score_entities, score_tags
 from analysis.report.charts import draw_on_board
-from analysis.tables import analysis_tables
 from callbacks import ScoredText
 from common.entities import Annotation, Entity, outermost
 from common.log import console

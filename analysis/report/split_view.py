@@ -1,53 +1,35 @@
 """One split in the report: its tables, its charts and its sentences."""
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
-from analysis.documents import ScoredDocument, count_entities
-from analysis.intervals import precision_recall_f1, score_intervals
+from analysis.documents import ScoredDocument, count_entities, precision_recall_f1, score_intervals
 from analysis.pairs import KINDS, pair_entities
-from analysis.report.calibration import Judged, Reliability, counts_at, judge, reliability
-from analysis.report.charts import draw_calibration, draw_lines, svg
+from analysis.report.charts import Judged, Reliability, counts_at, draw_calibration, draw_lines, judge, reliability, svg
 from analysis.report.run_data import Split
 from common.entities import Entity
 from processors.examples import join_words
 
 
-class ScoreRow(NamedTuple):
-    """A row of a table; ``interval`` is the confidence interval of F1, ``support`` the number of gold entities."""
-
-    name: str
-    precision: float
-    recall: float
-    f1: float
-    support: int | None = None
-    interval: tuple[float, float] | None = None
-
-
 @dataclass
-class SplitView:
-    """What the template shows of a split.
+class SplitView(Split):
+    """What the template shows of a split, beside its scores.
 
     Args:
-        headline: name, value and interval of F1, precision and recall; no interval for a single document.
-        types, schemes, parts: scores by type, by scheme of SemEval-2013, and by novelty and length.
+        intervals: of the F1 of each type; empty for a single document.
+        parts: scores by novelty and length.
         calibration: ``None`` if there are no confidences.
         confidence_charts: SVG.
     """
 
-    name: str
-    results: Mapping[str, Any]
-    documents: int
-    headline: list[tuple[str, float, list[float] | None]]
-    types: list[ScoreRow]
-    schemes: list[ScoreRow]
-    parts: list[ScoreRow]
+    intervals: dict[str, list[float]]
+    parts: dict[str, Any]
     calibration: Reliability | None
     confidence_charts: list[Markup]
 
@@ -55,28 +37,20 @@ class SplitView:
 def split_view(split: Split) -> SplitView:
     results = split.results
     judged = judge(split.documents) if split.has_confidences else None
-    names = {"F1": "f1", "precision": "precision", "recall": "recall"}
+    found = {name: _interval(name, split.documents) for name in results["types"]}
     return SplitView(
-        name=split.name,
-        results=results,
-        documents=len(split.documents),
-        headline=[(label, results[name], results["intervals"].get(name)) for label, name in names.items()],
-        types=[_type_row(name, scores, split.documents) for name, scores in sorted(results["types"].items())],
-        schemes=[_row(name, scores) for name, scores in results["schemes"].items()],
-        parts=[
-            *(_row(name, scores) for name, scores in (results.get("novelty") or {}).items()),
-            *(_row(f"length {name}", scores) for name, scores in results["lengths"].items()),
-        ],
+        split.name,
+        results,
+        split.documents,
+        intervals={name: interval for name, interval in found.items() if interval},
+        parts=(results.get("novelty") or {}) | {f"length {name}": one for name, one in results["lengths"].items()},
         calibration=reliability(judged) if judged else None,
         confidence_charts=_confidence_charts(judged) if judged and len(judged.right) else [],
     )
 
 
-def _row(name: str, scores: Mapping[str, Any], interval: tuple[float, float] | None = None) -> ScoreRow:
-    return ScoreRow(name, scores["precision"], scores["recall"], scores["f1"], scores.get("support"), interval)
-
-
-def _type_row(name: str, scores: Mapping[str, Any], documents: list[ScoredDocument]) -> ScoreRow:
+def _interval(name: str, documents: list[ScoredDocument]) -> list[float] | None:
+    """Interval of the F1 of a type; ``None`` for a single document."""
     of_type = [
         one._replace(
             gold=[entity for entity in one.gold if entity.type == name],
@@ -84,8 +58,7 @@ def _type_row(name: str, scores: Mapping[str, Any], documents: list[ScoredDocume
         )
         for one in documents
     ]
-    interval = score_intervals(count_entities(of_type)).get("f1")
-    return _row(name, scores, (interval[0], interval[1]) if interval else None)
+    return score_intervals(count_entities(of_type)).get("f1")
 
 
 def _confidence_charts(judged: Judged) -> list[Markup]:

@@ -43,11 +43,7 @@ class FlatTagger(Tagger):
 
     @classmethod
     def configure(cls, config: PreTrainedConfig, labels: LabelSpace, options: Any) -> None:
-        scheme = MARKUPS[labels.markup]
-        tags = tag_set(labels.types, scheme)
-        if labels.single_words:
-            tags = [OUTSIDE, *(entities_to_tags([Entity(name, 0, 0)], 1, scheme)[0] for name in labels.types)]
-        set_label_names(config, tags)
+        set_label_names(config, tag_set(labels.types, MARKUPS[labels.markup], labels.single_words))
         config.tag_markup = labels.markup
 
     @classmethod

@@ -35,30 +35,28 @@ def tokenize_words(
         max_pieces_per_word: maximum number of pieces of one word.
     """
     clean = [[without_lone_surrogates(word[:LONGEST_WORD])[0] for word in words] for words in texts]
-    if drops_spaces_between_words(tokenizer):
-        clean = [[f" {word}" if word and word[0] != " " else word for word in words] for words in clean]
+    if not tokenizer.is_fast:
+        split = [_pieces_word_by_word(words, tokenizer, max_pieces_per_word) for words in clean]
+    else:
+        if drops_spaces_between_words(tokenizer):
+            clean = [[f" {word}" if word and word[0] != " " else word for word in words] for words in clean]
+        backend = tokenizer.backend_tokenizer  # LUKE and other tokenizers interpret a list of lists differently
+        backend.no_truncation()
+        backend.no_padding()
+        encodings = backend.encode_batch(clean, is_pretokenized=True, add_special_tokens=False)
+        split = [(encoding.ids, encoding.word_ids) for encoding in encodings]
     unknown = unknown_id(tokenizer)
     reserved = dict.fromkeys(structure_ids(tokenizer), unknown)
-    if not tokenizer.is_fast:
-        return [_pieces_word_by_word(words, tokenizer, unknown, reserved, max_pieces_per_word) for words in clean]
-    filled = [position for position, words in enumerate(clean) if words]
-    pieces = [WordPieces(np.empty(0, np.int32), np.empty(0, np.int32))] * len(clean)
-    if not filled:
-        return pieces
-    backend = tokenizer.backend_tokenizer  # LUKE and other tokenizers interpret a list of lists differently
-    backend.no_truncation()
-    backend.no_padding()
-    word_lists = [clean[position] for position in filled]
-    encodings = backend.encode_batch(word_lists, is_pretokenized=True, add_special_tokens=False)
-    for position, encoding in zip(filled, encodings, strict=True):
-        pieces[position] = _pieces_of_words(
-            np.array([reserved.get(piece, piece) for piece in encoding.ids], np.int32),
-            np.array(encoding.word_ids, np.int64),
-            len(clean[position]),
+    return [
+        _pieces_of_words(
+            np.array([reserved.get(piece, piece) for piece in ids], np.int32),
+            np.array(word_of_piece, np.int64),
+            len(words),
             unknown,
             max_pieces_per_word,
         )
-    return pieces
+        for words, (ids, word_of_piece) in zip(clean, split, strict=True)
+    ]
 
 
 def structure_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -90,7 +88,7 @@ def _pieces_of_words(
     ids: NDArray[np.int32], word_of_piece: NDArray[np.int64], words: int, unknown: int, limit: int
 ) -> WordPieces:
     counts = np.bincount(word_of_piece, minlength=words).astype(np.int32)
-    if counts.max() > limit:
+    if counts.max(initial=0) > limit:
         rank_in_word = np.arange(len(ids)) - (np.cumsum(counts) - counts)[word_of_piece]
         kept = rank_in_word < limit
         ids, word_of_piece = ids[kept], word_of_piece[kept]
@@ -103,14 +101,16 @@ def _pieces_of_words(
 
 
 def _pieces_word_by_word(
-    words: Sequence[str], tokenizer: PreTrainedTokenizerBase, unknown: int, reserved: dict[int, int], limit: int
-) -> WordPieces:
-    pieces = [
-        [int(piece) for piece in tokenizer.convert_tokens_to_ids(tokenizer.tokenize(word))[:limit]] or [unknown]  # type: ignore[index]
-        for word in words
-    ]
-    ids = [reserved.get(piece, piece) for word in pieces for piece in word]
-    return WordPieces(np.array(ids, np.int32), np.array([len(word) for word in pieces], np.int32))
+    words: Sequence[str], tokenizer: PreTrainedTokenizerBase, limit: int
+) -> tuple[list[int], list[int]]:
+    """Ids of the pieces, and the word of each."""
+    ids: list[int] = []
+    word_of_piece: list[int] = []
+    for index, word in enumerate(words):
+        pieces = tokenizer.convert_tokens_to_ids(tokenizer.tokenize(word)[:limit])
+        ids += pieces  # type: ignore[arg-type]
+        word_of_piece += [index] * len(pieces)  # type: ignore[arg-type]
+    return ids, word_of_piece
 
 
 def unknown_id(tokenizer: PreTrainedTokenizerBase) -> int:

@@ -4,16 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from common.tag_schemes import MARKUPS, TagEncoder
 from processors.examples import Example
-from processors.features.alignment import LOWER, WordPieces, casing_of, tokenize_words
-from processors.features.dataset import FeatureArrays, FeatureDataset
+from processors.features.alignment import LOWER, casing_of, tokenize_words
+from processors.features.dataset import FeatureArrays, FeatureCollector, FeatureDataset
 from processors.features.windows import SequenceLayout, plan_windows
-
-_NO_CASINGS = np.empty(0, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -118,39 +115,26 @@ def build_feature_arrays(
     """
     capacity = spec.layout.capacity(spec.max_seq_length)
     type_ids = {name: index for index, name in enumerate(types)}
-    arrays = FeatureArrays.collector()
+    arrays = FeatureCollector()
+    before, after = (np.array(ids, np.int32) for ids in (spec.layout.before, spec.layout.after))
     pieces = tokenize_words([example.words for example in examples], tokenizer, capacity)
     for example, word_pieces in zip(examples, pieces, strict=True):
         windows = plan_windows(word_pieces.counts, capacity, spec.window_overlap)
         first_piece = np.concatenate(([0], np.cumsum(word_pieces.counts)))
-        casings = _piece_casings(example.words, word_pieces) if spec.layout.casing_segments else None
+        words = example.words if spec.layout.casing_segments else []
+        casings = np.repeat(np.array([casing_of(word) for word in words], np.uint8), word_pieces.counts[: len(words)])
         for window in windows:
             shown = slice(first_piece[window.start], first_piece[window.end])
+            window_casings = casings[shown]
+            if len(window_casings):
+                window_casings = np.pad(window_casings, (len(before), len(after)), constant_values=LOWER)
+            owned = first_piece[window.own_start : window.own_end]
             arrays.add_window(
-                input_ids=_framed_ids(word_pieces.ids[shown], spec.layout),
-                casings=_NO_CASINGS if casings is None else _framed_casings(casings[shown], spec.layout),
-                word_positions=first_piece[window.own_start : window.own_end]
-                - first_piece[window.start]
-                + len(spec.layout.before),
+                np.concatenate((before, word_pieces.ids[shown], after)),
+                window_casings,
+                owned - first_piece[window.start] + len(before),
             )
         arrays.add_document(
-            guid=example.guid,
-            text=example.text or "",
-            offsets=example.offsets or [],
-            annotation=example.annotation,
-            type_ids=type_ids,
-            windows=len(windows),
+            example.guid, example.text or "", example.offsets or [], example.annotation, type_ids, len(windows)
         )
     return arrays.concatenated()
-
-
-def _framed_ids(ids: NDArray[np.int32], layout: SequenceLayout) -> NDArray[np.int32]:
-    return np.concatenate((np.array(layout.before, np.int32), ids, np.array(layout.after, np.int32)))
-
-
-def _piece_casings(words: Sequence[str], pieces: WordPieces) -> NDArray[np.uint8]:
-    return np.repeat(np.array([casing_of(word) for word in words], np.uint8), pieces.counts)
-
-
-def _framed_casings(casings: NDArray[np.uint8], layout: SequenceLayout) -> NDArray[np.uint8]:
-    return np.pad(casings, (len(layout.before), len(layout.after)), constant_values=LOWER)

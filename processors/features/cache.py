@@ -19,7 +19,7 @@ from processors.corpus import Corpus
 from processors.examples import Example
 from processors.features.alignment import vocabulary_of
 from processors.features.build import FeatureSpec, build_feature_arrays
-from processors.features.dataset import Encode, FeatureArrays, FeatureDataset
+from processors.features.dataset import Encode, FeatureArrays, FeatureCollector, FeatureDataset
 
 _FORMAT_VERSION = 4
 _CHUNK = 2000
@@ -46,13 +46,28 @@ def open_or_build_features(
         DataError: the split is missing or malformed.
         RuntimeError: the features do not match the split.
     """
-    folder = cache_dir / f"{split}-{_cache_key(corpus.digest(split), spec, tokenizer)}"
+    parts = {"format": _FORMAT_VERSION, "content": corpus.digest(split), "spec": asdict(spec)}
+    parts["tokenizer"] = tokenizer_digest(tokenizer)
+    key = hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=12).hexdigest()
+    folder = cache_dir / f"{split}-{key}"
     if overwrite:
         corpus.parse_again(split)
-    if overwrite or not folder.is_dir():
-        _build(corpus, split, spec, tokenizer, folder, overwrite, show_progress)
     inventory = corpus.inventory(split)
-    dataset = FeatureDataset(FeatureArrays.mapped(folder), spec.layout, sorted(inventory.types), encode)
+    types = sorted(inventory.types)
+    if overwrite or not folder.is_dir():
+        hidden = None if show_progress else True  # None hides the bar if there is no terminal
+        with (
+            atomic_write(folder, "replace" if overwrite else "keep") as fresh,  # another process may be faster
+            tqdm(total=inventory.sentences, desc=f"Features of {split}", unit=" sentences", disable=hidden) as bar,
+        ):
+            fresh.mkdir()
+            FeatureCollector().concatenated().append_to(fresh)  # an empty split still has all files
+            examples = corpus.examples(split)
+            chunks = iter(lambda: list(islice(examples, _CHUNK)), [])
+            for size, arrays in _features_of_chunks(chunks, (spec, tokenizer, types), inventory.sentences):
+                arrays.append_to(fresh)
+                bar.update(size)
+    dataset = FeatureDataset(FeatureArrays.mapped(folder), spec.layout, types, encode)
     owned, entities = int(dataset.word_counts.sum()), len(dataset.arrays["entities"])
     found = (dataset.num_documents, dataset.num_words, owned, entities)
     if found != (inventory.sentences, inventory.words, inventory.words, inventory.entities):
@@ -62,16 +77,6 @@ def open_or_build_features(
             f"{dataset.num_documents}; run again with --overwrite_cache, and report it"
         )
     return dataset
-
-
-def _cache_key(content_digest: str, spec: FeatureSpec, tokenizer: PreTrainedTokenizerBase) -> str:
-    parts = {
-        "format": _FORMAT_VERSION,
-        "content": content_digest,
-        "spec": asdict(spec),
-        "tokenizer": tokenizer_digest(tokenizer),
-    }
-    return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=12).hexdigest()
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -84,33 +89,6 @@ def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
         described = {"vocabulary": vocabulary_of(tokenizer), "options": options}
     text = type(tokenizer).__name__ + json.dumps(described, sort_keys=True)
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
-
-
-def _build(
-    corpus: Corpus,
-    split: str,
-    spec: FeatureSpec,
-    tokenizer: PreTrainedTokenizerBase,
-    folder: Path,
-    overwrite: bool,
-    show_progress: bool,
-) -> None:
-    with atomic_write(folder, "replace" if overwrite else "keep") as fresh:  # another process may be faster
-        fresh.mkdir()
-        FeatureArrays.collector().concatenated().append_to(fresh)  # an empty split still has all files
-        inventory = corpus.inventory(split)
-        hidden = None if show_progress else True  # None hides the bar if there is no terminal
-        with tqdm(total=inventory.sentences, desc=f"Features of {split}", unit=" sentences", disable=hidden) as bar:
-            chunks = _chunks(corpus.examples(split))
-            how = (spec, tokenizer, sorted(inventory.types))
-            for size, arrays in _features_of_chunks(chunks, how, inventory.sentences):
-                arrays.append_to(fresh)
-                bar.update(size)
-
-
-def _chunks(examples: Iterator[Example]) -> Iterator[list[Example]]:
-    while chunk := list(islice(examples, _CHUNK)):
-        yield chunk
 
 
 def _features_of_chunks(

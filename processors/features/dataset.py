@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,25 +15,35 @@ from processors.features.windows import SequenceLayout
 
 Encode = Callable[[Sequence[Annotation]], torch.Tensor]
 
-_DTYPES: dict[str, type[np.generic]] = {
-    "input_ids": np.int32,  # tokens of all windows, concatenated
-    "casings": np.uint8,  # casing of the word of each token; empty if the layout does not use casing
-    "word_positions": np.int32,  # index of the first piece of each word in its window
-    "offsets": np.int32,  # (words, 2) characters of each word in the text of its document
-    "window_tokens": np.int32,  # tokens of each window
-    "window_words": np.int32,  # words that each window owns
-    "document_windows": np.int32,
-    "document_words": np.int32,
-    "document_entities": np.int32,  # number of entities; -1 if the document is not annotated
-    "entities": np.int32,  # (entities, 3) type, first and last word in the document, in text order
-    "document_unannotated": np.int32,  # number of unannotated word ranges
-    "unannotated": np.int32,  # (ranges, 2) first and last word
-    "text_bytes": np.int32,  # length of the text of each document
-    "guid_bytes": np.int32,
-    "texts": np.uint8,  # UTF-8 of all documents
-    "guids": np.uint8,
+
+class _Kind(NamedTuple):
+    """An array: its type, its columns if it is two-dimensional, and the array with the number of rows of each item."""
+
+    dtype: type[np.generic]
+    columns: int = 1
+    counted_by: str = ""
+
+
+_KINDS = {
+    "input_ids": _Kind(np.int32, 1, "window_tokens"),  # tokens of all windows, concatenated
+    "casings": _Kind(
+        np.uint8, 1, "window_tokens"
+    ),  # casing of the word of each token; empty if the layout does not use casing
+    "word_positions": _Kind(np.int32, 1, "window_words"),  # index of the first piece of each word in its window
+    "offsets": _Kind(np.int32, 2, "document_words"),  # characters of each word in the text of its document
+    "window_tokens": _Kind(np.int32),
+    "window_words": _Kind(np.int32),  # words that each window owns
+    "document_windows": _Kind(np.int32),
+    "document_words": _Kind(np.int32),
+    "document_entities": _Kind(np.int32),  # number of entities; -1 if the document is not annotated
+    "entities": _Kind(np.int32, 3, "document_entities"),  # type, first and last word in the document, in text order
+    "document_unannotated": _Kind(np.int32),
+    "unannotated": _Kind(np.int32, 2, "document_unannotated"),  # first and last word of each range
+    "text_bytes": _Kind(np.int32),
+    "guid_bytes": _Kind(np.int32),
+    "texts": _Kind(np.uint8, 1, "text_bytes"),  # UTF-8 of all documents
+    "guids": _Kind(np.uint8, 1, "guid_bytes"),
 }
-_WIDTHS = {"offsets": 2, "entities": 3, "unannotated": 2}  # of the two-dimensional arrays
 
 
 @dataclass
@@ -73,44 +82,36 @@ class Document:
 
 
 class FeatureArrays(dict[str, NDArray[Any]]):
-    """The arrays by name, described at ``_DTYPES``."""
-
-    @staticmethod
-    def collector() -> "_Collector":
-        return _Collector()
+    """The arrays by name, described at ``_KINDS``."""
 
     @staticmethod
     def mapped(folder: Path) -> "FeatureArrays":
         """Memory-map arrays on disk."""
         arrays = FeatureArrays()
-        for name, dtype in _DTYPES.items():
+        for name, kind in _KINDS.items():
             path = folder / f"{name}.bin"
             empty = path.stat().st_size == 0
-            flat: NDArray[Any] = np.empty(0, dtype) if empty else np.asarray(np.memmap(path, dtype, mode="r"))
-            arrays[name] = flat.reshape(_shape(name))
+            flat: NDArray[Any] = np.empty(0, kind.dtype) if empty else np.asarray(np.memmap(path, kind.dtype, mode="r"))
+            arrays[name] = _shaped(flat, kind)
         return arrays
 
     def append_to(self, folder: Path) -> None:
         """Append these arrays to those on disk."""
-        for name, dtype in _DTYPES.items():
+        for name, kind in _KINDS.items():
             with (folder / f"{name}.bin").open("ab") as file:
-                file.write(np.ascontiguousarray(self[name], dtype).tobytes())
+                file.write(np.ascontiguousarray(self[name], kind.dtype).tobytes())
 
 
-class _Collector:
+class FeatureCollector:
     """Collects windows and documents and concatenates their arrays."""
 
     def __init__(self) -> None:
-        self._parts: dict[str, list[Any]] = {name: [] for name in _DTYPES}
+        self._parts: dict[str, list[Any]] = {name: [] for name in _KINDS}
 
     def add_window(
         self, input_ids: NDArray[np.int32], casings: NDArray[np.uint8], word_positions: NDArray[np.int64]
     ) -> None:
-        self._parts["input_ids"].append(input_ids)
-        self._parts["casings"].append(casings)
-        self._parts["word_positions"].append(word_positions)
-        self._parts["window_tokens"].append([len(input_ids)])
-        self._parts["window_words"].append([len(word_positions)])
+        self._add(input_ids=input_ids, window_tokens=[len(input_ids)], casings=casings, word_positions=word_positions)
 
     def add_document(
         self,
@@ -121,29 +122,34 @@ class _Collector:
         type_ids: Mapping[str, int],
         windows: int,
     ) -> None:
-        encoded = {"text": text.encode("utf-8", "surrogatepass"), "guid": guid.encode("utf-8", "surrogatepass")}
-        for name, raw in encoded.items():
-            self._parts[f"{name}s"].append(np.frombuffer(raw, np.uint8))
-            self._parts[f"{name}_bytes"].append([len(raw)])
-        entities = [(type_ids[entity.type], *entity[1:]) for entity in in_text_order(annotation.entities or ())]
-        rows = {"offsets": offsets, "entities": entities, "unannotated": annotation.unannotated}
-        for name, values in rows.items():
-            self._parts[name].append(np.array(values, np.int32).reshape(_shape(name)))
-        self._parts["document_windows"].append([windows])
-        self._parts["document_words"].append([annotation.words])
-        self._parts["document_entities"].append([-1 if annotation.entities is None else len(entities)])
-        self._parts["document_unannotated"].append([len(annotation.unannotated)])
+        self._add(
+            guids=np.frombuffer(guid.encode("utf-8", "surrogatepass"), np.uint8),
+            texts=np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8),
+            offsets=offsets,  # of a text to predict they may be left out
+            document_words=[annotation.words],
+            entities=[(type_ids[one.type], *one[1:]) for one in in_text_order(annotation.entities or ())],
+            document_entities=[-1 if annotation.entities is None else len(set(annotation.entities))],
+            unannotated=annotation.unannotated,
+            document_windows=[windows],
+        )
+
+    def _add(self, **parts: Any) -> None:
+        for name, part in parts.items():
+            kind = _KINDS[name]
+            self._parts[name].append(_shaped(np.asarray(part, kind.dtype), kind))
+            if kind.counted_by and kind.counted_by not in parts:
+                self._parts[kind.counted_by].append([len(part)])
 
     def concatenated(self) -> FeatureArrays:
         arrays = FeatureArrays()
-        for name, dtype in _DTYPES.items():
-            parts = [np.empty(0, dtype).reshape(_shape(name)), *(np.asarray(part, dtype) for part in self._parts[name])]
-            arrays[name] = np.concatenate(parts)
+        for name, kind in _KINDS.items():
+            parts = [_shaped(np.empty(0, kind.dtype), kind), *self._parts[name]]
+            arrays[name] = np.concatenate(parts, dtype=kind.dtype)
         return arrays
 
 
-def _shape(name: str) -> tuple[int, ...]:
-    return (-1, _WIDTHS[name]) if name in _WIDTHS else (-1,)
+def _shaped(array: NDArray[Any], kind: _Kind) -> NDArray[Any]:
+    return array.reshape(-1, kind.columns) if kind.columns > 1 else array
 
 
 class FeatureDataset(Dataset[InputFeatures]):
@@ -167,12 +173,8 @@ class FeatureDataset(Dataset[InputFeatures]):
         self.layout = layout
         self.types = list(types)
         self.encode = encode
-        self._token_starts = _starts(arrays["window_tokens"])
-        self._word_starts = _starts(arrays["window_words"])
-        self._document_word_starts = _starts(arrays["document_words"])
-        self._document_window_starts = _starts(arrays["document_windows"])
-        self._entity_starts = _starts(np.maximum(arrays["document_entities"], 0))
-        self._unannotated_starts = _starts(arrays["document_unannotated"])
+        counts = {"document_windows", *(kind.counted_by for kind in _KINDS.values() if kind.counted_by)}
+        self._starts = {name: _starts(np.maximum(arrays[name], 0)) for name in counts}
 
     def __len__(self) -> int:
         return len(self.arrays["window_tokens"])
@@ -180,15 +182,14 @@ class FeatureDataset(Dataset[InputFeatures]):
     def __getitem__(self, index: int) -> InputFeatures:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        tokens = slice(self._token_starts[index], self._token_starts[index + 1])
-        words = slice(self._word_starts[index], self._word_starts[index + 1])
-        document = int(np.searchsorted(self._document_window_starts, index, side="right")) - 1
-        first_word = int(words.start - self._document_word_starts[document])
+        word_positions = self._part("word_positions", index)
+        document = int(np.searchsorted(self._starts["document_windows"], index, side="right")) - 1
+        first_word = int(self._starts["window_words"][index] - self._starts["document_words"][document])
         return InputFeatures(
-            input_ids=self.arrays["input_ids"][tokens],
-            segment_ids=self._segment_ids(tokens),
-            word_positions=self.arrays["word_positions"][words],
-            annotation=self.annotation(document, first_word, first_word + int(words.stop - words.start)),
+            input_ids=self._part("input_ids", index),
+            segment_ids=self._segment_ids(index),
+            word_positions=word_positions,
+            annotation=self.annotation(document, first_word, first_word + len(word_positions)),
             document=document,
             first_word=first_word,
         )
@@ -202,7 +203,7 @@ class FeatureDataset(Dataset[InputFeatures]):
 
     @property
     def num_words(self) -> int:
-        return int(self._document_word_starts[-1])
+        return int(self._starts["document_words"][-1])
 
     @property
     def lengths(self) -> NDArray[np.int32]:
@@ -216,16 +217,13 @@ class FeatureDataset(Dataset[InputFeatures]):
 
     def windows_of(self, first: int, last: int) -> range:
         """Indices of the windows of the documents ``first`` to ``last`` (exclusive)."""
-        return range(int(self._document_window_starts[first]), int(self._document_window_starts[last]))
+        starts = self._starts["document_windows"]
+        return range(int(starts[first]), int(starts[last]))
 
     def document(self, index: int) -> Document:
-        words = slice(self._document_word_starts[index], self._document_word_starts[index + 1])
-        return Document(
-            guid=_decoded(self.arrays["guids"], self._guid_starts, index),
-            text=_decoded(self.arrays["texts"], self._text_starts, index),
-            offsets=self.arrays["offsets"][words],
-            annotation=self.annotation(index),
-        )
+        encoded = (self._part(name, index).tobytes() for name in ("guids", "texts"))
+        guid, text = (raw.decode("utf-8", "surrogatepass") for raw in encoded)
+        return Document(guid, text, self._part("offsets", index), self.annotation(index))
 
     def annotation(self, index: int, start: int = 0, end: int | None = None) -> Annotation:
         """Annotation of a document, or of its words ``start`` to ``end`` (exclusive), indexed relative to ``start``.
@@ -236,9 +234,9 @@ class FeatureDataset(Dataset[InputFeatures]):
         end = words if end is None else end
         entities = None
         if self.arrays["document_entities"][index] >= 0:
-            rows = self.arrays["entities"][self._entity_starts[index] : self._entity_starts[index + 1]]
+            rows = self._part("entities", index)
             entities = [Entity(self.types[kind], first, last) for kind, first, last in _within(rows, start, end, words)]
-        ranges = self.arrays["unannotated"][self._unannotated_starts[index] : self._unannotated_starts[index + 1]]
+        ranges = self._part("unannotated", index)
         return Annotation(end - start, entities, _within(ranges, start, end, words))
 
     def collate(self, features: Sequence[InputFeatures]) -> dict[str, torch.Tensor]:
@@ -263,47 +261,43 @@ class FeatureDataset(Dataset[InputFeatures]):
             ``input_ids``, ``attention_mask``, ``token_type_ids`` of shape ``(B, T)``; ``word_positions``,
             ``word_mask`` of shape ``(B, W)``, always padded on the right.
         """
-        B = len(features)
         T = max(len(feature.input_ids) for feature in features)
         W = max(1, *(len(feature.word_positions) for feature in features))
-        input_ids = np.full((B, T), self.layout.pad_token, np.int64)
-        token_type_ids = np.full((B, T), self.layout.pad_token_segment_id, np.int64)
-        attention_mask = np.zeros((B, T), np.int64)
-        word_positions = np.zeros((B, W), np.int64)
-        word_mask = np.zeros((B, W), bool)
-        for row, feature in enumerate(features):
-            length, words = len(feature.input_ids), len(feature.word_positions)
-            start = T - length if self.layout.pad_on_left else 0
-            input_ids[row, start : start + length] = feature.input_ids
-            token_type_ids[row, start : start + length] = feature.segment_ids
-            attention_mask[row, start : start + length] = 1
-            word_positions[row, :words] = feature.word_positions + start
-            word_mask[row, :words] = True
+        layout, on_left = self.layout, self.layout.pad_on_left
+        ids = [feature.input_ids for feature in features]
+        segments = [feature.segment_ids for feature in features]
+        shifts = [T - len(row) if on_left else 0 for row in ids]
+        positions = [feature.word_positions + shift for feature, shift in zip(features, shifts, strict=True)]
         return {
-            "input_ids": torch.from_numpy(input_ids),
-            "attention_mask": torch.from_numpy(attention_mask),
-            "token_type_ids": torch.from_numpy(token_type_ids),
-            "word_positions": torch.from_numpy(word_positions),
-            "word_mask": torch.from_numpy(word_mask),
+            "input_ids": _padded(ids, T, layout.pad_token, on_left),
+            "attention_mask": _padded([np.ones_like(row) for row in ids], T, 0, on_left),
+            "token_type_ids": _padded(segments, T, layout.pad_token_segment_id, on_left),
+            "word_positions": _padded(positions, W, 0),
+            "word_mask": _padded([np.ones_like(row) for row in positions], W, 0).bool(),
         }
 
-    @cached_property
-    def _text_starts(self) -> NDArray[np.int64]:
-        return _starts(self.arrays["text_bytes"])
+    def _part(self, name: str, index: int) -> NDArray[Any]:
+        """The rows of an array that belong to one window or document."""
+        starts = self._starts[_KINDS[name].counted_by]
+        return self.arrays[name][starts[index] : starts[index + 1]]
 
-    @cached_property
-    def _guid_starts(self) -> NDArray[np.int64]:
-        return _starts(self.arrays["guid_bytes"])
-
-    def _segment_ids(self, tokens: slice) -> NDArray[np.int64]:
-        layout, count = self.layout, tokens.stop - tokens.start
+    def _segment_ids(self, index: int) -> NDArray[np.int64]:
+        layout, count = self.layout, int(self.lengths[index])
         if layout.casing_segments:
-            segments = np.array(layout.casing_segments, np.int64)[self.arrays["casings"][tokens]]
+            segments = np.array(layout.casing_segments, np.int64)[self._part("casings", index)]
         else:
             segments = np.full(count, layout.segment, np.int64)
         segments[: len(layout.before)] = layout.before_segments
         segments[count - len(layout.after) :] = layout.after_segments
         return segments
+
+
+def _padded(rows: Sequence[NDArray[Any]], length: int, padding: int, on_left: bool = False) -> torch.Tensor:
+    padded = np.full((len(rows), length), padding, np.int64)
+    for place, row in zip(padded, rows, strict=True):
+        start = length - len(row) if on_left else 0
+        place[start : start + len(row)] = row
+    return torch.from_numpy(padded)
 
 
 def _within(rows: NDArray[np.int32], start: int, end: int, words: int) -> list[Any]:
@@ -316,7 +310,3 @@ def _within(rows: NDArray[np.int32], start: int, end: int, words: int) -> list[A
 
 def _starts(counts: NDArray[np.int32]) -> NDArray[np.int64]:
     return np.concatenate(([0], np.cumsum(counts, dtype=np.int64)))
-
-
-def _decoded(blob: NDArray[np.uint8], starts: NDArray[np.int64], index: int) -> str:
-    return blob[starts[index] : starts[index + 1]].tobytes().decode("utf-8", "surrogatepass")

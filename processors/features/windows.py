@@ -45,16 +45,11 @@ def plan_windows(piece_counts: NDArray[np.int32], capacity: int, overlap: int) -
     while end < words:
         if shown:
             start = int(np.searchsorted(borders, borders[end] - overlap))
-            start = _first_start_that_moves_on(borders, start, end, capacity)
+            earliest = int(np.searchsorted(borders, borders[end + 1] - capacity))  # so that it also has the word at end
+            start = max(start, earliest)
         end = int(np.searchsorted(borders, borders[start] + capacity, side="right")) - 1
         shown.append((start, end))
     return _with_owners(shown, borders)
-
-
-def _first_start_that_moves_on(borders: NDArray[np.int64], start: int, end: int, capacity: int) -> int:
-    """Earliest start, not before ``start``, of a window that also contains the word at ``end``."""
-    earliest = int(np.searchsorted(borders, borders[end + 1] - capacity))
-    return max(start, earliest)
 
 
 def _with_owners(shown: list[tuple[int, int]], borders: NDArray[np.int64]) -> list[Window]:

@@ -98,8 +98,7 @@ def _type_of(value: dict[str, Any], findings: Findings) -> str:
     key = next((key for key in _TYPES if key in value), "type")
     entity_type = value[key]
     if isinstance(entity_type, list) and entity_type:
-        if len(entity_type) > 1:
-            findings.add("types after the first of their annotation, left out", count=len(entity_type) - 1)
+        findings.add("types after the first of their annotation, left out", count=len(entity_type) - 1)
         entity_type = entity_type[0]
     return "" if entity_type is None else _name(entity_type)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from common.durable import atomic_write
 from processors.examples import DataError, Example, Findings, without_lone_surrogates
 from processors.formats.text_lines import decoded_text, read_lines
-from processors.spans import Source, Span, SpanReader
+from processors.spans import Reading, Source, Span
 
 _KINDS = {
     "R": "relations",
@@ -33,7 +33,7 @@ def brat_texts(folder: Path) -> list[Path]:
     return [path for path in brat_files(folder) if path.suffix == ".txt"]
 
 
-def read_brat(folder: Path, reader: SpanReader | None = None, labelled: bool = True) -> Iterator[Example]:
+def read_brat(folder: Path, reading: Reading) -> Iterator[Example]:
     """Read each text as one example, named by its path in the folder.
 
     Windows line ends count as two characters, as in brat, unless the annotations show otherwise.
@@ -42,41 +42,36 @@ def read_brat(folder: Path, reader: SpanReader | None = None, labelled: bool = T
         DataError: after the last text, with all missing annotation files of labelled texts, annotation files without
             text, and malformed lines.
     """
-    reader = reader or SpanReader()
-    findings = reader.findings
     texts = brat_texts(folder)
     for path in sorted({path.with_suffix(".txt") for path in brat_files(folder)} - set(texts)):
-        findings.fault(DataError(f"there is no text {path.name} next to it", path.with_suffix(".ann")))
-    for number, path in enumerate(texts, start=1):
+        reading.findings.fault(DataError(f"there is no text {path.name} next to it", path.with_suffix(".ann")))
+
+    def example_of(number: int, path: Path) -> Iterator[Example]:
         annotations = path.with_suffix(".ann")
         source = Source(annotations, 1, path.relative_to(folder).with_suffix("").as_posix())
-        try:
-            text = decoded_text(path.read_bytes(), path, findings)
-            if not annotations.is_file() and labelled:
-                raise DataError(
-                    f"there is no {annotations.name} next to it; an empty file means that the text has no entity", path
-                )
-            spans = list(_read_spans(text, source, reader)) if annotations.is_file() else None
-        except DataError as error:
-            findings.fault(error)
-            continue
-        example = reader.example(text, spans, source)
+        text = decoded_text(path.read_bytes(), path, reading.findings)
+        if not annotations.is_file() and reading.labelled:
+            advice = "an empty file means that the text has no entity"
+            raise DataError(f"there is no {annotations.name} next to it; {advice}", path)
+        spans = list(_read_spans(text, source, reading.findings)) if annotations.is_file() else None
+        example = reading.example(text, spans, source)
         example.line = number
         yield example
-    findings.raise_faults()
+
+    return reading.examples_of(enumerate(texts, start=1), example_of)
 
 
-def _read_spans(text: str, source: Source, reader: SpanReader) -> Iterator[Span]:
+def _read_spans(text: str, source: Source, findings: Findings) -> Iterator[Span]:
     for number, line in read_lines(source.path):
         if not line.strip():
             continue
         try:
             if line.startswith("T"):
-                yield from _span(line, number, text, source, reader.findings)
+                yield from _span(line, number, text, source, findings)
             else:
-                reader.findings.add(f"{_kind(line, source, number)}, not used")
+                findings.add(f"{_kind(line, source, number)}, not used")
         except DataError as error:
-            reader.findings.fault(error)
+            findings.fault(error)
 
 
 def _span(line: str, number: int, text: str, source: Source, findings: Findings) -> Iterator[Span]:
@@ -136,13 +131,13 @@ def check_brat_types(types: Iterable[str]) -> None:
 
 
 def _lines(example: Example, findings: Findings) -> Iterator[str]:
-    text, offsets = example.text or "", example.offsets or []
-    for number, (kind, first, last) in enumerate(example.entities or (), start=1):
-        start, end = offsets[first][0], offsets[last][1]
+    text = example.text or ""
+    for number, entity in enumerate(example.entities or (), start=1):
+        start, end = example.place(entity)
         # An annotation is one line, so an entity over several lines becomes one fragment per line.
         fragments = [(start + m.start(), start + m.end()) for m in re.finditer(r"[^\n]+", text[start:end])]
         if not fragments or (fragments[0][0], fragments[-1][1]) != (start, end):
             findings.add("line breaks at the edge of an entity, which brat cannot mark")
         if fragments:
             places = ";".join(f"{left} {right}" for left, right in fragments)
-            yield f"T{number}\t{kind} {places}\t{' '.join(text[left:right] for left, right in fragments)}"
+            yield f"T{number}\t{entity.type} {places}\t{' '.join(text[left:right] for left, right in fragments)}"

@@ -9,10 +9,10 @@ from operator import ne
 from pathlib import Path
 
 from common.tag_dialects import Dialect, UnknownTagsError, canonical_tags
-from common.tag_schemes import split_tag, tags_to_entities
-from processors.examples import DataError, Example, Findings
-from processors.formats.tags import TagReader
+from common.tag_schemes import is_tag, split_tag, tags_to_entities
+from processors.examples import DataError, Example
 from processors.formats.text_lines import read_lines
+from processors.spans import Reading
 
 CHUNK_TYPES = ("ADJP", "ADVP", "CONJP", "INTJ", "LST", "NP", "PP", "PRT", "SBAR", "UCP", "VP")
 DOCUMENT, COMMENT, HEADER = "document marks", "comment lines", "header rows"
@@ -41,42 +41,23 @@ _OTHER_FORMATS = {
 }
 
 
-@dataclass(frozen=True)
-class ColumnLayout:
-    """Positions of words and tags, and lines without words.
-
-    Args:
-        columns: number of columns of lines with a word; 0 in a file without words.
-        word: index of the word column, from 0.
-        tag: index of the tag column; ``None`` in an unlabelled file.
-        has_index: whether the first column numbers the words of each sentence.
-        dialect: canonical form of each tag; ``None`` if there are no tags or they are classes of single words.
-        other_lines: kinds of the lines without a word, by line number.
-        rivals: other columns with entity tags.
-    """
-
-    columns: int
-    word: int = 0
-    tag: int | None = None
-    has_index: bool = False
-    dialect: Dialect | None = None
-    other_lines: dict[int, str] = field(default_factory=dict)
-    rivals: tuple[int, ...] = ()
-
-
 @dataclass
-class _Scan:
-    """Result of one pass over the lines.
+class _Layout:
+    """Which columns hold words and tags, and what one pass over the lines found.
 
     Args:
         first: number of the first line with a word.
-        columns: number of columns of this line.
+        columns: number of columns of this line; 0 in a file without words.
         values: distinct values of each column, with the first line of each.
         ragged: number of lines with another number of columns.
         hashes: lines that begin with ``#``: line number, fields, whether at the start of a sentence.
         other_lines: kinds of the lines without a word, by line number.
         names: column names of the header row.
-        counts_words: whether the first column counts 1, 2, ... (or from 0) in every sentence.
+        has_index: whether the first column counts 1, 2, ... (or from 0) in every sentence.
+        word: index of the word column, from 0.
+        tag: index of the tag column; ``None`` in an unlabelled file.
+        dialect: canonical form of each tag; ``None`` if there are no tags or they are classes of single words.
+        rivals: other columns with entity tags, if none was asked for.
     """
 
     first: int = 0
@@ -86,60 +67,68 @@ class _Scan:
     hashes: list[tuple[int, list[str], bool]] = field(default_factory=list)
     other_lines: dict[int, str] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
-    counts_words: bool = False
+    has_index: bool = False
+    word: int = 0
+    tag: int | None = None
+    dialect: Dialect | None = None
+    rivals: list[int] = field(default_factory=list)
 
 
-def column_layout(
-    path: Path, tag_column: str = "last", word_column: str = "", labelled: bool = True, plain_tags: bool = False
-) -> ColumnLayout:
-    """Detect the layout of a file in one pass; for the arguments see `read_columns`.
+def _layout_of(path: Path, reading: Reading) -> _Layout:
+    """Detect the layout of a file in one pass.
 
     Raises:
         DataError: the file is not in columns, has no tag column, or has unknown tags.
     """
-    scan = _scan(path, labelled)
-    columns, values, names = scan.columns, scan.values, scan.names
+    labelled, tag_column, plain_tags = reading.labelled, reading.tag_column, reading.tags.plain
+    layout = _scan(path, labelled)
+    columns, values, names, first = layout.columns, layout.values, layout.names, layout.first
     if not columns:
-        return ColumnLayout(0, other_lines=scan.other_lines)
-    if scan.ragged > max(map(len, values)):
-        _refuse_other_formats(path, scan.first)
-    has_index = scan.counts_words and (columns > 2 or not (labelled or all(map(is_tag, values[1]))))
+        return layout
+    if layout.ragged > max(map(len, values)):
+        _refuse_other_formats(path, first)
+    has_index = layout.has_index and (columns > 2 or not (labelled or all(map(is_tag, values[1]))))
     if not names:
         names = _DEFAULT_NAMES.get(columns - (has_index and columns != 10), [])
         names = ["index", *names] if has_index and len(names) < columns else names
-    shape = (columns, names, path, scan.first)
-    word = next((i for i, name in enumerate(scan.names) if name in _WORD_NAMES), int(has_index))
-    if word_column:
-        word = _position("--word_column", word_column, [f"0 to {columns - 1}", *names], *shape)
+
+    def position(flag: str, value: str, known: list[str]) -> int:
+        """Index of the column given by a flag as a name or number; negative numbers count from the end."""
+        if value.lower() in names:
+            return names.index(value.lower())
+        if value.removeprefix("-").isdecimal() and -columns < int(value) < columns:
+            return int(value) % columns
+        message = f"{flag} {value} does not fit lines of {columns} columns; use one of {', '.join(known)}"
+        raise DataError(message, path, first)
+
+    word = next((i for i, name in enumerate(layout.names) if name in _WORD_NAMES), int(has_index))
+    if reading.word_column:
+        word = position("--word_column", reading.word_column, [f"0 to {columns - 1}", *names])
     tag = None
     if columns - has_index > 1:
         known = ["last", f"1 to {columns - 1}", *names[1:]]
-        tag = columns - 1 if tag_column == "last" else _position("--tag_column", tag_column, known, *shape)
+        tag = columns - 1 if tag_column == "last" else position("--tag_column", tag_column, known)
         if tag == word or (has_index and tag == 0):
             what = "words" if tag == word else "numbers of the words"
-            raise DataError(f"--tag_column {tag_column} is the column of the {what}; name another", path, scan.first)
+            raise DataError(f"--tag_column {tag_column} is the column of the {what}; name another", path, first)
         if not labelled and len(values[tag]) == 1 and _NO_LABEL.issuperset(values[tag]):
             tag = None
     elif labelled:
-        _refuse_other_formats(path, scan.first)
-        line = next(line for number, line in read_lines(path) if number == scan.first)
+        _refuse_other_formats(path, first)
+        line = next(line for number, line in read_lines(path) if number == first)
         message = f"{line!r} has one column; expected a word and its tag, with a space or tab between them"
-        raise DataError(message, path, scan.first)
-    comments = _comments(scan, tag, has_index, plain_tags)
-    for number, fields, _ in scan.hashes:
+        raise DataError(message, path, first)
+    layout.has_index, layout.word, layout.tag = has_index, word, tag
+    comments = _comments(layout, plain_tags)
+    for number, fields, _ in layout.hashes:
         if number not in comments and len(fields) == columns:
             _collect(values, fields, number)
-    rivals = [c for c in range(has_index, columns) if c not in (word, tag) and _holds_entities(values[c])]
-    dialect = None if tag is None or plain_tags else _dialect(values[tag], rivals, path)
-    return ColumnLayout(
-        columns,
-        word,
-        tag,
-        has_index,
-        dialect,
-        scan.other_lines | dict.fromkeys(comments, COMMENT),
-        tuple(rivals) if tag_column == "last" and dialect else (),
-    )
+    layout.other_lines |= dict.fromkeys(comments, COMMENT)
+    if tag is not None and not plain_tags:
+        rivals = [c for c in range(has_index, columns) if c not in (word, tag) and _holds_entities(values[c])]
+        layout.dialect = _dialect(values[tag], rivals, path)
+        layout.rivals = rivals if tag_column == "last" else []
+    return layout
 
 
 def split_fields(line: str, columns: int, labelled: bool) -> list[str]:
@@ -152,14 +141,6 @@ def split_fields(line: str, columns: int, labelled: bool) -> list[str]:
     fields = [field for field in line.split(" ") if field]
     alone = len(fields) == columns - 1 if columns else len(fields) == 1 and (labelled or is_tag(fields[0]))
     return [" ", *fields] if alone and line.startswith(" ") else fields
-
-
-def is_tag(text: str) -> bool:
-    try:
-        split_tag(text)
-    except ValueError:
-        return False
-    return True
 
 
 def is_document_mark(fields: Sequence[str]) -> bool:
@@ -177,8 +158,8 @@ def is_document_mark(fields: Sequence[str]) -> bool:
     return _MARK.fullmatch(name) is not None and not any(map(_ENTITY_TAG.fullmatch, others))
 
 
-def _scan(path: Path, labelled: bool) -> _Scan:
-    scan = _Scan()
+def _scan(path: Path, labelled: bool) -> _Layout:
+    scan = _Layout()
     at_start, position, longest, counts = True, 0, 0, True
     numbered: list[tuple[int, list[str]]] = []
     for number, line in read_lines(path):
@@ -216,8 +197,8 @@ def _scan(path: Path, labelled: bool) -> _Scan:
                 longest = max(longest, position)
             _collect(scan.values, fields, number)
         at_start = False
-    scan.counts_words = counts and longest > 1
-    if not scan.counts_words:  # then 1-2 and 8.1 are words
+    scan.has_index = counts and longest > 1
+    if not scan.has_index:  # then 1-2 and 8.1 are words
         for number, fields in numbered:
             del scan.other_lines[number]
             _collect(scan.values, fields, number)
@@ -232,29 +213,19 @@ def _collect(values: list[dict[str, int]], fields: list[str], number: int) -> No
         seen.setdefault(value, number)
 
 
-def _position(flag: str, value: str, known: list[str], columns: int, names: list[str], path: Path, line: int) -> int:
-    """Index of the column given by a flag as a name or number; negative numbers count from the end."""
-    if value.lower() in names:
-        return names.index(value.lower())
-    if value.removeprefix("-").isdecimal() and -columns < int(value) < columns:
-        return int(value) % columns
-    raise DataError(
-        f"{flag} {value} does not fit lines of {columns} columns; use one of {', '.join(known)}", path, line
-    )
-
-
-def _comments(scan: _Scan, tag: int | None, has_index: bool, plain_tags: bool) -> set[int]:
+def _comments(layout: _Layout, plain_tags: bool) -> set[int]:
     """Numbers of the comment lines: lines at the start of a sentence that cannot be a word with its tag.
 
     If a file has such lines, ``# key = value`` is a comment too, even if it could be a word with its tag.
     """
 
     def fits(fields: list[str]) -> bool:
-        if has_index or len(fields) != scan.columns:
+        if layout.has_index or len(fields) != layout.columns:
             return False
-        return tag is None or plain_tags or fields[tag] in scan.values[tag] or is_tag(fields[tag])
+        tag = layout.tag
+        return tag is None or plain_tags or fields[tag] in layout.values[tag] or is_tag(fields[tag])
 
-    candidates = [(number, fields) for number, fields, at_start in scan.hashes if at_start or has_index]
+    candidates = [(number, fields) for number, fields, at_start in layout.hashes if at_start or layout.has_index]
     comments = {number for number, fields in candidates if not fits(fields)}
     if comments:
         comments |= {number for number, fields in candidates if "=" in fields[1:3]}
@@ -300,38 +271,19 @@ def _refuse_other_formats(path: Path, first: int) -> None:
 _LONG_SENTENCE = 2000
 
 
-def read_columns(
-    path: Path,
-    split: str,
-    tag_column: str = "last",
-    labelled: bool = True,
-    tags: TagReader | None = None,
-    findings: Findings | None = None,
-    word_column: str = "",
-) -> Iterator[Example]:
-    """Read a file of tab- or space-separated columns.
-
-    Args:
-        path: the file.
-        split: prefix of the example names.
-        tag_column: ``last``, a number (0 is the first column, -1 the last), or a name from the header row, from
-            word/pos/chunk/ner, or of CoNLL-U.
-        labelled: whether a file without a tag column is an error; an unlabelled test file has only words.
-        tags: converts tags to entities.
-        findings: collects problems.
-        word_column: number or name of the word column; by default the first column that does not number the words.
+def read_columns(path: Path, reading: Reading) -> Iterator[Example]:
+    """Read a file of tab- or space-separated columns; an unlabelled test file has only words.
 
     Raises:
         DataError: the file is not in columns or its tags are unknown; after the last line, all lines with another
             number of columns than the first.
     """
-    findings = Findings() if findings is None else findings
-    tags = TagReader() if tags is None else tags
-    layout = column_layout(path, tag_column, word_column, labelled, tags.plain)
+    findings = reading.findings
+    layout = _layout_of(path, reading)
     counts: Counter[str] = Counter()
     entities: Counter[int] = Counter()  # number of entities per tag column
     sentences = words_read = 0
-    for rows in _sentences(path, layout, labelled, findings):
+    for rows in _sentences(path, layout, reading):
         words = [fields[layout.word] for _, fields in rows]
         lines = [number for number, _ in rows]
         found = None
@@ -339,15 +291,15 @@ def read_columns(
             written = [fields[layout.tag] for _, fields in rows]
             usual = [layout.dialect.tags[tag] for tag in written] if layout.dialect else written
             counts[layout.dialect.description if layout.dialect else ""] += sum(map(ne, written, usual))
-            found = tags.entities(usual, lines)
+            found = reading.tags.entities(usual, lines)
         counts["empty words, kept"] += words.count("")
         entities[-1] += len(found or ())
         for column in layout.rivals:
             entities[column] += len(tags_to_entities([fields[column] for _, fields in rows]))
-        yield Example(f"{split}-{sentences}", words, found, line=lines[0], word_lines=lines)
+        yield Example(f"{reading.split}-{sentences}", words, found, line=lines[0], word_lines=lines)
         sentences, words_read = sentences + 1, words_read + len(words)
     findings.raise_faults()
-    if layout.has_index and not word_column:
+    if layout.has_index and not reading.word_column:
         counts["words read from column 1: column 0 numbers them (set --word_column for another)"] = words_read
     if sentences == 1 and words_read > _LONG_SENTENCE:
         counts["words in a single sentence: are the blank lines between sentences missing?"] = words_read
@@ -355,18 +307,16 @@ def read_columns(
         kind = f"entities in column {column} are not read: the last column is used, with {entities[-1]}"
         counts[f"{kind}; use --tag_column {column} to read them"] = entities[column]
     for kind, count in counts.items():
-        if count:
-            findings.add(kind, count=count)
+        findings.add(kind, count=count)
 
 
-def _sentences(
-    path: Path, layout: ColumnLayout, labelled: bool, findings: Findings
-) -> Iterator[list[tuple[int, list[str]]]]:
+def _sentences(path: Path, layout: _Layout, reading: Reading) -> Iterator[list[tuple[int, list[str]]]]:
     """Yield the words of each sentence as line numbers and fields."""
     rows: list[tuple[int, list[str]]] = []
+    findings = reading.findings
     for number, line in read_lines(path, findings):
         kind = layout.other_lines.get(number, "")
-        fields = [] if kind else split_fields(line, layout.columns, labelled)
+        fields = [] if kind else split_fields(line, layout.columns, reading.labelled)
         if fields and len(fields) != layout.columns:
             message = f"{len(fields)} columns in {line!r}, but the lines before have {layout.columns}"
             findings.fault(DataError(f"{message}; separate word and tag by one space or tab", path, number))

@@ -6,8 +6,7 @@ from typing import Any
 
 from processors.examples import DataError, Example
 from processors.formats.records import TEXT_KEYS, WORD_KEYS, RecordReader
-from processors.formats.tags import TagReader
-from processors.spans import Source, SpanReader
+from processors.spans import Reading, Source
 from processors.tasks import SPLIT_NAMES
 
 _MULTI_NLI = {  # further names of its splits
@@ -58,46 +57,29 @@ def _advice(error: str, name: str) -> str:
     return f"\nName one after a colon: --dataset_name {name}:CONFIG" if "onfig name is missing" in error else ""
 
 
-def read_hub_split(
-    dataset: Any,
-    name: str,
-    split: str,
-    reader: SpanReader | None = None,
-    labelled: bool = True,
-    tag_column: str = "last",
-    tags: TagReader | None = None,
-    class_names: tuple[str, ...] = (),
-) -> Iterator[Example]:
+def read_hub_split(dataset: Any, name: str, reading: Reading) -> Iterator[Example]:
     """Read rows like records of a JSON file; class numbers are replaced by their names.
 
     Args:
         dataset: the split.
         name: name of the data set, for messages.
-        split: prefix of the example names.
-        reader: cuts texts into words and converts spans to entities.
-        labelled, tag_column, tags: see `processors.formats.records.RecordReader`.
-        class_names: names of tags that are stored as numbers, if the data set has no names for them.
 
     Raises:
         DataError: there is no column of words or texts; after the last row, all rows that cannot be read.
     """
-    reader = reader or SpanReader()
+    split = reading.split
     named = {column: _naming(feature) for column, feature in dataset.features.items()}
 
     def records() -> Iterator[dict[str, Any]]:
         return ({column: named[column](value) for column, value in record.items()} for record in dataset)
 
-    rows = RecordReader(reader, tag_column, tags or TagReader(), labelled, class_names, records)
+    def examples(index: int, row: dict[str, Any]) -> list[Example]:
+        return rows.read(row, Source(Path(f"{name} ({split})"), index, f"{split}-{index}"))
+
+    rows = RecordReader(reading, records)
     if not {*WORD_KEYS, *TEXT_KEYS, "sentences"}.intersection(dataset.column_names):
         raise DataError(f"columns {', '.join(dataset.column_names)} in split {split}; expected {rows.expected}", name)
-    for index, row in enumerate(records()):
-        try:
-            examples = rows.read(row, Source(Path(f"{name} ({split})"), index, f"{split}-{index}"))
-        except DataError as error:
-            reader.findings.fault(error)
-            continue
-        yield from examples
-    reader.findings.raise_faults()
+    return reading.examples_of(enumerate(records()), examples)
 
 
 def _naming(feature: Any) -> Callable[[Any], Any]:

@@ -9,64 +9,37 @@ from typing import Any
 from processors.examples import DataError, Example, Findings
 from processors.formats import label_studio
 from processors.formats.records import RecordReader
-from processors.formats.tags import TagReader
 from processors.formats.text_lines import read_lines
-from processors.spans import Source, SpanReader
+from processors.spans import Reading, Source
 
 _BETWEEN = re.compile(r"[\s,:]*")
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-def read_json(
-    path: Path,
-    split: str,
-    reader: SpanReader | None = None,
-    labelled: bool = True,
-    tag_column: str = "last",
-    tags: TagReader | None = None,
-    class_names: tuple[str, ...] = (),
-) -> Iterator[Example]:
+def read_json(path: Path, reading: Reading) -> Iterator[Example]:
     """Read JSON lines, an array of records, a single record, or an object of sentences.
-
-    Args:
-        path: the file.
-        split: prefix of the names of examples without ``id``.
-        reader: cuts texts into words and converts spans to entities.
-        labelled, tag_column, tags, class_names: see `processors.formats.records.RecordReader`.
 
     Raises:
         DataError: after the last record, with all records that are broken, lack keys, or have spans outside the text.
     """
-    reader = reader or SpanReader()
-    findings = reader.findings
-    records = RecordReader(
-        reader,
-        tag_column,
-        tags or TagReader(),
-        labelled,
-        class_names,
-        lambda: (value for _, value in _records(path, Findings())),
-    )
+    findings = reading.findings
+    records = RecordReader(reading, lambda: (value for _, value in _records(path, Findings())))
     seen: set[str] = set()
-    try:
-        for index, (line, value) in enumerate(_records(path, findings)):
-            try:
-                record = _as_record(value, path, line)
-                source = Source(path, line, label_studio.guid_of(record, str(record.get("guid", f"{split}-{index}"))))
-                if source.guid in seen:
-                    if label_studio.is_min_record(record):
-                        findings.add("annotations after the first of their text, left out")
-                        continue
-                    findings.add("records with the id of an earlier one")
-                seen.add(source.guid)
-                examples = records.read(record, source)
-            except DataError as error:
-                findings.fault(error)
-                continue
-            yield from examples
-    except DataError as error:  # the rest cannot be read either
-        findings.fault(error)
-    findings.raise_faults()
+
+    def examples(index: int, found: tuple[int, Any]) -> list[Example]:
+        line, value = found
+        record = _as_record(value, path, line)
+        default = str(record.get("guid", f"{reading.split}-{index}"))
+        source = Source(path, line, label_studio.guid_of(record, default))
+        if source.guid in seen:
+            if label_studio.is_min_record(record):
+                findings.add("annotations after the first of their text, left out")
+                return []
+            findings.add("records with the id of an earlier one")
+        seen.add(source.guid)
+        return records.read(record, source)
+
+    return reading.examples_of(enumerate(_records(path, findings)), examples)
 
 
 def _as_record(value: Any, path: Path, line: int) -> dict[str, Any]:
@@ -85,12 +58,21 @@ def _records(path: Path, findings: Findings) -> Iterator[tuple[int, Any]]:
         value = json.loads(first)
     except (ValueError, RecursionError):
         value = None
-    if first.startswith("[") and not _is_pair(value):
-        return _values_inside(path, findings)
+    is_array = first.startswith("[") and not _is_pair(value)
     is_spread = value is None and not first.endswith("}")
-    if is_spread or value == {} or _has_sentences(value) or _has_pairs(value):
-        return _one_object(path, findings)
-    return _json_lines(path, findings)
+    if not (is_array or is_spread or value == {} or _has_sentences(value) or _has_pairs(value)):
+        yield from _json_lines(path, findings)
+        return
+    text = "\n".join(line for _, line in read_lines(path))
+    value = _parsed(text, path, 1, Findings() if is_array else findings) if text.strip() else {}
+    if is_array:
+        yield from _values_inside(text, findings)
+    elif _has_pairs(value):
+        yield from ((1, pair) for pair in value["annotations"] if pair is not None)
+    elif _has_sentences(value):
+        yield from _sentences(text, path, findings)
+    elif value != {}:
+        yield 1, value
 
 
 def _is_pair(value: Any) -> bool:
@@ -117,19 +99,9 @@ def _json_lines(path: Path, findings: Findings) -> Iterator[tuple[int, Any]]:
                 findings.fault(error)
 
 
-def _one_object(path: Path, findings: Findings) -> Iterator[tuple[int, Any]]:
-    """Yield the sentences of an object of sentences, the pairs of a spaCy annotation tool, or the object itself."""
-    text = _text_of(path)
-    if not text.strip():
-        return
-    value = _parsed(text, path, 1, findings)
-    if _has_pairs(value):
-        yield from ((1, pair) for pair in value["annotations"] if pair is not None)
-        return
-    if value != {} and not _has_sentences(value):
-        yield 1, value
-        return
-    values = _values_inside(path, findings)
+def _sentences(text: str, path: Path, findings: Findings) -> Iterator[tuple[int, Any]]:
+    """Yield records of an object of sentences: ``{id: {"sents": "w w w", "ner_labels": "O B-LOC O"}}``."""
+    values = _values_inside(text, findings)
     for (line, key), (_, entry) in zip(values, values, strict=True):
         strings = isinstance(entry, dict) and all(isinstance(value, str) for value in entry.values())
         if not strings or "sents" not in entry:
@@ -142,10 +114,8 @@ def _one_object(path: Path, findings: Findings) -> Iterator[tuple[int, Any]]:
         yield line, record
 
 
-def _values_inside(path: Path, findings: Findings) -> Iterator[tuple[int, Any]]:
-    """Yield the keys and values of the array or object in a file, each with its first line."""
-    text = _text_of(path)
-    _parsed(text, path, 1, Findings())  # raises an error with its location if the file is malformed
+def _values_inside(text: str, findings: Findings) -> Iterator[tuple[int, Any]]:
+    """Yield the keys and values of the array or object in a text, each with its first line."""
     decoder = json.JSONDecoder()
     line, counted = 1, 0
     position = _next_value(text, _next_value(text, 0) + 1)
@@ -154,10 +124,6 @@ def _values_inside(path: Path, findings: Findings) -> Iterator[tuple[int, Any]]:
         value, end = decoder.raw_decode(text, position)
         yield line, _mended(value, text[position:end], findings)
         position = _next_value(text, end)
-
-
-def _text_of(path: Path) -> str:
-    return "\n".join(line for _, line in read_lines(path))
 
 
 def _next_value(text: str, position: int) -> int:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from html.parser import HTMLParser
 from typing import Any
 
-from common.entities import Entity
 from processors.examples import Example, Findings
 from processors.spans import Source, Span, place_of
 
@@ -32,13 +31,13 @@ def read_task(record: dict[str, Any], source: Source, findings: Findings) -> tup
     """Read the text of a task and the spans of its first annotation that is not cancelled; ``None`` without one."""
     annotations = _objects(record.get("annotations") or record.get("completions"), "annotations", source)
     finished = [annotation for annotation in annotations if not annotation.get("was_cancelled")]
-    _count(findings, "cancelled annotations, left out", len(annotations) - len(finished))
-    _count(findings, "annotations after the first of their text, left out", len(finished) - 1)
+    findings.add("cancelled annotations, left out", count=len(annotations) - len(finished))
+    findings.add("annotations after the first of their text, left out", count=len(finished) - 1)
     for key in ("predictions", "drafts"):
         if isinstance(values := record.get(key), list):
-            _count(findings, f"{key}, not used", len(values))
+            findings.add(f"{key}, not used", count=len(values))
     regions = _objects(finished[0].get("result"), "result", source) if finished else []
-    _count(findings, "notes on regions, not used", sum(bool(region.get("meta")) for region in regions))
+    findings.add("notes on regions, not used", count=sum(bool(region.get("meta")) for region in regions))
     text, spans = _marked(record["data"], regions, source, findings)
     return text, spans if finished else None
 
@@ -49,7 +48,7 @@ def read_min_record(record: dict[str, Any], source: Source, findings: Findings) 
     data = {key: value for key, value in record.items() if key not in controls}
     regions = [{"value": value} for values in controls.values() for value in values]
     others = [key for key, value in data.items() if isinstance(value, list) and value and not _is_dialogue(value)]
-    _count(findings, _MARKS_NO_TEXT, len(others))
+    findings.add(_MARKS_NO_TEXT, count=len(others))
     return _marked(data, regions, source, findings)
 
 
@@ -62,11 +61,15 @@ def guid_of(record: dict[str, Any], default: str) -> str:
 
 def task_of(example: Example) -> dict[str, Any]:
     """Convert an example to a task for import, with an annotation, or a prediction if it has confidences."""
-    text, offsets = example.text or "", example.offsets or []
-    task: dict[str, Any] = {"data": {"id": example.guid, "text": text}, "annotations": [], "predictions": []}
+    task: dict[str, Any] = {"data": {"id": example.guid, "text": example.text}, "annotations": [], "predictions": []}
     if example.entities is None:
         return task
-    regions = [_region(number, entity, text, offsets) for number, entity in enumerate(example.entities)]
+    regions: list[dict[str, Any]] = []
+    for number, entity in enumerate(example.entities):
+        start, end = example.place(entity)
+        value = {"start": start, "end": end, "text": (example.text or "")[start:end], "labels": [entity.type]}
+        of_text = {"from_name": "label", "to_name": "text", "type": "labels", "value": value}
+        regions.append({"id": f"entity-{number}", **of_text})
     if example.confidences is None:
         task["annotations"].append({"result": regions, "was_cancelled": False})
         return task
@@ -74,12 +77,6 @@ def task_of(example: Example) -> dict[str, Any]:
         region["score"] = confidence
     task["predictions"].append({"result": regions, "score": min(example.confidences, default=1.0)})
     return task
-
-
-def _region(number: int, entity: Entity, text: str, offsets: Sequence[tuple[int, int]]) -> dict[str, Any]:
-    start, end = offsets[entity.first_word][0], offsets[entity.last_word][1]
-    value = {"start": start, "end": end, "text": text[start:end], "labels": [entity.type]}
-    return {"id": f"entity-{number}", "from_name": "label", "to_name": "text", "type": "labels", "value": value}
 
 
 _MARKS_NO_TEXT = "Label Studio results that mark no text with a label, not used"
@@ -102,23 +99,26 @@ def _marked(
     values = [(name, value) for name, value in found if isinstance(value, dict) and "start" in value and "end" in value]
     kinds = _LABELS if any(value.get(kind) for _, value in values for kind in _LABELS) else ("taxonomy",)
     marking = [(name, value) for name, value in values if any(value.get(kind) for kind in kinds)]
-    _count(findings, _MARKS_NO_TEXT, len(found) - len(marking))
+    findings.add(_MARKS_NO_TEXT, count=len(found) - len(marking))
     key = _text_key(data, marking, source)
     elsewhere = [name for name, _ in marking if name in data and name != key]
-    _count(findings, "regions of another text of their task, left out", len(elsewhere))
+    findings.add("regions of another text of their task, left out", count=len(elsewhere))
     values_here = [value for name, value in marking if name not in elsewhere]
     text, starts = data[key], None
     if not isinstance(text, str):
         text, starts = _joined(text, source)
     elif any("hypertextlabels" in value for value in values_here) or (not values_here and _MARKUP.search(text)):
-        text = _text_of_markup(text)
+        parser = _Markup()
+        parser.feed(text)
+        parser.close()
+        text = "".join(parser.parts)
     spans = []
     for value in values_here:
         labels = next(value[kind] for kind in kinds if value.get(kind))
         labels = [labels] if isinstance(labels, str) else labels
         if not isinstance(labels, list) or not all(isinstance(one, str | list) for one in labels):
             raise source.error(f"cannot read the region {value!r}; its labels are not a list of strings")
-        _count(findings, "labels after the first of their region, left out", len(labels) - 1)
+        findings.add("labels after the first of their region, left out", count=len(labels) - 1)
         label = "/".join(map(str, labels[0])) if isinstance(labels[0], list) else labels[0]
         surface = value["text"] if isinstance(value.get("text"), str) else None
         spans.append(Span(label, *_place(value, starts, source), surface))
@@ -188,15 +188,3 @@ class _Markup(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag == "br":
             self.parts.append("\n")
-
-
-def _text_of_markup(text: str) -> str:
-    parser = _Markup()
-    parser.feed(text)
-    parser.close()
-    return "".join(parser.parts)
-
-
-def _count(findings: Findings, kind: str, count: int) -> None:
-    if count > 0:
-        findings.add(kind, count=count)

@@ -1,12 +1,12 @@
 """Detection of the format of a file, and the formats with one sentence per line: CMeEE (first version) and MSRA."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from processors.examples import DataError, Example
 from processors.formats.text_lines import read_lines
-from processors.spans import Source, Span, SpanReader
+from processors.spans import Reading, Source, Span
 
 _JSON_SUFFIXES = (".json", ".jsonl", ".jsonlines", ".ndjson")
 _JSON = re.compile(r'\s*(\{\s*("|\}|$)|\[\s*(\{|\[\s*"|$)|\["[^"]+",\s*\{)')
@@ -53,28 +53,28 @@ def detect_format(path: Path, start: bytes | None = None) -> str:
     return "msra" if lines and all(map(_MSRA.fullmatch, lines)) else "columns"
 
 
-def read_cmeee(path: Path, split: str, reader: SpanReader, labelled: bool = True) -> Iterator[Example]:
+def read_cmeee(path: Path, reading: Reading) -> Iterator[Example]:
     """Read lines ``text|||16    18    dis|||...``, with inclusive character positions."""
 
-    def parsed(line: str, source: Source) -> Example:
+    def parsed(number: int, line: str) -> Iterator[Example]:
+        source = Source(path, number, f"{reading.split}-{number}")
         text, *fields = line.split("|||")
-        if not fields and not labelled:
-            return reader.example(text, None, source)
         spans = []
         for field in filter(str.strip, fields):
             found = _CMEEE_ENTITY.fullmatch(field)
             if not found:
                 raise source.error(f"cannot read the entity {field!r}; expected START LAST TYPE between |||")
             spans.append(Span(found[3], int(found[1]), int(found[2]) + 1))
-        return reader.example(text, spans, source)
+        yield reading.example(text, spans if fields or reading.labelled else None, source)
 
-    return _read_lines(path, split, reader, parsed)
+    return reading.examples_of(_lines_with_text(path), parsed)
 
 
-def read_msra(path: Path, split: str, reader: SpanReader) -> Iterator[Example]:
+def read_msra(path: Path, reading: Reading) -> Iterator[Example]:
     """Read lines ``word/nt word/o``; words become characters, and those with a tag other than ``o`` entities."""
 
-    def parsed(line: str, source: Source) -> Example:
+    def parsed(number: int, line: str) -> Iterator[Example]:
+        source = Source(path, number, f"{reading.split}-{number}")
         text, spans = "", []
         for item in line.split():
             word, _, tag = item.rpartition("/")
@@ -83,20 +83,10 @@ def read_msra(path: Path, split: str, reader: SpanReader) -> Iterator[Example]:
             if tag != "o":
                 spans.append(Span(tag, len(text), len(text) + len(word)))
             text += word
-        return reader.example(text, spans, source, [(i, i + 1) for i in range(len(text))])
+        yield reading.example(text, spans, source, [(i, i + 1) for i in range(len(text))])
 
-    return _read_lines(path, split, reader, parsed)
+    return reading.examples_of(_lines_with_text(path), parsed)
 
 
-def _read_lines(
-    path: Path, split: str, reader: SpanReader, parsed: Callable[[str, Source], Example]
-) -> Iterator[Example]:
-    for number, line in read_lines(path):
-        if line.strip():
-            try:
-                example = parsed(line, Source(path, number, f"{split}-{number}"))
-            except DataError as error:
-                reader.findings.fault(error)
-                continue
-            yield example
-    reader.findings.raise_faults()
+def _lines_with_text(path: Path) -> Iterator[tuple[int, str]]:
+    return ((number, line) for number, line in read_lines(path) if line.strip())

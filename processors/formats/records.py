@@ -3,19 +3,18 @@
 import ast
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from typing import Any
 
 from common.entities import Entity
 from common.tag_dialects import UnknownTagsError, canonical_tags
+from common.tag_schemes import is_tag
 from processors.examples import Example, Findings
 from processors.formats import label_studio
 from processors.formats.annotations import spans_of
-from processors.formats.columns import is_tag
-from processors.formats.tags import TagReader
-from processors.spans import Source, Span, SpanReader, place_of
+from processors.spans import Reading, Source, Span, place_of
 from processors.text.word_cutting import find_words
 
 WORD_KEYS = ("tokens", "words", "tokenized_text", "sentence")
@@ -39,25 +38,18 @@ class RecordReader:
     """Converts records to examples.
 
     Args:
-        spans: cuts texts into words, converts spans to entities, and collects findings.
-        tag_column: key of the tags, with or without ``_tags``; ``last`` tries the usual keys.
-        tags: converts tags to entities.
-        labelled: whether a record without labels is an error; Label Studio tasks without annotation are left out then.
-        class_names: names of tags that are stored as numbers.
+        reading: how records are read; Label Studio tasks without annotation are left out of a labelled file.
         all_records: iterates over the records of the file again, to detect the dialect of its tags.
     """
 
-    spans: SpanReader
-    tag_column: str = "last"
-    tags: TagReader = field(default_factory=TagReader)
-    labelled: bool = True
-    class_names: Sequence[str] = ()
+    reading: Reading
     all_records: Callable[[], Iterable[Any]] = tuple
 
     @property
     def _tag_keys(self) -> tuple[str, ...]:
         """Keys of the tags: ``chunk`` or ``chunk_tags`` if ``tag_column`` is ``chunk``."""
-        return TAG_KEYS if self.tag_column == "last" else (self.tag_column, f"{self.tag_column}_tags")
+        asked = self.reading.tag_column
+        return TAG_KEYS if asked == "last" else (asked, f"{asked}_tags")
 
     @property
     def expected(self) -> str:
@@ -71,24 +63,24 @@ class RecordReader:
         Raises:
             DataError: the record cannot be read; faults of single annotations are added to the findings.
         """
-        findings = self.spans.findings
+        findings = self.reading.findings
         if record.get("answer") in ("reject", "ignore"):
             findings.add(f"texts with the answer {record['answer']!r}, left out")
             return []
         if label_studio.is_task(record):
-            example = self.spans.example(*label_studio.read_task(record, source, findings), source)
-            if example.entities is None and self.labelled:
+            example = self.reading.example(*label_studio.read_task(record, source, findings), source)
+            if example.entities is None and self.reading.labelled:
                 findings.add("tasks without an annotation, left out")
                 return []
             return [example]
         if label_studio.is_min_record(record):
-            return [self.spans.example(*label_studio.read_min_record(record, source, findings), source)]
+            return [self.reading.example(*label_studio.read_min_record(record, source, findings), source)]
         record = {key: value if key in TEXT_KEYS else self._unquoted(value) for key, value in record.items()}
         examples, label_key = self._examples(record, source)
         used = {label_key, "sentences", *WORD_KEYS, *TEXT_KEYS}
         unused = [key for key, value in record.items() if key not in used and isinstance(value, list | dict) and value]
         if any(example.entities is None for example in examples):
-            if self.labelled:
+            if self.reading.labelled:
                 raise source.error(f"no labels (keys: {', '.join(record)}); expected {self.expected}")
             if unknown := ", ".join(key for key in unused if key not in _OTHER_KEYS):
                 message = f"no labels under a known key, but {unknown} could be labels; expected {self.expected}"
@@ -112,7 +104,7 @@ class RecordReader:
                 found = json.loads(json.dumps(found))  # tuples become lists
             except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
                 return value
-        self.spans.findings.add("lists and objects written as strings, parsed")
+        self.reading.findings.add("lists and objects written as strings, parsed")
         return found
 
     def _examples(self, record: dict[str, Any], source: Source) -> tuple[list[Example], str]:
@@ -126,7 +118,7 @@ class RecordReader:
         offsets = None
         if words_key and not (words and all(isinstance(word, dict) for word in words)):
             words = _strings(words, words_key, source)
-            others = (*_WORD_SPAN_KEYS, *_SPAN_KEYS) if self.tag_column == "last" else ()
+            others = (*_WORD_SPAN_KEYS, *_SPAN_KEYS) if self.reading.tag_column == "last" else ()
             key = _chosen(record, (*self._tag_keys, *others))
             if text is None or key not in _SPAN_KEYS or not _are_spans(record[key], key) or _count_words(record[key]):
                 return [self._words(words, text, record, key, source)], key
@@ -140,18 +132,18 @@ class RecordReader:
             wrong = next((f"{key} is not a list of strings" for key in WORD_KEYS[:3] if key in record), "")
             raise source.error(wrong or f"expected a key tokens or text, found {', '.join(record) or 'none'}")
         key = _chosen(record, _SPAN_KEYS)
-        spans = spans_of(record[key], text, source, self.spans.findings) if key else None
-        return [self.spans.example(text, spans, source, offsets)], key
+        spans = spans_of(record[key], text, source, self.reading.findings) if key else None
+        return [self.reading.example(text, spans, source, offsets)], key
 
     def _words(self, words: list[str], text: str | None, record: dict[str, Any], key: str, source: Source) -> Example:
         """Make an example of words with tags, with spans, or without annotation."""
         if key and _are_spans(record[key], key):
-            spans = spans_of(record[key], words, source, self.spans.findings, last_included=key in _WORD_SPAN_KEYS)
-            example = self.spans.example_of_words(words, spans, source, text)
+            spans = spans_of(record[key], words, source, self.reading.findings, last_included=key in _WORD_SPAN_KEYS)
+            example = self.reading.example_of_words(words, spans, source, text)
         else:
-            example = self.spans.example_of_words(words, None, source, text)
+            example = self.reading.example_of_words(words, None, source, text)
             tags = self._tags(record[key], len(words), key, source) if key else None
-            example.entities = None if tags is None else self.tags.entities(tags, [source.line])
+            example.entities = None if tags is None else self.reading.tags.entities(tags, [source.line])
         example.confidences = _confidences(record, example.entities)
         return example
 
@@ -170,9 +162,9 @@ class RecordReader:
             spans = None
             if annotation is not None:
                 units = in_document if key == "ner" else sentence
-                found = spans_of(annotation, units, place, self.spans.findings, last_included=True)
+                found = spans_of(annotation, units, place, self.reading.findings, last_included=True)
                 spans = [span._replace(start=span.start - first, end=span.end - first) for span in found]
-            examples.append(self.spans.example_of_words(sentence, spans, place))
+            examples.append(self.reading.example_of_words(sentence, spans, place))
             first += len(sentence) if key == "ner" else 0
         return examples, key
 
@@ -185,20 +177,20 @@ class RecordReader:
         if len(tags) != words:
             raise source.error(f"{words} tokens but {len(tags)} {key}")
         names = [self._named(tag, key, source) for tag in tags]
-        if self.tags.plain or all(map(is_tag, names)):
+        if self.reading.tags.plain or all(map(is_tag, names)):
             return names
         usual, description = self._dialect
         if not usual:
             advice = "set --tag_column to the key of the tags; run_pl_ner.py trains on parts of speech"
             raise source.error(f"{description}; {advice}")
-        self.spans.findings.add(description, count=sum(usual[name] != name for name in names))
+        self.reading.findings.add(description, count=sum(usual[name] != name for name in names))
         return [usual[name] for name in names]
 
     @cached_property
     def _dialect(self) -> tuple[dict[str, str], str]:
         """Canonical form of all tags of the file and a description; empty with the reason if they are not tags."""
-        silent = replace(self, spans=SpanReader())  # findings are counted when the records are read
-        tags = {*self.class_names}
+        silent = replace(self, reading=Reading())  # findings are counted when the records are read
+        tags = {*self.reading.class_names}
         for record in self.all_records():
             values = silent._unquoted(record.get(_chosen(record, self._tag_keys))) if isinstance(record, dict) else None
             tags |= {value for value in values if isinstance(value, str)} if isinstance(values, list) else set()
@@ -213,12 +205,12 @@ class RecordReader:
             return tag
         if isinstance(tag, bool) or not isinstance(tag, int):
             raise source.error(f"{key} is not a list of strings: {tag!r} is among them")
-        if not self.class_names:
+        if not self.reading.class_names:
             advice = "name them in their order with --labels FILE, one tag per line, or write names into the data"
             raise source.error(f"{key} holds numbers of classes without their names; {advice}")
-        if not 0 <= tag < len(self.class_names):
-            raise source.error(f"class {tag} of {key} is not one of the {len(self.class_names)} in --labels")
-        return self.class_names[tag]
+        if not 0 <= tag < len(self.reading.class_names):
+            raise source.error(f"class {tag} of {key} is not one of the {len(self.reading.class_names)} in --labels")
+        return self.reading.class_names[tag]
 
 
 def _chosen(record: dict[str, Any], keys: Sequence[str]) -> str:

@@ -93,12 +93,9 @@ def decoded(raw: bytes, findings: Findings | None = None) -> str:
             raise error from None
     joined = halves.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     findings = findings or Findings()
-    for kind, count in (
-        ("characters written as two surrogates (CESU-8), joined", len(halves) - len(joined)),
-        ("lone surrogates, replaced by U+FFFD", joined.count("\ufffd") - halves.count("\ufffd")),
-    ):
-        if count:
-            findings.add(kind, count=count)
+    findings.add("characters written as two surrogates (CESU-8), joined", count=len(halves) - len(joined))
+    lone = joined.count("\ufffd") - halves.count("\ufffd")
+    findings.add("lone surrogates, replaced by U+FFFD", count=lone)
     return joined
 
 

@@ -76,8 +76,8 @@ def _write_columns(examples: Iterable[Example], path: Path) -> Findings:
                 tags = ["\t" if " " in word else "" for word in words]
             else:
                 tags = [f"\t{_checked_tag(tag, example, findings)}" for tag in _flat_tags(example)]
-                if nested := len(example.entities) - len(outermost(example.entities)):
-                    findings.add("entities that overlap longer ones, which columns cannot hold, left out", count=nested)
+                nested = len(example.entities) - len(outermost(example.entities))
+                findings.add("entities that overlap longer ones, which columns cannot hold, left out", count=nested)
             file.writelines(f"{word}{tag}\n" for word, tag in zip(words, tags, strict=True))
             file.write("\n")
         if len(labelled) == 2:
@@ -138,13 +138,13 @@ def entity_record(entity: Entity, text: str, offsets: Any) -> dict[str, Any]:
 
 def _doccano_record(example: Example, offset_unit: str = "code_point") -> dict[str, Any]:
     """Record for doccano; a text without annotation has no ``label``."""
-    text, offsets = example.text or "", example.offsets or []
+    text = example.text or ""
     record: dict[str, Any] = {"id": example.guid, "text": text}
     if example.entities is not None:
-        places = [(offsets[first][0], offsets[last][1], kind) for kind, first, last in example.entities]
+        places: Iterable[tuple[int, int]] = map(example.place, example.entities)
         if offset_unit == "utf16":
-            places = [(in_utf16(text, start), in_utf16(text, end), kind) for start, end, kind in places]
-        record["label"] = [list(place) for place in places]
+            places = ((in_utf16(text, start), in_utf16(text, end)) for start, end in places)
+        record["label"] = [[*place, entity.type] for place, entity in zip(places, example.entities, strict=True)]
     return record
 
 

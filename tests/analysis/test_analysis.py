@@ -7,8 +7,7 @@ import time
 
 from rich.console import Console
 
-from analysis.analysis import analyse
-from analysis.tables import analysis_tables
+from analysis.analysis import analyse, analysis_tables
 from tests.analysis.documents import scored
 
 DOCUMENTS = [

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from analysis.documents import ScoredDocument, count_entities
-from analysis.intervals import precision_recall_f1
+from analysis.documents import ScoredDocument, count_entities, precision_recall_f1
 from analysis.metrics import Score
 from common.entities import Entity
 from common.tag_schemes import MARKUPS, SCHEMES, tags_to_entities

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from analysis.intervals import central_interval, precision_recall_f1, resampled_sums, score_intervals
+from analysis.documents import central_interval, precision_recall_f1, resampled_sums, score_intervals
 
 
 def corpus_counts(documents: int, seed: int = 0) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:

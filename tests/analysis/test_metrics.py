@@ -7,7 +7,8 @@ import re
 import pytest
 from rich.console import Console
 
-from analysis.metrics import EntityScores, Score, score_table
+from analysis.analysis import score_table
+from analysis.metrics import EntityScores, Score
 from common.tag_schemes import MARKUPS, TagScheme, tag_set
 from tests.tags import scores_of_tags
 

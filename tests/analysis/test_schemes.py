@@ -6,9 +6,8 @@ from dataclasses import asdict
 import pytest
 from nervaluate import Evaluator
 
-from analysis.documents import ScoredDocument, count_entities
-from analysis.intervals import precision_recall_f1
-from analysis.schemes import SchemeScore, scheme_scores
+from analysis.documents import ScoredDocument, count_entities, precision_recall_f1
+from analysis.pairs import SchemeScore, scheme_scores
 from common.entities import Entity
 from tests.analysis.documents import scored
 from tests.analysis.test_pairs import random_spans

@@ -2,8 +2,7 @@
 
 import re
 
-from analysis.compare_runs import Sheet, as_latex, as_markdown, difference_sheet, variant_sheet
-from analysis.comparison import Difference
+from analysis.compare_runs import Difference, Sheet, as_latex, as_markdown, difference_sheet, variant_sheet
 from tests.analysis.test_significance import variant
 
 SHEET = Sheet("Title", 1, ["variant", "95 % interval"], [["crf_fgm|a", "1.0-2.0"], [r"a\b~^{c}", "-"]])

@@ -5,8 +5,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from analysis.comparison import Variant, compare, holm, permutation_test
-from analysis.intervals import precision_recall_f1
+from analysis.compare_runs import Variant, compare, holm, permutation_test
+from analysis.documents import precision_recall_f1
 
 F1 = 2
 
@@ -92,7 +92,7 @@ def test_holm_by_its_own_example() -> None:
 def test_any_number_of_kinds_of_documents_fits_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = variant("a", 0.7, 1), variant("b", 0.75, 2)
     whole = compare([one, other], "f1", 3000, seed=0)[0]
-    monkeypatch.setattr("analysis.intervals._DRAWS_AT_ONCE", 1000)
+    monkeypatch.setattr("analysis.documents._DRAWS_AT_ONCE", 1000)
     parts = compare([one, other], "f1", 3000, seed=0)[0]
     assert parts.p == pytest.approx(whole.p, abs=0.05)
     assert (parts.low, parts.high) == pytest.approx((whole.low, whole.high), abs=0.01)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.comparison import expand_patterns, load_variants, variant_of
+from analysis.compare_runs import expand_patterns, load_variants, variant_of
 from tests.analysis.runs import write_run
 
 

@@ -17,6 +17,7 @@ from inference.formats import FORMATS, article, columns, json_record, table_rows
 from inference.predictor import FoundEntity
 from processors.formats.brat import read_brat
 from processors.formats.columns import read_columns
+from processors.spans import Reading
 from processors.text.text_files import RawText
 from processors.text.word_cutting import WordCutter
 from tests.tags import iob2
@@ -65,7 +66,7 @@ def test_columns_hold_the_same_words_and_entities(word_unit: str, data: st.DataO
 
 def test_columns_are_a_corpus(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(columns(ITEM, FOUND, WORDS) + columns(RawText(8, ""), [], WORDS), "utf-8")
-    (example,) = read_columns(tmp_path / "a.txt", "train")
+    (example,) = read_columns(tmp_path / "a.txt", Reading())
     assert example.words == ["Dan", "Lee", "left", "<", "Acme", ">", "&", "co"]
     assert iob2(example) == ["B-PER", "I-PER", "O", "B-ORG", "I-ORG", "I-ORG", "O", "O"]
 
@@ -109,7 +110,7 @@ def test_a_file_is_packed_by_its_name(tmp_path: Path, format: str, suffix: str) 
 
 def test_brat_reads_back_what_was_found(tmp_path: Path) -> None:
     write_predictions([(ITEM, FOUND), (RawText("b/c", ""), [])], "brat", str(tmp_path / "new"), WORDS)
-    first, second = read_brat(tmp_path / "new")
+    first, second = read_brat(tmp_path / "new", Reading())
     assert (first.text, second.text) == (ITEM.text, "")
     assert first.offsets is not None
     found = [

@@ -47,6 +47,7 @@ def test_brackets_may_be_words_in_columns(corpus_of: MakeCorpus, content: str) -
 def test_a_split_is_counted(corpus_of: MakeCorpus, tmp_path: Path) -> None:
     inventory = corpus_of(train="-DOCSTART- O\n\n" + GOOD).inventory("train")
     expected = Inventory(str(tmp_path / "train.txt"), sentences=2, words=4, entities=2, scheme="IOB2")
+    expected.cut_by = "('auto', ())"
     expected.types = {"PER": 1, "ORG": 1}
     expected.type_lines = {"PER": 3, "ORG": 6}
     assert inventory == expected
@@ -261,12 +262,16 @@ def test_the_digest_is_of_content_and_reading_not_of_place(corpus_of: MakeCorpus
         corpus.digest("train"),
         corpus.digest("dev"),
         corpus_of(tag_column="1").digest("train"),
-        corpus_of(word_unit="char").digest("train"),
         corpus_of(word_column="0").digest("train"),
         corpus_of(train=GOOD.replace("PER", "LOC")).digest("train"),
     }
-    assert len(digests) == 6
+    assert len(digests) == 5
     assert Corpus("mine", copy).digest("train") in digests
+    assert corpus_of(word_unit="char").digest("train") in digests  # nothing in this file is cut
+    texts = '{"text": "Anna", "entities": []}'
+    cutting = [corpus_of(train=texts, word_unit=unit, cache_dir=tmp_path / "cache") for unit in ("char", "word")]
+    by_unit = {corpus.digest("train") for corpus in cutting}
+    assert len(by_unit) == 2
 
 
 def test_counts_are_kept_and_counted_anew_for_new_content(corpus_of: MakeCorpus, tmp_path: Path) -> None:

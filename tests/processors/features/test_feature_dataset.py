@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.entities import Annotation, Entity
-from processors.features.dataset import FeatureArrays, FeatureDataset, InputFeatures
+from processors.features.dataset import FeatureArrays, FeatureCollector, FeatureDataset, InputFeatures
 from processors.features.windows import SequenceLayout
 
 RIGHT = SequenceLayout((101,), (102,), (0,), (0,), segment=1, pad_token=9, pad_token_segment_id=5)
@@ -20,7 +20,7 @@ LEFT = SequenceLayout((), (102, 101), (), (0, 2), pad_on_left=True, pad_token=9,
 
 def arrays_of(documents: list[list[int]], layout: SequenceLayout) -> FeatureArrays:
     """Documents given by the words of each of their windows; a word is one piece, and an entity."""
-    collector = FeatureArrays.collector()
+    collector = FeatureCollector()
     for number, windows in enumerate(documents):
         for words in windows:
             collector.add_window(
@@ -120,7 +120,7 @@ def test_arrays_on_disk_are_mapped_and_cannot_be_changed(tmp_path: Path) -> None
 
 
 def test_odd_texts_and_names_come_back() -> None:
-    collector = FeatureArrays.collector()
+    collector = FeatureCollector()
     collector.add_document("\udc80", "a\ud800😀", [(0, 1), (1, 2), (2, 3), (3, 3)], Annotation(4, None), {}, 0)
     document = FeatureDataset(collector.concatenated(), RIGHT).document(0)
     assert (document.guid, document.words) == ("\udc80", ["a", "\ud800", "😀", ""])

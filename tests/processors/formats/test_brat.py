@@ -8,7 +8,7 @@ import pytest
 from processors.corpus import Corpus
 from processors.examples import DataError, Example, Findings
 from processors.formats.brat import read_brat, write_brat
-from processors.spans import SpanReader
+from processors.spans import Reading
 from tests.tags import iob2, tagged
 
 ANN = """\
@@ -34,8 +34,8 @@ def read(tmp_path: Path) -> Callable[..., tuple[list[Example], Findings]]:
         for name, content in files.items():
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_bytes(content.encode())
-        reader = SpanReader(edges=edges)
-        return list(read_brat(tmp_path, reader, labelled)), reader.findings
+        reader = Reading(edges=edges, labelled=labelled)
+        return list(read_brat(tmp_path, reader)), reader.findings
 
     return write_and_read
 
@@ -117,7 +117,7 @@ def test_the_faults_of_all_files_are_told_together(read: Read, tmp_path: Path) -
 def test_broken_utf8_is_refused_with_its_line(tmp_path: Path, at: Callable[..., str]) -> None:
     (tmp_path / "d.txt").write_bytes(b"a\nb\xff")
     with pytest.raises(DataError, match=at(tmp_path / "d.txt", 2, "not UTF-8", "iconv -f")):
-        list(read_brat(tmp_path, labelled=False))
+        list(read_brat(tmp_path, Reading(labelled=False)))
 
 
 def test_texts_without_annotations_are_unlabelled(read: Read) -> None:

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from processors.examples import DataError, Findings
+from processors.examples import DataError
 from processors.formats.columns import read_columns
+from processors.spans import Reading
 from tests.tags import iob2
 
 Sentences = list[tuple[list[str], list[str] | None]]
@@ -19,11 +21,10 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "train.txt"
 
 
-def read(path: Path, content: str, **options: object) -> tuple[Sentences, dict[str, int]]:
+def read(path: Path, content: str, **options: Any) -> tuple[Sentences, dict[str, int]]:
     path.write_text(content, "utf-8")
-    findings = Findings()
-    examples = read_columns(path, "train", findings=findings, **options)  # type: ignore[arg-type]
-    return [(example.words, iob2(example)) for example in examples], findings.counts
+    reading = Reading(**options)
+    return [(example.words, iob2(example)) for example in read_columns(path, reading)], reading.findings.counts
 
 
 def plain(sentences: Sentences, gap: str = " ") -> str:
@@ -85,8 +86,9 @@ def test_columns_that_are_not_there_are_refused(path: Path, options: dict[str, s
 def test_ranges_and_empty_nodes_of_conllu_are_no_words_and_lines_stay_right(path: Path) -> None:
     rows = ["1-2 vom _", "1 von O", "2 dem O", "2.1 x _", "3 Berlin B-LOC"]
     path.write_text("# sent_id = 1\n# text = vom Berlin\n" + "\n".join(rows).replace(" ", "\t") + "\n", "utf-8")
-    findings = Findings()
-    (example,) = read_columns(path, "train", findings=findings)
+    reading = Reading()
+    findings = reading.findings
+    (example,) = read_columns(path, reading)
     assert (example.words, iob2(example)) == (["von", "dem", "Berlin"], ["O", "O", "B-LOC"])
     assert (example.line, example.line_of(2)) == (4, 7)
     assert {kind: count for kind, count in findings.counts.items() if "left out" in kind} == {
@@ -142,8 +144,9 @@ def test_parts_of_speech_and_chunks_are_no_other_tags(path: Path, column: str) -
 @pytest.mark.parametrize("content", ["he\tO\n\tO\nBo\tB-X\n", "he\tNN\tO\n\tNN\tO\nBo\tNN\tB-X\n"])
 def test_an_empty_word_keeps_its_place(path: Path, content: str) -> None:
     path.write_text(content)
-    findings = Findings()
-    (example,) = read_columns(path, "train", findings=findings)
+    reading = Reading()
+    findings = reading.findings
+    (example,) = read_columns(path, reading)
     assert (example.words, example.text) == (["he", "", "Bo"], "he Bo")
     assert (example.offsets, example.line_of(2)) == ([(0, 2), (2, 2), (3, 5)], 3)
     assert findings.counts == {"empty words, kept": 1}

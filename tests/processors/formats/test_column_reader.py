@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from processors.examples import DataError
 from processors.formats.columns import read_columns
+from processors.spans import Reading
 from tests.tags import iob2
 
 Sentences = list[tuple[list[str], list[str] | None]]
@@ -18,7 +19,8 @@ PLAIN = "Anna B-PER\nleft O\n\nParis B-LOC\n"
 
 def read(path: Path, content: str | bytes, tag_column: str = "last", labelled: bool = True) -> Sentences:
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return [(example.words, iob2(example)) for example in read_columns(path, "train", tag_column, labelled)]
+    reading = Reading(tag_column=tag_column, labelled=labelled)
+    return [(example.words, iob2(example)) for example in read_columns(path, reading)]
 
 
 @pytest.fixture
@@ -194,7 +196,7 @@ def test_a_tag_that_is_none_is_refused(path: Path, at: Callable[..., str], tag: 
 
 def test_a_missing_file_is_refused(path: Path, at: Callable[..., str]) -> None:
     with pytest.raises(DataError, match=at(path, None, "no such file")):
-        list(read_columns(path, "train"))
+        list(read_columns(path, Reading()))
 
 
 def test_an_empty_file_has_no_examples(path: Path) -> None:
@@ -204,7 +206,7 @@ def test_an_empty_file_has_no_examples(path: Path) -> None:
 
 def test_examples_are_numbered_and_know_their_lines(path: Path) -> None:
     path.write_text("-DOCSTART- O\n\n" + PLAIN)
-    first, second = read_columns(path, "dev")
+    first, second = read_columns(path, Reading(split="dev"))
     assert (first.guid, first.line, first.line_of(1)) == ("dev-0", 3, 4)
     assert (second.guid, second.line, second.line_of(0)) == ("dev-1", 6, 6)
 
@@ -212,4 +214,4 @@ def test_examples_are_numbered_and_know_their_lines(path: Path) -> None:
 def test_line_ends_of_old_macs_are_refused(path: Path, at: Callable[..., str]) -> None:
     path.write_bytes(PLAIN.replace("\n", "\r").encode())
     with pytest.raises(DataError, match=at(path, 1, "lines end in a carriage return alone")):
-        list(read_columns(path, "train"))
+        list(read_columns(path, Reading()))

@@ -10,8 +10,7 @@ import pytest
 from processors.corpus import Corpus
 from processors.examples import DataError, Example
 from processors.formats.hub import open_hub_split, read_hub_split
-from processors.formats.tags import TagReader
-from processors.spans import SpanReader
+from processors.spans import Reading, TagReader
 from tests.tags import iob2
 
 CLASSES = datasets.Sequence(datasets.ClassLabel(names=["O", "B-PER", "B-work-of-art", "I-work-of-art"]))
@@ -36,7 +35,7 @@ def saved(folder: Path, feature: Any = CLASSES, tag_column: str = "ner_tags", **
 
 
 def read(name: str, split: str, labelled: bool = True) -> list[Example]:
-    return list(read_hub_split(open_hub_split(name, split), name, split, labelled=labelled))
+    return list(read_hub_split(open_hub_split(name, split), name, Reading(split=split, labelled=labelled)))
 
 
 def test_class_numbers_become_tags(tmp_path: Path) -> None:
@@ -78,7 +77,7 @@ def test_a_test_split_may_lack_tags(tmp_path: Path) -> None:
 def test_a_split_without_words_is_refused(at: Callable[..., str]) -> None:
     dataset = datasets.Dataset.from_dict({"content": ["a"], "tags": [["O"]]})
     with pytest.raises(DataError, match=at("mine", None, "content, tags in split train", "expected tokens and")):
-        list(read_hub_split(dataset, "mine", "train"))
+        list(read_hub_split(dataset, "mine", Reading()))
 
 
 def test_a_missing_class_number_is_no_tag(tmp_path: Path) -> None:
@@ -119,24 +118,24 @@ def three_tags() -> datasets.Dataset:
     ("tag_column", "tag"), [("last", "B-PER"), ("ner", "B-PER"), ("chunk", "B-NP"), ("chunk_tags", "B-NP")]
 )
 def test_the_tag_column_is_named(three_tags: datasets.Dataset, tag_column: str, tag: str) -> None:
-    first = next(read_hub_split(three_tags, "mine", "train", tag_column=tag_column))
+    first = next(read_hub_split(three_tags, "mine", Reading(tag_column=tag_column)))
     assert iob2(first) == [tag]
 
 
 def test_a_tag_column_that_is_not_there_is_refused(three_tags: datasets.Dataset) -> None:
     with pytest.raises(DataError, match=r"(?s)2 faults:\n  mine \(train\):0: .*chunk_tags.*nonsense/nonsense_tags"):
-        list(read_hub_split(three_tags, "mine", "train", tag_column="nonsense"))
+        list(read_hub_split(three_tags, "mine", Reading(tag_column="nonsense")))
 
 
 def test_plain_classes_are_entities_of_one_word(three_tags: datasets.Dataset) -> None:
-    first = next(read_hub_split(three_tags, "mine", "train", tag_column="pos", tags=TagReader(plain=True)))
+    first = next(read_hub_split(three_tags, "mine", Reading(tag_column="pos", tags=TagReader(plain=True))))
     assert first.entities == [("NN", 0, 0)]
 
 
 def test_null_is_no_tag(three_tags: datasets.Dataset, at: Callable[..., str]) -> None:
-    assert [iob2(one) for one in read_hub_split(three_tags, "mine", "test", labelled=False)] == [["B-PER"], None]
+    assert [iob2(one) for one in read_hub_split(three_tags, "mine", Reading(labelled=False))] == [["B-PER"], None]
     with pytest.raises(DataError, match=at("mine (train)", 1, "no labels")):
-        list(read_hub_split(three_tags, "mine", "train"))
+        list(read_hub_split(three_tags, "mine", Reading()))
 
 
 def test_a_null_among_tags_is_refused(tmp_path: Path) -> None:
@@ -179,9 +178,9 @@ def test_files_of_a_folder_are_splits_whatever_their_columns(tmp_path: Path, suf
     rows = ROWS[shape]
     table = {key: [str(row[key]) if suffix == "csv" else row[key] for row in rows] for key in rows[0]}
     getattr(datasets.Dataset.from_dict(table), f"to_{suffix}")(str(tmp_path / f"validation.{suffix}"))
-    reader = SpanReader()
+    reader = Reading(split="dev")
     dataset = open_hub_split(str(tmp_path), "dev", str(tmp_path / "cache"))
-    (example,) = read_hub_split(dataset, "mine", "dev", reader)
+    (example,) = read_hub_split(dataset, "mine", reader)
     assert (example.guid, example.words, iob2(example)) == ("dev-0", ["Anna", "left"], ["B-PER", "O"])
     lists = sum(isinstance(value, list | dict) for value in rows[0].values())
     assert reader.findings.counts == (
@@ -204,7 +203,7 @@ def test_class_labels_within_structs_have_their_names() -> None:
     features = datasets.Features({"text": datasets.Value("string"), "entities": datasets.List(entity)})
     rows = {"text": ["Anna left", "no"], "entities": [[{"start": 0, "end": 4, "label": 0}], None]}
     dataset = datasets.Dataset.from_dict(rows, features=features)
-    first, second = read_hub_split(dataset, "mine", "test", labelled=False)
+    first, second = read_hub_split(dataset, "mine", Reading(labelled=False))
     assert (iob2(first), iob2(second)) == (["B-PER", "O"], None)
 
 

@@ -13,7 +13,7 @@ from common.tag_schemes import tags_to_entities
 from processors.corpus import Corpus
 from processors.examples import DataError, Example
 from processors.formats.json_files import read_json
-from processors.spans import SpanReader
+from processors.spans import Reading
 from tests.tags import iob2
 
 Read = Callable[..., list[Example]]
@@ -31,7 +31,7 @@ def read(path: Path) -> Read:
     def write_and_read(*records: Any, labelled: bool = True, **reading: Any) -> list[Example]:
         lines = [record if isinstance(record, str) else json.dumps(record) for record in records]
         path.write_text("\n".join(lines) + "\n", "utf-8")
-        return list(read_json(path, "train", SpanReader(**reading), labelled))
+        return list(read_json(path, Reading(labelled=labelled, **reading)))
 
     return write_and_read
 
@@ -115,7 +115,7 @@ def test_examples_without_an_id_are_numbered_and_know_their_line(read: Read) -> 
 
 def test_byte_order_marks_windows_line_ends_and_odd_line_ends_inside_strings(path: Path) -> None:
     path.write_bytes('\ufeff{"tokens": ["a\u2028b"], "tags": ["O"]}\r\n\r\n{"tokens": [], "tags": []}\r\n'.encode())
-    assert [(example.words, iob2(example)) for example in read_json(path, "train")] == [
+    assert [(example.words, iob2(example)) for example in read_json(path, Reading())] == [
         (["a\u2028b"], ["O"]),
         ([], []),
     ]
@@ -138,8 +138,8 @@ def test_lone_surrogates_are_replaced_wherever_they_stand_and_pairs_are_characte
     ]
     for content in ("\n".join(lines), f"[{','.join(lines)}]"):
         path.write_text(content, "utf-8")
-        reader = SpanReader(edges="error", offset_unit="code_point")
-        text, words, chinese = read_json(path, "train", reader)
+        reader = Reading(edges="error", offset_unit="code_point")
+        text, words, chinese = read_json(path, reader)
         assert (text.guid, text.text) == ("a\ufffd", "Lena \ufffd met 😀")
         assert text.entities == [("P\ufffd", 0, 0), ("E", 3, 3)]
         assert (words.words, iob2(words)) == (["\ufffd", "\\ud83d"], ["B-\ufffd", "O"])
@@ -247,7 +247,7 @@ def test_a_bad_entry_of_the_object_form_is_refused_with_its_line(
 def test_broken_utf8_is_refused_with_its_line(path: Path, at: Callable[..., str]) -> None:
     path.write_bytes(b'{"text": "a", "label": {}}\n{"text": "\xce\xd2", "label": {}}\n')
     with pytest.raises(DataError, match=at(path, 2, "not UTF-8", "ce d2", "iconv")):
-        list(read_json(path, "train"))
+        list(read_json(path, Reading()))
 
 
 @given(st.data())
@@ -268,13 +268,13 @@ THREE_TAGS = {"tokens": ["Anna"], "pos_tags": ["NN"], "chunk": ["B-NP"], "ner_ta
 @pytest.mark.parametrize(("tag_column", "tag"), [("last", "B-PER"), ("ner", "B-PER"), ("chunk", "B-NP")])
 def test_the_tag_column_is_named(path: Path, tag_column: str, tag: str) -> None:
     path.write_text(json.dumps(THREE_TAGS))
-    assert iob2(next(read_json(path, "train", tag_column=tag_column))) == [tag]
+    assert iob2(next(read_json(path, Reading(tag_column=tag_column)))) == [tag]
 
 
 def test_a_tag_column_that_is_not_there_is_refused(path: Path, at: Callable[..., str]) -> None:
     path.write_text(json.dumps(THREE_TAGS))
     with pytest.raises(DataError, match=at(path, 1, "no labels", "nonsense/nonsense_tags")):
-        list(read_json(path, "train", tag_column="nonsense"))
+        list(read_json(path, Reading(tag_column="nonsense")))
 
 
 def test_a_corpus_of_plain_classes_may_be_json(path: Path) -> None:
@@ -296,8 +296,8 @@ def test_predictions_are_read_with_their_confidences(path: Path, places: list[di
     words = ["New", "York", "met", "Bo"]
     record = {"id": "a", "text": "New York met Bo", "tokens": words, "tags": ["B-LOC", "I-LOC", "O", "B-PER"]}
     path.write_text(json.dumps({**record, "entities": found}))
-    reader = SpanReader()
-    (example,) = read_json(path, "test", reader)
+    reader = Reading()
+    (example,) = read_json(path, reader)
     assert (example.entities, example.confidences) == ([("LOC", 0, 1), ("PER", 3, 3)], [0.5, 0.5])
     assert reader.findings.counts == {}
 
@@ -307,13 +307,13 @@ def test_predictions_without_tags_may_be_nested(path: Path) -> None:
     keys = ("type", "first_word", "last_word", "start", "end", "text", "confidence")
     record = {"text": "New York met", "tokens": ["New", "York", "met"], "format_version": 2}
     path.write_text(json.dumps({**record, "entities": [dict(zip(keys, one, strict=True)) for one in found]}))
-    (example,) = read_json(path, "test", SpanReader(edges="error"))
+    (example,) = read_json(path, Reading(edges="error"))
     assert (example.entities, example.confidences) == ([("ORG", 0, 1), ("LOC", 1, 1)], [0.75, 0.25])
 
 
 def test_null_tags_are_none(path: Path) -> None:
     path.write_text(json.dumps({**THREE_TAGS, "ner_tags": None}))
-    assert [iob2(one) for one in read_json(path, "test", labelled=False)] == [None]
+    assert [iob2(one) for one in read_json(path, Reading(labelled=False))] == [None]
 
 
 @pytest.mark.parametrize(
@@ -327,8 +327,8 @@ def test_null_tags_are_none(path: Path) -> None:
 )
 def test_tags_of_a_dialect_are_read_with_all_tags_of_the_file_in_view(path: Path, written: str, usual: str) -> None:
     path.write_text("".join(json.dumps({"tokens": ["a"], "tags": [tag]}) + "\n" for tag in written.split()))
-    reader = SpanReader()
-    assert [example.entities for example in read_json(path, "train", reader)] == [
+    reader = Reading()
+    assert [example.entities for example in read_json(path, reader)] == [
         tags_to_entities([tag]) for tag in usual.split()
     ]
     changed = sum(left != right for left, right in zip(written.split(), usual.split(), strict=True))

@@ -10,7 +10,7 @@ import pytest
 from processors.examples import DataError, Example, Findings
 from processors.formats.json_files import read_json
 from processors.formats.label_studio import task_of
-from processors.spans import SpanReader
+from processors.spans import Reading
 from tests.tags import iob2, tagged
 
 TEXT = "Anna 😀 met Bob in Paris"
@@ -43,10 +43,10 @@ def read(tmp_path: Path) -> Callable[..., tuple[list[Example], Findings]]:
     """Writes records as Label Studio does and reads them."""
 
     def write_and_read(*records: Any, labelled: bool = True, **reading: Any) -> tuple[list[Example], Findings]:
-        reader = SpanReader(**reading)
+        reader = Reading(labelled=labelled, **reading)
         path = tmp_path / "train.json"
         path.write_text(json.dumps(records, indent=2, ensure_ascii=False), "utf-8")
-        return list(read_json(path, "train", reader, labelled)), reader.findings
+        return list(read_json(path, reader)), reader.findings
 
     return write_and_read
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from processors.corpus import Corpus
+from processors.corpus import READERS, Corpus
 from processors.examples import DataError, Example
 from processors.formats.line_formats import detect_format
+from processors.spans import Reading
 from tests.tags import iob2
 
 CMEEE = "呼吸机治疗肺炎。|||0    2    equ|||5    6    dis|||\n无。|||\n"
@@ -53,12 +54,13 @@ def test_formats_are_told_apart(tmp_path: Path, name: str, content: str, expecte
 def test_packed_and_binary_files_and_csv_are_refused(tmp_path: Path, name: str, content: bytes, said: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=said):
-        Corpus("", split_files={"train": tmp_path / name}).examples("train")
+        Corpus("", split_files={"train": tmp_path / name}).inventory("train")
 
 
 def examples_of(path: Path, content: str, split: str = "train") -> list[Example]:
     path.write_text(content, "utf-8")
-    return list(Corpus("", split_files={split: path}, span_edges="error").examples(split))
+    reading = Reading(edges="error", split=split, labelled=split != "test")
+    return list(READERS[detect_format(path)](path, reading))
 
 
 def test_cmeee_includes_the_last_position(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from processors.corpus import Corpus
 from processors.examples import DataError, Example, Findings
 from processors.formats.records import RecordReader
-from processors.spans import Source, SpanReader
+from processors.spans import Reading, Source
 from tests.tags import iob2
 
 SOURCE = Source(Path("train.jsonl"), 3, "train-2")
@@ -19,8 +19,8 @@ FOUND = [("PER", "Anna"), ("LOC", "New York")]
 
 def read(record: dict[str, Any], edges: str = "snap", **reading: Any) -> tuple[list[Example], Findings]:
     """Reads one record and raises its faults."""
-    reader = SpanReader(edges=edges)
-    examples = RecordReader(reader, **reading).read(record, SOURCE)
+    reader = Reading(edges=edges, **reading)
+    examples = RecordReader(reader, tuple).read(record, SOURCE)
     reader.findings.raise_faults()
     return examples, reader.findings
 

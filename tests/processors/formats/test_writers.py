@@ -14,7 +14,7 @@ from processors.corpus import Corpus
 from processors.examples import DataError, Example
 from processors.formats.columns import read_columns
 from processors.formats.writers import FORMATS
-from processors.spans import Source, Span, SpanReader
+from processors.spans import Reading, Source, Span
 from tests.tags import iob2, tagged
 
 ALPHABET = "ab1 .,-\t\n\r😀👩\u200d中文漢\u3000עבשלום\u202e٣é\u0301\x00\u2028{[\"'\\"
@@ -24,7 +24,7 @@ ALPHABET = "ab1 .,-\t\n\r😀👩\u200d中文漢\u3000עבשלום\u202e٣é\u03
 def annotated_texts(draw: st.DrawFn, unit: str, alphabet: str = ALPHABET, flat: bool = False) -> Example:
     """A text in some script with entities over whole words, which may overlap, or without annotation."""
     text = draw(st.text(alphabet, max_size=20))
-    unlabelled = SpanReader(unit, "error").example(text, None, Source(Path("x"), 1, "x"))
+    unlabelled = Reading(unit, "error").example(text, None, Source(Path("x"), 1, "x"))
     offsets = unlabelled.offsets or []
     edges = draw(st.lists(st.integers(0, len(offsets)), max_size=6, unique=flat))
     if flat:
@@ -34,7 +34,7 @@ def annotated_texts(draw: st.DrawFn, unit: str, alphabet: str = ALPHABET, flat: 
         for pair in zip(edges[::2], edges[1::2], strict=False)
         if pair[0] != pair[1]
     ]
-    return SpanReader(unit, "error").example(text, draw(st.sampled_from([spans, None])), Source(Path("x"), 1, "x"))
+    return Reading(unit, "error").example(text, draw(st.sampled_from([spans, None])), Source(Path("x"), 1, "x"))
 
 
 def there_and_back(name: str, examples: list[Example], unit: str) -> list[Example]:
@@ -91,7 +91,7 @@ def test_columns_hold_spaces_and_a_byte_order_mark_inside_words(labelled: bool, 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "out.txt")
         FORMATS["conll"].write([empty, example, example], path)
-        back = read_columns(path, "test", labelled=labelled)
+        back = read_columns(path, Reading(labelled=labelled))
         assert [(one.words, one.entities) for one in back] == [(example.words, example.entities)] * 2
 
 
@@ -118,7 +118,7 @@ def test_columns_tell_what_they_cannot_hold(tmp_path: Path) -> None:
         "words with a line break or a tab, written as a space": 4,
         "texts without a word, left out": 1,
     }
-    (back,) = read_columns(path, "test")
+    (back,) = read_columns(path, Reading())
     assert back.words == ["x y", " ", " ", "b "]
 
 
