@@ -33,7 +33,6 @@ from lightning_runs.glue_scoring import (
 from lightning_runs.module import BaseTransformer, generic_train
 from lightning_runs.trainer import build_trainer, source_of, start_run
 from tools.distributed import main_process_first
-from tools.meter import NonFiniteSteps
 from tools.recipe import finish_run, run_script
 from tools.run import Run
 from tools.settings import LoggingSettings, Settings
@@ -67,17 +66,10 @@ class GlueLogging(LoggingSettings):
     )  # fmt: skip
 
 
-class _NonFiniteTexts(NonFiniteSteps):
-    def window(self, index: int) -> dict[str, Any]:
-        features = self._dataset[index]
-        return {"tokens": self._tokenizer.convert_ids_to_tokens(features.input_ids.tolist()), "label": features.label}
-
-
 class GLUETransformer(BaseTransformer):
     """Lightning module for classification or regression of texts or text pairs."""
 
     mode = "sequence-classification"
-    nonfinite_steps = _NonFiniteTexts
 
     def __init__(
         self, run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, corpus: GlueCorpus
@@ -90,6 +82,10 @@ class GLUETransformer(BaseTransformer):
 
     def unit_counts(self, dataset: TextDataset) -> NDArray[np.int32]:
         return np.ones(len(dataset), np.int32)
+
+    def describe(self, index: int) -> dict[str, Any]:
+        features = self._dataset[index]
+        return {"tokens": self.tokenizer.convert_ids_to_tokens(features.input_ids.tolist()), "label": features.label}
 
     def forward(self, batch: dict[str, Any]) -> SequenceClassifierOutput:
         logits = self.model(**model_inputs(self.model, batch)).logits  # (B, C)

@@ -150,15 +150,16 @@ class Callback:
         """Restore what ``state_dict`` returned."""
 
 
-class Callbacks(Callback):
+class Callbacks:
     """Several callbacks as one, called in order."""
 
     def __init__(self, callbacks: Sequence[Callback]) -> None:
         self._callbacks = list(callbacks)
 
-    def on_train_begin(self, state: TrainState) -> None:
+    def call(self, hook: str, state: TrainState) -> None:
+        """Call a hook that takes only the state, such as ``on_step``."""
         for callback in self._callbacks:
-            callback.on_train_begin(state)
+            getattr(callback, hook)(state)
 
     def around_forward(self, state: TrainState, forward: Forward, batch: dict[str, Any]) -> Any:
         for callback in self._callbacks:
@@ -169,30 +170,6 @@ class Callbacks(Callback):
         for callback in self._callbacks:
             backward = partial(_backward_around, callback, state, backward)
         return backward()
-
-    def on_step(self, state: TrainState) -> None:
-        for callback in self._callbacks:
-            callback.on_step(state)
-
-    def on_log(self, state: TrainState) -> None:
-        for callback in self._callbacks:
-            callback.on_log(state)
-
-    def before_evaluate(self, state: TrainState) -> None:
-        for callback in self._callbacks:
-            callback.before_evaluate(state)
-
-    def on_evaluate(self, state: TrainState) -> None:
-        for callback in self._callbacks:
-            callback.on_evaluate(state)
-
-    def after_evaluate(self, state: TrainState) -> None:
-        for callback in self._callbacks:
-            callback.after_evaluate(state)
-
-    def on_train_end(self, state: TrainState) -> None:
-        for callback in self._callbacks:
-            callback.on_train_end(state)
 
     def close(self) -> None:
         for callback in self._callbacks:

@@ -6,7 +6,7 @@ the first step of a process, in which kernels and models are compiled.
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from callbacks import TrainState
+from processors.features.dataset import FeatureDataset
 from tools.distributed import is_main, sum_over_ranks, world_size
 from tools.run_folder import write_json
 
@@ -216,15 +217,13 @@ class NonFiniteSteps:
     """Counts steps that are not finite, and stops training after too many in a row, writing their batches to a file.
 
     Args:
-        dataset, tokenizer: source of the batches.
+        describe: content of an item of the batches, by its index.
         file: file to write the batches to.
         patience: number of consecutive steps after which training stops.
     """
 
-    def __init__(self, dataset: Any, tokenizer: PreTrainedTokenizerBase, file: Path, patience: int) -> None:
-        self._dataset, self._tokenizer = dataset, tokenizer
-        self._file = file
-        self._patience = patience
+    def __init__(self, describe: Callable[[int], dict[str, Any]], file: Path, patience: int) -> None:
+        self._describe, self._file, self._patience = describe, file, patience
         self._pending: list[tuple[int, NDArray[np.int64], Tensor]] = []
         self._finite: list[float] = []
         self._in_a_row: list[tuple[int, list[int], float]] = []
@@ -268,23 +267,24 @@ class NonFiniteSteps:
     def _give_up(self) -> None:
         first, last = self._in_a_row[0][0], self._in_a_row[-1][0]
         if is_main():
-            write_json(self._file, [self._described(*step) for step in self._in_a_row])
+            steps = [
+                {"step": step, "gradient_norm": str(norm), "windows": [self._describe(one) for one in windows]}
+                for step, windows, norm in self._in_a_row
+            ]
+            write_json(self._file, steps)
         raise FloatingPointError(
             f"loss or gradients of {self._patience} steps in a row ({first} to {last}) were not finite; lower "
             f"--learning_rate, use --bf16 instead of --fp16, or inspect their texts in {self._file}"
         )
 
-    def _described(self, step: int, windows: list[int], norm: float) -> dict[str, Any]:
-        return {"step": step, "gradient_norm": str(norm), "windows": [self.window(one) for one in windows]}
 
-    def window(self, index: int) -> dict[str, Any]:
-        """Content of a window for the file."""
-        window = self._dataset[index]
-        document = self._dataset.document(window.document)
-        words = document.words[window.first_word : window.first_word + len(window.word_positions)]
-        return {
-            "guid": document.guid,
-            "words": words,
-            "entities": [entity._asdict() for entity in window.annotation.entities or ()],
-            "tokens": self._tokenizer.convert_ids_to_tokens(window.input_ids.tolist()),
-        }
+def described_window(dataset: FeatureDataset, tokenizer: PreTrainedTokenizerBase, index: int) -> dict[str, Any]:
+    """Content of a window for the file of `NonFiniteSteps`."""
+    window = dataset[index]
+    document = dataset.document(window.document)
+    return {
+        "guid": document.guid,
+        "words": document.words[window.first_word : window.first_word + len(window.word_positions)],
+        "entities": [entity._asdict() for entity in window.annotation.entities or ()],
+        "tokens": tokenizer.convert_ids_to_tokens(window.input_ids.tolist()),
+    }

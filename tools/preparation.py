@@ -11,12 +11,14 @@ from tools.settings import MachineSettings, Settings
 logger = logging.getLogger(__name__)
 
 
-def checkpoint_layers(model: PreTrainedModel) -> None:
-    """Enable gradient checkpointing: keep only the inputs of each layer for the backward pass (Chen et al. 2016).
+def checkpoint_layers(machine: MachineSettings, model: PreTrainedModel) -> None:
+    """Checkpoint gradients if enabled: keep only the inputs of each layer for the backward pass (Chen et al. 2016).
 
     Raises:
         ValueError: the encoder's family does not support it.
     """
+    if not machine.gradient_checkpointing:
+        return
     encoder = model.base_model
     assert isinstance(encoder, PreTrainedModel)
     if not encoder.supports_gradient_checkpointing:
