@@ -26,9 +26,12 @@ from processors.features.alignment import drops_spaces_between_words, vocabulary
 from processors.tasks import task_named
 from tools.distributed import is_main, main_process_first
 from tools.heads import (
-    check_head,
+    WEIGHT_FILES,
+    check_has_model,
     difference,
+    has_weights,
     head_of,
+    head_of_folder,
     is_built_in,
     is_encoder,
     label_names,
@@ -47,12 +50,6 @@ logger = logging.getLogger(__name__)
 AnyTagger = TypeVar("AnyTagger", bound=Tagger)
 
 _CONFIG_FILES = ("config.json", "bert_config.json")
-_WEIGHT_FILES = (
-    "model.safetensors",
-    "pytorch_model.bin",
-    "model.safetensors.index.json",
-    "pytorch_model.bin.index.json",
-)
 _LEFT_TO_FOLDER = {"eval_max_seq_length": 0, "window_overlap": -1, "word_unit": ""}  # values of flags not given
 _ALIKE = 0.9  # share of sentences; below it, predictions on raw text are poor
 _GET_TOKENIZER = "copy the tokenizer files of the encoder there, or name another folder with --tokenizer_name"
@@ -96,7 +93,7 @@ def load_model_and_tokenizer(
             model = _tagger_to_train(run, head, config, source)
         else:
             model = _trained_tagger(run, head, config, source)
-        run = _with_lengths_and_words(_with_labels(run, model), model)
+        run = _adapted(run, model)
         run = replace(run, casing_types=tell_casing(settings, model, tokenizer))
     check_vocabulary(tokenizer, config)
     _check_same_vocabulary(do_train, config, tokenizer)
@@ -129,26 +126,19 @@ def _check_same_vocabulary(do_train: bool, config: PreTrainedConfig, tokenizer: 
 def check_source(source: str, do_train: bool, from_scratch: bool) -> None:
     """Raise a ValueError if ``source`` cannot be the encoder to train, or the trained model to apply."""
     folder = Path(source)
-    if not do_train and not has_weights(folder):
-        what = f"{folder} holds no trained model" if folder.is_dir() else missing_folder(source)
-        raise ValueError(f"{what}; add --do_train, or name the run in --output_dir")
-    if not folder.exists() and (source.startswith(("/", ".", "~")) or source.count("/") > 1):  # not a hub name
+    if not do_train:
+        check_has_model(source, "add --do_train, or name the run in --output_dir")
+    elif not folder.exists() and (source.startswith(("/", ".", "~")) or source.count("/") > 1):  # not a hub name
         raise ValueError(f"--model_name_or_path {source}: {missing_folder(source)}")
-    if not do_train or from_scratch or not folder.is_dir():
-        return
-    if not has_weights(folder):
-        message = f"{folder} has no weights ({', '.join(_WEIGHT_FILES[:2])})"
+    elif folder.is_dir() and not from_scratch and not has_weights(folder):
+        message = f"{folder} has no weights ({', '.join(WEIGHT_FILES)})"
         raise ValueError(f"{message}; to start from random weights, add --from_scratch")
-
-
-def has_weights(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in _WEIGHT_FILES)
 
 
 def load_config(settings: ModelSettings, source: str) -> PreTrainedConfig:
     """Load the config of ``config_name`` or ``source``; ``model_type`` is used if the config does not name one."""
     name = settings.config_name or source
-    path = next((file for file in _config_candidates(Path(name)) if file.is_file()), None)
+    path = next((file for file in (Path(name), *(Path(name, one) for one in _CONFIG_FILES)) if file.is_file()), None)
     if path is None:
         if Path(name).is_dir():
             raise ValueError(f"{name} has no {' or '.join(_CONFIG_FILES)}")
@@ -173,10 +163,6 @@ def _config_of_hub(name: str, cache_dir: str) -> PreTrainedConfig:
         hub = offline if HF_HUB_OFFLINE else str(error).strip().partition("\n")[0].rstrip(".")
         advice = "name a folder with config.json, weights and tokenizer, or a model on huggingface.co"
         raise ValueError(f"{name}: {missing_folder(name)}; on huggingface.co: {hub}; {advice}") from error
-
-
-def _config_candidates(name: Path) -> list[Path]:
-    return [name] if name.is_file() else [name / file for file in _CONFIG_FILES]
 
 
 def load_tokenizer(settings: ModelSettings, source: str, config: PreTrainedConfig) -> PreTrainedTokenizerBase:
@@ -216,7 +202,7 @@ def adopt_model(run: Run, model: Tagger) -> Run:
     name_labels(model.config, source, run.settings.data.task_name)
     labels = labels_of(type(model), model.config, source)
     use_labels(model, labels, [label for label in labels if label])
-    run = replace(_with_lengths_and_words(_with_labels(run, model), model), casing_types=casing_types(model))
+    run = replace(_adapted(run, model), casing_types=casing_types(model))
     nn.Module.to(model, run.device)
     compile_model(run.settings.machine, run.n_gpu, model)
     return run
@@ -224,7 +210,7 @@ def adopt_model(run: Run, model: Tagger) -> Run:
 
 def _trained_tagger(run: Run, head: type[AnyTagger], config: PreTrainedConfig, source: str) -> AnyTagger:
     """Load a trained tagger, and remove labels without a meaning."""
-    check_head(Path(source), head)
+    head_of_folder(Path(source), head)
     _report_other_settings(run.settings, config)
     name_labels(config, source, run.settings.data.task_name)
     labels, file = labels_of(head, config, source), run.settings.data.labels
@@ -285,12 +271,6 @@ def _former_labels(run: Run, head: type[Tagger], config: PreTrainedConfig, sourc
     return []
 
 
-def _with_labels(run: Run, model: Tagger) -> Run:
-    """Copy of the run with the entity types, encoding and tag scheme of the model."""
-    run = replace(run, model_type=model.config.model_type, markup=model.markup or run.markup)
-    return replace(run, types=tuple(model.types), encode=model.encode, nests=model.nests)
-
-
 def _with_learned_words(run: Run, config: PreTrainedConfig) -> Run:
     """Learn from the corpus how to split raw text into words, and record it in the run and the config."""
     cutter, share, written_share = run.corpus.learned_cutter()
@@ -314,8 +294,10 @@ def _report_other_settings(settings: Settings, config: PreTrainedConfig) -> None
             logger.warning(message, name, asked, saved)
 
 
-def _with_lengths_and_words(run: Run, model: Tagger) -> Run:
-    """Set window lengths and word splitting: from the flags when training, else from the model's config.
+def _adapted(run: Run, model: Tagger) -> Run:
+    """Copy of the run with types, encoding and tag scheme of the model, its windows and its word splitting.
+
+    Windows and word splitting are those of the flags when training, else those in the model's config.
 
     Windows longer than the encoder's positions are shortened; long texts are then split into more windows.
     """
@@ -342,10 +324,17 @@ def _with_lengths_and_words(run: Run, model: Tagger) -> Run:
             message = "%s %d exceeds the encoder's %d positions: reduced"
             logger.log(logging.INFO if chosen else logging.DEBUG, message, name, length, positions)
             lengths[name] = positions
-    run = replace(run, **lengths)  # type: ignore[arg-type]
     if do_train:
-        config.eval_max_seq_length, config.window_overlap = run.eval_max_seq_length, run.window_overlap
-    return run
+        config.eval_max_seq_length, config.window_overlap = lengths["eval_max_seq_length"], run.window_overlap
+    return replace(
+        run,
+        model_type=config.model_type,
+        markup=model.markup or run.markup,
+        types=tuple(model.types),
+        encode=model.encode,
+        nests=model.nests,
+        **lengths,  # type: ignore[arg-type]
+    )
 
 
 def positions_of(model: PreTrainedModel) -> int:

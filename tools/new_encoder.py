@@ -10,7 +10,7 @@ from transformers import BertConfig, BertTokenizer
 from common.command_line import Bounds, CommandLine
 from processors.examples import DataError
 from processors.formats.text_lines import read_lines
-from tools.loading import has_weights
+from tools.heads import has_weights
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ from tools.distributed import (
     world_size,
 )
 from tools.evaluate import evaluate, predict
-from tools.heads import check_head
+from tools.heads import head_of_folder
 from tools.loading import check_source, load_model_and_tokenizer
 from tools.run import Run
 from tools.run_folder import lock_run_folder, prepare_folder, save_environment, unlock_run_folder
@@ -89,7 +89,7 @@ def start_run(settings: Settings, head: type[Tagger]) -> Run:
     if not actions.do_train:
         check_source(actions.output_dir, do_train=False, from_scratch=False)
     if checkpoint or not actions.do_train:
-        check_head(checkpoint or run.folder.path, head)
+        head_of_folder(checkpoint or run.folder.path, head)
     open_folder(run, checkpoint)
     return run
 
@@ -189,7 +189,7 @@ def _models(run: Run, model: Tagger, checkpoints: str) -> Iterator[tuple[str, Ta
         logger.warning("%s has no checkpoints, only the final model; save some with --save_steps", run.folder.path)
     folders = [run.folder.path / name for name in wanted if checkpoints]
     for folder in folders:
-        check_head(folder, type(model))  # before anything is scored
+        head_of_folder(folder, type(model))  # before anything is scored
     yield "", model
     for folder in folders:
         yield folder.name, load_model_and_tokenizer(run.applying(), type(model), source=str(folder))[1]
