@@ -25,7 +25,7 @@ from common.command_line import CommandLine
 from common.log import console, setup_logging
 from inference.predictor import NerPredictor
 from models.heads.flat import FlatTagger
-from tools.preparation import casing_types
+from models.tagger import casing_types
 from tools.recipe import run_script
 
 _TOLERANCE = 1e-3  # of a score, and of the score of a row; float32 rounding is a hundred times smaller

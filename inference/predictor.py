@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from models.tagger import Tagger
+from models.tagger import Tagger, casing_types
 from processors.examples import Example
 from processors.features.build import FeatureSpec, build_feature_arrays, default_overlap
 from processors.features.dataset import FeatureDataset
@@ -20,7 +20,6 @@ from processors.text.word_cutting import TextPiece, WordCutter, cut_into_pieces
 from tools.decoding import TaggedDocument, batches_of_a_size, decoded_documents, stitched_emissions
 from tools.heads import check_has_model, head_of_folder
 from tools.loading import load_model_and_tokenizer
-from tools.preparation import casing_types
 from tools.run import Run
 from tools.settings import EVAL_WINDOW, Settings
 

@@ -15,8 +15,7 @@ from transformers import (
 )
 
 from tools.heads import is_encoder, read_model
-from tools.loading import check_source, check_vocabulary, load_config, load_tokenizer, positions_of
-from tools.preparation import compile_model
+from tools.loading import check_source, check_vocabulary, compile_model, load_config, load_tokenizer, positions_of
 from tools.run import Run
 from tools.settings import ModelSettings
 

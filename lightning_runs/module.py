@@ -22,8 +22,7 @@ from lightning_runs.trainer import check_checkpoint, checkpoint_file
 from processors.features.batching import BucketBatchSampler, StepLoader
 from tools.checkpoint import publish_model, write_model
 from tools.distributed import Interrupted, Interruption, rank, run_on_main, watch_for_interruption, world_size
-from tools.optimizer import build_optimizer, build_schedule, freeze
-from tools.preparation import checkpoint_layers
+from tools.optimizer import build_optimizer, build_schedule, checkpoint_layers, freeze
 from tools.run import Run
 from tools.train import Training, count_steps
 

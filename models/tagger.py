@@ -318,6 +318,11 @@ def set_label_names(config: PreTrainedConfig, names: Sequence[str]) -> None:
     config.label2id = {name: index for index, name in enumerate(names)}
 
 
+def casing_types(model: PreTrainedModel) -> tuple[int, ...]:
+    """Token types that mark the casing of words; empty if the model has none."""
+    return tuple(getattr(model.config, "casing_types", ()))
+
+
 def known_words(labels: Tensor) -> Tensor:
     """Mask of words with any known target: ``(B, W, ...) -> (B, W)``."""
     return (labels != -100).reshape(*labels.shape[:2], -1).any(-1)

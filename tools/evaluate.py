@@ -19,7 +19,7 @@ from common.entities import Annotation, Entity, outermost
 from common.log import console
 from common.run_files import RunFolder
 from common.tag_schemes import MARKUPS, entities_to_tags
-from models.tagger import Tagger, known_words
+from models.tagger import Tagger, casing_types, known_words
 from processors.features.dataset import Document, FeatureDataset
 from processors.formats.writers import FORMAT_VERSION, SUBMISSIONS, entity_record, json_line
 from processors.spans import Span
@@ -28,7 +28,6 @@ from tools.data import load_and_cache_examples
 from tools.decoding import TaggedDocument, tag_documents
 from tools.distributed import is_main, run_on_main
 from tools.loading import adopt_model
-from tools.preparation import casing_types
 from tools.run import Run
 from tools.run_folder import write_json
 

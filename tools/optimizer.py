@@ -1,4 +1,4 @@
-"""Build the optimiser, with a learning rate per part of the model, and the learning rate schedule."""
+"""What learns, and how: frozen layers, gradient checkpointing, the optimiser with a learning rate per part of the model, and the learning rate schedule."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, get_scheduler
 from transformers.optimization import Adafactor
 
 from models.tagger import Tagger
-from tools.settings import OptimisationSettings
+from tools.settings import MachineSettings, OptimisationSettings
 
 _LAYER_NUMBER = re.compile(r"\.(\d+)\.")
 
@@ -101,6 +101,23 @@ def freeze(optimisation: OptimisationSettings, model: PreTrainedModel) -> None:
     for name, parameter in model.named_parameters():
         if layer_of(name, model.base_model_prefix) in frozen:
             parameter.requires_grad_(False)
+
+
+def checkpoint_layers(machine: MachineSettings, model: PreTrainedModel) -> None:
+    """Checkpoint gradients if enabled: keep only the inputs of each layer for the backward pass (Chen et al. 2016).
+
+    Raises:
+        ValueError: the encoder's family does not support it.
+    """
+    if not machine.gradient_checkpointing:
+        return
+    encoder = model.base_model
+    assert isinstance(encoder, PreTrainedModel)
+    if not encoder.supports_gradient_checkpointing:
+        raise ValueError(f"--gradient_checkpointing: transformers does not support it for {model.config.model_type}")
+    former_name = "gradient_checkpointing_enable"  # until transformers 5.17
+    enable = getattr(encoder, "activation_checkpointing_enable", None) or getattr(encoder, former_name)
+    enable({"use_reentrant": False})
 
 
 def parameter_groups(

@@ -44,9 +44,8 @@ from tools.evaluate import check_dataset, score_dataset
 from tools.heads import label_names, restore_weights
 from tools.loading import adopt_model
 from tools.meter import Meter, NonFiniteSteps, described_window, encoder_cost, peak_flops, peak_memory
-from tools.optimizer import build_optimizer, build_schedule, freeze
+from tools.optimizer import build_optimizer, build_schedule, checkpoint_layers, freeze
 from tools.precision import GradientStep
-from tools.preparation import checkpoint_layers
 from tools.run import Run
 from tools.run_folder import write_json
 from tools.settings import OptimisationSettings

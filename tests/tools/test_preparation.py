@@ -10,7 +10,8 @@ from models import BertCrfForNer
 from tests.models.families import FAMILIES, collate, random_rows, tiny_tagger
 from tests.tools.runs import fit, largest_difference, replace, split_of
 from tools.evaluate import score_dataset
-from tools.preparation import checkpoint_layers, compile_model
+from tools.loading import compile_model
+from tools.optimizer import checkpoint_layers
 from tools.run import Run
 from tools.settings import MachineSettings
 
