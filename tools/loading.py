@@ -278,9 +278,8 @@ def _former_labels(run: Run, head: type[Tagger], config: PreTrainedConfig, sourc
     if run.settings.model.from_scratch or heads.is_encoder(config.architectures, Path(source)):
         return None
     with suppress(ValueError):  # a different head, or labels that this head cannot parse
-        if heads.head_of(config.architectures, Path(source)) is head and (
-            labels := heads.labels_of(head, config, source)
-        ):
+        found = heads.head_of(config.architectures, Path(source))
+        if found is head and (labels := heads.labels_of(head, config, source)):
             return labels
     held = (config.architectures or ["another head"])[0]
     names = heads.shortened(heads.label_names(config)) or "without names"
@@ -317,7 +316,7 @@ def _adapted(run: Run, model: Tagger) -> Run:
 
     Windows and word splitting are those of the flags when training, else those in the model's config.
 
-    Windows longer than the encoder's positions are heads.shortened; long texts are then split into more windows.
+    Windows longer than the encoder's positions are shortened; long texts are then split into more windows.
     """
     config, flags, do_train = model.config, run.settings.flat(), run.settings.actions.do_train
     if do_train and flags["from_scratch"]:

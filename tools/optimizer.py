@@ -1,4 +1,4 @@
-"""What learns, and how: frozen layers, gradient checkpointing, the optimiser with a learning rate per part of the model, and the learning rate schedule."""
+"""How a model learns: what is frozen or recomputed, the optimiser with a rate per part, and the schedule."""
 
 import json
 import re
