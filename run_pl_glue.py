@@ -58,19 +58,15 @@ class GlueLogging(LoggingSettings):
 class GLUETransformer(BaseTransformer):
     """Lightning module for classification or regression of texts or text pairs."""
 
-    mode = "sequence-classification"
-
     def __init__(
         self, run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, corpus: GlueCorpus
     ) -> None:
         super().__init__(run, model, tokenizer)
         self.corpus = corpus
 
-    def open_split(self, split: str) -> TextDataset:
-        return glue_model.open_texts(self.run, self.corpus, split, self.tokenizer)
-
-    def unit_counts(self, dataset: TextDataset) -> NDArray[np.int32]:
-        return np.ones(len(dataset), np.int32)
+    def open_train(self) -> tuple[TextDataset, NDArray[np.int32]]:
+        dataset = glue_model.open_texts(self.run, self.corpus, "train", self.tokenizer)
+        return dataset, np.ones(len(dataset), np.int32)
 
     def describe(self, index: int) -> dict[str, Any]:
         features = self._dataset[index]

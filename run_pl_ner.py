@@ -49,22 +49,18 @@ class NerOptions:
 class NERTransformer(BaseTransformer):
     """Lightning module for a tagger."""
 
-    mode = "token-classification"
-
     model: Tagger
 
     def __init__(self, run: Run, model: Tagger, tokenizer: PreTrainedTokenizerBase) -> None:
         super().__init__(adopt_model(run, model), model, tokenizer)
 
-    def open_split(self, split: str) -> FeatureDataset:
-        return load_and_cache_examples(self.run, self.run.settings.data.task_name, self.tokenizer, split)
+    def open_train(self) -> tuple[FeatureDataset, NDArray[np.int32]]:
+        dataset = load_and_cache_examples(self.run, self.run.settings.data.task_name, self.tokenizer, "train")
+        return dataset, dataset.word_counts
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
         self._dev = dev_dataset_of(self.run, self.tokenizer)
-
-    def unit_counts(self, dataset: FeatureDataset) -> NDArray[np.int32]:
-        return dataset.word_counts
 
     def describe(self, index: int) -> dict[str, Any]:
         return described_window(self._dataset, self.tokenizer, index)

@@ -185,7 +185,7 @@ class NerPredictor:
         dataset = FeatureDataset(build_feature_arrays(examples, self._spec, self.tokenizer), self._spec.layout)
         windows, documents = range(len(dataset)), range(dataset.num_documents)
         batches = batches_of_a_size(dataset.lengths, self._batch_tokens)
-        emissions = stitched_emissions(self.model, dataset, windows, batches, self.model.device).of_this_rank
+        emissions = stitched_emissions(self.model, dataset, windows, batches, self.model.device)
         return list(decoded_documents(self.model, dataset, emissions, documents, self._markup, with_confidence=True))
 
 

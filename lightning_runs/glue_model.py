@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from lightning_runs.glue_data import GlueCorpus, GlueTask, TextDataset, open_or_build_texts
-from tools.decoding import GatheredScores, shared_batches
-from tools.distributed import is_main, main_process_first
+from tools.decoding import shared_batches
+from tools.distributed import is_main, main_process_first, sum_over_ranks
 from tools.heads import is_encoder, read_model
 from tools.loading import check_source, check_vocabulary, compile_model, load_config, load_tokenizer, positions_of
 from tools.run import Run
@@ -129,14 +129,13 @@ def open_texts(run: Run, corpus: GlueCorpus, split: str, tokenizer: PreTrainedTo
 def text_logits(run: Run, model: PreTrainedModel, dataset: TextDataset) -> Tensor:
     """Compute the scores of all texts, ``(N, C)``. Each rank computes a share and gets the whole result."""
     model.eval()
-    counts, columns = np.ones(len(dataset), np.int32), len(model.config.id2label or {})
-    found = GatheredScores(counts, columns, run.device)
+    scores = torch.zeros(len(dataset), len(model.config.id2label or {}), device=run.device)  # (N, C)
     for batch in shared_batches(dataset.lengths, run.settings.optimisation.per_gpu_eval_batch_size):
         inputs = model_inputs(model, dataset.collate([dataset[int(index)] for index in batch]))
         inputs = {name: tensor.to(run.device, non_blocking=True) for name, tensor in inputs.items()}
         with run.precision.autocast():
-            found.add(batch, model(**inputs).logits)
-    return found.over_ranks()
+            scores[torch.from_numpy(batch)] = model(**inputs).logits.float()  # (B, C)
+    return sum_over_ranks(scores)
 
 
 def model_inputs(model: PreTrainedModel, batch: dict[str, Tensor]) -> dict[str, Tensor]:

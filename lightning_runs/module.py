@@ -7,7 +7,7 @@ are those of `tools.train`.
 import logging
 from abc import abstractmethod
 from contextlib import nullcontext
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +38,6 @@ class BaseTransformer(LightningModule):
         tokenizer: tokenizer of the encoder.
     """
 
-    mode: ClassVar[str]
     course: Training  # since the training began
     _sampler: BucketBatchSampler  # since the module was set up
     automatic_optimization = False  # a batch may need several passes
@@ -51,12 +50,8 @@ class BaseTransformer(LightningModule):
         self._resumed: dict[str, Any] = {}
 
     @abstractmethod
-    def open_split(self, split: str) -> Any:
-        """Load the features of a split."""
-
-    @abstractmethod
-    def unit_counts(self, dataset: Any) -> NDArray[np.int32]:
-        """Number of units per dataset item that the loss is averaged over: words, or one label per text."""
+    def open_train(self) -> tuple[Any, NDArray[np.int32]]:
+        """Load the train split, and the number of units per item that the loss is averaged over: words, or a label."""
 
     @abstractmethod
     def describe(self, index: int) -> dict[str, Any]:
@@ -74,8 +69,7 @@ class BaseTransformer(LightningModule):
         optimisation = self.run.settings.optimisation
         freeze(optimisation, self.model)
         checkpoint_layers(self.run.settings.machine, self.model)
-        self._dataset = self.open_split("train")
-        self._counts = self.unit_counts(self._dataset)
+        self._dataset, self._counts = self.open_train()
         self._rounds = optimisation.gradient_accumulation_steps
         self._sampler = BucketBatchSampler(
             self._dataset.lengths,
