@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from callbacks import TrainState
 from lightning_runs.trainer import check_checkpoint, checkpoint_file
 from processors.features.batching import BucketBatchSampler, StepLoader
-from tools.checkpoint import publish_model, write_model
+from tools.checkpoint import publish_model
 from tools.distributed import Interrupted, Interruption, rank, run_on_main, watch_for_interruption, world_size
 from tools.optimizer import build_optimizer, build_schedule, checkpoint_layers, freeze
 from tools.run import Run
@@ -102,23 +102,22 @@ class BaseTransformer(LightningModule):
         return [optimizer], [build_schedule(settings.optimisation, optimizer, self.total_steps)]
 
     def on_fit_start(self) -> None:
-        settings = self.run.settings
-        self.course = course = Training(
+        scores_dev = self.run.settings.logging.evaluate_during_training
+        self.course = Training(
             self.run,
             self.model,
+            self.tokenizer,
             self.trainer.optimizers[0],
             self._dataset,
             self._counts,
             self.steps_per_epoch,
             describe=self.describe,
-            save_model=lambda folder: write_model(folder, settings, self.model, self.tokenizer),
-            save_checkpoint=lambda _: self.save_checkpoint(),
-            score_dev=self.score_dev if settings.logging.evaluate_during_training else None,
+            score_dev=self.score_dev if scores_dev else None,
         )
         if self._resumed:
-            for name, part in course.parts.items():
+            for name, part in self.course.parts.items():
                 part.load_state_dict(self._resumed[name])
-            course.resumed(self.trainer.ckpt_path)
+            self.course.resumed(self.trainer.ckpt_path)
 
     def on_train_start(self) -> None:
         self.interruption.listen()  # Lightning has replaced the handlers

@@ -100,14 +100,10 @@ def main_process_first() -> Iterator[None]:
     """
     if not is_main():
         _from_main()
+    with _failures_told():
         yield
-        return
-    try:
-        yield
-    except BaseException as error:
-        _tell_of(error)
-        raise
-    _from_main()
+    if is_main():
+        _from_main()
 
 
 def run_on_main(action: Callable[[], Result]) -> Result:
@@ -118,11 +114,8 @@ def run_on_main(action: Callable[[], Result]) -> Result:
     """
     if not is_main():
         return _from_main()
-    try:
+    with _failures_told():
         result = action()
-    except BaseException as error:
-        _tell_of(error)
-        raise
     return _from_main(result)
 
 
@@ -136,9 +129,16 @@ def _from_main(result: Any = None, failure: str = "") -> Any:
     return said[0]
 
 
-def _tell_of(error: BaseException) -> None:
-    with suppress(RuntimeError):  # peer already exited; nothing to notify
-        _from_main(failure=f"{type(error).__name__}: {error}")
+@contextmanager
+def _failures_told() -> Iterator[None]:
+    """Tell the other ranks if rank 0 fails."""
+    try:
+        yield
+    except BaseException as error:
+        if is_main():
+            with suppress(RuntimeError):  # peer already exited; nothing to notify
+                _from_main(failure=f"{type(error).__name__}: {error}")
+        raise
 
 
 def wait_for_the_end_of_main() -> None:

@@ -52,11 +52,8 @@ class SplitScores:
     analysis: Analysis | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        return {
-            "loss": self.loss,
-            **self.entities.as_dict(),
-            **(self.analysis.as_dict() if self.analysis else {}),
-        }
+        further = self.analysis.as_dict() if self.analysis else {}
+        return {"loss": self.loss, **self.entities.as_dict(), **further}
 
     def headline(self) -> dict[str, float]:
         """The scalar scores."""
@@ -141,11 +138,8 @@ def score_tagged(
 
 def gold_entities(annotation: Annotation, nests: bool) -> list[Entity]:
     """Gold entities in order: all of them, or only those that flat tags can express."""
-    return sorted(annotation.entities or (), key=_place) if nests else outermost(annotation.entities or ())
-
-
-def _place(entity: Entity) -> tuple[int, int, str]:
-    return entity.first_word, entity.last_word, entity.type
+    found = annotation.entities or ()
+    return sorted(found, key=lambda one: (one.first_word, one.last_word, one.type)) if nests else outermost(found)
 
 
 def _scored_text(dataset: FeatureDataset, index: int, gold: Sequence[Entity], found: Sequence[Entity]) -> ScoredText:
@@ -178,9 +172,8 @@ def _warn_of_unknown_labels(model: Tagger, dataset: FeatureDataset, split: str) 
 def check_dataset(dataset: FeatureDataset, model: Tagger) -> None:
     """Raise a ValueError if entity types or casing token types of a dataset do not match the model's."""
     if unknown := sorted(set(dataset.types) - set(model.types)):
-        raise ValueError(
-            f"the dataset has entities of type {', '.join(unknown)}, which the model lacks ({model.types})"
-        )
+        missing = f"entities of type {', '.join(unknown)}, which the model lacks ({model.types})"
+        raise ValueError(f"the dataset has {missing}")
     types = casing_types(model)
     if tuple(dataset.layout.casing_segments) != types:
         built = f"the dataset was built with casing token types {list(dataset.layout.casing_segments)}"

@@ -6,6 +6,7 @@ the first step of a process, in which kernels and models are compiled.
 
 import sys
 import time
+import timeit
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -184,21 +185,14 @@ def peak_flops(device: torch.device, dtype: torch.dtype, n_gpu: int) -> float:
     """Measure the floating-point operations per second of all devices together in a product of large matrices."""
     side = _SIDE.get(device.type, _SIDE_ELSEWHERE)
     factor = torch.ones(side, side, dtype=dtype, device=device)  # not random, to leave the random state unchanged
-    seconds = min(_seconds_of_product(factor) for _ in range(_PRODUCTS))
+
+    def multiply() -> None:
+        torch.mm(factor, factor)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    seconds = min(timeit.repeat(multiply, number=1, repeat=_PRODUCTS))
     return 2 * side**3 / seconds * world_size() * max(1, n_gpu)
-
-
-def _seconds_of_product(factor: torch.Tensor) -> float:
-    _synchronize(factor.device)
-    start = time.perf_counter()
-    factor @ factor
-    _synchronize(factor.device)
-    return time.perf_counter() - start
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def peak_memory(device: torch.device) -> float:
@@ -254,7 +248,11 @@ class NonFiniteSteps:
             self.total += 1
             self._in_a_row.append((step, windows, norm))
             if len(self._in_a_row) == self._patience:
-                self._give_up()
+                if is_main():
+                    write_json(self._file, [self._described(*step) for step in self._in_a_row])
+                advice = "lower --learning_rate, use --bf16 instead of --fp16, or inspect their texts in"
+                these = f"{self._patience} steps in a row ({self._in_a_row[0][0]} to {step})"
+                raise FloatingPointError(f"loss or gradients of {these} were not finite; {advice} {self._file}")
 
     def state_dict(self) -> dict[str, Any]:
         self._read()
@@ -264,18 +262,8 @@ class NonFiniteSteps:
         self.total = saved["total"]
         self._finite, self._in_a_row = list(saved["finite"]), list(saved["in_a_row"])
 
-    def _give_up(self) -> None:
-        first, last = self._in_a_row[0][0], self._in_a_row[-1][0]
-        if is_main():
-            steps = [
-                {"step": step, "gradient_norm": str(norm), "windows": [self._describe(one) for one in windows]}
-                for step, windows, norm in self._in_a_row
-            ]
-            write_json(self._file, steps)
-        raise FloatingPointError(
-            f"loss or gradients of {self._patience} steps in a row ({first} to {last}) were not finite; lower "
-            f"--learning_rate, use --bf16 instead of --fp16, or inspect their texts in {self._file}"
-        )
+    def _described(self, step: int, windows: list[int], norm: float) -> dict[str, Any]:
+        return {"step": step, "gradient_norm": str(norm), "windows": [self._describe(one) for one in windows]}
 
 
 def described_window(dataset: FeatureDataset, tokenizer: PreTrainedTokenizerBase, index: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -61,7 +61,8 @@ def prepare_folder(folder: RunFolder, actions: ActionSettings, resumes: bool = F
             for old in (*folder.path.glob("checkpoint-*"), folder.tensorboard, folder.submissions):
                 remove_folder(old)
             folder.last_lightning_checkpoint.unlink(missing_ok=True)
-            remove_results(folder)
+            for file in folder.results_of_all_kinds():
+                file.unlink()
 
     run_on_main(prepare)
 
@@ -73,12 +74,6 @@ def _refuse_to_overwrite(folder: RunFolder, actions: ActionSettings) -> None:
     held = folder.checkpoints() or folder.last_lightning_checkpoint.is_file()
     if held and actions.resume_from_checkpoint != "auto":  # auto found no complete checkpoint
         raise ValueError(f"{folder.path} holds checkpoints; {advice} or --resume_from_checkpoint auto")
-
-
-def remove_results(folder: RunFolder) -> None:
-    """Delete scores and predictions of an earlier run."""
-    for old in folder.results_of_all_kinds():
-        old.unlink()
 
 
 def save_model_folder(
@@ -112,11 +107,15 @@ def explained_failure(target: Path, run: RunFolder) -> Iterator[None]:
 def save_environment(folder: RunFolder, device: torch.device) -> None:
     """Write package versions, machine, command and commit."""
     gpu = torch.cuda.get_device_name() if device.type == "cuda" else None
+    packages = {}
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            packages[name] = version(name)
     environment = {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "commit": _commit(),
         "python": platform.python_version(),
-        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+        "packages": packages,
         "platform": platform.platform(),
         "device": gpu or platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
@@ -128,13 +127,6 @@ def save_environment(folder: RunFolder, device: torch.device) -> None:
 def write_json(path: Path, content: Any) -> None:
     with atomic_write(path) as fresh:
         fresh.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _commit() -> str | None:

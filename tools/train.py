@@ -1,11 +1,11 @@
 """The training loop: the same on a CPU, one GPU, DataParallel and torch.distributed."""
 
+import json
 import logging
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,18 +18,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from callbacks import Callbacks, Checkpoints, TrainState
 from common.durable import remove_folder
+from common.run_files import RunFolder
 from models.tagger import Tagger
 from processors.features.batching import BucketBatchSampler, StepFeed
 from processors.features.dataset import FeatureDataset
 from tools.callback_setup import build_callbacks
-from tools.checkpoint import (
-    Stateful,
-    check_options,
-    checkpoint_to_resume,
-    load_training_state,
-    write_checkpoint,
-    write_model,
-)
+from tools.checkpoint import Stateful, checkpoint_to_resume, load_training_state, refuse_kept_options, write_model
 from tools.data import load_and_cache_examples
 from tools.distributed import (
     Interrupted,
@@ -61,13 +55,12 @@ class Training:
     Args:
         run: settings, folder, device and precision.
         model: model, without wrappers.
+        tokenizer: tokenizer of the encoder.
         optimizer: optimiser of the model.
         dataset: train split, with the ``lengths`` of its items in tokens.
         counts: units per item that the loss is averaged over, such as words.
         steps_per_epoch: optimiser steps of an epoch.
         describe: content of the item of an index, for the report of steps that are not finite.
-        save_model: writes the model into a folder.
-        save_checkpoint: writes all that is needed to resume into a folder.
         score_dev: scores dev and stores the scores in the state; ``None``: dev is not scored.
     """
 
@@ -75,14 +68,13 @@ class Training:
         self,
         run: Run,
         model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
         optimizer: Optimizer,
         dataset: Any,
         counts: NDArray[np.int32],
         steps_per_epoch: int,
         *,
         describe: Callable[[int], dict[str, Any]],
-        save_model: Callable[[Path], None],
-        save_checkpoint: Callable[[Path], None],
         score_dev: Callable[[TrainState], None] | None,
     ) -> None:
         optimisation, logging_ = run.settings.optimisation, run.settings.logging
@@ -96,8 +88,8 @@ class Training:
         self._nonfinite = NonFiniteSteps(describe, run.folder.nonfinite_steps, optimisation.max_nonfinite_steps)
         self.checkpoints = Checkpoints(
             run.folder,
-            save_model,
-            save_checkpoint,
+            save_model=lambda folder: write_model(folder, run.settings, model, tokenizer),
+            save_checkpoint=lambda folder: write_model(folder, run.settings, model, tokenizer, self.parts),
             every=steps_per_epoch if logging_.save_steps < 0 else logging_.save_steps,
             keep=logging_.save_total_limit,
             remove=remove_folder,
@@ -268,13 +260,12 @@ def train(
     training = Training(
         run,
         model,
+        tokenizer,
         optimizer,
         train_dataset,
         train_dataset.word_counts,
         feed.steps_per_epoch,
         describe=partial(described_window, train_dataset, tokenizer),
-        save_model=lambda folder: write_model(folder, settings, model, tokenizer),
-        save_checkpoint=lambda folder: write_checkpoint(folder, settings, model, tokenizer, training.parts),
         score_dev=None if dev_dataset is None else partial(score_dev, run, model, dev_dataset),
     )
     state, checkpoints = training.state, training.checkpoints
@@ -282,7 +273,8 @@ def train(
     parallel_model = _parallel(run, training.gradients.model)
     logger.info("Training %d steps of %s", total_steps, _batch_plan(optimisation, run.n_gpu))
     if checkpoint := checkpoint_to_resume(settings.actions.resume_from_checkpoint, run.folder):
-        check_options(settings, checkpoint)
+        before = json.loads(RunFolder(checkpoint).settings.read_text("utf-8"))
+        refuse_kept_options(settings.flat(), before, str(checkpoint))
         load_training_state(checkpoint, model, training.parts)
         training.resumed(checkpoint)
 
