@@ -1,8 +1,5 @@
 """Means of the weights over the steps: they vary less than the weights, and often score better."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn, get_swa_multi_avg_fn
@@ -16,6 +13,8 @@ class WeightAveraging(Callback):
     Checkpoints to resume from hold the weights themselves, and the mean beside them. Frozen weights are their own
     mean. Subclasses say which steps count, and how much.
     """
+
+    _REMEMBERED = ("_means", "_count")
 
     def __init__(self) -> None:
         self._means: list[Tensor] = []
@@ -62,12 +61,6 @@ class WeightAveraging(Callback):
             weight_before = weight.clone()
             weight.copy_(mean)
             mean.copy_(weight_before)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"means": self._means, "count": self._count}
-
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        self._means, self._count = list(saved["means"]), saved["count"]
 
 
 class ExponentialAverage(WeightAveraging):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -110,6 +110,8 @@ class Callback:
     What must survive an interruption goes into ``state_dict``: numbers, strings, tensors, and lists and dicts of them.
     """
 
+    _REMEMBERED: ClassVar[tuple[str, ...]] = ()  # private attributes that `state_dict` stores
+
     def on_train_begin(self, state: TrainState) -> None:
         """Before the first step; after ``load_state_dict`` if training resumes."""
 
@@ -144,10 +146,12 @@ class Callback:
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint stores of this callback."""
-        return {}
+        return {name.removeprefix("_"): getattr(self, name) for name in self._REMEMBERED}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Restore what ``state_dict`` returned."""
+        for name in self._REMEMBERED:
+            setattr(self, name, saved[name.removeprefix("_")])
 
 
 class Callbacks:

@@ -192,6 +192,7 @@ class RemoteTracker(Tracker):
     """
 
     package: str
+    _REMEMBERED = ("_run_id",)
 
     def __init__(self, name: str, hyper_parameters: HyperParameters) -> None:
         super().__init__()
@@ -203,12 +204,6 @@ class RemoteTracker(Tracker):
             raise ValueError(
                 f"--report_to {self.package}: the package cannot be imported ({error}); pip install {self.package}"
             ) from error
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"run_id": self._run_id}
-
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        self._run_id = saved["run_id"]
 
 
 class MLflow(RemoteTracker):
