@@ -140,7 +140,11 @@ def evaluate(model: BertNERModel, examples: list[Example], batch_size: int) -> t
             gold.append(example.labels)
             # The first piece determines the label of its word. A lost word is O, so its entity counts as missed.
             predicted.append(["O" if place is None else model.labels[best[place]] for place in example.first_pieces])
-    # An entity is correct if its first word, last word and type are.
+    return score(gold, predicted)
+
+
+def score(gold: list[list[str]], predicted: list[list[str]]) -> tuple[float, float, float]:
+    """Precision, recall and F1; an entity is correct if its first word, last word and type are. It starts with B-."""
     return precision_recall_fscore_support(gold, predicted, average="micro", scheme=IOB2, zero_division=0)[:3]
 
 

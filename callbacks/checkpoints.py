@@ -47,10 +47,6 @@ class Checkpoints(Callback):
         """The folder of the best model."""
         return self._run.best_checkpoint
 
-    def forget_best(self, state: TrainState) -> None:
-        """Take the next scored model as the best so far."""
-        self.best_score, state.best_metrics = float("-inf"), {}
-
     def is_due(self, state: TrainState) -> bool:
         """Whether to save a checkpoint after this step."""
         return bool(self._every) and (

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from itertools import islice
 from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Depends, FastAPI, HTTPException, Request
@@ -249,8 +248,7 @@ class RequestBatcher(Generic[Result]):
         self, compute: Callable[[Sequence[str]], list[Result]], max_batch_size: int, batch_timeout: float
     ) -> None:
         self._compute, self._max_batch_size, self._batch_timeout = compute, max_batch_size, batch_timeout
-        self._waiting: dict[asyncio.Future[Result], str] = {}  # in the order of arrival
-        self._arrived = asyncio.Event()
+        self._waiting = asyncio.Queue[tuple[asyncio.Future[Result], str]]()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -268,13 +266,13 @@ class RequestBatcher(Generic[Result]):
         """The results of texts, in order. If the caller is cancelled, texts that are still waiting are dropped."""
         loop = asyncio.get_running_loop()
         results = [loop.create_future() for _ in texts]
-        self._waiting.update(zip(results, texts, strict=True))
-        self._arrived.set()
+        for item in zip(results, texts, strict=True):
+            self._waiting.put_nowait(item)
         try:
             return await asyncio.gather(*results)
         finally:
             for result in results:
-                self._waiting.pop(result, None)
+                result.cancel()
 
     async def _run(self, worker: ThreadPoolExecutor) -> None:
         while True:
@@ -300,16 +298,10 @@ class RequestBatcher(Generic[Result]):
                 result.set_result(value)
 
     async def _next_batch(self) -> dict[asyncio.Future[Result], str]:
-        await self._wait_for(1)
+        """Texts that are still wanted, after a pause in which others may arrive."""
+        batch = [await self._waiting.get()]
         with suppress(TimeoutError):
             async with asyncio.timeout(self._batch_timeout):
-                await self._wait_for(self._max_batch_size)
-        batch = dict(islice(self._waiting.items(), self._max_batch_size))
-        for result in batch:
-            del self._waiting[result]
-        return batch
-
-    async def _wait_for(self, count: int) -> None:
-        while len(self._waiting) < count:
-            self._arrived.clear()
-            await self._arrived.wait()
+                while len(batch) < self._max_batch_size:
+                    batch.append(await self._waiting.get())
+        return {result: text for result, text in batch if not result.done()}

@@ -166,23 +166,19 @@ def chosen(task: GlueTask, logits: Tensor) -> Tensor:
     return logits.squeeze(-1) if task.is_regression else logits.argmax(-1)
 
 
-def score_texts(run: Run, task: GlueTask, model: PreTrainedModel, dataset: TextDataset) -> dict[str, float]:
-    """Compute the metrics of a labelled split, and ``loss``, the mean per text."""
-    logits = text_logits(run, model, dataset)
-    gold = torch.from_numpy(np.array(dataset.labels)).to(logits.device)  # (N,)
-    found = chosen(task, logits).double().cpu().numpy()
-    metrics = glue_scores(task.folder, gold.double().cpu().numpy(), found)
-    return {"loss": float(text_losses(task, logits, gold).mean()), **metrics}
-
-
 def score_dev_splits(
     run: Run, corpus: GlueCorpus, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> dict[str, float]:
-    """Compute the metrics of dev and, with the prefix ``dev_mismatched``, of MNLI's second dev split."""
+    """Compute ``loss``, the mean per text, and the metrics of dev, and those of ``dev_mismatched`` with this prefix."""
     results: dict[str, float] = {}
     for split in corpus.task.splits_like("dev"):
         if corpus.has(split):
-            found = score_texts(run, corpus.task, model, open_texts(run, corpus, split, tokenizer))
+            dataset = open_texts(run, corpus, split, tokenizer)
+            logits = text_logits(run, model, dataset)
+            gold = torch.from_numpy(np.array(dataset.labels)).to(logits.device)  # (N,)
+            predicted = chosen(corpus.task, logits).double().cpu().numpy()
+            found = {"loss": float(text_losses(corpus.task, logits, gold).mean())}
+            found |= glue_scores(corpus.task.folder, gold.double().cpu().numpy(), predicted)
             results |= {name if split == "dev" else f"{split}_{name}": value for name, value in found.items()}
     return results
 

@@ -357,11 +357,8 @@ def _new_encoder(config: PreTrainedConfig) -> PreTrainedModel:
 
 
 def _head_dropout(config: PreTrainedConfig) -> float:
-    for name in ("classifier_dropout", "hidden_dropout_prob", "seq_classif_dropout", "dropout"):
-        value = getattr(config, name, None)
-        if value is not None:
-            return float(value)
-    return 0.1
+    names = ("classifier_dropout", "hidden_dropout_prob", "seq_classif_dropout", "dropout")
+    return next((float(value) for name in names if (value := getattr(config, name, None)) is not None), 0.1)
 
 
 def _width(config: PreTrainedConfig) -> int:

@@ -133,20 +133,13 @@ def decoded_documents(
         index = torch.from_numpy(np.minimum(starts[batch, None] + np.arange(W), len(emissions) - 1))  # (B, W)
         mask = torch.from_numpy(np.arange(W) < lengths[batch, None]).to(emissions.device)  # (B, W)
         rows = emissions[index.to(emissions.device)]  # (B, W, C)
-        losses = _gold_losses(model, dataset, rows, mask, [documents[document] for document in batch])
+        losses = [0.0] * len(batch)  # unless all are annotated; words whose label the model lacks do not count
+        annotations = [dataset.annotation(documents[document]) for document in batch]
+        if not any(annotation.entities is None for annotation in annotations):
+            losses = model.losses(rows, model.encode(annotations).to(mask.device), mask).tolist()
         predictions = model.predict(rows, mask, with_confidence)
         for document, prediction, loss in zip(batch, predictions, losses, strict=True):
             entities, confidences = prediction.entities, prediction.confidences
             tags = prediction.tags or entities_to_tags(outermost(entities), int(lengths[document]), MARKUPS[markup])
             found[document] = TaggedDocument(documents[document], tags, entities, confidences, loss)
     yield from found
-
-
-def _gold_losses(
-    model: Tagger, dataset: FeatureDataset, emissions: Tensor, mask: Tensor, documents: list[int]
-) -> list[float]:
-    """Compute the loss per document, ignoring words whose label the model lacks; 0 if a document is not annotated."""
-    annotations = [dataset.annotation(document) for document in documents]
-    if any(annotation.entities is None for annotation in annotations):
-        return [0.0] * len(documents)
-    return model.losses(emissions, model.encode(annotations).to(mask.device), mask).tolist()

@@ -38,8 +38,11 @@ def setup_devices(machine: MachineSettings) -> tuple[torch.device, int]:
         return (torch.device("cuda"), torch.cuda.device_count()) if use_cuda else (torch.device("cpu"), 0)
     if "RANK" not in os.environ:
         raise ValueError("--local_rank is for torch.distributed.launch; start several processes with torchrun")
-    device = _gpu_of_this_process(local_rank) if use_cuda else torch.device("cpu")
+    device = torch.device("cpu")
     if use_cuda:
+        if local_rank >= (count := torch.cuda.device_count()):
+            raise ValueError(f"local rank {local_rank} has no GPU: {count} visible; start at most one process per GPU")
+        device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
     if not dist.is_initialized():
         # On GPUs, gradients use NCCL; objects and flags use Gloo, so that no GPU has to synchronise.
@@ -63,13 +66,6 @@ def _store_of_this_start(timeout: timedelta) -> PrefixStore:
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     store = TCPStore(host, port, is_master=False, timeout=timeout)
     return PrefixStore(f"start {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
-
-
-def _gpu_of_this_process(local_rank: int) -> torch.device:
-    count = torch.cuda.device_count()
-    if local_rank >= count:
-        raise ValueError(f"local rank {local_rank} has no GPU: {count} visible; start at most one process per GPU")
-    return torch.device("cuda", local_rank)
 
 
 def leave_process_group() -> None:

@@ -55,7 +55,12 @@ def prepare_folder(folder: RunFolder, actions: ActionSettings, resumes: bool = F
     def prepare() -> None:
         is_new = actions.do_train and not resumes
         if is_new and not actions.overwrite_output_dir:
-            _refuse_to_overwrite(folder, actions)
+            advice = "name another --output_dir, or add --overwrite_output_dir"
+            if folder.config.is_file():
+                raise ValueError(f"{folder.path} holds a trained model; {advice}")
+            held = folder.checkpoints() or folder.last_lightning_checkpoint.is_file()
+            if held and actions.resume_from_checkpoint != "auto":  # auto found no complete checkpoint
+                raise ValueError(f"{folder.path} holds checkpoints; {advice} or --resume_from_checkpoint auto")
         folder.path.mkdir(parents=True, exist_ok=True)
         if is_new:
             for old in (*folder.path.glob("checkpoint-*"), folder.tensorboard, folder.submissions):
@@ -65,15 +70,6 @@ def prepare_folder(folder: RunFolder, actions: ActionSettings, resumes: bool = F
                 file.unlink()
 
     run_on_main(prepare)
-
-
-def _refuse_to_overwrite(folder: RunFolder, actions: ActionSettings) -> None:
-    advice = "name another --output_dir, or add --overwrite_output_dir"
-    if folder.config.is_file():
-        raise ValueError(f"{folder.path} holds a trained model; {advice}")
-    held = folder.checkpoints() or folder.last_lightning_checkpoint.is_file()
-    if held and actions.resume_from_checkpoint != "auto":  # auto found no complete checkpoint
-        raise ValueError(f"{folder.path} holds checkpoints; {advice} or --resume_from_checkpoint auto")
 
 
 def save_model_folder(

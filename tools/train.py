@@ -110,7 +110,7 @@ class Training:
         logger.info("Resuming after step %d of %d, from %s", self.state.step, self.state.total_steps, source)
         best = self.checkpoints.best_folder
         if self.checkpoints.has_best and not run_on_main(best.is_dir):
-            self.checkpoints.forget_best(self.state)
+            self.checkpoints.best_score, self.state.best_metrics = float("-inf"), {}
             message = "%s has no %s: the best model will be selected from future evaluations only"
             logger.warning(message, best.parent, best.name)
 

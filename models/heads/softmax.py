@@ -92,15 +92,12 @@ class BertSoftmaxForNer(FlatTagger):
         self.post_init()
 
     def losses(self, emissions: Tensor, targets: Tensor, word_mask: Tensor) -> Tensor:
-        B, W, C = emissions.shape
-        labels = targets.masked_fill(~word_mask, -100)
-        return self._token_loss(emissions.reshape(B * W, C).float(), labels.reshape(B * W)).view(B, W).sum(1)  # (B,)
-
-    @property
-    def _token_loss(self) -> TokenLoss:
         if self.tag_loss not in LOSSES:
             raise ValueError(f"the model was trained with --loss {self.tag_loss}; add this flag if you trust its code")
-        return LOSSES[self.tag_loss]
+        B, W, C = emissions.shape
+        labels = targets.masked_fill(~word_mask, -100)
+        losses = LOSSES[self.tag_loss](emissions.reshape(B * W, C).float(), labels.reshape(B * W))  # (B * W,)
+        return losses.view(B, W).sum(1)  # (B,)
 
     def decode(self, emissions: Tensor, word_mask: Tensor) -> Tensor:
         return emissions.argmax(-1)  # (B, W)
