@@ -183,28 +183,28 @@ def check_dataset(dataset: FeatureDataset, model: Tagger) -> None:
 
 def report_scores(scores: SplitScores, folder: RunFolder, split: str, title: str) -> None:
     """Print the scores and write them as JSON and text. All ranks must call it; rank 0 writes."""
-    run_on_main(lambda: _report(scores, folder, split, title))
 
+    def report() -> None:
+        terminal = console()
+        analysis = scores.analysis
+        terminal.print(score_table(scores.entities, title, analysis.intervals if analysis else None))
+        if analysis:
+            terminal.print(analysis_tables(analysis))
+            for finding in suspicions(analysis.confusion):
+                logger.warning("%s: %s", title, finding)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        write_json(folder.results(split), scores.as_dict())
+        lines = [f"{key} = {value}" for key, value in scores.headline().items()]
+        for entity_type, score in scores.entities.types.items():
+            numbers = f"precision = {score.precision} recall = {score.recall} f1 = {score.f1} support = {score.support}"
+            lines.append(f"{entity_type}: {numbers}")
+        for key, (low, high) in analysis.intervals.items() if analysis else ():
+            lines.append(f"{key} 95 % interval = {low} {high}")
+        folder.results(split, "txt").write_text("\n".join(lines) + "\n", "utf-8")
+        place = folder.results(split).with_suffix("")
+        logger.info("%s: F1 %.4f, loss %.4f; written to %s", title, scores.entities.micro.f1, scores.loss, place)
 
-def _report(scores: SplitScores, folder: RunFolder, split: str, title: str) -> None:
-    terminal = console()
-    analysis = scores.analysis
-    terminal.print(score_table(scores.entities, title, analysis.intervals if analysis else None))
-    if analysis:
-        terminal.print(analysis_tables(analysis))
-        for finding in suspicions(analysis.confusion):
-            logger.warning("%s: %s", title, finding)
-    folder.path.mkdir(parents=True, exist_ok=True)
-    write_json(folder.results(split), scores.as_dict())
-    lines = [f"{key} = {value}" for key, value in scores.headline().items()]
-    for entity_type, score in scores.entities.types.items():
-        numbers = f"precision = {score.precision} recall = {score.recall} f1 = {score.f1} support = {score.support}"
-        lines.append(f"{entity_type}: {numbers}")
-    for key, (low, high) in analysis.intervals.items() if analysis else ():
-        lines.append(f"{key} 95 % interval = {low} {high}")
-    folder.results(split, "txt").write_text("\n".join(lines) + "\n", "utf-8")
-    place = folder.results(split).with_suffix("")
-    logger.info("%s: F1 %.4f, loss %.4f; written to %s", title, scores.entities.micro.f1, scores.loss, place)
+    run_on_main(report)
 
 
 def predict(run: Run, model: Tagger, tokenizer: PreTrainedTokenizerBase, prefix: str = "") -> dict[str, Any]:

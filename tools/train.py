@@ -22,18 +22,10 @@ from common.run_files import RunFolder
 from models.tagger import Tagger
 from processors.features.batching import BucketBatchSampler, StepFeed
 from processors.features.dataset import FeatureDataset
+from tools import distributed
 from tools.callback_setup import build_callbacks
 from tools.checkpoint import Stateful, checkpoint_to_resume, load_training_state, refuse_kept_options, write_model
 from tools.data import load_and_cache_examples
-from tools.distributed import (
-    Interrupted,
-    is_main,
-    rank,
-    run_on_main,
-    send_from_main,
-    watch_for_interruption,
-    world_size,
-)
 from tools.evaluate import check_dataset, score_dataset
 from tools.heads import label_names, restore_weights
 from tools.loading import adopt_model
@@ -81,7 +73,7 @@ class Training:
         self._run, self._dataset, self._counts, self._score_dev = run, dataset, counts, score_dev
         total_steps = count_steps(optimisation, steps_per_epoch)
         names = label_names(model.config)
-        self.state = TrainState(model, optimizer, total_steps, steps_per_epoch, is_main(), names)
+        self.state = TrainState(model, optimizer, total_steps, steps_per_epoch, distributed.is_main(), names)
         self.gradients = GradientStep(run.precision, model, optimizer)
         self._cost = encoder_cost(model)
         self._meter = Meter(run.device, peak_flops(run.device, run.precision.dtype, run.n_gpu))
@@ -109,7 +101,7 @@ class Training:
         """Report that the parts were loaded. Resets the best score if the folder of the best model is missing."""
         logger.info("Resuming after step %d of %d, from %s", self.state.step, self.state.total_steps, source)
         best = self.checkpoints.best_folder
-        if self.checkpoints.has_best and not run_on_main(best.is_dir):
+        if self.checkpoints.has_best and not distributed.run_on_main(best.is_dir):
             self.checkpoints.best_score, self.state.best_metrics = float("-inf"), {}
             message = "%s has no %s: the best model will be selected from future evaluations only"
             logger.warning(message, best.parent, best.name)
@@ -144,7 +136,7 @@ class Training:
                 with self._run.precision.autocast():
                     loss: Tensor = self.callbacks.around_forward(self.state, counted, batch).loss.sum()
                 # DDP averages gradients over ranks; the loss is already divided by the units of all of them
-                self.gradients.backward(loss * world_size(), run_backward)
+                self.gradients.backward(loss * distributed.world_size(), run_backward)
             return loss.detach()
 
         self.state.model.train()
@@ -194,8 +186,8 @@ class Training:
         """Load the best weights, if there are any, on rank 0, and broadcast them."""
         if self.checkpoints.has_best:
             model: Any = self.state.model
-            run_on_main(lambda: restore_weights(model, self.checkpoints.best_folder))
-            send_from_main(model.state_dict().values())
+            distributed.run_on_main(lambda: restore_weights(model, self.checkpoints.best_folder))
+            distributed.send_from_main(model.state_dict().values())
 
     def write_results(self) -> dict[str, Any]:
         """Write and return a summary over all steps, including those before an interruption."""
@@ -209,7 +201,7 @@ class Training:
             "words_per_second": self._meter.words_per_second,
             "padding_share": 1 - total.tokens / total.computed_tokens,
         }
-        run_on_main(lambda: write_json(self._run.folder.train_results, results))
+        distributed.run_on_main(lambda: write_json(self._run.folder.train_results, results))
         return results
 
     def _log(self) -> None:
@@ -241,7 +233,7 @@ def train(
         FloatingPointError: too many consecutive steps were skipped because they were not finite.
     """
     settings, optimisation = run.settings, run.settings.optimisation
-    set_seed(optimisation.seed + rank())
+    set_seed(optimisation.seed + distributed.rank())
     run = adopt_model(run, model)
     check_dataset(train_dataset, model)
     train_dataset.encode = model.encode
@@ -284,7 +276,7 @@ def train(
     def unsynchronised() -> AbstractContextManager[Any]:
         return parallel_model.no_sync() if isinstance(parallel_model, DistributedDataParallel) else nullcontext()
 
-    with watch_for_interruption() as interruption, closing(training.callbacks):
+    with distributed.watch_for_interruption() as interruption, closing(training.callbacks):
         training.begin()
         for step in feed.steps(total_steps - state.step):
             if state.should_stop:
@@ -302,7 +294,7 @@ def train(
                 checkpoints.save(state)
             if interrupted:
                 logger.info("Stopped after step %d; resume with --resume_from_checkpoint auto", state.step)
-                raise Interrupted
+                raise distributed.Interrupted
         training.end()
 
     training.restore_best()
@@ -318,8 +310,8 @@ def _step_feed(optimisation: OptimisationSettings, dataset: FeatureDataset, n_gp
         dataset.lengths,
         batch_size=optimisation.per_gpu_train_batch_size * max(1, n_gpu),
         rounds=optimisation.gradient_accumulation_steps,
-        rank=rank(),
-        world_size=world_size(),
+        rank=distributed.rank(),
+        world_size=distributed.world_size(),
         seed=optimisation.seed,
         max_tokens=optimisation.max_batch_tokens * max(1, n_gpu),
     )
@@ -336,7 +328,7 @@ def count_steps(optimisation: OptimisationSettings, steps_per_epoch: int) -> int
 
 def _parallel(run: Run, model: nn.Module) -> nn.Module:
     """Wrap the model in DistributedDataParallel or DataParallel if needed."""
-    if world_size() > 1:
+    if distributed.world_size() > 1:
         devices = [run.device] if run.device.type == "cuda" else None
         return DistributedDataParallel(model, device_ids=devices)
     return DataParallel(model) if run.n_gpu > 1 else model
@@ -366,6 +358,6 @@ def _batch_plan(optimisation: OptimisationSettings, n_gpu: int) -> str:
     batch = optimisation.max_batch_tokens or optimisation.per_gpu_train_batch_size
     unit = "tokens" if optimisation.max_batch_tokens else "windows"
     rounds = optimisation.gradient_accumulation_steps
-    shares = {"GPUs": max(1, n_gpu), "processes": world_size(), "rounds": rounds}
+    shares = {"GPUs": max(1, n_gpu), "processes": distributed.world_size(), "rounds": rounds}
     factors = [f"{batch} {unit} per batch", *(f"{factor} {name}" for name, factor in shares.items() if factor > 1)]
     return " x ".join(factors)
