@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tensorboardX import SummaryWriter
 from tensorboardX.summary import hparams
-from torch import Tensor, nn
+from torch import nn
 
 from callbacks.base import Callback, ScoredText, TrainState
 
@@ -161,6 +162,7 @@ def picture(draw: Callable[["Figure"], None], width: float, height: float) -> ND
     return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
+@torch.no_grad()
 def transition_scores(transitions: Any, start: Any, end: Any, legal: Any) -> NDArray[np.float64]:
     """Scores from each of the C tags and the start to each tag and the end, ``(C + 1, C + 1)``; NaN if illegal.
 
@@ -169,15 +171,12 @@ def transition_scores(transitions: Any, start: Any, end: Any, legal: Any) -> NDA
         legal: bool tensor ``(C + 2, C + 2)`` as in `models.crf.CRF.set_legal`, or ``None``.
     """
 
-    def array(tensor: Tensor) -> NDArray[Any]:
-        return tensor.detach().cpu().numpy()
-
     C = len(start)
-    scores = np.full((C + 1, C + 1), np.nan)
-    scores[:C, :C], scores[C, :C], scores[:C, C] = array(transitions), array(start), array(end)
+    scores = torch.full((C + 1, C + 1), torch.nan, dtype=torch.float64)
+    scores[:C, :C], scores[C, :C], scores[:C, C] = transitions, start, end
     if legal is not None:
-        scores[~np.delete(array(legal)[: C + 1], C, axis=1)] = np.nan  # column C: nothing precedes the start
-    return scores
+        scores[~legal[: C + 1, [*range(C), C + 1]].cpu()] = torch.nan  # column C: nothing precedes the start
+    return scores.numpy()
 
 
 class RemoteTracker(Tracker):
