@@ -1,5 +1,8 @@
 """Means of the weights over the steps: they vary less than the weights, and often score better."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn, get_swa_multi_avg_fn
@@ -20,12 +23,8 @@ class WeightAveraging(Callback):
         self._means: list[Tensor] = []
         self._count = 0
 
-    def counts(self, state: TrainState) -> bool:
-        """Whether the weights after this step belong to the mean."""
-        raise NotImplementedError
-
-    def add(self, means: list[Tensor], weights: list[Tensor], count: int) -> None:
-        """Brings one more into the means of ``count`` weights."""
+    def average_of(self, state: TrainState, count: int) -> Callable[[Any, Any, Any], None] | None:
+        """What brings the weights after this step into the means of ``count`` weights; ``None``: they do not count."""
         raise NotImplementedError
 
     def on_train_begin(self, state: TrainState) -> None:
@@ -38,10 +37,11 @@ class WeightAveraging(Callback):
         self._means = [mean.to(weight.device) for mean, weight in zip(self._means, weights, strict=False)]
 
     def on_step(self, state: TrainState) -> None:
-        if not self.counts(state):
+        average = self.average_of(state, self._count)
+        if average is None:
             return
         if self._means:
-            self.add(self._means, _weights(state), self._count)
+            average(self._means, _weights(state), self._count)
         else:
             self._means = [weight.clone() for weight in _weights(state)]
         self._count += 1
@@ -77,11 +77,8 @@ class ExponentialAverage(WeightAveraging):
         super().__init__()
         self._decay = decay
 
-    def counts(self, state: TrainState) -> bool:
-        return True
-
-    def add(self, means: list[Tensor], weights: list[Tensor], count: int) -> None:
-        get_ema_multi_avg_fn(min(self._decay, (1 + count) / (10 + count)))(means, weights, count)
+    def average_of(self, state: TrainState, count: int) -> Callable[[Any, Any, Any], None]:
+        return get_ema_multi_avg_fn(min(self._decay, (1 + count) / (10 + count)))
 
 
 class StochasticWeightAverage(WeightAveraging):
@@ -97,11 +94,8 @@ class StochasticWeightAverage(WeightAveraging):
         super().__init__()
         self._start = start
 
-    def counts(self, state: TrainState) -> bool:
-        return state.step > self._start * state.total_steps
-
-    def add(self, means: list[Tensor], weights: list[Tensor], count: int) -> None:
-        get_swa_multi_avg_fn()(means, weights, count)
+    def average_of(self, state: TrainState, count: int) -> Callable[[Any, Any, Any], None] | None:
+        return get_swa_multi_avg_fn() if state.step > self._start * state.total_steps else None
 
 
 def _weights(state: TrainState) -> list[Tensor]:

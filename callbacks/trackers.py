@@ -33,16 +33,9 @@ class Tracker(Callback):
 
     def on_log(self, state: TrainState) -> None:
         if self._is_open:
-            scalars = {
-                "train/loss": state.loss,
-                "train/gradient_norm": state.gradient_norm,
-                "train/epoch": state.epoch,
-                "train/words_per_second": state.words_per_second,
-                "train/padding_share": state.padding_share,
-                "train/utilisation": state.utilisation,
-                "train/memory_gib": state.memory_gib,
-                "train/skipped_steps": state.skipped_steps,
-            }
+            speed = ("words_per_second", "padding_share", "utilisation", "memory_gib")
+            names = ("loss", "gradient_norm", "epoch", *speed, "skipped_steps")
+            scalars = {f"train/{name}": getattr(state, name) for name in names}
             rates = {f"learning_rate/{part}": rate for part, rate in state.learning_rates.items()}
             self.write(scalars | rates, state.step)
 

@@ -9,7 +9,6 @@ import time
 import timeit
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,25 +31,19 @@ _PRODUCTS = 5
 _WINDOWS = (8, 16, 32)  # tokens
 
 
-@dataclass
-class _Sums:
+class _Sums(NamedTuple):
     """Counts over all ranks, unless noted otherwise."""
 
     loss: float = 0.0
-    steps: int = 0
-    words: int = 0
-    tokens: int = 0
+    steps: float = 0
+    words: float = 0
+    tokens: float = 0
     flops: float = 0.0
-    computed_tokens: int = 0  # with padding; this rank's until reported
+    computed_tokens: float = 0  # with padding; this rank's until reported
     seconds: float = 0.0
 
-    def __iadd__(self, other: "_Sums") -> "_Sums":
-        for name, value in asdict(other).items():
-            setattr(self, name, getattr(self, name) + value)
-        return self
-
-    def __sub__(self, other: "_Sums") -> "_Sums":
-        return _Sums(**{name: value - getattr(other, name) for name, value in asdict(self).items()})
+    def plus(self, other: "_Sums", sign: int = 1) -> "_Sums":
+        return _Sums(*(one + sign * another for one, another in zip(self, other, strict=True)))
 
 
 class Meter:
@@ -84,9 +77,8 @@ class Meter:
         if not self._is_warm:
             self._is_warm = True
             seconds = time.perf_counter() - self._clock - self._recent.seconds
-            self._recent_first += replace(counted, seconds=seconds)
-        self._recent += counted
-        self._recent.computed_tokens += computed_tokens
+            self._recent_first = self._recent_first.plus(counted._replace(seconds=seconds))
+        self._recent = self._recent.plus(counted._replace(computed_tokens=computed_tokens))
 
     @property
     def has_news(self) -> bool:
@@ -102,8 +94,7 @@ class Meter:
         state.tokens_per_second = timed.tokens / timed.seconds
         state.utilisation = timed.flops / timed.seconds / self._peak_flops
         state.padding_share = 1 - recent.tokens / recent.computed_tokens
-        self.total += recent
-        self._total_first += self._recent_first
+        self.total, self._total_first = self.total.plus(recent), self._total_first.plus(self._recent_first)
         self._recent, self._recent_first = _Sums(), _Sums()
         self._loss.zero_()
         self._clock = time.perf_counter()
@@ -122,8 +113,8 @@ class Meter:
         self._clock += time.perf_counter() - start
 
     def state_dict(self) -> dict[str, Any]:
-        first = {"recent": asdict(self._recent_first), "total": asdict(self._total_first)}
-        return {"recent": asdict(self._of_all_ranks()), "total": asdict(self.total), "first_steps": first}
+        first = {"recent": self._recent_first._asdict(), "total": self._total_first._asdict()}
+        return {"recent": self._of_all_ranks()._asdict(), "total": self.total._asdict(), "first_steps": first}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Restore saved counts; sums over ranks are assigned to rank 0."""
@@ -132,19 +123,19 @@ class Meter:
         self._recent_first, self._total_first = _Sums(**first["recent"]), _Sums(**first["total"])
         self._clock = time.perf_counter() - self._recent.seconds
         self._loss.fill_(self._recent.loss if is_main() else 0.0)
-        self._recent.computed_tokens *= is_main()
+        if not is_main():
+            self._recent = self._recent._replace(computed_tokens=0)
 
     def _of_all_ranks(self) -> _Sums:
         counted = self._loss.new_tensor(self._recent.computed_tokens, dtype=torch.float64)
         loss, computed = sum_over_ranks(torch.stack([self._loss.double(), counted])).tolist()
-        return replace(
-            self._recent, loss=loss, computed_tokens=int(computed), seconds=time.perf_counter() - self._clock
-        )
+        seconds = time.perf_counter() - self._clock
+        return self._recent._replace(loss=loss, computed_tokens=int(computed), seconds=seconds)
 
 
 def _without_first_steps(sums: _Sums, first: _Sums) -> _Sums:
     """Subtract first steps, unless there are no other steps."""
-    return sums - first if sums.steps > first.steps else sums
+    return sums.plus(first, sign=-1) if sums.steps > first.steps else sums
 
 
 class EncoderCost(NamedTuple):
