@@ -15,7 +15,7 @@ class Checkpoints(Callback):
         run: the run folder.
         save_model: saves the model into a folder; called on all ranks.
         save_checkpoint: saves the model and all that is needed to resume; called on all ranks.
-        every: steps between checkpoints; 0 for none.
+        every: steps between checkpoints; 0 for none, -1 for one each epoch.
         keep: how many of the latest checkpoints to keep; 0 for all.
         remove: removes a folder.
         metric: the score on dev that the best model is selected by.
@@ -49,9 +49,7 @@ class Checkpoints(Callback):
 
     def is_due(self, state: TrainState) -> bool:
         """Whether to save a checkpoint after this step."""
-        return bool(self._every) and (
-            state.step % self._every == 0 or state.step == state.total_steps or state.should_stop
-        )
+        return state.is_due(self._every)
 
     def save(self, state: TrainState) -> None:
         """Save the checkpoint of this step, then remove the oldest ones."""

@@ -82,7 +82,7 @@ class Training:
             run.folder,
             save_model=lambda folder: write_model(folder, run.settings, model, tokenizer),
             save_checkpoint=lambda folder: write_model(folder, run.settings, model, tokenizer, self.parts),
-            every=steps_per_epoch if logging_.save_steps < 0 else logging_.save_steps,
+            every=logging_.save_steps,
             keep=logging_.save_total_limit,
             remove=remove_folder,
             metric=logging_.metric_for_best_model,
@@ -160,13 +160,13 @@ class Training:
         self._meter.add_step(int(self._counts[items].sum()), int(lengths.sum()), self._computed_tokens, flops)
         self._computed_rows = self._batch_rows = self._computed_tokens = 0
         self.callbacks.call("on_step", self.state)
-        if self._is_due(self._run.settings.logging.log_loss_steps):
+        if self.state.is_due(self._run.settings.logging.log_loss_steps):
             self._log()
 
     def evaluate_if_due(self) -> None:
         """Score dev if it is time, unless this step is scored already."""
         state = self.state
-        is_due = self._is_due(self._run.settings.logging.logging_steps)
+        is_due = state.is_due(self._run.settings.logging.logging_steps)
         if not is_due or self._score_dev is None or state.evaluated_step == state.step:
             return
         with self._meter.paused():
@@ -209,11 +209,6 @@ class Training:
         self.state.gradient_norm, self.state.skipped_steps = self._nonfinite.look(), self._nonfinite.total
         self.state.memory_gib = peak_memory(self._run.device)
         self.callbacks.call("on_log", self.state)
-
-    def _is_due(self, every: int) -> bool:
-        """Whether an action is due after this step: every ``every`` steps, every epoch if -1, and at the end."""
-        state, interval = self.state, every if every > 0 else self.state.steps_per_epoch
-        return state.step > 0 and (state.step % interval == 0 or state.step == state.total_steps or state.should_stop)
 
 
 def train(
