@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,10 +51,7 @@ def choose_precision(machine: MachineSettings, device: torch.device) -> Precisio
         torch.set_float32_matmul_precision("high")
     if not machine.fp16:
         return Precision(device, torch.bfloat16 if machine.bf16 else torch.float32)
-    apex = None
-    if machine.fp16_backend != "native":
-        with suppress(ImportError):
-            from apex import amp as apex
+    apex = None if machine.fp16_backend == "native" else _apex_amp()
     if machine.fp16_backend == "apex" and not apex:
         raise ValueError(
             "--fp16_backend apex: apex.amp is not installed; NVIDIA removed it from apex in 2025 "
@@ -63,6 +60,14 @@ def choose_precision(machine: MachineSettings, device: torch.device) -> Precisio
     if apex and machine.shard_optimizer:
         raise ValueError("--shard_optimizer does not support apex.amp; add --fp16_backend native")
     return Precision(device, torch.float16, apex, machine.fp16_opt_level)
+
+
+def _apex_amp() -> Any | None:
+    try:
+        from apex import amp
+    except ImportError:
+        return None
+    return amp
 
 
 class GradientStep:
