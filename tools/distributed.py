@@ -140,12 +140,7 @@ def _failures_told() -> Iterator[None]:
 def wait_for_the_end_of_main() -> None:
     """Wait until rank 0 exits: launchers kill all processes once one exits, and rank 0 must report its error first."""
     with suppress(RuntimeError):  # the connection is closed
-        barrier()
-
-
-def barrier() -> None:
-    """Wait for all processes, on the CPU only; GPUs are not synchronised."""
-    any_rank(False)
+        any_rank(False)
 
 
 def send_from_main(tensors: Iterable[Tensor]) -> None:

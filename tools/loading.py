@@ -99,9 +99,8 @@ def _check_same_vocabulary(do_train: bool, config: PreTrainedConfig, tokenizer: 
         config.vocabulary_digest = digest
         config.lowers_case = lowers_case
     elif getattr(config, "vocabulary_digest", digest) != digest:
-        raise ValueError(
-            "the tokenizer's vocabulary differs from that in training; restore the original tokenizer files"
-        )
+        advice = "restore the original tokenizer files"
+        raise ValueError(f"the tokenizer's vocabulary differs from that in training; {advice}")
     elif getattr(config, "lowers_case", lowers_case) != lowers_case:
         logger.warning("--do_lower_case differs from the setting in training; the model folder keeps the original one")
 
@@ -125,7 +124,13 @@ def load_config(settings: ModelSettings, source: str) -> PreTrainedConfig:
     if path is None:
         if Path(name).is_dir():
             raise ValueError(f"{name} has no {' or '.join(_CONFIG_FILES)}")
-        return _config_of_hub(name, settings.cache_dir)
+        try:
+            return AutoConfig.from_pretrained(name, cache_dir=settings.cache_dir or None)
+        except (OSError, ValueError) as error:
+            offline = "not in the local cache, and HF_HUB_OFFLINE is set"
+            hub = offline if HF_HUB_OFFLINE else str(error).strip().partition("\n")[0].rstrip(".")
+            advice = "name a folder with config.json, weights and tokenizer, or a model on huggingface.co"
+            raise ValueError(f"{name}: {heads.missing_folder(name)}; on huggingface.co: {hub}; {advice}") from error
     try:
         values = json.loads(path.read_text("utf-8"))
     except ValueError as error:
@@ -136,16 +141,6 @@ def load_config(settings: ModelSettings, source: str) -> PreTrainedConfig:
     if found and asked and found != asked:
         raise ValueError(f"--model_type {settings.model_type} does not match the model_type {found} in {path}")
     return AutoConfig.for_model(found or asked, **values)
-
-
-def _config_of_hub(name: str, cache_dir: str) -> PreTrainedConfig:
-    try:
-        return AutoConfig.from_pretrained(name, cache_dir=cache_dir or None)
-    except (OSError, ValueError) as error:
-        offline = "not in the local cache, and HF_HUB_OFFLINE is set"
-        hub = offline if HF_HUB_OFFLINE else str(error).strip().partition("\n")[0].rstrip(".")
-        advice = "name a folder with config.json, weights and tokenizer, or a model on huggingface.co"
-        raise ValueError(f"{name}: {heads.missing_folder(name)}; on huggingface.co: {hub}; {advice}") from error
 
 
 def load_tokenizer(settings: ModelSettings, source: str, config: PreTrainedConfig) -> PreTrainedTokenizerBase:

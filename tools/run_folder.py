@@ -126,12 +126,10 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def _commit() -> str | None:
-    root = Path(__file__).parent
-    try:
-        found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return found.stdout.strip()
+    command, root = ["git", "rev-parse", "HEAD"], Path(__file__).parent
+    with suppress(OSError, subprocess.CalledProcessError):
+        return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+    return None
 
 
 def lock_run_folder(folder: Path) -> None:
