@@ -22,7 +22,6 @@ from tools.heads import is_encoder, read_model
 from tools.loading import check_source, check_vocabulary, compile_model, load_config, load_tokenizer, positions_of
 from tools.run import Run
 from tools.run_folder import write_json
-from tools.settings import ModelSettings
 
 logger = logging.getLogger(__name__)
 _SCORES = (0.0, 5.0)  # range of STS-B
@@ -63,26 +62,22 @@ def load_classifier_and_tokenizer(
         raise ValueError(f"{source} was trained for {', '.join(former.values())}, not for {', '.join(classes)}")
     tokenizer = load_tokenizer(settings, source, config)
     check_vocabulary(tokenizer, config)
-    model = _load(settings, source, config, do_train)
-    if (
-        do_train
-        and not settings.from_scratch
-        and not is_classifier
-        and not is_encoder(config.architectures, Path(source))
-    ):
+    if do_train and settings.from_scratch:
+        model: PreTrainedModel = AutoModelForSequenceClassification.from_config(config)
+    else:
+        model = read_model(AutoModelForSequenceClassification, source, config, do_train, settings.cache_dir or None)
+    if config.model_type == "xlnet":
+        unused = model.get_parameter("transformer.mask_emb")  # pretraining only; DDP would wait for its gradient
+        unused.requires_grad_(False)
+    if do_train and not (settings.from_scratch or is_classifier or is_encoder(config.architectures, Path(source))):
         logger.info("%s holds %s: using its encoder with a new head", source, held)
-        _reset_head(model)
+        outside = [part for name, part in model.named_children() if name != model.base_model_prefix]
+        for module in (module for part in outside for module in part.modules() if isinstance(module, nn.Linear)):
+            nn.init.normal_(module.weight, std=getattr(model.config, "initializer_range", 0.02))
+            nn.init.zeros_(module.bias)
     nn.Module.to(model, run.device)
     compile_model(run.settings.machine, run.n_gpu, model)
     return model, tokenizer
-
-
-def _reset_head(model: PreTrainedModel) -> None:
-    for name, part in model.named_children():
-        for module in part.modules() if name != model.base_model_prefix else ():
-            if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=getattr(model.config, "initializer_range", 0.02))
-                nn.init.zeros_(module.bias)
 
 
 def fitted_run(run: Run, model: PreTrainedModel) -> Run:
@@ -92,17 +87,6 @@ def fitted_run(run: Run, model: PreTrainedModel) -> Run:
         logger.info("max_seq_length %d exceeds the encoder's %d positions: reduced", wanted, positions)
         return replace(run, train_max_seq_length=positions)
     return run
-
-
-def _load(settings: ModelSettings, source: str, config: PreTrainedConfig, do_train: bool) -> PreTrainedModel:
-    if do_train and settings.from_scratch:
-        model: PreTrainedModel = AutoModelForSequenceClassification.from_config(config)
-    else:
-        model = read_model(AutoModelForSequenceClassification, source, config, do_train, settings.cache_dir or None)
-    if config.model_type == "xlnet":
-        unused = model.get_parameter("transformer.mask_emb")  # pretraining only; DDP would wait for its gradient
-        unused.requires_grad_(False)
-    return model
 
 
 def open_texts(run: Run, corpus: GlueCorpus, split: str, tokenizer: PreTrainedTokenizerBase) -> TextDataset:
