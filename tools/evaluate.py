@@ -144,12 +144,8 @@ def gold_entities(annotation: Annotation, nests: bool) -> list[Entity]:
 
 def _scored_text(dataset: FeatureDataset, index: int, gold: Sequence[Entity], found: Sequence[Entity]) -> ScoredText:
     document = dataset.document(index)
-
-    def in_words(entities: Sequence[Entity]) -> list[str]:
-        records = (entity_record(entity, document.text, document.offsets) for entity in entities)
-        return [f"{record['type']}: {record['text']}" for record in records]
-
-    return ScoredText(document.text, in_words(gold), in_words(found))
+    both = ([entity_record(one, document.text, document.offsets) for one in entities] for entities in (gold, found))
+    return ScoredText(document.text, *([f"{one['type']}: {one['text']}" for one in records] for records in both))
 
 
 def _scored_document(dataset: FeatureDataset, tagged: TaggedDocument, nests: bool) -> ScoredDocument:
