@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import MODEL_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
-from transformers.utils.generic import ModelOutput
+from transformers.modeling_outputs import TokenClassifierOutput
 
 from common.entities import Annotation, Entity
 from common.options import NoOptions
@@ -25,19 +25,6 @@ _MORE_THAN_TEXT = {  # forward parameter -> input that it stands for
     "input_features": "audio",
     "xpath_tags_seq": "HTML",
 }
-
-
-@dataclass
-class TaggerOutput(ModelOutput):
-    """Output of a tagger.
-
-    Args:
-        loss: scalar, if labels were given.
-        logits: ``(B, W, C)`` emissions, the scores of each word.
-    """
-
-    loss: Tensor | None = None
-    logits: Tensor | None = None
 
 
 class Prediction(NamedTuple):
@@ -211,8 +198,8 @@ class Tagger(PreTrainedModel):
         word_mask: Tensor | None = None,
         labels: Tensor | None = None,
         num_items_in_batch: int | None = None,
-    ) -> TaggerOutput:
-        """Compute the scores of each word, and the loss if there are labels.
+    ) -> TokenClassifierOutput:
+        """Compute ``logits (B, W, C)``, the scores of each word, and ``loss``, a scalar, if there are labels.
 
         Args:
             input_ids, attention_mask, token_type_ids: ``(B, T)``.
@@ -232,13 +219,13 @@ class Tagger(PreTrainedModel):
         if word_mask is None:
             word_mask = torch.ones(states.shape[:2], dtype=torch.bool, device=states.device)
         states = states.to(self.classifier.weight.dtype)  # the head may have a higher precision
-        logits = self.emissions(states, word_mask)  # (B, W, C)
-        loss = None
+        logits: Any = self.emissions(states, word_mask)  # (B, W, C)
+        loss: Any = None
         if labels is not None:
             loss = self.losses(logits, labels, word_mask).sum()
             counted = (word_mask & known_words(labels)).sum().clamp(min=1)
             loss = loss / (num_items_in_batch if num_items_in_batch is not None else counted)
-        return TaggerOutput(loss=loss, logits=logits)
+        return TokenClassifierOutput(loss=loss, logits=logits)
 
     def _states(self, inputs: dict[str, Tensor]) -> Tensor:
         """Compute the encoder's states ``(B, T, H)``, independent of the padding of each row."""
