@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from seqeval.scheme import IOB2, Entities
+from seqeval.metrics.v1 import precision_recall_fscore_support
+from seqeval.scheme import IOB2
 from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase, enable_full_determinism
@@ -143,15 +144,8 @@ def evaluate(model: BertNERModel, examples: list[Example], batch_size: int) -> t
 
 
 def score(gold: list[list[str]], predicted: list[list[str]]) -> tuple[float, float, float]:
-    """Precision, recall and F1; an entity is correct if its first word, last word and type are."""
-    wanted, found = entities(gold), entities(predicted)
-    right = len(wanted & found)
-    return right / max(len(found), 1), right / max(len(wanted), 1), 2 * right / max(len(wanted) + len(found), 1)
-
-
-def entities(sentences: list[list[str]]) -> set[tuple[int, str, int, int]]:
-    """Sentence, type, start and end of each well-formed entity, which starts with B-."""
-    return {entity.to_tuple() for found in Entities(sentences, IOB2).entities for entity in found}
+    """Precision, recall and F1; an entity is correct if its first word, last word and type are. It starts with B-."""
+    return precision_recall_fscore_support(gold, predicted, average="micro", scheme=IOB2, zero_division=0)[:3]
 
 
 def parse_arguments() -> argparse.Namespace:

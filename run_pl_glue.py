@@ -16,24 +16,12 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from callbacks import TrainState
 from common.options import option
+from lightning_runs import glue_model
 from lightning_runs.flags import DEFAULTS, differing_defaults, parse_lightning
-from lightning_runs.glue_classifier import fitted_run, load_classifier_and_tokenizer
-from lightning_runs.glue_features import TextDataset
-from lightning_runs.glue_reader import GLUE_TASKS, GlueCorpus, glue_task
-from lightning_runs.glue_scoring import (
-    METRICS,
-    evaluate_texts,
-    glue_scores,
-    model_inputs,
-    open_texts,
-    predict_texts,
-    score_dev_splits,
-    text_losses,
-)
+from lightning_runs.glue_data import GLUE_TASKS, GlueCorpus, TextDataset, glue_task
 from lightning_runs.module import BaseTransformer, generic_train
 from lightning_runs.trainer import build_trainer, source_of, start_run
 from tools.distributed import main_process_first
-from tools.meter import NonFiniteSteps
 from tools.recipe import finish_run, run_script
 from tools.run import Run
 from tools.settings import LoggingSettings, Settings
@@ -62,22 +50,13 @@ class GlueLogging(LoggingSettings):
     """Logging settings with the metrics of GLUE."""
 
     metric_for_best_model: str = option(
-        "loss", "dev score that selects the best model; for loss, lower is better", METRICS,
+        "loss", "dev score that selects the best model; for loss, lower is better", glue_model.METRICS,
         needs={"evaluate_during_training": [True]},
     )  # fmt: skip
 
 
-class _NonFiniteTexts(NonFiniteSteps):
-    def window(self, index: int) -> dict[str, Any]:
-        features = self._dataset[index]
-        return {"tokens": self._tokenizer.convert_ids_to_tokens(features.input_ids.tolist()), "label": features.label}
-
-
 class GLUETransformer(BaseTransformer):
     """Lightning module for classification or regression of texts or text pairs."""
-
-    mode = "sequence-classification"
-    nonfinite_steps = _NonFiniteTexts
 
     def __init__(
         self, run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, corpus: GlueCorpus
@@ -85,19 +64,21 @@ class GLUETransformer(BaseTransformer):
         super().__init__(run, model, tokenizer)
         self.corpus = corpus
 
-    def open_split(self, split: str) -> TextDataset:
-        return open_texts(self.run, self.corpus, split, self.tokenizer)
+    def open_train(self) -> tuple[TextDataset, NDArray[np.int32]]:
+        dataset = glue_model.open_texts(self.run, self.corpus, "train", self.tokenizer)
+        return dataset, np.ones(len(dataset), np.int32)
 
-    def unit_counts(self, dataset: TextDataset) -> NDArray[np.int32]:
-        return np.ones(len(dataset), np.int32)
+    def describe(self, index: int) -> dict[str, Any]:
+        features = self._dataset[index]
+        return {"tokens": self.tokenizer.convert_ids_to_tokens(features["input_ids"]), "label": features["labels"]}
 
     def forward(self, batch: dict[str, Any]) -> SequenceClassifierOutput:
-        logits = self.model(**model_inputs(self.model, batch)).logits  # (B, C)
-        loss = text_losses(self.corpus.task, logits, batch["labels"]).sum() / batch["num_items_in_batch"]
+        logits = self.model(**glue_model.model_inputs(self.model, batch)).logits  # (B, C)
+        loss = glue_model.text_losses(self.corpus.task, logits, batch["labels"]).sum() / batch["num_items_in_batch"]
         return SequenceClassifierOutput(loss=loss, logits=logits)
 
     def score_dev(self, state: TrainState) -> None:
-        if scores := score_dev_splits(self.run, self.corpus, self.model, self.tokenizer):
+        if scores := glue_model.score_dev_splits(self.run, self.corpus, self.model, self.tokenizer):
             state.metrics, state.evaluated_step = scores, state.step
 
 
@@ -111,7 +92,7 @@ def main() -> None:
         sys.argv += ["--output_dir", settings.actions.output_dir]  # for the processes that Lightning starts
     settings = settings.replace(task_name=own.task.lower())
     metric, actions, data = settings.logging.metric_for_best_model, settings.actions, settings.data
-    metrics = ("loss", *glue_scores(own.task, np.arange(2.0), np.arange(2.0)))
+    metrics = ("loss", *glue_model.glue_scores(own.task, np.arange(2.0), np.arange(2.0)))
     if metric not in metrics:
         raise ValueError(
             f"--metric_for_best_model {metric} is none of {', '.join(metrics)}, the scores of {task.folder}"
@@ -126,14 +107,14 @@ def main() -> None:
 
     trainer = build_trainer(settings, options)
     run = start_run(settings, trainer, differing_defaults(settings, DEFAULTS), check_splits)
-    model, tokenizer = load_classifier_and_tokenizer(run, task.classes, source_of(run), options.set_dropouts)
-    run = fitted_run(run, model)
+    model, tokenizer = glue_model.load_classifier_and_tokenizer(run, task.classes, source_of(run), options.set_dropouts)
+    run = glue_model.fitted_run(run, model)
     if actions.do_train:
         generic_train(GLUETransformer(run, model, tokenizer, corpus), trainer)
     if actions.do_eval or (actions.do_train and corpus.has("dev")):
-        evaluate_texts(run, corpus, model, tokenizer)
+        glue_model.evaluate_texts(run, corpus, model, tokenizer)
     if actions.do_predict:
-        predict_texts(run, corpus, model, tokenizer)
+        glue_model.predict_texts(run, corpus, model, tokenizer)
     finish_run(run)
 
 

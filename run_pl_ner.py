@@ -26,12 +26,13 @@ from processors.tasks import task_named
 from tools.command_line import chosen_head
 from tools.data import check_splits, load_and_cache_examples
 from tools.distributed import run_on_main
-from tools.evaluate import evaluate, predict, score_dataset
+from tools.evaluate import evaluate, predict
 from tools.loading import adopt_model, load_model_and_tokenizer
+from tools.meter import described_window
 from tools.recipe import finish_run, run_script
 from tools.run import Run
 from tools.settings import Settings
-from tools.train import dev_dataset_of, set_scores
+from tools.train import dev_dataset_of, score_dev
 
 NER_DEFAULTS = DEFAULTS | {"markup": "bio"}
 # For CoNLL files: the corpus with the default labels, and the column of the tags.
@@ -48,29 +49,28 @@ class NerOptions:
 class NERTransformer(BaseTransformer):
     """Lightning module for a tagger."""
 
-    mode = "token-classification"
-
     model: Tagger
 
     def __init__(self, run: Run, model: Tagger, tokenizer: PreTrainedTokenizerBase) -> None:
         super().__init__(adopt_model(run, model), model, tokenizer)
 
-    def open_split(self, split: str) -> FeatureDataset:
-        return load_and_cache_examples(self.run, self.run.settings.data.task_name, self.tokenizer, split)
+    def open_train(self) -> tuple[FeatureDataset, NDArray[np.int32]]:
+        dataset = load_and_cache_examples(self.run, self.run.settings.data.task_name, self.tokenizer, "train")
+        return dataset, dataset.word_counts
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
         self._dev = dev_dataset_of(self.run, self.tokenizer)
 
-    def unit_counts(self, dataset: FeatureDataset) -> NDArray[np.int32]:
-        return dataset.word_counts
+    def describe(self, index: int) -> dict[str, Any]:
+        return described_window(self._dataset, self.tokenizer, index)
 
     def forward(self, batch: dict[str, Any]) -> Any:
         return self.model(**batch)
 
     def score_dev(self, state: TrainState) -> None:
         if self._dev is not None:
-            set_scores(state, score_dataset(self.run, self.model, self._dev, "Evaluating"))
+            score_dev(self.run, self.model, self._dev, state)
 
 
 def write_columns(folder: RunFolder, task: str) -> None:

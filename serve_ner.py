@@ -92,7 +92,6 @@ def parse_arguments() -> argparse.Namespace:
     parser = CommandLine(
         description=(__doc__ or "").partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    seconds = Bounds(float, at_least=0.01, at_most=86_400)
     parser.add_argument("--model", required=True, help="output_dir of a training run")
     parser.add_argument("--head", default="", help="head of the model if it is your own, as module:Class")
     parser.add_argument("--host", type=address, default="127.0.0.1", help="address to listen on; 0.0.0.0 for all")
@@ -102,21 +101,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=workers, default=1, help="number of processes, each with its own model")
     parser.add_argument("--device", type=device, help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")
     parser.add_argument("--dtype", choices=PRECISIONS, default="fp32", help="precision of the encoder")
-    defaults = ServiceLimits()
-    for name, kind, what in (
-        ("max_characters", Bounds(int, at_least=1, at_most=100_000_000), "maximum characters per request (413)"),
-        ("max_texts", Bounds(int, at_least=1, at_most=1_000_000), "maximum texts per request (413)"),
-        ("max_requests", Bounds(int, at_least=1, at_most=100_000), "maximum requests in progress per process (503)"),
-        ("read_timeout", seconds, "seconds for the head of a request to arrive, and again for its body (408)"),
-        ("timeout", seconds, "seconds for a whole request (504)"),
-        ("max_batch_size", Bounds(int, at_least=1, at_most=100_000), "texts per batch"),
-        (
-            "batch_timeout",
-            Bounds(float, at_least=0, at_most=60),
-            "seconds that a text waits for a batch to fill",
-        ),
-    ):
-        parser.add_argument(f"--{name}", type=kind, default=getattr(defaults, name), help=what)
+    for limit in fields(ServiceLimits):
+        described = {"type": limit.metadata["bounds"], "help": limit.metadata["help"], "default": limit.default}
+        parser.add_argument(f"--{limit.name}", **described)
     return parser.parse_args()
 
 

@@ -1,6 +1,6 @@
 """Means of the weights over the steps: they vary less than the weights, and often score better."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,16 +17,14 @@ class WeightAveraging(Callback):
     mean. Subclasses say which steps count, and how much.
     """
 
+    _REMEMBERED = ("_means", "_count")
+
     def __init__(self) -> None:
         self._means: list[Tensor] = []
         self._count = 0
 
-    def counts(self, state: TrainState) -> bool:
-        """Whether the weights after this step belong to the mean."""
-        raise NotImplementedError
-
-    def add(self, means: list[Tensor], weights: list[Tensor], count: int) -> None:
-        """Brings one more into the means of ``count`` weights."""
+    def average_of(self, state: TrainState, count: int) -> Callable[[Any, Any, Any], None] | None:
+        """What brings the weights after this step into the means of ``count`` weights; ``None``: they do not count."""
         raise NotImplementedError
 
     def on_train_begin(self, state: TrainState) -> None:
@@ -39,10 +37,11 @@ class WeightAveraging(Callback):
         self._means = [mean.to(weight.device) for mean, weight in zip(self._means, weights, strict=False)]
 
     def on_step(self, state: TrainState) -> None:
-        if not self.counts(state):
+        average = self.average_of(state, self._count)
+        if average is None:
             return
         if self._means:
-            self.add(self._means, _weights(state), self._count)
+            average(self._means, _weights(state), self._count)
         else:
             self._means = [weight.clone() for weight in _weights(state)]
         self._count += 1
@@ -63,12 +62,6 @@ class WeightAveraging(Callback):
             weight.copy_(mean)
             mean.copy_(weight_before)
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"means": self._means, "count": self._count}
-
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        self._means, self._count = list(saved["means"]), saved["count"]
-
 
 class ExponentialAverage(WeightAveraging):
     """Each step moves the mean a little towards the weights (Polyak and Juditsky 1992).
@@ -84,11 +77,8 @@ class ExponentialAverage(WeightAveraging):
         super().__init__()
         self._decay = decay
 
-    def counts(self, state: TrainState) -> bool:
-        return True
-
-    def add(self, means: list[Tensor], weights: list[Tensor], count: int) -> None:
-        get_ema_multi_avg_fn(min(self._decay, (1 + count) / (10 + count)))(means, weights, count)
+    def average_of(self, state: TrainState, count: int) -> Callable[[Any, Any, Any], None]:
+        return get_ema_multi_avg_fn(min(self._decay, (1 + count) / (10 + count)))
 
 
 class StochasticWeightAverage(WeightAveraging):
@@ -104,11 +94,8 @@ class StochasticWeightAverage(WeightAveraging):
         super().__init__()
         self._start = start
 
-    def counts(self, state: TrainState) -> bool:
-        return state.step > self._start * state.total_steps
-
-    def add(self, means: list[Tensor], weights: list[Tensor], count: int) -> None:
-        get_swa_multi_avg_fn()(means, weights, count)
+    def average_of(self, state: TrainState, count: int) -> Callable[[Any, Any, Any], None] | None:
+        return get_swa_multi_avg_fn() if state.step > self._start * state.total_steps else None
 
 
 def _weights(state: TrainState) -> list[Tensor]:

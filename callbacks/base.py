@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -68,6 +68,11 @@ class TrainState:
         """The current learning rate of each part of the model."""
         return {group["name"].partition("/")[0]: group["lr"] for group in self.optimizer.param_groups}
 
+    def is_due(self, every: int) -> bool:
+        """Whether an action is due after this step: every so many steps (-1: each epoch; 0: never), and at the end."""
+        at_end = self.step == self.total_steps or self.should_stop
+        return bool(every and self.step) and (at_end or self.step % (every if every > 0 else self.steps_per_epoch) == 0)
+
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint stores."""
         return {name: getattr(self, name) for name in _REMEMBERED}
@@ -110,6 +115,8 @@ class Callback:
     What must survive an interruption goes into ``state_dict``: numbers, strings, tensors, and lists and dicts of them.
     """
 
+    _REMEMBERED: ClassVar[tuple[str, ...]] = ()  # private attributes that `state_dict` stores
+
     def on_train_begin(self, state: TrainState) -> None:
         """Before the first step; after ``load_state_dict`` if training resumes."""
 
@@ -144,21 +151,24 @@ class Callback:
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint stores of this callback."""
-        return {}
+        return {name.removeprefix("_"): getattr(self, name) for name in self._REMEMBERED}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Restore what ``state_dict`` returned."""
+        for name in self._REMEMBERED:
+            setattr(self, name, saved[name.removeprefix("_")])
 
 
-class Callbacks(Callback):
+class Callbacks:
     """Several callbacks as one, called in order."""
 
     def __init__(self, callbacks: Sequence[Callback]) -> None:
         self._callbacks = list(callbacks)
 
-    def on_train_begin(self, state: TrainState) -> None:
+    def call(self, hook: str, state: TrainState) -> None:
+        """Call a hook that takes only the state, such as ``on_step``."""
         for callback in self._callbacks:
-            callback.on_train_begin(state)
+            getattr(callback, hook)(state)
 
     def around_forward(self, state: TrainState, forward: Forward, batch: dict[str, Any]) -> Any:
         for callback in self._callbacks:
@@ -169,30 +179,6 @@ class Callbacks(Callback):
         for callback in self._callbacks:
             backward = partial(_backward_around, callback, state, backward)
         return backward()
-
-    def on_step(self, state: TrainState) -> None:
-        for callback in self._callbacks:
-            callback.on_step(state)
-
-    def on_log(self, state: TrainState) -> None:
-        for callback in self._callbacks:
-            callback.on_log(state)
-
-    def before_evaluate(self, state: TrainState) -> None:
-        for callback in self._callbacks:
-            callback.before_evaluate(state)
-
-    def on_evaluate(self, state: TrainState) -> None:
-        for callback in self._callbacks:
-            callback.on_evaluate(state)
-
-    def after_evaluate(self, state: TrainState) -> None:
-        for callback in self._callbacks:
-            callback.after_evaluate(state)
-
-    def on_train_end(self, state: TrainState) -> None:
-        for callback in self._callbacks:
-            callback.on_train_end(state)
 
     def close(self) -> None:
         for callback in self._callbacks:

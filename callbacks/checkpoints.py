@@ -15,7 +15,7 @@ class Checkpoints(Callback):
         run: the run folder.
         save_model: saves the model into a folder; called on all ranks.
         save_checkpoint: saves the model and all that is needed to resume; called on all ranks.
-        every: steps between checkpoints; 0 for none.
+        every: steps between checkpoints; 0 for none, -1 for one each epoch.
         keep: how many of the latest checkpoints to keep; 0 for all.
         remove: removes a folder.
         metric: the score on dev that the best model is selected by.
@@ -31,12 +31,9 @@ class Checkpoints(Callback):
         remove: Callable[[Path], None],
         metric: str = "f1",
     ) -> None:
-        self._run = run
+        self._run, self._remove, self.metric = run, remove, metric
         self._save_model, self._save_checkpoint = save_model, save_checkpoint
-        self._every = every
-        self._keep = keep
-        self._remove = remove
-        self.metric = metric
+        self._every, self._keep = every, keep
         self._written: list[int] = []
         self.best_score = float("-inf")
 
@@ -50,23 +47,17 @@ class Checkpoints(Callback):
         """The folder of the best model."""
         return self._run.best_checkpoint
 
-    def forget_best(self, state: TrainState) -> None:
-        """Take the next scored model as the best so far."""
-        self.best_score, state.best_metrics = float("-inf"), {}
-
     def is_due(self, state: TrainState) -> bool:
         """Whether to save a checkpoint after this step."""
-        return bool(self._every) and (
-            state.step % self._every == 0 or state.step == state.total_steps or state.should_stop
-        )
+        return state.is_due(self._every)
 
     def save(self, state: TrainState) -> None:
         """Save the checkpoint of this step, then remove the oldest ones."""
         self._written = [*(step for step in self._written if step != state.step), state.step]
-        self._save_checkpoint(self._folder(state.step))
+        self._save_checkpoint(self._run.checkpoint(state.step))
         surplus = self._written[: -self._keep] if self._keep else []
         for step in surplus if state.is_main else []:
-            self._remove(self._folder(step))
+            self._remove(self._run.checkpoint(step))
         self._written = self._written[len(surplus) :]
 
     def on_evaluate(self, state: TrainState) -> None:
@@ -82,6 +73,3 @@ class Checkpoints(Callback):
         if saved["metric"] != self.metric:
             raise ValueError(f"--metric_for_best_model was {saved['metric']} and cannot become {self.metric}")
         self.best_score, self._written = saved["best_score"], list(saved["written"])
-
-    def _folder(self, step: int) -> Path:
-        return self._run.checkpoint(step)

@@ -4,11 +4,9 @@ import logging
 import math
 import sys
 import time
-from collections import deque
-from collections.abc import Mapping
 from datetime import timedelta
 from statistics import fmean
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from torch import nn
 from tqdm import tqdm
@@ -25,11 +23,11 @@ class EarlyStopping(Callback):
         metric: the score of dev; for a loss, lower is better.
     """
 
+    _REMEMBERED = ("_best", "_waited")
+
     def __init__(self, patience: int, metric: str = "f1") -> None:
-        self._patience = patience
-        self._metric = metric
-        self._best = float("-inf")
-        self._waited = 0
+        self._patience, self._metric = patience, metric
+        self._best, self._waited = float("-inf"), 0
 
     def on_train_begin(self, state: TrainState) -> None:
         self._stop_if_due(state)
@@ -44,12 +42,6 @@ class EarlyStopping(Callback):
         if self._waited >= self._patience:
             state.should_stop = True  # all ranks have the same scores
             logger.info("Stopping: no better %s in the last %d evaluations", self._metric, self._waited)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"best": self._best, "waited": self._waited}
-
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        self._best, self._waited = saved["best"], saved["waited"]
 
 
 _LOGS_AVERAGED = 5  # a single hard batch is not divergence
@@ -75,14 +67,16 @@ class Watchdog(Callback):
     of the first one (near zero, doubling means little).
     """
 
+    _REMEMBERED = ("_recent", "_first", "_lowest", "_diverged", "_empty")
+
     def __init__(self) -> None:
-        self._recent: deque[float] = deque(maxlen=_LOGS_AVERAGED)
+        self._recent: list[float] = []
         self._first = self._lowest = float("inf")
         self._diverged = False
         self._empty = 0
 
     def on_log(self, state: TrainState) -> None:
-        self._recent.append(state.loss)
+        self._recent = [*self._recent, state.loss][-_LOGS_AVERAGED:]
         if len(self._recent) < _LOGS_AVERAGED:
             return
         mean = fmean(self._recent)
@@ -103,15 +97,6 @@ class Watchdog(Callback):
         if self._empty == _EMPTY_EVALUATIONS:
             advice = "train longer, raise the learning rates (1e-3 to 1e-2 for a new head), or check the labels"
             _warn(state, "No entity of dev is found after step %d: %s", state.step, advice)
-
-    def state_dict(self) -> dict[str, Any]:
-        means = {"first": self._first, "lowest": self._lowest}
-        return {"recent": list(self._recent), **means, "diverged": self._diverged, "empty": self._empty}
-
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        self._recent.extend(saved["recent"])
-        self._first, self._lowest = saved["first"], saved["lowest"]
-        self._diverged, self._empty = saved["diverged"], saved["empty"]
 
 
 def _warn(state: TrainState, message: str, *values: object) -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tensorboardX import SummaryWriter
 from tensorboardX.summary import hparams
-from torch import Tensor, nn
+from torch import nn
 
 from callbacks.base import Callback, ScoredText, TrainState
 
@@ -32,16 +33,9 @@ class Tracker(Callback):
 
     def on_log(self, state: TrainState) -> None:
         if self._is_open:
-            scalars = {
-                "train/loss": state.loss,
-                "train/gradient_norm": state.gradient_norm,
-                "train/epoch": state.epoch,
-                "train/words_per_second": state.words_per_second,
-                "train/padding_share": state.padding_share,
-                "train/utilisation": state.utilisation,
-                "train/memory_gib": state.memory_gib,
-                "train/skipped_steps": state.skipped_steps,
-            }
+            speed = ("words_per_second", "padding_share", "utilisation", "memory_gib")
+            names = ("loss", "gradient_norm", "epoch", *speed, "skipped_steps")
+            scalars = {f"train/{name}": getattr(state, name) for name in names}
             rates = {f"learning_rate/{part}": rate for part, rate in state.learning_rates.items()}
             self.write(scalars | rates, state.step)
 
@@ -161,6 +155,7 @@ def picture(draw: Callable[["Figure"], None], width: float, height: float) -> ND
     return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
+@torch.no_grad()
 def transition_scores(transitions: Any, start: Any, end: Any, legal: Any) -> NDArray[np.float64]:
     """Scores from each of the C tags and the start to each tag and the end, ``(C + 1, C + 1)``; NaN if illegal.
 
@@ -169,15 +164,12 @@ def transition_scores(transitions: Any, start: Any, end: Any, legal: Any) -> NDA
         legal: bool tensor ``(C + 2, C + 2)`` as in `models.crf.CRF.set_legal`, or ``None``.
     """
 
-    def array(tensor: Tensor) -> NDArray[Any]:
-        return tensor.detach().cpu().numpy()
-
     C = len(start)
-    scores = np.full((C + 1, C + 1), np.nan)
-    scores[:C, :C], scores[C, :C], scores[:C, C] = array(transitions), array(start), array(end)
+    scores = torch.full((C + 1, C + 1), torch.nan, dtype=torch.float64)
+    scores[:C, :C], scores[C, :C], scores[:C, C] = transitions, start, end
     if legal is not None:
-        scores[~np.delete(array(legal)[: C + 1], C, axis=1)] = np.nan  # column C: nothing precedes the start
-    return scores
+        scores[~legal[: C + 1, [*range(C), C + 1]].cpu()] = torch.nan  # column C: nothing precedes the start
+    return scores.numpy()
 
 
 class RemoteTracker(Tracker):
@@ -192,6 +184,7 @@ class RemoteTracker(Tracker):
     """
 
     package: str
+    _REMEMBERED = ("_run_id",)
 
     def __init__(self, name: str, hyper_parameters: HyperParameters) -> None:
         super().__init__()
@@ -203,12 +196,6 @@ class RemoteTracker(Tracker):
             raise ValueError(
                 f"--report_to {self.package}: the package cannot be imported ({error}); pip install {self.package}"
             ) from error
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"run_id": self._run_id}
-
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        self._run_id = saved["run_id"]
 
 
 class MLflow(RemoteTracker):

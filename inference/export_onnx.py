@@ -4,16 +4,14 @@ python -m inference.export_onnx outputs/run
 python -m inference.export_onnx outputs/run --output ner.onnx
 """
 
-import argparse
 import json
 import logging
-import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from timeit import timeit
 from typing import Any
 
 import onnxruntime
@@ -27,7 +25,7 @@ from common.command_line import CommandLine
 from common.log import console, setup_logging
 from inference.predictor import NerPredictor
 from models.heads.flat import FlatTagger
-from tools.preparation import casing_types
+from models.tagger import casing_types
 from tools.recipe import run_script
 
 _TOLERANCE = 1e-3  # of a score, and of the score of a row; float32 rounding is a hundred times smaller
@@ -36,20 +34,14 @@ _OUTPUTS = ("tags", "emissions")
 
 
 def main() -> None:
-    args = parse_arguments()
-    setup_logging()
-    export(args.model, args.output or args.model / "model.onnx", args.head)
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = CommandLine(
-        prog="python -m inference.export_onnx",
-        description="Write a trained model as one ONNX file, compare it with the model, and time both.",
-    )
+    description = "Write a trained model as one ONNX file, compare it with the model, and time both."
+    parser = CommandLine(prog="python -m inference.export_onnx", description=description)
     parser.add_argument("model", type=Path, help="output_dir of a training run")
     parser.add_argument("--output", type=Path, help="file to write; default: model.onnx in that folder")
     parser.add_argument("--head", default="", help="head of the model if it is your own, as module:Class")
-    return parser.parse_args()
+    args = parser.parse_args()
+    setup_logging()
+    export(args.model, args.output or args.model / "model.onnx", args.head)
 
 
 def export(folder: Path, path: Path, head: str = "") -> None:
@@ -69,11 +61,16 @@ def export(folder: Path, path: Path, head: str = "") -> None:
     write_onnx(tagger, path)
     session = open_session(path)
     comparison = compare(tagger, session, longest)
-    console().print(comparison_table(path, comparison))
+    console().print(comparison.table(path))
     if not comparison.is_equal:
         raise ValueError(f"{path} differs from the model: do not use it, and report the table above")
-    timings = [time_both(tagger, session, *shape) for shape in _TIMED_SHAPES if shape[1] <= longest]
-    console().print(timing_table(timings))
+    table = Table("rows x tokens", title=f"Milliseconds per batch, {torch.get_num_threads()} threads")
+    for column in ("torch", "onnxruntime", "speed-up"):
+        table.add_column(column, justify="right")
+    for B, T, W in (shape for shape in _TIMED_SHAPES if shape[1] <= longest):
+        torch_ms, onnx_ms = time_both(tagger, session, B, T, W)
+        table.add_row(f"{B} x {T}", *(f"{figure:.2f}" for figure in (torch_ms, onnx_ms, torch_ms / onnx_ms)))
+    console().print(table)
 
 
 class TaggerGraph(nn.Module):
@@ -107,7 +104,8 @@ def write_onnx(tagger: FlatTagger, path: Path) -> None:
     shapes = {
         name: {0: sizes["batch"], 1: sizes["words" if name.startswith("word_") else "tokens"]} for name in example
     }
-    with torch.no_grad(), _quiet():
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns about missing packages
+    with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # about sizes that it finds to be equal
         program = torch.onnx.export(
             TaggerGraph(tagger).eval(),
             kwargs=example,
@@ -117,27 +115,12 @@ def write_onnx(tagger: FlatTagger, path: Path) -> None:
             verbose=False,
         )
     assert program is not None
-    program.model.metadata_props["tags"] = json.dumps(tagger.label_names, ensure_ascii=False)
-    program.model.metadata_props["casing_types"] = json.dumps(casing_types(tagger))
-    program.model.metadata_props["markup"] = tagger.markup
-    for name in ("eval_max_seq_length", "window_overlap", "word_unit", "kept_words"):
-        if hasattr(tagger.config, name):
-            program.model.metadata_props[name] = json.dumps(getattr(tagger.config, name), ensure_ascii=False)
+    names = ("eval_max_seq_length", "window_overlap", "word_unit", "kept_words")
+    found = {name: getattr(tagger.config, name) for name in names if hasattr(tagger.config, name)}
+    found |= {"tags": tagger.label_names, "casing_types": casing_types(tagger)}
+    metadata = {name: json.dumps(value, ensure_ascii=False) for name, value in found.items()}
+    program.model.metadata_props.update(metadata, markup=tagger.markup)
     program.save(path)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the exporter, which warns about missing packages and about sizes that it finds to be equal."""
-    log = logging.getLogger("torch.onnx")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.setLevel(level)
 
 
 @dataclass(frozen=True)
@@ -161,16 +144,17 @@ class Comparison:
     def is_equal(self) -> bool:
         return self.difference <= _TOLERANCE and self.regret <= _TOLERANCE
 
-
-@dataclass(frozen=True)
-class Timing:
-    """Median milliseconds for a batch of this shape, torch and onnxruntime in turn."""
-
-    B: int
-    T: int
-    W: int
-    torch_ms: float
-    onnx_ms: float
+    def table(self, path: Path) -> Table:
+        table = Table(title=f"{path} and the model", show_header=False)
+        table.add_column()
+        table.add_column(justify="right")
+        table.add_row("random inputs", str(self.inputs))
+        table.add_row("words", f"{self.words:,}")
+        table.add_row("largest difference between emissions", f"{self.difference:.1e}")
+        table.add_row("words with another tag", str(self.other_tags))
+        table.add_row("largest loss of score", f"{self.regret:.1e}")
+        table.add_row("all tags equal or tied", "yes" if self.is_equal else "NO")
+        return table
 
 
 def open_session(path: Path) -> onnxruntime.InferenceSession:
@@ -201,15 +185,14 @@ def compare(
 
 def time_both(
     tagger: FlatTagger, session: onnxruntime.InferenceSession, B: int, T: int, W: int, repeats: int = 10
-) -> Timing:
-    """Time both on the same batch, in turn, after a warm-up run of each."""
+) -> tuple[float, float]:
+    """Median milliseconds of torch and of onnxruntime for the same batch, in turn, after a warm-up run of each."""
     inputs = random_inputs(tagger, B, T, W, torch.Generator().manual_seed(0))
     arrays = _as_numpy(inputs)
-    torch_ms, onnx_ms = [], []
-    for _ in range(repeats + 1):
-        torch_ms.append(_milliseconds(lambda: _run_torch(tagger, inputs)))
-        onnx_ms.append(_milliseconds(lambda: session.run(None, arrays)))
-    return Timing(B, T, W, median(torch_ms[1:]), median(onnx_ms[1:]))
+    runs = (lambda: _run_torch(tagger, inputs), lambda: session.run(None, arrays))
+    seconds = [[timeit(run, number=1) for run in runs] for _ in range(repeats + 1)]
+    torch_ms, onnx_ms = (1000 * median(column) for column in zip(*seconds[1:], strict=True))
+    return torch_ms, onnx_ms
 
 
 def _shapes(longest: int, count: int, generator: torch.Generator) -> Iterator[tuple[int, int, int]]:
@@ -235,12 +218,6 @@ def _losses(tagger: FlatTagger, logits: Tensor, tags: Tensor, mask: Tensor) -> T
 
 def _as_numpy(inputs: dict[str, Tensor]) -> dict[str, NDArray[Any]]:
     return {name: tensor.numpy() for name, tensor in inputs.items()}
-
-
-def _milliseconds(run: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    run()
-    return 1000 * (time.perf_counter() - start)
 
 
 def random_inputs(tagger: FlatTagger, B: int, T: int, W: int, generator: torch.Generator) -> dict[str, Tensor]:
@@ -270,29 +247,6 @@ def random_inputs(tagger: FlatTagger, B: int, T: int, W: int, generator: torch.G
     if tagger.takes_token_types and kinds > 1:
         inputs["token_type_ids"] = torch.randint(0, kinds, (B, T), generator=generator) * present
     return inputs
-
-
-def comparison_table(path: Path, comparison: Comparison) -> Table:
-    table = Table(title=f"{path} and the model", show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
-    table.add_row("random inputs", str(comparison.inputs))
-    table.add_row("words", f"{comparison.words:,}")
-    table.add_row("largest difference between emissions", f"{comparison.difference:.1e}")
-    table.add_row("words with another tag", str(comparison.other_tags))
-    table.add_row("largest loss of score", f"{comparison.regret:.1e}")
-    table.add_row("all tags equal or tied", "yes" if comparison.is_equal else "NO")
-    return table
-
-
-def timing_table(timings: list[Timing]) -> Table:
-    table = Table("rows x tokens", title=f"Milliseconds per batch, {torch.get_num_threads()} threads")
-    for column in ("torch", "onnxruntime", "speed-up"):
-        table.add_column(column, justify="right")
-    for timing in timings:
-        figures = (timing.torch_ms, timing.onnx_ms, timing.torch_ms / timing.onnx_ms)
-        table.add_row(f"{timing.B} x {timing.T}", *(f"{figure:.2f}" for figure in figures))
-    return table
 
 
 if __name__ == "__main__":

@@ -24,25 +24,7 @@ from processors.text.word_cutting import WordCutter
 FORMATS = ("jsonl", "conll", "tsv", "html", "brat")
 Predictions = Iterable[tuple[RawText, list[FoundEntity]]]
 
-_PAGE_START = """<!doctype html>
-<html lang="und">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Entities</title>
-<style>
-:root { color-scheme: light dark; }
-body { font: 1rem/1.9 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem; }
-article { border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent); padding: .6rem 0; }
-h2 { font-size: .75rem; font-weight: normal; opacity: .65; margin: 0; }
-p { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; }
-mark { color: inherit; border-radius: .25rem; padding: .1rem .25rem;
-       background: light-dark(hsl(var(--hue) 80% 85%), hsl(var(--hue) 45% 28%)); }
-mark small { font-size: .65em; font-weight: 600; margin-inline-start: .4em; opacity: .75; }
-</style>
-</head>
-<body>
-"""
+_PAGE_START = Path(__file__).with_name("page_start.html").read_text("utf-8")
 _PAGE_END = "</body>\n</html>\n"
 _TABLE_HEAD = "id\ttype\tstart\tend\tconfidence\tsurface\n"
 _ESCAPED = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})

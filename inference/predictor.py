@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from models.tagger import Tagger
+from models.tagger import Tagger, casing_types
 from processors.examples import Example
 from processors.features.build import FeatureSpec, build_feature_arrays, default_overlap
 from processors.features.dataset import FeatureDataset
@@ -18,9 +18,8 @@ from processors.features.windows import layout_of_tokenizer
 from processors.text.text_files import RawText, without_surrogates
 from processors.text.word_cutting import TextPiece, WordCutter, cut_into_pieces
 from tools.decoding import TaggedDocument, batches_of_a_size, decoded_documents, stitched_emissions
-from tools.heads import head_of_folder, missing_folder
-from tools.loading import has_weights, load_model_and_tokenizer
-from tools.preparation import casing_types
+from tools.heads import check_has_model, head_of_folder
+from tools.loading import load_model_and_tokenizer
 from tools.run import Run
 from tools.settings import EVAL_WINDOW, Settings
 
@@ -103,9 +102,7 @@ class NerPredictor:
             ValueError: parts of the folder are missing or do not match.
         """
         where = _device(device)
-        if not has_weights(Path(folder)):
-            what = f"{folder} holds no trained model" if Path(folder).is_dir() else missing_folder(str(folder))
-            raise ValueError(f"{what}; name the output_dir of a run")
+        check_has_model(folder, "name the output_dir of a run")
         run = Run.of(Settings.of(output_dir=str(folder), word_unit=word_unit or ""))
         run, model, tokenizer = load_model_and_tokenizer(run, head_of_folder(Path(folder), head))
         set_encoder_precision(model, dtype, where)
@@ -188,7 +185,7 @@ class NerPredictor:
         dataset = FeatureDataset(build_feature_arrays(examples, self._spec, self.tokenizer), self._spec.layout)
         windows, documents = range(len(dataset)), range(dataset.num_documents)
         batches = batches_of_a_size(dataset.lengths, self._batch_tokens)
-        emissions = stitched_emissions(self.model, dataset, windows, batches, self.model.device).of_this_rank
+        emissions = stitched_emissions(self.model, dataset, windows, batches, self.model.device)
         return list(decoded_documents(self.model, dataset, emissions, documents, self._markup, with_confidence=True))
 
 

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from itertools import islice
 from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Depends, FastAPI, HTTPException, Request
@@ -16,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, mod
 from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.requests import ClientDisconnect
 
+from common.options import option
 from inference.formats import json_entities
 from inference.predictor import FoundEntity, NerPredictor
 from processors.examples import LONE_SURROGATE
@@ -23,29 +23,25 @@ from processors.examples import LONE_SURROGATE
 _BYTES_PER_CHARACTER = 12  # the longest JSON escape: two surrogates of six characters
 _BYTES_PER_TEXT = 64  # quotes, comma and white space around it
 _FAULTS_SHOWN = 10
+_SECONDS: dict[str, Any] = {"at_least": 0.01, "at_most": 86_400}
 _CLOSE = {"Connection": "close"}  # if the rest of the connection cannot be trusted, or may never arrive
 
 
 @dataclass(frozen=True)
 class ServiceLimits:
-    """Limits of each process of the service.
+    """Limits of each process of the service."""
 
-    Args:
-        max_characters, max_texts: per request.
-        max_requests: requests in progress, counted before their bodies are read.
-        read_timeout: seconds for the head of a request to arrive, and again for its body.
-        timeout: seconds for a whole request.
-        max_batch_size: texts per batch.
-        batch_timeout: seconds that a text waits for others.
-    """
-
-    max_characters: int = 20_000
-    max_texts: int = 128
-    max_requests: int = 256
-    read_timeout: float = 10.0
-    timeout: float = 30.0
-    max_batch_size: int = 64
-    batch_timeout: float = 0.005
+    max_characters: int = option(20_000, "maximum characters per request (413)", at_least=1, at_most=100_000_000)
+    max_texts: int = option(128, "maximum texts per request (413)", at_least=1, at_most=1_000_000)
+    max_requests: int = option(  # counted before their bodies are read
+        256, "maximum requests in progress per process (503)", at_least=1, at_most=100_000
+    )
+    read_timeout: float = option(
+        10.0, "seconds for the head of a request to arrive, and again for its body (408)", **_SECONDS
+    )
+    timeout: float = option(30.0, "seconds for a whole request (504)", **_SECONDS)
+    max_batch_size: int = option(64, "texts per batch", at_least=1, at_most=100_000)
+    batch_timeout: float = option(0.005, "seconds that a text waits for a batch to fill", at_least=0, at_most=60)
 
     @property
     def max_bytes(self) -> int:
@@ -252,8 +248,7 @@ class RequestBatcher(Generic[Result]):
         self, compute: Callable[[Sequence[str]], list[Result]], max_batch_size: int, batch_timeout: float
     ) -> None:
         self._compute, self._max_batch_size, self._batch_timeout = compute, max_batch_size, batch_timeout
-        self._waiting: dict[asyncio.Future[Result], str] = {}  # in the order of arrival
-        self._arrived = asyncio.Event()
+        self._waiting = asyncio.Queue[tuple[asyncio.Future[Result], str]]()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -271,13 +266,13 @@ class RequestBatcher(Generic[Result]):
         """The results of texts, in order. If the caller is cancelled, texts that are still waiting are dropped."""
         loop = asyncio.get_running_loop()
         results = [loop.create_future() for _ in texts]
-        self._waiting.update(zip(results, texts, strict=True))
-        self._arrived.set()
+        for item in zip(results, texts, strict=True):
+            self._waiting.put_nowait(item)
         try:
             return await asyncio.gather(*results)
         finally:
             for result in results:
-                self._waiting.pop(result, None)
+                result.cancel()
 
     async def _run(self, worker: ThreadPoolExecutor) -> None:
         while True:
@@ -303,16 +298,10 @@ class RequestBatcher(Generic[Result]):
                 result.set_result(value)
 
     async def _next_batch(self) -> dict[asyncio.Future[Result], str]:
-        await self._wait_for(1)
+        """Texts that are still wanted, after a pause in which others may arrive."""
+        batch = [await self._waiting.get()]
         with suppress(TimeoutError):
             async with asyncio.timeout(self._batch_timeout):
-                await self._wait_for(self._max_batch_size)
-        batch = dict(islice(self._waiting.items(), self._max_batch_size))
-        for result in batch:
-            del self._waiting[result]
-        return batch
-
-    async def _wait_for(self, count: int) -> None:
-        while len(self._waiting) < count:
-            self._arrived.clear()
-            await self._arrived.wait()
+                while len(batch) < self._max_batch_size:
+                    batch.append(await self._waiting.get())
+        return {result: text for result, text in batch if not result.done()}

@@ -1,19 +1,16 @@
-"""Set up Lightning: trainer, devices and processes, weight averaging, durable checkpoints; and start a run."""
+"""Set up Lightning: trainer, devices and processes, durable checkpoints; and start a run."""
 
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch import Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import DDPStrategy
-from torch import Tensor
-from torch.optim.swa_utils import get_ema_multi_avg_fn, get_swa_multi_avg_fn
 
 from common.durable import atomic_write
 from common.run_files import RunFolder
@@ -23,7 +20,7 @@ from tools.distributed import run_on_main
 from tools.recipe import check_actions, lock_and_tidy, open_folder
 from tools.run import Run
 from tools.run_folder import explained_failure
-from tools.settings import OptimisationSettings, Settings
+from tools.settings import Settings
 
 _FIXED = ("task_name", "tag_column", "markup", "casing", "train_max_seq_length", "averaging")
 
@@ -79,30 +76,6 @@ _NOISE = (
 )
 
 
-class AveragedWeights(WeightAveraging):
-    """Lightning's weight averaging with the formulas of `callbacks.averaging`: EMA with a warm-up, or SWA.
-
-    Until SWA starts, the average equals the current weights.
-    """
-
-    def __init__(self, optimisation: OptimisationSettings) -> None:
-        super().__init__(use_buffers=False, multi_avg_fn=self._update)
-        self._optimisation = optimisation
-        self._total_steps = 1
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._total_steps = cast(Any, pl_module).total_steps
-
-    def _update(self, means: list[Tensor], weights: list[Tensor], count: Tensor | int) -> None:
-        """Update the means with the weights of a step, after ``count`` steps."""
-        steps = int(count)
-        if self._optimisation.averaging == "ema":
-            get_ema_multi_avg_fn(min(self._optimisation.ema_decay, (1 + steps) / (10 + steps)))(means, weights, steps)
-        else:
-            start = int(self._optimisation.swa_start * self._total_steps)
-            get_swa_multi_avg_fn()(means, weights, max(0, steps - start))
-
-
 class DurableCheckpoints(TorchCheckpointIO):
     """Replaces checkpoints atomically; with Lightning's default, a killed process may lose the old and the new one."""
 
@@ -140,7 +113,6 @@ def build_trainer(settings: Settings, options: LightningOptions) -> Trainer:
         strategy="auto" if count == options.num_nodes == 1 else strategy,
         max_epochs=-1,  # the module sets the number of steps
         use_distributed_sampler=False,  # the batches are already this rank's share
-        callbacks=[] if settings.optimisation.averaging == "none" else [AveragedWeights(settings.optimisation)],
         plugins=[DurableCheckpoints()],
         logger=False,
         enable_checkpointing=False,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import MODEL_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
-from transformers.utils.generic import ModelOutput
+from transformers.modeling_outputs import TokenClassifierOutput
 
 from common.entities import Annotation, Entity
 from common.options import NoOptions
@@ -29,19 +29,6 @@ _MORE_THAN_TEXT = {  # forward parameter -> input that it stands for
     "input_features": "audio",
     "xpath_tags_seq": "HTML",
 }
-
-
-@dataclass
-class TaggerOutput(ModelOutput):
-    """Output of a tagger.
-
-    Args:
-        loss: scalar, if labels were given.
-        logits: ``(B, W, C)`` emissions, the scores of each word.
-    """
-
-    loss: Tensor | None = None
-    logits: Tensor | None = None
 
 
 class Prediction(NamedTuple):
@@ -215,8 +202,8 @@ class Tagger(PreTrainedModel):
         word_mask: Tensor | None = None,
         labels: Tensor | None = None,
         num_items_in_batch: int | None = None,
-    ) -> TaggerOutput:
-        """Compute the scores of each word, and the loss if there are labels.
+    ) -> TokenClassifierOutput:
+        """Compute ``logits (B, W, C)``, the scores of each word, and ``loss``, a scalar, if there are labels.
 
         Args:
             input_ids, attention_mask, token_type_ids: ``(B, T)``.
@@ -236,13 +223,13 @@ class Tagger(PreTrainedModel):
         if word_mask is None:
             word_mask = torch.ones(states.shape[:2], dtype=torch.bool, device=states.device)
         states = states.to(self.classifier.weight.dtype)  # the head may have a higher precision
-        logits = self.emissions(states, word_mask)  # (B, W, C)
-        loss = None
+        logits: Any = self.emissions(states, word_mask)  # (B, W, C)
+        loss: Any = None
         if labels is not None:
             loss = self.losses(logits, labels, word_mask).sum()
             counted = (word_mask & known_words(labels)).sum().clamp(min=1)
             loss = loss / (num_items_in_batch if num_items_in_batch is not None else counted)
-        return TaggerOutput(loss=loss, logits=logits)
+        return TokenClassifierOutput(loss=loss, logits=logits)
 
     def _states(self, inputs: dict[str, Tensor]) -> Tensor:
         """Compute the encoder's states ``(B, T, H)``, independent of the padding of each row."""
@@ -322,6 +309,11 @@ def set_label_names(config: PreTrainedConfig, names: Sequence[str]) -> None:
     config.label2id = {name: index for index, name in enumerate(names)}
 
 
+def casing_types(model: PreTrainedModel) -> tuple[int, ...]:
+    """Token types that mark the casing of words; empty if the model has none."""
+    return tuple(getattr(model.config, "casing_types", ()))
+
+
 def known_words(labels: Tensor) -> Tensor:
     """Mask of words with any known target: ``(B, W, ...) -> (B, W)``."""
     return (labels != -100).reshape(*labels.shape[:2], -1).any(-1)
@@ -356,11 +348,8 @@ def _new_encoder(config: PreTrainedConfig) -> PreTrainedModel:
 
 
 def _head_dropout(config: PreTrainedConfig) -> float:
-    for name in ("classifier_dropout", "hidden_dropout_prob", "seq_classif_dropout", "dropout"):
-        value = getattr(config, name, None)
-        if value is not None:
-            return float(value)
-    return 0.1
+    names = ("classifier_dropout", "hidden_dropout_prob", "seq_classif_dropout", "dropout")
+    return next((float(value) for name in names if (value := getattr(config, name, None)) is not None), 0.1)
 
 
 def _width(config: PreTrainedConfig) -> int:

@@ -1,24 +1,10 @@
 """Build the callbacks that the settings select."""
 
-from callbacks import (
-    Callback,
-    Checkpoints,
-    EarlyStopping,
-    ExponentialAverage,
-    FastGradientMethod,
-    MLflow,
-    Progress,
-    ProjectedGradientDescent,
-    RDrop,
-    StochasticWeightAverage,
-    TensorBoard,
-    WandB,
-    Watchdog,
-)
-from callbacks.averaging import WeightAveraging
+import callbacks
+from callbacks import Callback, Checkpoints
 from common.options import imported
 from common.run_files import RunFolder
-from tools.settings import OptimisationSettings, Settings
+from tools.settings import Settings
 
 
 def build_callbacks(settings: Settings, folder: RunFolder, checkpoints: Checkpoints) -> list[Callback]:
@@ -27,49 +13,33 @@ def build_callbacks(settings: Settings, folder: RunFolder, checkpoints: Checkpoi
     Raises:
         ValueError: ``--callback`` does not name a subclass of `callbacks.Callback`.
     """
-    averaging, logging = weight_averaging(settings.optimisation), settings.logging
-    first: list[Callback] = [averaging] if averaging else []
-    callbacks = [*first, checkpoints, Progress(), Watchdog(), *_trackers(settings, folder)]
-    if logging.early_stopping_patience:
-        callbacks.append(EarlyStopping(logging.early_stopping_patience, checkpoints.metric))
-    return [*callbacks, *build_strategies(settings.optimisation), *_of_the_user(logging.callback)]
-
-
-def weight_averaging(optimisation: OptimisationSettings) -> WeightAveraging | None:
-    """Build the weight averaging callback, if any."""
+    optimisation, logging = settings.optimisation, settings.logging
+    parameters = {**vars(settings.model), **vars(settings.head), **vars(optimisation)}
+    built: list[Callback] = []
     if optimisation.averaging == "ema":
-        return ExponentialAverage(optimisation.ema_decay)
-    return StochasticWeightAverage(optimisation.swa_start) if optimisation.averaging == "swa" else None
-
-
-def _trackers(settings: Settings, folder: RunFolder) -> list[Callback]:
-    parameters = {**vars(settings.model), **vars(settings.head), **vars(settings.optimisation)}
-    trackers: list[Callback] = []
-    if "tensorboard" in settings.logging.reporters:
-        trackers.append(TensorBoard(folder.tensorboard, parameters))
-    if "mlflow" in settings.logging.reporters:
-        trackers.append(MLflow(folder.path.name, parameters))
-    if "wandb" in settings.logging.reporters:
-        trackers.append(WandB(folder.path.name, parameters))
-    return trackers
-
-
-def build_strategies(optimisation: OptimisationSettings) -> list[Callback]:
-    """Build the callbacks that run several passes per batch; they also work under Lightning."""
-    strategies: list[Callback] = [RDrop(optimisation.rdrop_alpha)] if optimisation.rdrop_alpha else []
-    name, epsilon = optimisation.adv_name, optimisation.adv_epsilon
-    if optimisation.do_adv and optimisation.adv_type == "pgd":
-        strategies.append(ProjectedGradientDescent(name, epsilon, optimisation.adv_alpha, optimisation.adv_steps))
-    elif optimisation.do_adv:
-        strategies.append(FastGradientMethod(name, epsilon))
-    return strategies
-
-
-def _of_the_user(name: str) -> list[Callback]:
-    """Instantiate the class named by ``--callback module:Class``, without arguments."""
-    if not name:
-        return []
-    found = imported(name, "--callback")
-    if not (isinstance(found, type) and issubclass(found, Callback)):
-        raise ValueError(f"--callback {name}: not a subclass of callbacks.Callback")
-    return [found()]
+        built.append(callbacks.ExponentialAverage(optimisation.ema_decay))
+    elif optimisation.averaging == "swa":
+        built.append(callbacks.StochasticWeightAverage(optimisation.swa_start))
+    built += [checkpoints, callbacks.Progress(), callbacks.Watchdog()]
+    if "tensorboard" in logging.reporters:
+        built.append(callbacks.TensorBoard(folder.tensorboard, parameters))
+    if "mlflow" in logging.reporters:
+        built.append(callbacks.MLflow(folder.path.name, parameters))
+    if "wandb" in logging.reporters:
+        built.append(callbacks.WandB(folder.path.name, parameters))
+    if logging.early_stopping_patience:
+        built.append(callbacks.EarlyStopping(logging.early_stopping_patience, checkpoints.metric))
+    if optimisation.rdrop_alpha:
+        built.append(callbacks.RDrop(optimisation.rdrop_alpha))
+    if optimisation.do_adv:
+        name, epsilon, alpha = optimisation.adv_name, optimisation.adv_epsilon, optimisation.adv_alpha
+        if optimisation.adv_type == "pgd":
+            built.append(callbacks.ProjectedGradientDescent(name, epsilon, alpha, optimisation.adv_steps))
+        else:
+            built.append(callbacks.FastGradientMethod(name, epsilon))
+    if logging.callback:
+        found = imported(logging.callback, "--callback")
+        if not (isinstance(found, type) and issubclass(found, Callback)):
+            raise ValueError(f"--callback {logging.callback}: not a subclass of callbacks.Callback")
+        built.append(found())
+    return built

@@ -4,7 +4,6 @@ A checkpoint holds the model and the state of everything else that training chan
 position in the data, random number generators and callbacks.
 """
 
-import json
 import logging
 import random
 import zipfile
@@ -27,9 +26,16 @@ from tools.run_folder import explained_failure, save_model_folder
 from tools.settings import Settings
 
 logger = logging.getLogger(__name__)
-_KEPT_BY_OPTIMIZER = (
-    *("optim", "adafactor", "layer_decay", "weight_decay", "adam_epsilon", "freeze_layers", "freeze_embeddings"),
-)  # and all learning rates
+# And all learning rates.
+_KEPT_BY_OPTIMIZER = [
+    "optim",
+    "adafactor",
+    "layer_decay",
+    "weight_decay",
+    "adam_epsilon",
+    "freeze_layers",
+    "freeze_embeddings",
+]
 
 
 class Stateful(Protocol):
@@ -40,35 +46,32 @@ class Stateful(Protocol):
     def load_state_dict(self, saved: Any) -> Any: ...
 
 
-def write_model(folder: Path, settings: Settings, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+def write_model(
+    folder: Path,
+    settings: Settings,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    parts: Mapping[str, Stateful] | None = None,
+) -> None:
     """Replace a folder by one that holds the model. All ranks must call it; rank 0 writes.
+
+    Args:
+        parts: for a checkpoint to resume from: what it keeps besides the model and the states of all ranks' random
+            number generators. The state of each part is that of rank 0.
 
     Raises:
         OSError: the disk is full or the folder is not writable; its former content is unchanged.
     """
+    saved: dict[str, Any] = {name: part.state_dict() for name, part in (parts or {}).items()}
+    if parts is not None:
+        saved["random"] = gather_to_main(_random_state())
 
     def write() -> None:
         with explained_failure(folder, RunFolder(folder.parent)), atomic_write(folder, "replace") as fresh:
             save_model_folder(fresh, settings, model, tokenizer)
-
-    run_on_main(write)
-
-
-def write_checkpoint(
-    folder: Path, settings: Settings, model: Tagger, tokenizer: PreTrainedTokenizerBase, parts: Mapping[str, Stateful]
-) -> None:
-    """Write the model and the training state. All ranks must call it; rank 0 writes.
-
-    The state of each part is that of rank 0; random number generator states are saved for every rank.
-    """
-    saved: dict[str, Any] = {name: part.state_dict() for name, part in parts.items()}
-    saved["random"] = gather_to_main(_random_state())
-
-    def write() -> None:
-        with explained_failure(folder, RunFolder(folder.parent)), atomic_write(folder, "replace") as fresh:
-            save_model_folder(fresh, settings, model, tokenizer)
-            with RunFolder(fresh).training_state.open("wb") as file:  # torch.save(path) hides errors
-                torch.save(saved, file)
+            if parts is not None:
+                with RunFolder(fresh).training_state.open("wb") as file:  # torch.save(path) hides errors
+                    torch.save(saved, file)
 
     run_on_main(write)
 
@@ -99,9 +102,8 @@ def load_training_state(folder: Path, model: Tagger, parts: Mapping[str, Statefu
         for name, part in parts.items():
             part.load_state_dict(saved[name])
     except UnpicklingError as error:
-        raise ValueError(
-            f"{state_file} holds objects other than tensors and plain values: refusing to load it"
-        ) from error
+        message = "holds objects other than tensors and plain values: refusing to load it"
+        raise ValueError(f"{state_file} {message}") from error
     except (SafetensorError, RuntimeError, ValueError, KeyError, EOFError, OSError) as error:
         raise ValueError(f"cannot resume from {folder}: {error}") from error
     states = saved["random"]
@@ -142,33 +144,24 @@ def checkpoint_to_resume(named: str, run: RunFolder) -> Path | None:
     """
     if not named:
         return None
-    return run_on_main(lambda: _latest(run) if named == "auto" else _named(Path(named), run))
 
+    def find() -> Path | None:
+        checkpoints = [folder for folder in run.checkpoints() if RunFolder(folder).training_state.is_file()]
+        if named == "auto":
+            return next((folder for folder in reversed(checkpoints) if _is_whole(folder)), None)
+        folder, state_file = Path(named), RunFolder(Path(named)).training_state
+        if not state_file.is_file():
+            raise ValueError(f"cannot resume from {folder}: it has no {state_file.name}")
+        if not _is_whole(folder):
+            raise ValueError(f"{folder} is damaged; resume from an earlier checkpoint")
+        steps = [path.name for path in checkpoints]
+        if is_in_run(folder, run) and folder.name != steps[-1]:
+            later = ", ".join(steps[steps.index(folder.name) + 1 :])
+            advice = f"remove {later}, or use another --output_dir"
+            raise ValueError(f"{folder} is not the latest checkpoint of this run: {advice}")
+        return folder
 
-def _latest(run: RunFolder) -> Path | None:
-    whole = [folder for folder in _checkpoints(run) if _is_whole(folder)]
-    return whole[-1] if whole else None
-
-
-def _named(folder: Path, run: RunFolder) -> Path:
-    state_file = RunFolder(folder).training_state
-    if not state_file.is_file():
-        raise ValueError(f"cannot resume from {folder}: it has no {state_file.name}")
-    if not _is_whole(folder):
-        raise ValueError(f"{folder} is damaged; resume from an earlier checkpoint")
-    steps = [path.name for path in _checkpoints(run)]
-    if is_in_run(folder, run) and folder.name != steps[-1]:
-        later = ", ".join(steps[steps.index(folder.name) + 1 :])
-        raise ValueError(
-            f"{folder} is not the latest checkpoint of this run: remove {later}, or use another --output_dir"
-        )
-    return folder
-
-
-def check_options(settings: Settings, checkpoint: Path) -> None:
-    """Raise a ValueError if flags differ from the checkpoint's that the restored optimiser state would override."""
-    before = json.loads(RunFolder(checkpoint).settings.read_text("utf-8"))
-    refuse_kept_options(settings.flat(), before, str(checkpoint))
+    return run_on_main(find)
 
 
 def refuse_kept_options(now: Mapping[str, Any], before: Mapping[str, Any], source: str) -> None:
@@ -184,11 +177,6 @@ def refuse_kept_options(now: Mapping[str, Any], before: Mapping[str, Any], sourc
 def is_in_run(checkpoint: Path | None, run: RunFolder) -> bool:
     """Whether a checkpoint lies in the folder of the run."""
     return checkpoint is not None and checkpoint.resolve().parent == run.path.resolve()
-
-
-def _checkpoints(run: RunFolder) -> list[Path]:
-    """Checkpoints of a run that hold a training state, by step."""
-    return [folder for folder in run.checkpoints() if RunFolder(folder).training_state.is_file()]
 
 
 def _is_whole(folder: Path) -> bool:

@@ -52,7 +52,11 @@ def parse_flags(
         parser.add_options(kind, "script")
     for subject, part in vars(blank).items():
         if subject == "head":
-            add_head_flags(parser, type(part))
+            parser.add_options(type(part), subject, common=True)
+            known = {one.name for one in fields(part)}
+            for head in HEADS.values():
+                parser.add_options(head.Options, "other heads", leave_out=known, hidden=True)
+                known |= {one.name for one in fields(head.Options)}
         else:
             parser.add_options(type(part), subject, aliases=aliases, defaults=vars(part), leave_out=refused)
             parser.add_options(type(part), "refused", leave_out=vars(part).keys() - refused.keys(), hidden=True)
@@ -100,19 +104,6 @@ def flag_value(argv: Sequence[str], name: str) -> str:
         if flag in (f"--{name}", f"--{name.replace('_', '-')}"):
             found = value if equals else following
     return found
-
-
-def add_head_flags(parser: OptionsCommandLine, options: type) -> None:
-    """Add the options of a head, and hidden flags for the options of other heads.
-
-    Args:
-        options: class of the head's options.
-    """
-    parser.add_options(options, "head", common=True)
-    known = {one.name for one in fields(options)}
-    for head in HEADS.values():
-        parser.add_options(head.Options, "other heads", leave_out=known, hidden=True)
-        known |= {one.name for one in fields(head.Options)}
 
 
 def without_other_heads(options: type, flags: dict[str, Any]) -> dict[str, Any]:

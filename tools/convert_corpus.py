@@ -3,13 +3,13 @@
 python -m tools.convert_corpus outputs/run/test_predictions.jsonl to_correct.json --to label_studio
 """
 
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from common.command_line import CommandLine
+from common.durable import remove_folder
 from processors.corpus import Corpus
 from processors.examples import DataError
 from processors.formats.writers import FORMATS, Format
@@ -26,15 +26,14 @@ def main() -> None:
     parser.add_argument("--tag_column", default="last", help="column of the tags: last, a number from 0, or a name")
     parser.add_argument("--word_column", default="", help="column of the words, in column files")
     parser.add_argument("--word_unit", default="", choices=WORD_UNITS, help="how raw text is split into words")
-    parser.add_argument(
-        "--span_edges", default="snap", choices=SPAN_EDGES, help="entities that start or end inside a word"
-    )
+    edges = "entities that start or end inside a word"
+    parser.add_argument("--span_edges", default="snap", choices=SPAN_EDGES, help=edges)
     parser.add_argument("--offset_unit", default="auto", choices=OFFSET_UNITS, help="how the source counts characters")
     args = parser.parse_args()
-    options = ("tag_column", "word_column", "word_unit", "span_edges", "offset_unit")
-    reading = {name: getattr(args, name) for name in options}
+    reading = vars(args)
+    source, target, to = (reading.pop(name) for name in ("source", "target", "to"))
     try:
-        for line in convert_corpus(args.source, args.target, FORMATS[args.to], **reading):
+        for line in convert_corpus(source, target, FORMATS[to], **reading):
             print(line)
     except (DataError, OSError) as error:
         sys.exit(f"convert_corpus: error: {error}")
@@ -67,15 +66,11 @@ def convert_corpus(source: str, target: Path, to: Format, **reading: Any) -> lis
     try:
         return [line for split, path in paths.items() for line in _convert(corpus, split, path, to)]
     except BaseException:
-        _remove(target)  # a partial corpus looks like a complete one
+        if target.is_dir():  # a partial corpus looks like a complete one
+            remove_folder(target)
+        else:
+            target.unlink(missing_ok=True)
         raise
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _corpus_of(source: str, reading: dict[str, Any]) -> Corpus:

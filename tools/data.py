@@ -38,41 +38,30 @@ def load_and_cache_examples(
         DataError: the split is missing or malformed, has labels that the model does not know, or is the train split and
             has no entity.
     """
+    corpus = run.corpus if task == run.corpus.task_name else run.corpus.variant(task_name=task)
+    data, window = run.settings.data, run.window(data_type)
     with main_process_first():
-        dataset = open_features(run, task, tokenizer, data_type)
-    corpus, window = _corpus(run, task), run.window(data_type)
-    key = ("reported", corpus.source_name(data_type), data_type, window)
-    if is_main() and key not in run.opened:
+        if data_type == "train":
+            check_entities(corpus)
+        layout = layout_of_tokenizer(tokenizer, run.model_type, list(run.casing_types))
+        overlap = default_overlap(layout.capacity(window)) if run.window_overlap < 0 else run.window_overlap
+        corpus.check_types(data_type, list(run.types or corpus.entity_types()))
+        key = (corpus.source_name(data_type), data_type, window)
+        is_new = is_main() and key not in run.opened
+        dataset = open_or_build_features(
+            corpus,
+            data_type,
+            FeatureSpec(window, overlap, layout),
+            tokenizer,
+            Path(data.feature_cache_dir),
+            run.encode or TagEncoder(corpus.label_list(run.markup), MARKUPS[run.markup]),
+            overwrite=data.overwrite_cache and is_new,
+            show_progress=is_main(),
+        )
+    if is_new:
         _report(corpus, data_type, dataset, window, run.nests)
     run.opened.add(key)
     return dataset
-
-
-def open_features(run: Run, task: str, tokenizer: PreTrainedTokenizerBase, data_type: str) -> FeatureDataset:
-    """Open the cached features of a split, building them if needed. Does not synchronise processes."""
-    corpus, data, window = _corpus(run, task), run.settings.data, run.window(data_type)
-    if data_type == "train":
-        check_entities(corpus)
-    layout = layout_of_tokenizer(tokenizer, run.model_type, list(run.casing_types))
-    overlap = default_overlap(layout.capacity(window)) if run.window_overlap < 0 else run.window_overlap
-    corpus.check_types(data_type, list(run.types or corpus.entity_types()))
-    key = ("rebuilt", corpus.source_name(data_type), data_type, window)
-    dataset = open_or_build_features(
-        corpus,
-        data_type,
-        FeatureSpec(window, overlap, layout),
-        tokenizer,
-        Path(data.feature_cache_dir),
-        run.encode or TagEncoder(corpus.label_list(run.markup), MARKUPS[run.markup]),
-        overwrite=data.overwrite_cache and is_main() and key not in run.opened,
-        show_progress=is_main(),
-    )
-    run.opened.add(key)
-    return dataset
-
-
-def _corpus(run: Run, task: str) -> Corpus:
-    return run.corpus if task == run.corpus.task_name else run.corpus.variant(task_name=task)
 
 
 def check_splits(run: Run) -> None:

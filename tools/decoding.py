@@ -31,39 +31,6 @@ def shared_batches(lengths: Sequence[int] | NDArray[np.int32], batch_size: int) 
     return batches[rank() :: world_size()]
 
 
-class GatheredScores:
-    """Scores of all units of a split: the words of its windows, or its items themselves.
-
-    Args:
-        counts: number of units per item.
-        num_columns: C, scores per unit.
-        device: device of the scores.
-    """
-
-    def __init__(self, counts: Sequence[int] | NDArray[np.int32], num_columns: int, device: torch.device) -> None:
-        self._counts = np.asarray(counts, np.int64)
-        self._starts = np.concatenate(([0], np.cumsum(self._counts)))
-        self._scores = torch.zeros(int(self._starts[-1]), num_columns, device=device)
-
-    def add(self, items: NDArray[np.int64], logits: Tensor) -> None:
-        """Store the scores of a batch of items: ``(B, W, C)``, or ``(B, C)`` if each item is one unit."""
-        counts = self._counts[items]
-        rows = np.repeat(np.arange(len(items)), counts)
-        columns = np.concatenate([np.arange(count) for count in counts])
-        places = np.repeat(self._starts[items], counts) + columns
-        found = (logits if logits.ndim == 3 else logits.unsqueeze(1)).float()  # (B, W, C)
-        self._scores[torch.from_numpy(places)] = found[torch.from_numpy(rows), torch.from_numpy(columns)]
-
-    @property
-    def of_this_rank(self) -> Tensor:
-        """Scores ``(units, C)`` in item order; zero for units that other ranks score."""
-        return self._scores
-
-    def over_ranks(self) -> Tensor:
-        """Sum the scores ``(units, C)`` over ranks, in place. All ranks must call it, once."""
-        return sum_over_ranks(self._scores)
-
-
 class TaggedDocument(NamedTuple):
     """Prediction for one document.
 
@@ -91,20 +58,17 @@ def tag_documents(
     Windows are stitched before decoding, so a text of any length gets one best path.
     """
     model.eval()
-    with tqdm(total=dataset.num_documents, desc=desc, unit=" texts", disable=_hidden(), leave=False) as bar:
+    hidden = not (is_main() and sys.stderr.isatty())
+    with tqdm(total=dataset.num_documents, desc=desc, unit=" texts", disable=hidden, leave=False) as bar:
         for first in range(0, dataset.num_documents, _DOCUMENTS_AT_ONCE):
             last = min(first + _DOCUMENTS_AT_ONCE, dataset.num_documents)
             windows = dataset.windows_of(first, last)
             lengths = dataset.lengths[windows.start : windows.stop]
             batches = shared_batches(lengths, run.settings.optimisation.per_gpu_eval_batch_size * max(1, run.n_gpu))
             with run.precision.autocast():
-                emissions = stitched_emissions(model, dataset, windows, batches, run.device).over_ranks()
+                emissions = sum_over_ranks(stitched_emissions(model, dataset, windows, batches, run.device))
             yield from decoded_documents(model, dataset, emissions, range(first, last), run.markup, with_confidence)
             bar.update(last - first)
-
-
-def _hidden() -> bool:
-    return not (is_main() and sys.stderr.isatty())
 
 
 def batches_of_a_size(lengths: NDArray[np.integer[Any]], size: int) -> list[NDArray[np.int64]]:
@@ -125,20 +89,24 @@ def stitched_emissions(
     windows: range,
     batches: Iterable[NDArray[np.int64]],
     device: torch.device,
-) -> GatheredScores:
+) -> Tensor:
     """Compute the emissions ``(words, C)`` of all words that the windows own, in document order.
 
     Args:
         windows: range of windows, which covers whole documents.
-        batches: this rank's batches, as indices into ``windows``.
+        batches: this rank's batches, as indices into ``windows``; the words of other windows score zero.
     """
-    scores = GatheredScores(dataset.word_counts[windows.start : windows.stop], model.classifier.out_features, device)
+    ends = np.cumsum(dataset.word_counts[windows.start : windows.stop], dtype=np.int64)
+    starts = np.concatenate(([0], ends))
+    scores = torch.zeros(int(starts[-1]), model.classifier.out_features, device=device)
     for batch in batches:
         inputs = dataset.inputs([dataset[windows[int(place)]] for place in batch])
+        rows, columns = inputs["word_mask"].nonzero(as_tuple=True)  # here, where no device has to be waited for
         if inputs["attention_mask"].all():  # attention is faster without a mask
             del inputs["attention_mask"]
         inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in inputs.items()}
-        scores.add(batch, model(**inputs).logits)  # (B, W, C)
+        places = np.concatenate([np.arange(starts[window], ends[window]) for window in batch])
+        scores[torch.from_numpy(places)] = model(**inputs).logits.float()[rows, columns]  # (words, C)
     return scores
 
 
@@ -165,24 +133,13 @@ def decoded_documents(
         index = torch.from_numpy(np.minimum(starts[batch, None] + np.arange(W), len(emissions) - 1))  # (B, W)
         mask = torch.from_numpy(np.arange(W) < lengths[batch, None]).to(emissions.device)  # (B, W)
         rows = emissions[index.to(emissions.device)]  # (B, W, C)
-        losses = _gold_losses(model, dataset, rows, mask, [documents[document] for document in batch])
+        losses = [0.0] * len(batch)  # unless all are annotated; words whose label the model lacks do not count
+        annotations = [dataset.annotation(documents[document]) for document in batch]
+        if not any(annotation.entities is None for annotation in annotations):
+            losses = model.losses(rows, model.encode(annotations).to(mask.device), mask).tolist()
         predictions = model.predict(rows, mask, with_confidence)
         for document, prediction, loss in zip(batch, predictions, losses, strict=True):
-            tags = prediction.tags or _outermost_tags(prediction.entities, int(lengths[document]), markup)
             entities, confidences = prediction.entities, prediction.confidences
+            tags = prediction.tags or entities_to_tags(outermost(entities), int(lengths[document]), MARKUPS[markup])
             found[document] = TaggedDocument(documents[document], tags, entities, confidences, loss)
     yield from found
-
-
-def _outermost_tags(entities: Sequence[Entity], words: int, markup: str) -> list[str]:
-    return entities_to_tags(outermost(entities), words, MARKUPS[markup])
-
-
-def _gold_losses(
-    model: Tagger, dataset: FeatureDataset, emissions: Tensor, mask: Tensor, documents: list[int]
-) -> list[float]:
-    """Compute the loss per document, ignoring words whose label the model lacks; 0 if a document is not annotated."""
-    annotations = [dataset.annotation(document) for document in documents]
-    if any(annotation.entities is None for annotation in annotations):
-        return [0.0] * len(documents)
-    return model.losses(emissions, model.encode(annotations).to(mask.device), mask).tolist()

@@ -38,8 +38,11 @@ def setup_devices(machine: MachineSettings) -> tuple[torch.device, int]:
         return (torch.device("cuda"), torch.cuda.device_count()) if use_cuda else (torch.device("cpu"), 0)
     if "RANK" not in os.environ:
         raise ValueError("--local_rank is for torch.distributed.launch; start several processes with torchrun")
-    device = _gpu_of_this_process(local_rank) if use_cuda else torch.device("cpu")
+    device = torch.device("cpu")
     if use_cuda:
+        if local_rank >= (count := torch.cuda.device_count()):
+            raise ValueError(f"local rank {local_rank} has no GPU: {count} visible; start at most one process per GPU")
+        device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
     if not dist.is_initialized():
         # On GPUs, gradients use NCCL; objects and flags use Gloo, so that no GPU has to synchronise.
@@ -63,13 +66,6 @@ def _store_of_this_start(timeout: timedelta) -> PrefixStore:
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     store = TCPStore(host, port, is_master=False, timeout=timeout)
     return PrefixStore(f"start {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
-
-
-def _gpu_of_this_process(local_rank: int) -> torch.device:
-    count = torch.cuda.device_count()
-    if local_rank >= count:
-        raise ValueError(f"local rank {local_rank} has no GPU: {count} visible; start at most one process per GPU")
-    return torch.device("cuda", local_rank)
 
 
 def leave_process_group() -> None:
@@ -100,14 +96,10 @@ def main_process_first() -> Iterator[None]:
     """
     if not is_main():
         _from_main()
+    with _failures_told():
         yield
-        return
-    try:
-        yield
-    except BaseException as error:
-        _tell_of(error)
-        raise
-    _from_main()
+    if is_main():
+        _from_main()
 
 
 def run_on_main(action: Callable[[], Result]) -> Result:
@@ -118,11 +110,8 @@ def run_on_main(action: Callable[[], Result]) -> Result:
     """
     if not is_main():
         return _from_main()
-    try:
+    with _failures_told():
         result = action()
-    except BaseException as error:
-        _tell_of(error)
-        raise
     return _from_main(result)
 
 
@@ -136,20 +125,22 @@ def _from_main(result: Any = None, failure: str = "") -> Any:
     return said[0]
 
 
-def _tell_of(error: BaseException) -> None:
-    with suppress(RuntimeError):  # peer already exited; nothing to notify
-        _from_main(failure=f"{type(error).__name__}: {error}")
+@contextmanager
+def _failures_told() -> Iterator[None]:
+    """Tell the other ranks if rank 0 fails."""
+    try:
+        yield
+    except BaseException as error:
+        if is_main():
+            with suppress(RuntimeError):  # peer already exited; nothing to notify
+                _from_main(failure=f"{type(error).__name__}: {error}")
+        raise
 
 
 def wait_for_the_end_of_main() -> None:
     """Wait until rank 0 exits: launchers kill all processes once one exits, and rank 0 must report its error first."""
     with suppress(RuntimeError):  # the connection is closed
-        barrier()
-
-
-def barrier() -> None:
-    """Wait for all processes, on the CPU only; GPUs are not synchronised."""
-    any_rank(False)
+        any_rank(False)
 
 
 def send_from_main(tensors: Iterable[Tensor]) -> None:

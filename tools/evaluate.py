@@ -18,7 +18,7 @@ from common.entities import Annotation, Entity, outermost
 from common.log import console
 from common.run_files import RunFolder
 from common.tag_schemes import MARKUPS, entities_to_tags
-from models.tagger import Tagger, known_words
+from models.tagger import Tagger, casing_types, known_words
 from processors.features.dataset import Document, FeatureDataset
 from processors.formats.writers import FORMAT_VERSION, SUBMISSIONS, entity_record, json_line
 from processors.spans import Span
@@ -27,7 +27,6 @@ from tools.data import load_and_cache_examples
 from tools.decoding import TaggedDocument, tag_documents
 from tools.distributed import is_main, run_on_main
 from tools.loading import adopt_model
-from tools.preparation import casing_types
 from tools.run import Run
 from tools.run_folder import write_json
 
@@ -52,11 +51,8 @@ class SplitScores:
     analysis: Analysis | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        return {
-            "loss": self.loss,
-            **self.entities.as_dict(),
-            **(self.analysis.as_dict() if self.analysis else {}),
-        }
+        further = self.analysis.as_dict() if self.analysis else {}
+        return {"loss": self.loss, **self.entities.as_dict(), **further}
 
     def headline(self) -> dict[str, float]:
         """The scalar scores."""
@@ -141,21 +137,14 @@ def score_tagged(
 
 def gold_entities(annotation: Annotation, nests: bool) -> list[Entity]:
     """Gold entities in order: all of them, or only those that flat tags can express."""
-    return sorted(annotation.entities or (), key=_place) if nests else outermost(annotation.entities or ())
-
-
-def _place(entity: Entity) -> tuple[int, int, str]:
-    return entity.first_word, entity.last_word, entity.type
+    found = annotation.entities or ()
+    return sorted(found, key=lambda one: (one.first_word, one.last_word, one.type)) if nests else outermost(found)
 
 
 def _scored_text(dataset: FeatureDataset, index: int, gold: Sequence[Entity], found: Sequence[Entity]) -> ScoredText:
     document = dataset.document(index)
-
-    def in_words(entities: Sequence[Entity]) -> list[str]:
-        records = (entity_record(entity, document.text, document.offsets) for entity in entities)
-        return [f"{record['type']}: {record['text']}" for record in records]
-
-    return ScoredText(document.text, in_words(gold), in_words(found))
+    both = ([entity_record(one, document.text, document.offsets) for one in entities] for entities in (gold, found))
+    return ScoredText(document.text, *([f"{one['type']}: {one['text']}" for one in records] for records in both))
 
 
 def _scored_document(dataset: FeatureDataset, tagged: TaggedDocument, nests: bool) -> ScoredDocument:
@@ -178,9 +167,8 @@ def _warn_of_unknown_labels(model: Tagger, dataset: FeatureDataset, split: str) 
 def check_dataset(dataset: FeatureDataset, model: Tagger) -> None:
     """Raise a ValueError if entity types or casing token types of a dataset do not match the model's."""
     if unknown := sorted(set(dataset.types) - set(model.types)):
-        raise ValueError(
-            f"the dataset has entities of type {', '.join(unknown)}, which the model lacks ({model.types})"
-        )
+        missing = f"entities of type {', '.join(unknown)}, which the model lacks ({model.types})"
+        raise ValueError(f"the dataset has {missing}")
     types = casing_types(model)
     if tuple(dataset.layout.casing_segments) != types:
         built = f"the dataset was built with casing token types {list(dataset.layout.casing_segments)}"
@@ -190,28 +178,28 @@ def check_dataset(dataset: FeatureDataset, model: Tagger) -> None:
 
 def report_scores(scores: SplitScores, folder: RunFolder, split: str, title: str) -> None:
     """Print the scores and write them as JSON and text. All ranks must call it; rank 0 writes."""
-    run_on_main(lambda: _report(scores, folder, split, title))
 
+    def report() -> None:
+        terminal = console()
+        analysis = scores.analysis
+        terminal.print(score_table(scores.entities, title, analysis.intervals if analysis else None))
+        if analysis:
+            terminal.print(analysis_tables(analysis))
+            for finding in suspicions(analysis.confusion):
+                logger.warning("%s: %s", title, finding)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        write_json(folder.results(split), scores.as_dict())
+        lines = [f"{key} = {value}" for key, value in scores.headline().items()]
+        for entity_type, score in scores.entities.types.items():
+            numbers = f"precision = {score.precision} recall = {score.recall} f1 = {score.f1} support = {score.support}"
+            lines.append(f"{entity_type}: {numbers}")
+        for key, (low, high) in analysis.intervals.items() if analysis else ():
+            lines.append(f"{key} 95 % interval = {low} {high}")
+        folder.results(split, "txt").write_text("\n".join(lines) + "\n", "utf-8")
+        place = folder.results(split).with_suffix("")
+        logger.info("%s: F1 %.4f, loss %.4f; written to %s", title, scores.entities.micro.f1, scores.loss, place)
 
-def _report(scores: SplitScores, folder: RunFolder, split: str, title: str) -> None:
-    terminal = console()
-    analysis = scores.analysis
-    terminal.print(score_table(scores.entities, title, analysis.intervals if analysis else None))
-    if analysis:
-        terminal.print(analysis_tables(analysis))
-        for finding in suspicions(analysis.confusion):
-            logger.warning("%s: %s", title, finding)
-    folder.path.mkdir(parents=True, exist_ok=True)
-    write_json(folder.results(split), scores.as_dict())
-    lines = [f"{key} = {value}" for key, value in scores.headline().items()]
-    for entity_type, score in scores.entities.types.items():
-        numbers = f"precision = {score.precision} recall = {score.recall} f1 = {score.f1} support = {score.support}"
-        lines.append(f"{entity_type}: {numbers}")
-    for key, (low, high) in analysis.intervals.items() if analysis else ():
-        lines.append(f"{key} 95 % interval = {low} {high}")
-    folder.results(split, "txt").write_text("\n".join(lines) + "\n", "utf-8")
-    place = folder.results(split).with_suffix("")
-    logger.info("%s: F1 %.4f, loss %.4f; written to %s", title, scores.entities.micro.f1, scores.loss, place)
+    run_on_main(report)
 
 
 def predict(run: Run, model: Tagger, tokenizer: PreTrainedTokenizerBase, prefix: str = "") -> dict[str, Any]:

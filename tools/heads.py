@@ -20,8 +20,9 @@ from processors.tasks import NUMBERED_TAGS
 logger = logging.getLogger(__name__)
 _TOKEN_CLASSIFIERS = set(modeling_auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES.values())
 _BUILT_IN = {head.__name__: head for head in HEADS.values()}
-_WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-_SPAN_HEAD = "BertSpanForNer"
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+_NO_NAMES = "LABEL_"
+_SHOWN = 10
 
 
 def head_of_folder(folder: Path, named: str | type[Tagger] = "") -> type[Tagger]:
@@ -40,11 +41,12 @@ def head_of_folder(folder: Path, named: str | type[Tagger] = "") -> type[Tagger]
         architectures, source = config.get("architectures"), config.get("head_source")
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{path} is not the config of a model: {error}") from error
-    if not named:
-        return head_of(architectures, folder, source)
-    head = head_named(named) if isinstance(named, str) else named
-    check_is_head(head_of(architectures, folder, source), head, folder)
-    return head
+    wanted = head_named(named) if named and isinstance(named, str) else named or None  # imports the module first
+    found = head_of(architectures, folder, source)
+    if wanted and found is not wanted:
+        own = "" if is_built_in(found) else f" --head {found.__module__}:{found.__name__}"
+        raise ValueError(f"{folder} holds the head {found.__name__}, not {wanted.__name__}; use {found.script}{own}")
+    return found
 
 
 def head_of(architectures: Sequence[str] | None, folder: Path, source: str | None = None) -> type[Tagger]:
@@ -68,7 +70,7 @@ def head_of(architectures: Sequence[str] | None, folder: Path, source: str | Non
         return known[name]
     if name.endswith("ForSequenceClassification"):
         raise ValueError(f"{folder} holds a text classifier ({name}), not a tagger; use run_pl_glue.py")
-    if name == _SPAN_HEAD:
+    if name == "BertSpanForNer":
         raise ValueError(f"{folder} holds the span head of BERT-NER-Pytorch ({name}), which is not supported")
     if is_encoder(architectures, folder):
         raise ValueError(f"{folder} holds an encoder without a head ({name}); train it with --do_train")
@@ -80,18 +82,6 @@ def head_of(architectures: Sequence[str] | None, folder: Path, source: str | Non
 def is_built_in(head: type[Tagger] | str) -> bool:
     """Whether a class or class name is a head of this project."""
     return head in _BUILT_IN or head in HEADS.values()
-
-
-def check_head(folder: Path, head: type[Tagger]) -> None:
-    """Raise a ValueError if the folder of a trained model does not hold this head."""
-    check_is_head(head_of_folder(folder), head, folder)
-
-
-def check_is_head(found: type[Tagger], head: type[Tagger], folder: Path) -> None:
-    """Raise a ValueError if the head found in a folder is not the expected one."""
-    if found is not head:
-        own = "" if is_built_in(found) else f" --head {found.__module__}:{found.__name__}"
-        raise ValueError(f"{folder} holds the head {found.__name__}, not {head.__name__}; use {found.script}{own}")
 
 
 def is_encoder(architectures: Sequence[str] | None, folder: Path) -> bool:
@@ -125,6 +115,18 @@ def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def has_weights(folder: Path) -> bool:
+    """Whether a folder has weights, in one file or several."""
+    return _weight_file(folder) is not None
+
+
+def check_has_model(folder: str | Path, advice: str) -> None:
+    """Raise a ValueError that ends with the advice if a folder holds no trained model."""
+    if not has_weights(Path(folder)):
+        there = f"{folder} holds no trained model" if Path(folder).is_dir() else missing_folder(str(folder))
+        raise ValueError(f"{there}; {advice}")
+
+
 def missing_folder(name: str) -> str:
     """Message that a folder does not exist, with similar names as hints."""
     path = Path(name).expanduser().absolute()
@@ -142,14 +144,17 @@ def _subclasses(head: type[Tagger]) -> Iterator[type[Tagger]]:
         yield from _subclasses(subclass)
 
 
+def _weight_file(folder: Path) -> Path | None:
+    """The file of the weights, or the index of several."""
+    paths = (folder / f"{name}{suffix}" for name in WEIGHT_FILES for suffix in ("", ".index.json"))
+    return next((path for path in paths if path.is_file()), None)
+
+
 def _weight_files(folder: Path) -> list[Path]:
-    for name in _WEIGHT_FILES:
-        if (folder / name).is_file():
-            return [folder / name]
-        index = folder / f"{name}.index.json"
-        if index.is_file():
-            return sorted({folder / file for file in json.loads(index.read_text("utf-8"))["weight_map"].values()})
-    return []
+    file = _weight_file(folder)
+    if file is None or file.suffix != ".json":
+        return [file] if file else []
+    return sorted({folder / name for name in json.loads(file.read_text("utf-8"))["weight_map"].values()})
 
 
 def _head_by_weights(folder: Path) -> type[Tagger]:
@@ -160,10 +165,6 @@ def _head_by_weights(folder: Path) -> type[Tagger]:
     head = BertCrfForNer if "crf" in parts else BertSoftmaxForNer
     logger.info("%s/config.json does not name the head; using %s, judging by the weights", folder, head.__name__)
     return head
-
-
-_NO_NAMES = "LABEL_"
-_SHOWN = 10
 
 
 def label_names(config: PreTrainedConfig) -> list[str]:
@@ -233,9 +234,6 @@ def shortened(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + more
 
 
-_LISTED = 10
-
-
 def read_model(
     model_class: Any, source: str | Path, config: PreTrainedConfig, new_head: bool = False, cache_dir: str | None = None
 ) -> Any:
@@ -277,7 +275,7 @@ def read_model(
         ],
     }
     if any(faults.values()):
-        described = "; ".join(f"{kind}: {_listed(names)}" for kind, names in faults.items() if names)
+        described = "; ".join(f"{kind}: {shortened(names)}" for kind, names in faults.items() if names)
         raise ValueError(f"the weights of {source} do not fit {type(model).__name__} with its config ({described})")
     return model
 
@@ -289,8 +287,3 @@ def restore_weights(model: PreTrainedModel, folder: Path) -> None:
         ValueError: see `read_model`.
     """
     model.load_state_dict(read_model(type(model), folder, model.config).state_dict())
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more

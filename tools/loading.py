@@ -21,38 +21,18 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from models.tagger import LabelSpace, Tagger
-from processors.features.alignment import drops_spaces_between_words, vocabulary_of
+from models.tagger import LabelSpace, Tagger, casing_types
+from processors.features.alignment import CASINGS, drops_spaces_between_words, vocabulary_of
 from processors.tasks import task_named
+from tools import heads
 from tools.distributed import is_main, main_process_first
-from tools.heads import (
-    check_head,
-    difference,
-    head_of,
-    is_built_in,
-    is_encoder,
-    label_names,
-    labels_of,
-    missing_folder,
-    name_labels,
-    read_model,
-    shortened,
-    use_labels,
-)
-from tools.preparation import casing_types, compile_model, tell_casing
 from tools.run import Run
-from tools.settings import EVAL_WINDOW, ModelSettings, Settings
+from tools.settings import EVAL_WINDOW, MachineSettings, ModelSettings, Settings
 
 logger = logging.getLogger(__name__)
 AnyTagger = TypeVar("AnyTagger", bound=Tagger)
 
 _CONFIG_FILES = ("config.json", "bert_config.json")
-_WEIGHT_FILES = (
-    "model.safetensors",
-    "pytorch_model.bin",
-    "model.safetensors.index.json",
-    "pytorch_model.bin.index.json",
-)
 _LEFT_TO_FOLDER = {"eval_max_seq_length": 0, "window_overlap": -1, "word_unit": ""}  # values of flags not given
 _ALIKE = 0.9  # share of sentences; below it, predictions on raw text are poor
 _GET_TOKENIZER = "copy the tokenizer files of the encoder there, or name another folder with --tokenizer_name"
@@ -96,7 +76,7 @@ def load_model_and_tokenizer(
             model = _tagger_to_train(run, head, config, source)
         else:
             model = _trained_tagger(run, head, config, source)
-        run = _with_lengths_and_words(_with_labels(run, model), model)
+        run = _adapted(run, model)
         run = replace(run, casing_types=tell_casing(settings, model, tokenizer))
     check_vocabulary(tokenizer, config)
     _check_same_vocabulary(do_train, config, tokenizer)
@@ -119,9 +99,8 @@ def _check_same_vocabulary(do_train: bool, config: PreTrainedConfig, tokenizer: 
         config.vocabulary_digest = digest
         config.lowers_case = lowers_case
     elif getattr(config, "vocabulary_digest", digest) != digest:
-        raise ValueError(
-            "the tokenizer's vocabulary differs from that in training; restore the original tokenizer files"
-        )
+        advice = "restore the original tokenizer files"
+        raise ValueError(f"the tokenizer's vocabulary differs from that in training; {advice}")
     elif getattr(config, "lowers_case", lowers_case) != lowers_case:
         logger.warning("--do_lower_case differs from the setting in training; the model folder keeps the original one")
 
@@ -129,30 +108,29 @@ def _check_same_vocabulary(do_train: bool, config: PreTrainedConfig, tokenizer: 
 def check_source(source: str, do_train: bool, from_scratch: bool) -> None:
     """Raise a ValueError if ``source`` cannot be the encoder to train, or the trained model to apply."""
     folder = Path(source)
-    if not do_train and not has_weights(folder):
-        what = f"{folder} holds no trained model" if folder.is_dir() else missing_folder(source)
-        raise ValueError(f"{what}; add --do_train, or name the run in --output_dir")
-    if not folder.exists() and (source.startswith(("/", ".", "~")) or source.count("/") > 1):  # not a hub name
-        raise ValueError(f"--model_name_or_path {source}: {missing_folder(source)}")
-    if not do_train or from_scratch or not folder.is_dir():
-        return
-    if not has_weights(folder):
-        message = f"{folder} has no weights ({', '.join(_WEIGHT_FILES[:2])})"
+    if not do_train:
+        heads.check_has_model(source, "add --do_train, or name the run in --output_dir")
+    elif not folder.exists() and (source.startswith(("/", ".", "~")) or source.count("/") > 1):  # not a hub name
+        raise ValueError(f"--model_name_or_path {source}: {heads.missing_folder(source)}")
+    elif folder.is_dir() and not from_scratch and not heads.has_weights(folder):
+        message = f"{folder} has no weights ({', '.join(heads.WEIGHT_FILES)})"
         raise ValueError(f"{message}; to start from random weights, add --from_scratch")
-
-
-def has_weights(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in _WEIGHT_FILES)
 
 
 def load_config(settings: ModelSettings, source: str) -> PreTrainedConfig:
     """Load the config of ``config_name`` or ``source``; ``model_type`` is used if the config does not name one."""
     name = settings.config_name or source
-    path = next((file for file in _config_candidates(Path(name)) if file.is_file()), None)
+    path = next((file for file in (Path(name), *(Path(name, one) for one in _CONFIG_FILES)) if file.is_file()), None)
     if path is None:
         if Path(name).is_dir():
             raise ValueError(f"{name} has no {' or '.join(_CONFIG_FILES)}")
-        return _config_of_hub(name, settings.cache_dir)
+        try:
+            return AutoConfig.from_pretrained(name, cache_dir=settings.cache_dir or None)
+        except (OSError, ValueError) as error:
+            offline = "not in the local cache, and HF_HUB_OFFLINE is set"
+            hub = offline if HF_HUB_OFFLINE else str(error).strip().partition("\n")[0].rstrip(".")
+            advice = "name a folder with config.json, weights and tokenizer, or a model on huggingface.co"
+            raise ValueError(f"{name}: {heads.missing_folder(name)}; on huggingface.co: {hub}; {advice}") from error
     try:
         values = json.loads(path.read_text("utf-8"))
     except ValueError as error:
@@ -163,20 +141,6 @@ def load_config(settings: ModelSettings, source: str) -> PreTrainedConfig:
     if found and asked and found != asked:
         raise ValueError(f"--model_type {settings.model_type} does not match the model_type {found} in {path}")
     return AutoConfig.for_model(found or asked, **values)
-
-
-def _config_of_hub(name: str, cache_dir: str) -> PreTrainedConfig:
-    try:
-        return AutoConfig.from_pretrained(name, cache_dir=cache_dir or None)
-    except (OSError, ValueError) as error:
-        offline = "not in the local cache, and HF_HUB_OFFLINE is set"
-        hub = offline if HF_HUB_OFFLINE else str(error).strip().partition("\n")[0].rstrip(".")
-        advice = "name a folder with config.json, weights and tokenizer, or a model on huggingface.co"
-        raise ValueError(f"{name}: {missing_folder(name)}; on huggingface.co: {hub}; {advice}") from error
-
-
-def _config_candidates(name: Path) -> list[Path]:
-    return [name] if name.is_file() else [name / file for file in _CONFIG_FILES]
 
 
 def load_tokenizer(settings: ModelSettings, source: str, config: PreTrainedConfig) -> PreTrainedTokenizerBase:
@@ -206,6 +170,39 @@ def load_tokenizer(settings: ModelSettings, source: str, config: PreTrainedConfi
     return tokenizer
 
 
+def compile_model(machine: MachineSettings, n_gpu: int, model: PreTrainedModel) -> None:
+    """Compile the model in place if enabled, with dynamic shapes. Parameter names do not change.
+
+    Raises:
+        ValueError: several GPUs use DataParallel, whose replicas cannot be compiled.
+    """
+    if not machine.torch_compile or getattr(model, "_compiled_call_impl", None) is not None:
+        return
+    if n_gpu > 1:
+        raise ValueError(f"--torch_compile needs one process per GPU: torchrun --nproc_per_node={n_gpu} ...")
+    model.compile(dynamic=True, backend=machine.torch_compile_backend)
+
+
+def tell_casing(settings: Settings, model: Tagger, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """Add casing token types to a model if ``--casing`` is set, and return the casing types of the model.
+
+    Words without capitals keep type 0, as in pretraining; the embeddings of the other types start as copies of type 0.
+
+    Raises:
+        ValueError: the encoder has no token type embeddings, or a trained model was trained without casing.
+    """
+    if settings.model.casing and not casing_types(model):
+        if not settings.actions.do_train:
+            raise ValueError(f"--casing: the model in {settings.actions.output_dir} was trained without it")
+        if tokenizer.tokenize("Rome") != tokenizer.tokenize("rome"):
+            logger.warning("--casing is of little use: the tokenizer already distinguishes upper and lower case")
+        try:
+            model.config.casing_types = [0, *model.add_token_types(CASINGS - 1)]
+        except ValueError as error:
+            raise ValueError(f"--casing: {error}") from None
+    return casing_types(model)
+
+
 def adopt_model(run: Run, model: Tagger) -> Run:
     """Prepare a loaded model for the run: set its label names, move it to the device, and compile it if enabled.
 
@@ -213,10 +210,10 @@ def adopt_model(run: Run, model: Tagger) -> Run:
         A copy of the run with the labels, tag scheme, windows and word splitting of the model.
     """
     source = model.name_or_path or "the model"
-    name_labels(model.config, source, run.settings.data.task_name)
-    labels = labels_of(type(model), model.config, source)
-    use_labels(model, labels, [label for label in labels if label])
-    run = replace(_with_lengths_and_words(_with_labels(run, model), model), casing_types=casing_types(model))
+    heads.name_labels(model.config, source, run.settings.data.task_name)
+    labels = heads.labels_of(type(model), model.config, source)
+    heads.use_labels(model, labels, [label for label in labels if label])
+    run = replace(_adapted(run, model), casing_types=casing_types(model))
     nn.Module.to(model, run.device)
     compile_model(run.settings.machine, run.n_gpu, model)
     return run
@@ -224,13 +221,13 @@ def adopt_model(run: Run, model: Tagger) -> Run:
 
 def _trained_tagger(run: Run, head: type[AnyTagger], config: PreTrainedConfig, source: str) -> AnyTagger:
     """Load a trained tagger, and remove labels without a meaning."""
-    check_head(Path(source), head)
+    heads.head_of_folder(Path(source), head)
     _report_other_settings(run.settings, config)
-    name_labels(config, source, run.settings.data.task_name)
-    labels, file = labels_of(head, config, source), run.settings.data.labels
+    heads.name_labels(config, source, run.settings.data.task_name)
+    labels, file = heads.labels_of(head, config, source), run.settings.data.labels
     head.override(config, _options(run, head))
-    model: AnyTagger = read_model(head, source, config)
-    use_labels(model, labels, [label for label in labels if label])
+    model: AnyTagger = heads.read_model(head, source, config)
+    heads.use_labels(model, labels, [label for label in labels if label])
     if file and set(run.corpus.entity_types()) != set(model.types):
         raise ValueError(f"--labels {file}: types differ from those of the trained model: {', '.join(model.types)}")
     return model
@@ -241,22 +238,22 @@ def _tagger_to_train(run: Run, head: type[AnyTagger], config: PreTrainedConfig, 
     stored, former = deepcopy(config), _former_labels(run, head, config, source)
     single_words = task_named(run.corpus.task_name).plain_tags
     head.configure(config, LabelSpace(run.corpus.entity_types(), run.markup, single_words), _options(run, head))
-    if not is_built_in(head):
+    if not heads.is_built_in(head):
         config.head_source = f"{head.__module__}:{head.__name__}"  # for messages only, never imported
     if run.settings.model.from_scratch:
         return head(config)
-    wanted = label_names(config)
-    if former and label_names(stored) == wanted:
-        return read_model(head, source, config)
+    wanted = heads.label_names(config)
+    if former and heads.label_names(stored) == wanted:
+        return heads.read_model(head, source, config)
     if former and set(former) - {""} == set(wanted):
-        trained = read_model(head, source, stored)
-        use_labels(trained, former, wanted)
+        trained = heads.read_model(head, source, stored)
+        heads.use_labels(trained, former, wanted)
         model = head(config)
         model.load_state_dict(trained.state_dict())
         return model
     if former:
-        logger.info("Labels changed: reinitialising the head of %s (%s)", source, difference(former, wanted))
-    model = read_model(head, source, config, new_head=True)
+        logger.info("Labels changed: reinitialising the head of %s (%s)", source, heads.difference(former, wanted))
+    model = heads.read_model(head, source, config, new_head=True)
     if former is not None:
         model.reset_head()
     return model
@@ -273,22 +270,17 @@ def _former_labels(run: Run, head: type[Tagger], config: PreTrainedConfig, sourc
     Returns:
         ``None`` if there is no head, an empty list if it is a different head or has unusable labels.
     """
-    if run.settings.model.from_scratch or is_encoder(config.architectures, Path(source)):
+    if run.settings.model.from_scratch or heads.is_encoder(config.architectures, Path(source)):
         return None
     with suppress(ValueError):  # a different head, or labels that this head cannot parse
-        if head_of(config.architectures, Path(source)) is head and (labels := labels_of(head, config, source)):
+        found = heads.head_of(config.architectures, Path(source))
+        if found is head and (labels := heads.labels_of(head, config, source)):
             return labels
     held = (config.architectures or ["another head"])[0]
-    names = shortened(label_names(config)) or "without names"
+    names = heads.shortened(heads.label_names(config)) or "without names"
     message = "%s holds %s with labels %s: using its encoder with a new head %s"
     logger.info(message, source, held, names, head.__name__)
     return []
-
-
-def _with_labels(run: Run, model: Tagger) -> Run:
-    """Copy of the run with the entity types, encoding and tag scheme of the model."""
-    run = replace(run, model_type=model.config.model_type, markup=model.markup or run.markup)
-    return replace(run, types=tuple(model.types), encode=model.encode, nests=model.nests)
 
 
 def _with_learned_words(run: Run, config: PreTrainedConfig) -> Run:
@@ -314,8 +306,10 @@ def _report_other_settings(settings: Settings, config: PreTrainedConfig) -> None
             logger.warning(message, name, asked, saved)
 
 
-def _with_lengths_and_words(run: Run, model: Tagger) -> Run:
-    """Set window lengths and word splitting: from the flags when training, else from the model's config.
+def _adapted(run: Run, model: Tagger) -> Run:
+    """Copy of the run with types, encoding and tag scheme of the model, its windows and its word splitting.
+
+    Windows and word splitting are those of the flags when training, else those in the model's config.
 
     Windows longer than the encoder's positions are shortened; long texts are then split into more windows.
     """
@@ -342,10 +336,17 @@ def _with_lengths_and_words(run: Run, model: Tagger) -> Run:
             message = "%s %d exceeds the encoder's %d positions: reduced"
             logger.log(logging.INFO if chosen else logging.DEBUG, message, name, length, positions)
             lengths[name] = positions
-    run = replace(run, **lengths)  # type: ignore[arg-type]
     if do_train:
-        config.eval_max_seq_length, config.window_overlap = run.eval_max_seq_length, run.window_overlap
-    return run
+        config.eval_max_seq_length, config.window_overlap = lengths["eval_max_seq_length"], run.window_overlap
+    return replace(
+        run,
+        model_type=config.model_type,
+        markup=model.markup or run.markup,
+        types=tuple(model.types),
+        encode=model.encode,
+        nests=model.nests,
+        **lengths,  # type: ignore[arg-type]
+    )
 
 
 def positions_of(model: PreTrainedModel) -> int:

@@ -6,9 +6,9 @@ the first step of a process, in which kernels and models are compiled.
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+import timeit
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from callbacks import TrainState
+from processors.features.dataset import FeatureDataset
 from tools.distributed import is_main, sum_over_ranks, world_size
 from tools.run_folder import write_json
 
@@ -30,25 +31,19 @@ _PRODUCTS = 5
 _WINDOWS = (8, 16, 32)  # tokens
 
 
-@dataclass
-class _Sums:
+class _Sums(NamedTuple):
     """Counts over all ranks, unless noted otherwise."""
 
     loss: float = 0.0
-    steps: int = 0
-    words: int = 0
-    tokens: int = 0
+    steps: float = 0
+    words: float = 0
+    tokens: float = 0
     flops: float = 0.0
-    computed_tokens: int = 0  # with padding; this rank's until reported
+    computed_tokens: float = 0  # with padding; this rank's until reported
     seconds: float = 0.0
 
-    def __iadd__(self, other: "_Sums") -> "_Sums":
-        for name, value in asdict(other).items():
-            setattr(self, name, getattr(self, name) + value)
-        return self
-
-    def __sub__(self, other: "_Sums") -> "_Sums":
-        return _Sums(**{name: value - getattr(other, name) for name, value in asdict(self).items()})
+    def plus(self, other: "_Sums", sign: int = 1) -> "_Sums":
+        return _Sums(*(one + sign * another for one, another in zip(self, other, strict=True)))
 
 
 class Meter:
@@ -82,9 +77,8 @@ class Meter:
         if not self._is_warm:
             self._is_warm = True
             seconds = time.perf_counter() - self._clock - self._recent.seconds
-            self._recent_first += replace(counted, seconds=seconds)
-        self._recent += counted
-        self._recent.computed_tokens += computed_tokens
+            self._recent_first = self._recent_first.plus(counted._replace(seconds=seconds))
+        self._recent = self._recent.plus(counted._replace(computed_tokens=computed_tokens))
 
     @property
     def has_news(self) -> bool:
@@ -100,8 +94,7 @@ class Meter:
         state.tokens_per_second = timed.tokens / timed.seconds
         state.utilisation = timed.flops / timed.seconds / self._peak_flops
         state.padding_share = 1 - recent.tokens / recent.computed_tokens
-        self.total += recent
-        self._total_first += self._recent_first
+        self.total, self._total_first = self.total.plus(recent), self._total_first.plus(self._recent_first)
         self._recent, self._recent_first = _Sums(), _Sums()
         self._loss.zero_()
         self._clock = time.perf_counter()
@@ -120,8 +113,8 @@ class Meter:
         self._clock += time.perf_counter() - start
 
     def state_dict(self) -> dict[str, Any]:
-        first = {"recent": asdict(self._recent_first), "total": asdict(self._total_first)}
-        return {"recent": asdict(self._of_all_ranks()), "total": asdict(self.total), "first_steps": first}
+        first = {"recent": self._recent_first._asdict(), "total": self._total_first._asdict()}
+        return {"recent": self._of_all_ranks()._asdict(), "total": self.total._asdict(), "first_steps": first}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Restore saved counts; sums over ranks are assigned to rank 0."""
@@ -130,19 +123,19 @@ class Meter:
         self._recent_first, self._total_first = _Sums(**first["recent"]), _Sums(**first["total"])
         self._clock = time.perf_counter() - self._recent.seconds
         self._loss.fill_(self._recent.loss if is_main() else 0.0)
-        self._recent.computed_tokens *= is_main()
+        if not is_main():
+            self._recent = self._recent._replace(computed_tokens=0)
 
     def _of_all_ranks(self) -> _Sums:
         counted = self._loss.new_tensor(self._recent.computed_tokens, dtype=torch.float64)
         loss, computed = sum_over_ranks(torch.stack([self._loss.double(), counted])).tolist()
-        return replace(
-            self._recent, loss=loss, computed_tokens=int(computed), seconds=time.perf_counter() - self._clock
-        )
+        seconds = time.perf_counter() - self._clock
+        return self._recent._replace(loss=loss, computed_tokens=int(computed), seconds=seconds)
 
 
 def _without_first_steps(sums: _Sums, first: _Sums) -> _Sums:
     """Subtract first steps, unless there are no other steps."""
-    return sums - first if sums.steps > first.steps else sums
+    return sums.plus(first, sign=-1) if sums.steps > first.steps else sums
 
 
 class EncoderCost(NamedTuple):
@@ -183,21 +176,14 @@ def peak_flops(device: torch.device, dtype: torch.dtype, n_gpu: int) -> float:
     """Measure the floating-point operations per second of all devices together in a product of large matrices."""
     side = _SIDE.get(device.type, _SIDE_ELSEWHERE)
     factor = torch.ones(side, side, dtype=dtype, device=device)  # not random, to leave the random state unchanged
-    seconds = min(_seconds_of_product(factor) for _ in range(_PRODUCTS))
+
+    def multiply() -> None:
+        torch.mm(factor, factor)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    seconds = min(timeit.repeat(multiply, number=1, repeat=_PRODUCTS))
     return 2 * side**3 / seconds * world_size() * max(1, n_gpu)
-
-
-def _seconds_of_product(factor: torch.Tensor) -> float:
-    _synchronize(factor.device)
-    start = time.perf_counter()
-    factor @ factor
-    _synchronize(factor.device)
-    return time.perf_counter() - start
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def peak_memory(device: torch.device) -> float:
@@ -216,15 +202,13 @@ class NonFiniteSteps:
     """Counts steps that are not finite, and stops training after too many in a row, writing their batches to a file.
 
     Args:
-        dataset, tokenizer: source of the batches.
+        describe: content of an item of the batches, by its index.
         file: file to write the batches to.
         patience: number of consecutive steps after which training stops.
     """
 
-    def __init__(self, dataset: Any, tokenizer: PreTrainedTokenizerBase, file: Path, patience: int) -> None:
-        self._dataset, self._tokenizer = dataset, tokenizer
-        self._file = file
-        self._patience = patience
+    def __init__(self, describe: Callable[[int], dict[str, Any]], file: Path, patience: int) -> None:
+        self._describe, self._file, self._patience = describe, file, patience
         self._pending: list[tuple[int, NDArray[np.int64], Tensor]] = []
         self._finite: list[float] = []
         self._in_a_row: list[tuple[int, list[int], float]] = []
@@ -255,7 +239,11 @@ class NonFiniteSteps:
             self.total += 1
             self._in_a_row.append((step, windows, norm))
             if len(self._in_a_row) == self._patience:
-                self._give_up()
+                if is_main():
+                    write_json(self._file, [self._described(*step) for step in self._in_a_row])
+                advice = "lower --learning_rate, use --bf16 instead of --fp16, or inspect their texts in"
+                these = f"{self._patience} steps in a row ({self._in_a_row[0][0]} to {step})"
+                raise FloatingPointError(f"loss or gradients of {these} were not finite; {advice} {self._file}")
 
     def state_dict(self) -> dict[str, Any]:
         self._read()
@@ -265,26 +253,17 @@ class NonFiniteSteps:
         self.total = saved["total"]
         self._finite, self._in_a_row = list(saved["finite"]), list(saved["in_a_row"])
 
-    def _give_up(self) -> None:
-        first, last = self._in_a_row[0][0], self._in_a_row[-1][0]
-        if is_main():
-            write_json(self._file, [self._described(*step) for step in self._in_a_row])
-        raise FloatingPointError(
-            f"loss or gradients of {self._patience} steps in a row ({first} to {last}) were not finite; lower "
-            f"--learning_rate, use --bf16 instead of --fp16, or inspect their texts in {self._file}"
-        )
-
     def _described(self, step: int, windows: list[int], norm: float) -> dict[str, Any]:
-        return {"step": step, "gradient_norm": str(norm), "windows": [self.window(one) for one in windows]}
+        return {"step": step, "gradient_norm": str(norm), "windows": [self._describe(one) for one in windows]}
 
-    def window(self, index: int) -> dict[str, Any]:
-        """Content of a window for the file."""
-        window = self._dataset[index]
-        document = self._dataset.document(window.document)
-        words = document.words[window.first_word : window.first_word + len(window.word_positions)]
-        return {
-            "guid": document.guid,
-            "words": words,
-            "entities": [entity._asdict() for entity in window.annotation.entities or ()],
-            "tokens": self._tokenizer.convert_ids_to_tokens(window.input_ids.tolist()),
-        }
+
+def described_window(dataset: FeatureDataset, tokenizer: PreTrainedTokenizerBase, index: int) -> dict[str, Any]:
+    """Content of a window for the file of `NonFiniteSteps`."""
+    window = dataset[index]
+    document = dataset.document(window.document)
+    return {
+        "guid": document.guid,
+        "words": document.words[window.first_word : window.first_word + len(window.word_positions)],
+        "entities": [entity._asdict() for entity in window.annotation.entities or ()],
+        "tokens": tokenizer.convert_ids_to_tokens(window.input_ids.tolist()),
+    }

@@ -10,7 +10,7 @@ from transformers import BertConfig, BertTokenizer
 from common.command_line import Bounds, CommandLine
 from processors.examples import DataError
 from processors.formats.text_lines import read_lines
-from tools.loading import has_weights
+from tools.heads import has_weights
 
 
 def main() -> None:
@@ -24,7 +24,8 @@ def main() -> None:
     parser.add_argument("--cased", action="store_true", help="keep upper case")
     args = parser.parse_args()
     try:
-        check_vocab(args.vocab)
+        if not [line for _, line in read_lines(args.vocab) if line.strip()]:
+            raise DataError("no word pieces in this file", args.vocab)
     except DataError as error:
         parser.error(f"--vocab {error}")
     if args.width % 64:
@@ -33,12 +34,6 @@ def main() -> None:
         parser.error(f"--output_dir {args.output_dir} is a file, or already has weights; name a new folder")
     write_encoder(args.output_dir, args.vocab, args.layers, args.width, args.max_positions, args.cased)
     print(f"{args.output_dir}: {args.layers} layers, width {args.width}; train it with --from_scratch")
-
-
-def check_vocab(path: Path) -> None:
-    """Raise a DataError if a vocabulary file is empty."""
-    if not [line for _, line in read_lines(path) if line.strip()]:
-        raise DataError("no word pieces in this file", path)
 
 
 def write_encoder(

@@ -1,4 +1,4 @@
-"""Build the optimiser, with a learning rate per part of the model, and the learning rate schedule."""
+"""How a model learns: what is frozen or recomputed, the optimiser with a rate per part, and the schedule."""
 
 import json
 import re
@@ -6,14 +6,13 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel, get_scheduler
 from transformers.optimization import Adafactor
 
 from models.tagger import Tagger
-from tools.settings import OptimisationSettings
+from tools.settings import MachineSettings, OptimisationSettings
 
 _LAYER_NUMBER = re.compile(r"\.(\d+)\.")
 
@@ -27,21 +26,15 @@ def build_optimizer(optimisation: OptimisationSettings, model: PreTrainedModel, 
     Raises:
         ValueError: apex is selected but not installed.
     """
-    kind, options = optimizer_class(optimisation)
-    return kind(parameter_groups(optimisation, model, head), **options)
-
-
-def optimizer_class(optimisation: OptimisationSettings) -> tuple[type[Optimizer], dict[str, Any]]:
-    """Class of the optimiser, and the options that all groups share."""
-    rate = optimisation.learning_rate
+    groups, rate = parameter_groups(optimisation, model, head), optimisation.learning_rate
     if optimisation.optim == "adafactor":  # with the rates of the schedule instead of its own
-        return Adafactor, {"lr": rate, "scale_parameter": False, "relative_step": False}
+        return Adafactor(groups, lr=rate, scale_parameter=False, relative_step=False)
     if optimisation.optim == "apex_fused_adam":
-        return _apex_fused_adam(), {"lr": rate, "eps": optimisation.adam_epsilon, "adam_w_mode": True}
-    return AdamW, {"lr": rate, "eps": optimisation.adam_epsilon, "fused": optimisation.optim == "adamw_torch_fused"}
+        return _apex_fused_adam()(groups, lr=rate, eps=optimisation.adam_epsilon, adam_w_mode=True)
+    return AdamW(groups, lr=rate, eps=optimisation.adam_epsilon, fused=optimisation.optim == "adamw_torch_fused")
 
 
-def _apex_fused_adam() -> type[Optimizer]:
+def _apex_fused_adam() -> Any:
     try:
         from apex.optimizers import FusedAdam
     except ImportError as error:
@@ -103,6 +96,23 @@ def freeze(optimisation: OptimisationSettings, model: PreTrainedModel) -> None:
             parameter.requires_grad_(False)
 
 
+def checkpoint_layers(machine: MachineSettings, model: PreTrainedModel) -> None:
+    """Checkpoint gradients if enabled: keep only the inputs of each layer for the backward pass (Chen et al. 2016).
+
+    Raises:
+        ValueError: the encoder's family does not support it.
+    """
+    if not machine.gradient_checkpointing:
+        return
+    encoder = model.base_model
+    assert isinstance(encoder, PreTrainedModel)
+    if not encoder.supports_gradient_checkpointing:
+        raise ValueError(f"--gradient_checkpointing: transformers does not support it for {model.config.model_type}")
+    former_name = "gradient_checkpointing_enable"  # until transformers 5.17
+    enable = getattr(encoder, "activation_checkpointing_enable", None) or getattr(encoder, former_name)
+    enable({"use_reentrant": False})
+
+
 def parameter_groups(
     optimisation: OptimisationSettings, model: PreTrainedModel, head: Any = None
 ) -> list[dict[str, Any]]:
@@ -124,7 +134,8 @@ def parameter_groups(
         if not parameter.requires_grad:
             continue
         learner, layer = part_of(name, encoder), layer_of(name, encoder)
-        rate, decays = rates[learner], _decays(name, parameter)
+        rate = rates[learner]
+        decays = parameter.ndim > 1 and not name.endswith("bias")  # XLNet has two-dimensional biases
         if optimisation.layer_decay != 1 and layer is not None:
             learner = f"encoder.{layer if layer >= 0 else 'embeddings'}"
             rate *= optimisation.layer_decay ** (layers - 1 - layer)
@@ -148,7 +159,3 @@ def _rates_of_parts(optimisation: OptimisationSettings, model: PreTrainedModel, 
     classifier = own.pop("classifier", encoder)
     rates = {"encoder": encoder, "head": asked if asked >= 0 else classifier, **own}
     return defaultdict(lambda: asked if asked >= 0 else encoder, rates)
-
-
-def _decays(name: str, parameter: nn.Parameter) -> bool:
-    return parameter.ndim > 1 and not name.endswith("bias")  # XLNet has two-dimensional biases

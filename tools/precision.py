@@ -22,13 +22,13 @@ class Precision:
     Args:
         device: device of the model.
         dtype: type of matrix products; float32 means no mixed precision.
-        apex: whether float16 uses ``apex.amp``.
+        apex: ``apex.amp``, if float16 uses it.
         apex_level: optimisation level of ``apex.amp``.
     """
 
     device: torch.device
     dtype: torch.dtype = torch.float32
-    apex: bool = False
+    apex: Any = None
     apex_level: str = "O1"
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -49,23 +49,17 @@ def choose_precision(machine: MachineSettings, device: torch.device) -> Precisio
             raise ValueError(f"--{flag} needs a GPU; on a CPU use --bf16")
     if machine.tf32:
         torch.set_float32_matmul_precision("high")
-    if machine.fp16:
-        return Precision(device, torch.float16, _uses_apex(machine), machine.fp16_opt_level)
-    return Precision(device, torch.bfloat16 if machine.bf16 else torch.float32)
-
-
-def _uses_apex(machine: MachineSettings) -> bool:
-    if machine.fp16_backend == "native":
-        return False
-    found = _apex_amp() is not None
-    if machine.fp16_backend == "apex" and not found:
+    if not machine.fp16:
+        return Precision(device, torch.bfloat16 if machine.bf16 else torch.float32)
+    apex = None if machine.fp16_backend == "native" else _apex_amp()
+    if machine.fp16_backend == "apex" and not apex:
         raise ValueError(
             "--fp16_backend apex: apex.amp is not installed; NVIDIA removed it from apex in 2025 "
             "(the apex on PyPI is a different package). Use --fp16_backend native, or --bf16"
         )
-    if found and machine.shard_optimizer:
+    if apex and machine.shard_optimizer:
         raise ValueError("--shard_optimizer does not support apex.amp; add --fp16_backend native")
-    return found
+    return Precision(device, torch.float16, apex, machine.fp16_opt_level)
 
 
 def _apex_amp() -> Any | None:
@@ -88,7 +82,7 @@ class GradientStep:
 
     def __init__(self, precision: Precision, model: nn.Module, optimizer: Optimizer) -> None:
         self.model, self.optimizer = model, optimizer
-        self._amp = _apex_amp() if precision.apex else None
+        self._amp = precision.apex
         is_half = precision.dtype == torch.float16
         self._scales = is_half and self._amp is None
         # Without float16 the scale stays 1: the scaler then only skips steps, without synchronising the GPU.

@@ -16,21 +16,11 @@ from transformers import PreTrainedTokenizerBase, set_seed
 from common.durable import tidy
 from common.log import console, setup_logging
 from models.tagger import Tagger
+from tools import distributed
 from tools.checkpoint import checkpoint_to_resume, is_in_run, publish_model
 from tools.data import check_splits, load_and_cache_examples
-from tools.distributed import (
-    Interrupted,
-    MainProcessError,
-    is_main,
-    leave_process_group,
-    rank,
-    run_on_main,
-    setup_devices,
-    wait_for_the_end_of_main,
-    world_size,
-)
 from tools.evaluate import evaluate, predict
-from tools.heads import check_head
+from tools.heads import head_of_folder
 from tools.loading import check_source, load_model_and_tokenizer
 from tools.run import Run
 from tools.run_folder import lock_run_folder, prepare_folder, save_environment, unlock_run_folder
@@ -46,7 +36,7 @@ def _call_and_fail_last(main: Callable[[], None]) -> None:
     try:
         main()
     except RuntimeError as error:
-        if world_size() > 1 and not isinstance(error, MainProcessError):
+        if distributed.world_size() > 1 and not isinstance(error, distributed.MainProcessError):
             time.sleep(_LAUNCHER_LOOKS)
         raise
 
@@ -58,20 +48,20 @@ def run_script(main: Callable[[], None]) -> None:
     """
     try:
         record(partial(_call_and_fail_last, main))()  # for the launcher's summary
-    except MainProcessError:
-        wait_for_the_end_of_main()
+    except distributed.MainProcessError:
+        distributed.wait_for_the_end_of_main()
         logging.shutdown()
         os._exit(1)  # a normal exit would close a lost connection, and Gloo aborts on that
     except (ValueError, OSError, FloatingPointError) as error:
         logger.debug("Traceback:", exc_info=True)
-        who = "" if is_main() else f"rank {rank()}: "
+        who = "" if distributed.is_main() else f"rank {distributed.rank()}: "
         sys.exit(f"{Path(sys.argv[0]).name}: error: {who}{error}")
-    except Interrupted:
-        leave_process_group()
+    except distributed.Interrupted:
+        distributed.leave_process_group()
         raise
     finally:
         unlock_run_folder()
-    leave_process_group()
+    distributed.leave_process_group()
 
 
 def start_run(settings: Settings, head: type[Tagger]) -> Run:
@@ -82,14 +72,14 @@ def start_run(settings: Settings, head: type[Tagger]) -> Run:
     """
     actions = settings.actions
     check_actions(settings)
-    run = Run.of(settings, *setup_devices(settings.machine))
+    run = Run.of(settings, *distributed.setup_devices(settings.machine))
     check_splits(run)  # before an earlier run is deleted
     lock_and_tidy(run.folder.path, may_be_new=actions.do_train)
     checkpoint = checkpoint_to_resume(actions.resume_from_checkpoint, run.folder) if actions.do_train else None
     if not actions.do_train:
         check_source(actions.output_dir, do_train=False, from_scratch=False)
     if checkpoint or not actions.do_train:
-        check_head(checkpoint or run.folder.path, head)
+        head_of_folder(checkpoint or run.folder.path, head)
     open_folder(run, checkpoint)
     return run
 
@@ -115,7 +105,7 @@ def lock_and_tidy(folder: Path, may_be_new: bool) -> None:
             lock_run_folder(folder)
             tidy(folder)
 
-    run_on_main(lock)
+    distributed.run_on_main(lock)
 
 
 def open_folder(run: Run, checkpoint: Path | None) -> None:
@@ -129,11 +119,11 @@ def open_folder(run: Run, checkpoint: Path | None) -> None:
     """
     actions, folder = run.settings.actions, run.folder
     prepare_folder(folder, actions, resumes=is_in_run(checkpoint, folder))
-    setup_logging(folder.path, anew=actions.do_train and checkpoint is None, is_main=is_main())
-    for idle in _without_effect(run.settings) if is_main() else ():
+    setup_logging(folder.path, anew=actions.do_train and checkpoint is None, is_main=distributed.is_main())
+    for idle in _without_effect(run.settings) if distributed.is_main() else ():
         logger.warning(idle)
     if actions.do_train:
-        run_on_main(lambda: save_environment(folder, run.device))
+        distributed.run_on_main(lambda: save_environment(folder, run.device))
     set_seed(run.settings.optimisation.seed)  # same on all ranks, for equal initial weights
     logger.info("Device %s, %d GPUs in this process", run.device, run.n_gpu)
 
@@ -145,7 +135,7 @@ def _without_effect(settings: Settings) -> Iterator[str]:
         yield "--eval_all_checkpoints has no effect without --do_eval"
     if actions.predict_checkpoints and not actions.do_predict:
         yield f"--predict_checkpoints {actions.predict_checkpoints} has no effect without --do_predict"
-    if settings.machine.shard_optimizer and world_size() == 1:
+    if settings.machine.shard_optimizer and distributed.world_size() == 1:
         yield "--shard_optimizer has no effect in a single process; see docs/distributed.md"
 
 
@@ -159,7 +149,7 @@ def train_and_save(run: Run, model: Tagger, tokenizer: PreTrainedTokenizerBase) 
 
 def finish_run(run: Run) -> None:
     """Print the output files of the run."""
-    if is_main():
+    if distributed.is_main():
         table = Table("what", "where", title=f"Run {run.folder.path}")
         for path, description in sorted(run.folder.described().items()):
             if path.exists():
@@ -181,15 +171,15 @@ def predict_run(run: Run, model: Tagger, tokenizer: PreTrainedTokenizerBase) -> 
 
 def _models(run: Run, model: Tagger, checkpoints: str) -> Iterator[tuple[str, Tagger]]:
     """Yield the final model and those of checkpoints, each with the subfolder for its results."""
-    names = run_on_main(lambda: [folder.name for folder in run.folder.checkpoints()])
+    names = distributed.run_on_main(lambda: [folder.name for folder in run.folder.checkpoints()])
     wanted = names if checkpoints in ("", "all") else [run.folder.checkpoint(checkpoints).name]
     if not set(wanted) <= set(names):
         raise ValueError(f"{run.folder.path} has no {wanted[0]}; there are {', '.join(names) or 'no checkpoints'}")
-    if checkpoints == "all" and not names and is_main():
+    if checkpoints == "all" and not names and distributed.is_main():
         logger.warning("%s has no checkpoints, only the final model; save some with --save_steps", run.folder.path)
     folders = [run.folder.path / name for name in wanted if checkpoints]
     for folder in folders:
-        check_head(folder, type(model))  # before anything is scored
+        head_of_folder(folder, type(model))  # before anything is scored
     yield "", model
     for folder in folders:
         yield folder.name, load_model_and_tokenizer(run.applying(), type(model), source=str(folder))[1]

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -54,30 +54,21 @@ def prepare_folder(folder: RunFolder, actions: ActionSettings, resumes: bool = F
     def prepare() -> None:
         is_new = actions.do_train and not resumes
         if is_new and not actions.overwrite_output_dir:
-            _refuse_to_overwrite(folder, actions)
+            advice = "name another --output_dir, or add --overwrite_output_dir"
+            if folder.config.is_file():
+                raise ValueError(f"{folder.path} holds a trained model; {advice}")
+            held = folder.checkpoints() or folder.last_lightning_checkpoint.is_file()
+            if held and actions.resume_from_checkpoint != "auto":  # auto found no complete checkpoint
+                raise ValueError(f"{folder.path} holds checkpoints; {advice} or --resume_from_checkpoint auto")
         folder.path.mkdir(parents=True, exist_ok=True)
         if is_new:
             for old in (*folder.path.glob("checkpoint-*"), folder.tensorboard, folder.submissions):
                 remove_folder(old)
             folder.last_lightning_checkpoint.unlink(missing_ok=True)
-            remove_results(folder)
+            for file in folder.results_of_all_kinds():
+                file.unlink()
 
     run_on_main(prepare)
-
-
-def _refuse_to_overwrite(folder: RunFolder, actions: ActionSettings) -> None:
-    advice = "name another --output_dir, or add --overwrite_output_dir"
-    if folder.config.is_file():
-        raise ValueError(f"{folder.path} holds a trained model; {advice}")
-    held = folder.checkpoints() or folder.last_lightning_checkpoint.is_file()
-    if held and actions.resume_from_checkpoint != "auto":  # auto found no complete checkpoint
-        raise ValueError(f"{folder.path} holds checkpoints; {advice} or --resume_from_checkpoint auto")
-
-
-def remove_results(folder: RunFolder) -> None:
-    """Delete scores and predictions of an earlier run."""
-    for old in folder.results_of_all_kinds():
-        old.unlink()
 
 
 def save_model_folder(
@@ -111,11 +102,15 @@ def explained_failure(target: Path, run: RunFolder) -> Iterator[None]:
 def save_environment(folder: RunFolder, device: torch.device) -> None:
     """Write package versions, machine, command and commit."""
     gpu = torch.cuda.get_device_name() if device.type == "cuda" else None
+    packages = {}
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            packages[name] = version(name)
     environment = {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "commit": _commit(),
         "python": platform.python_version(),
-        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+        "packages": packages,
         "platform": platform.platform(),
         "device": gpu or platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
@@ -129,20 +124,11 @@ def write_json(path: Path, content: Any) -> None:
         fresh.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
 def _commit() -> str | None:
-    root = Path(__file__).parent
-    try:
-        found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return found.stdout.strip()
+    command, root = ["git", "rev-parse", "HEAD"], Path(__file__).parent
+    with suppress(OSError, subprocess.CalledProcessError):
+        return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+    return None
 
 
 def lock_run_folder(folder: Path) -> None:

@@ -1,53 +1,214 @@
 """The training loop: the same on a CPU, one GPU, DataParallel and torch.distributed."""
 
+import json
 import logging
 import math
-from collections.abc import Mapping
-from contextlib import closing, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing, nullcontext
 from functools import partial
-from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from callbacks import Callbacks, Checkpoints, TrainState
 from common.durable import remove_folder
+from common.run_files import RunFolder
 from models.tagger import Tagger
 from processors.features.batching import BucketBatchSampler, StepFeed
 from processors.features.dataset import FeatureDataset
+from tools import distributed
 from tools.callback_setup import build_callbacks
-from tools.checkpoint import (
-    Stateful,
-    check_options,
-    checkpoint_to_resume,
-    load_training_state,
-    write_checkpoint,
-    write_model,
-)
+from tools.checkpoint import Stateful, checkpoint_to_resume, load_training_state, refuse_kept_options, write_model
 from tools.data import load_and_cache_examples
-from tools.distributed import (
-    Interrupted,
-    is_main,
-    rank,
-    run_on_main,
-    send_from_main,
-    watch_for_interruption,
-    world_size,
-)
-from tools.evaluate import SplitScores, check_dataset, score_dataset
-from tools.heads import restore_weights
+from tools.evaluate import check_dataset, score_dataset
+from tools.heads import label_names, restore_weights
 from tools.loading import adopt_model
-from tools.meter import Meter, NonFiniteSteps, encoder_cost, peak_flops, peak_memory
-from tools.optimizer import build_optimizer, build_schedule, freeze
+from tools.meter import Meter, NonFiniteSteps, described_window, encoder_cost, peak_flops, peak_memory
+from tools.optimizer import build_optimizer, build_schedule, checkpoint_layers, freeze
 from tools.precision import GradientStep
-from tools.preparation import checkpoint_layers
 from tools.run import Run
 from tools.run_folder import write_json
 from tools.settings import OptimisationSettings
 
 logger = logging.getLogger(__name__)
+
+
+class Training:
+    """A training under way: its state, its parts, and what happens around each step.
+
+    Both `train` and the Lightning module drive one.
+
+    Args:
+        run: settings, folder, device and precision.
+        model: model, without wrappers.
+        tokenizer: tokenizer of the encoder.
+        optimizer: optimiser of the model.
+        dataset: train split, with the ``lengths`` of its items in tokens.
+        counts: units per item that the loss is averaged over, such as words.
+        steps_per_epoch: optimiser steps of an epoch.
+        describe: content of the item of an index, for the report of steps that are not finite.
+        score_dev: scores dev and stores the scores in the state; ``None``: dev is not scored.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        optimizer: Optimizer,
+        dataset: Any,
+        counts: NDArray[np.int32],
+        steps_per_epoch: int,
+        *,
+        describe: Callable[[int], dict[str, Any]],
+        score_dev: Callable[[TrainState], None] | None,
+    ) -> None:
+        optimisation, logging_ = run.settings.optimisation, run.settings.logging
+        self._run, self._dataset, self._counts, self._score_dev = run, dataset, counts, score_dev
+        total_steps = count_steps(optimisation, steps_per_epoch)
+        names = label_names(model.config)
+        self.state = TrainState(model, optimizer, total_steps, steps_per_epoch, distributed.is_main(), names)
+        self.gradients = GradientStep(run.precision, model, optimizer)
+        self._cost = encoder_cost(model)
+        self._meter = Meter(run.device, peak_flops(run.device, run.precision.dtype, run.n_gpu))
+        self._nonfinite = NonFiniteSteps(describe, run.folder.nonfinite_steps, optimisation.max_nonfinite_steps)
+        self.checkpoints = Checkpoints(
+            run.folder,
+            save_model=lambda folder: write_model(folder, run.settings, model, tokenizer),
+            save_checkpoint=lambda folder: write_model(folder, run.settings, model, tokenizer, self.parts),
+            every=logging_.save_steps,
+            keep=logging_.save_total_limit,
+            remove=remove_folder,
+            metric=logging_.metric_for_best_model,
+        )
+        self.callbacks = Callbacks(build_callbacks(run.settings, run.folder, self.checkpoints))
+        self.parts: dict[str, Stateful] = {  # what a checkpoint keeps besides the model
+            "progress": self.state,
+            "gradient_step": self.gradients,
+            "meter": self._meter,
+            "nonfinite": self._nonfinite,
+            "callbacks": self.callbacks,
+        }
+        self._computed_rows = self._batch_rows = self._computed_tokens = 0  # of a step, on this rank
+
+    def resumed(self, source: object) -> None:
+        """Report that the parts were loaded. Resets the best score if the folder of the best model is missing."""
+        logger.info("Resuming after step %d of %d, from %s", self.state.step, self.state.total_steps, source)
+        best = self.checkpoints.best_folder
+        if self.checkpoints.has_best and not distributed.run_on_main(best.is_dir):
+            self.checkpoints.best_score, self.state.best_metrics = float("-inf"), {}
+            message = "%s has no %s: the best model will be selected from future evaluations only"
+            logger.warning(message, best.parent, best.name)
+
+    def begin(self) -> None:
+        """Begin or resume training; an interrupted run may still have to score dev."""
+        self.callbacks.call("on_train_begin", self.state)
+        self.evaluate_if_due()
+
+    def backward(
+        self,
+        forward: Callable[[dict[str, Any]], Any],
+        batch: dict[str, Any],
+        is_last_round: bool,
+        unsynchronised: Callable[[], AbstractContextManager[Any]],
+        run_backward: Callable[[Tensor], Any] = Tensor.backward,
+    ) -> None:
+        """Accumulate the gradients of a batch.
+
+        Args:
+            forward: computes the output of a batch, with its ``loss``.
+            unsynchronised: context in which ranks do not exchange gradients; they do once per step, in its last pass.
+            run_backward: runs the backward pass of a scaled loss.
+        """
+
+        def counted(batch: dict[str, Any]) -> Any:
+            self._computed_rows += len(batch["input_ids"])
+            return forward(batch)
+
+        def one_pass(last: bool = True) -> Tensor:
+            with nullcontext() if last and is_last_round else unsynchronised():
+                with self._run.precision.autocast():
+                    loss: Tensor = self.callbacks.around_forward(self.state, counted, batch).loss.sum()
+                # DDP averages gradients over ranks; the loss is already divided by the units of all of them
+                self.gradients.backward(loss * distributed.world_size(), run_backward)
+            return loss.detach()
+
+        self.state.model.train()
+        self._meter.add_loss(self.callbacks.around_backward(self.state, one_pass))
+        self._batch_rows += len(batch["input_ids"])
+        self._computed_tokens += batch["input_ids"].numel()
+
+    def end_step(self, items: NDArray[np.int64], schedule: LRScheduler) -> None:
+        """Update the weights, count the step, and log if due.
+
+        Args:
+            items: indices of the items in the step, of all ranks.
+        """
+        norm = self.gradients.clip(self._run.settings.optimisation.max_grad_norm)
+        self.gradients.step()
+        schedule.step()
+        self.state.step += 1
+        self._nonfinite.add(self.state.step, items, norm)
+        lengths = self._dataset.lengths[items]
+        flops = self._computed_rows / self._batch_rows * self._cost.of_training(lengths)
+        self._meter.add_step(int(self._counts[items].sum()), int(lengths.sum()), self._computed_tokens, flops)
+        self._computed_rows = self._batch_rows = self._computed_tokens = 0
+        self.callbacks.call("on_step", self.state)
+        if self.state.is_due(self._run.settings.logging.log_loss_steps):
+            self._log()
+
+    def evaluate_if_due(self) -> None:
+        """Score dev if it is time, unless this step is scored already."""
+        state = self.state
+        is_due = state.is_due(self._run.settings.logging.logging_steps)
+        if not is_due or self._score_dev is None or state.evaluated_step == state.step:
+            return
+        with self._meter.paused():
+            self.callbacks.call("before_evaluate", state)
+            self._score_dev(state)
+            if state.evaluated_step == state.step:
+                self.callbacks.call("on_evaluate", state)
+            self.callbacks.call("after_evaluate", state)
+
+    def end(self) -> None:
+        """End training after the last step."""
+        if self._meter.has_news:  # a callback ended the training between two logs
+            self._log()
+        self.callbacks.call("on_train_end", self.state)
+
+    def restore_best(self) -> None:
+        """Load the best weights, if there are any, on rank 0, and broadcast them."""
+        if self.checkpoints.has_best:
+            model: Any = self.state.model
+            distributed.run_on_main(lambda: restore_weights(model, self.checkpoints.best_folder))
+            distributed.send_from_main(model.state_dict().values())
+
+    def write_results(self) -> dict[str, Any]:
+        """Write and return a summary over all steps, including those before an interruption."""
+        total = self._meter.total
+        results = {
+            "steps": self.state.step,
+            "skipped_steps": self.state.skipped_steps,
+            "loss": total.loss / total.steps,
+            "best_score": self.checkpoints.best_score if self.checkpoints.has_best else None,
+            "seconds": total.seconds,
+            "words_per_second": self._meter.words_per_second,
+            "padding_share": 1 - total.tokens / total.computed_tokens,
+        }
+        distributed.run_on_main(lambda: write_json(self._run.folder.train_results, results))
+        return results
+
+    def _log(self) -> None:
+        self._meter.report(self.state)
+        self.state.gradient_norm, self.state.skipped_steps = self._nonfinite.look(), self._nonfinite.total
+        self.state.memory_gib = peak_memory(self._run.device)
+        self.callbacks.call("on_log", self.state)
 
 
 def train(
@@ -66,8 +227,8 @@ def train(
         Interrupted: SIGTERM or SIGUSR1 was received; a checkpoint is written.
         FloatingPointError: too many consecutive steps were skipped because they were not finite.
     """
-    settings, optimisation, logging_ = run.settings, run.settings.optimisation, run.settings.logging
-    set_seed(optimisation.seed + rank())
+    settings, optimisation = run.settings, run.settings.optimisation
+    set_seed(optimisation.seed + distributed.rank())
     run = adopt_model(run, model)
     check_dataset(train_dataset, model)
     train_dataset.encode = model.encode
@@ -75,118 +236,66 @@ def train(
     total_steps = count_steps(optimisation, feed.steps_per_epoch)
 
     freeze(optimisation, model)
-    if settings.machine.gradient_checkpointing:
-        checkpoint_layers(model)
+    checkpoint_layers(settings.machine, model)
     optimizer = build_optimizer(optimisation, model, settings.head)
     if settings.machine.shard_optimizer:
         from tools.sharding import sharded  # slow import: torch compiles its functional optimisers
 
         optimizer = sharded(optimizer)
     schedule = build_schedule(optimisation, optimizer, total_steps)
-    gradients = GradientStep(run.precision, model, optimizer)
-    parallel_model = _parallel(run, gradients.model)
-
     dev_dataset = dev_dataset_of(run, tokenizer)
-    cost = encoder_cost(model)
-    meter = Meter(run.device, peak_flops(run.device, run.precision.dtype, run.n_gpu))
-    nonfinite = NonFiniteSteps(train_dataset, tokenizer, run.folder.nonfinite_steps, optimisation.max_nonfinite_steps)
-    state = TrainState(model, optimizer, total_steps, feed.steps_per_epoch, is_main(), model.label_names)
-    parts: dict[str, Stateful] = {}  # what a checkpoint keeps besides the model
-    checkpoints = Checkpoints(
-        run.folder,
-        save_model=lambda folder: write_model(folder, settings, model, tokenizer),
-        save_checkpoint=lambda folder: write_checkpoint(folder, settings, model, tokenizer, parts),
-        every=feed.steps_per_epoch if logging_.save_steps < 0 else logging_.save_steps,
-        keep=logging_.save_total_limit,
-        remove=remove_folder,
-        metric=logging_.metric_for_best_model,
+    training = Training(
+        run,
+        model,
+        tokenizer,
+        optimizer,
+        train_dataset,
+        train_dataset.word_counts,
+        feed.steps_per_epoch,
+        describe=partial(described_window, train_dataset, tokenizer),
+        score_dev=None if dev_dataset is None else partial(score_dev, run, model, dev_dataset),
     )
-    callbacks = Callbacks(build_callbacks(settings, run.folder, checkpoints))
-    parts |= {"progress": state, "feed": feed, "optimizer": optimizer, "schedule": schedule}
-    parts |= {"gradient_step": gradients, "meter": meter, "nonfinite": nonfinite, "callbacks": callbacks}
+    state, checkpoints = training.state, training.checkpoints
+    training.parts |= {"feed": feed, "optimizer": optimizer, "schedule": schedule}
+    parallel_model = _parallel(run, training.gradients.model)
     logger.info("Training %d steps of %s", total_steps, _batch_plan(optimisation, run.n_gpu))
-    _resume(run, model, state, checkpoints, parts)
-    rows = 0  # computed by the forward passes of a step
+    if checkpoint := checkpoint_to_resume(settings.actions.resume_from_checkpoint, run.folder):
+        before = json.loads(RunFolder(checkpoint).settings.read_text("utf-8"))
+        refuse_kept_options(settings.flat(), before, str(checkpoint))
+        load_training_state(checkpoint, model, training.parts)
+        training.resumed(checkpoint)
 
     def forward(batch: dict[str, Any]) -> Any:
-        nonlocal rows
-        rows += len(batch["input_ids"])
         return parallel_model(**batch)
 
-    def forward_backward(batch: dict[str, Any], is_last_round: bool, last: bool = True) -> Tensor:
-        """One pass of a batch, and its loss; ranks exchange gradients once per step, in its last pass."""
-        is_last = last and is_last_round
-        skips = isinstance(parallel_model, DistributedDataParallel) and not is_last
-        with parallel_model.no_sync() if skips else nullcontext():  # type: ignore[operator]
-            with run.precision.autocast():
-                loss = callbacks.around_forward(state, forward, batch).loss.sum()
-            # DDP averages gradients over ranks; the loss is already divided by the words of all of them
-            gradients.backward(loss * world_size())
-        return loss.detach()
+    def unsynchronised() -> AbstractContextManager[Any]:
+        return parallel_model.no_sync() if isinstance(parallel_model, DistributedDataParallel) else nullcontext()
 
-    def log() -> None:
-        meter.report(state)
-        state.gradient_norm, state.skipped_steps = nonfinite.look(), nonfinite.total
-        state.memory_gib = peak_memory(run.device)
-        callbacks.on_log(state)
-
-    def evaluate() -> None:
-        if dev_dataset is None or state.evaluated_step == state.step:  # an interrupted run may have scored this step
-            return
-        with meter.paused():
-            callbacks.before_evaluate(state)
-            set_scores(state, score_dataset(run, model, dev_dataset, "Evaluating"))
-            callbacks.on_evaluate(state)
-            callbacks.after_evaluate(state)
-
-    with watch_for_interruption() as interruption, closing(callbacks):
-        callbacks.on_train_begin(state)
-        if is_due(logging_.logging_steps, state):
-            evaluate()
+    with distributed.watch_for_interruption() as interruption, closing(training.callbacks):
+        training.begin()
         for step in feed.steps(total_steps - state.step):
             if state.should_stop:
                 break
             words = int(train_dataset.word_counts[step.windows].sum())
-            parallel_model.train()
-            rows = 0
             for round_, batch in enumerate(step.batches, start=1):
-                inputs = {name: tensor.to(run.device, non_blocking=True) for name, tensor in batch.items()}
-                backward = partial(
-                    forward_backward, {**inputs, "num_items_in_batch": words}, round_ == len(step.batches)
-                )
-                meter.add_loss(callbacks.around_backward(state, backward))
-            norm = gradients.clip(optimisation.max_grad_norm)
-            gradients.step()
-            schedule.step()
-            state.step += 1
-
-            nonfinite.add(state.step, step.windows, norm)
-            lengths = train_dataset.lengths[step.windows]
-            computed = sum(batch["input_ids"].numel() for batch in step.batches)
-            flops = rows / sum(len(batch["input_ids"]) for batch in step.batches) * cost.of_training(lengths)
-            meter.add_step(words, int(lengths.sum()), computed, flops)
-            callbacks.on_step(state)
-            if is_due(logging_.log_loss_steps, state):
-                log()
+                inputs: dict[str, Any] = {"num_items_in_batch": words}
+                inputs |= {name: tensor.to(run.device, non_blocking=True) for name, tensor in batch.items()}
+                training.backward(forward, inputs, round_ == len(step.batches), unsynchronised)
+            training.end_step(step.windows, schedule)
             interrupted = interruption.seen_by_any()
-            if is_due(logging_.logging_steps, state) and not interrupted:
-                evaluate()
+            if not interrupted:
+                training.evaluate_if_due()
             if checkpoints.is_due(state) or interrupted:
                 checkpoints.save(state)
             if interrupted:
                 logger.info("Stopped after step %d; resume with --resume_from_checkpoint auto", state.step)
-                raise Interrupted
-        if meter.has_news:  # a callback ended the training between two logs
-            log()
-        callbacks.on_train_end(state)
+                raise distributed.Interrupted
+        training.end()
 
-    if checkpoints.has_best:
-        restore_best(checkpoints.best_folder, model)
-    results = training_results(state, meter, checkpoints)
-    logger.info(
-        "Trained %(steps)d steps: %(words_per_second).0f words/s in %(seconds).0f s without evaluation", results
-    )
-    run_on_main(lambda: write_json(run.folder.train_results, results))
+    training.restore_best()
+    results = training.write_results()
+    message = "Trained %(steps)d steps: %(words_per_second).0f words/s in %(seconds).0f s without evaluation"
+    logger.info(message, results)
     return results["steps"], results["loss"]
 
 
@@ -196,8 +305,8 @@ def _step_feed(optimisation: OptimisationSettings, dataset: FeatureDataset, n_gp
         dataset.lengths,
         batch_size=optimisation.per_gpu_train_batch_size * max(1, n_gpu),
         rounds=optimisation.gradient_accumulation_steps,
-        rank=rank(),
-        world_size=world_size(),
+        rank=distributed.rank(),
+        world_size=distributed.world_size(),
         seed=optimisation.seed,
         max_tokens=optimisation.max_batch_tokens * max(1, n_gpu),
     )
@@ -214,7 +323,7 @@ def count_steps(optimisation: OptimisationSettings, steps_per_epoch: int) -> int
 
 def _parallel(run: Run, model: nn.Module) -> nn.Module:
     """Wrap the model in DistributedDataParallel or DataParallel if needed."""
-    if world_size() > 1:
+    if distributed.world_size() > 1:
         devices = [run.device] if run.device.type == "cuda" else None
         return DistributedDataParallel(model, device_ids=devices)
     return DataParallel(model) if run.n_gpu > 1 else model
@@ -230,8 +339,9 @@ def dev_dataset_of(run: Run, tokenizer: PreTrainedTokenizerBase) -> FeatureDatas
     return load_and_cache_examples(run, run.settings.data.task_name, tokenizer, "dev")
 
 
-def set_scores(state: TrainState, scores: SplitScores) -> None:
-    """Store the dev scores in the state, for the callbacks."""
+def score_dev(run: Run, model: Tagger, dataset: FeatureDataset, state: TrainState) -> None:
+    """Score dev and store the scores in the state, for the callbacks."""
+    scores = score_dataset(run, model, dataset, "Evaluating")
     state.metrics, state.evaluated_step, state.examples = scores.headline(), state.step, scores.examples
     types = scores.entities.types.items()
     state.type_metrics = {name: {"precision": one.precision, "recall": one.recall, "f1": one.f1} for name, one in types}
@@ -243,55 +353,6 @@ def _batch_plan(optimisation: OptimisationSettings, n_gpu: int) -> str:
     batch = optimisation.max_batch_tokens or optimisation.per_gpu_train_batch_size
     unit = "tokens" if optimisation.max_batch_tokens else "windows"
     rounds = optimisation.gradient_accumulation_steps
-    shares = {"GPUs": max(1, n_gpu), "processes": world_size(), "rounds": rounds}
+    shares = {"GPUs": max(1, n_gpu), "processes": distributed.world_size(), "rounds": rounds}
     factors = [f"{batch} {unit} per batch", *(f"{factor} {name}" for name, factor in shares.items() if factor > 1)]
     return " x ".join(factors)
-
-
-def _resume(
-    run: Run, model: Tagger, state: TrainState, checkpoints: Checkpoints, parts: Mapping[str, Stateful]
-) -> None:
-    """Resume from the checkpoint that the settings name, if any."""
-    checkpoint = checkpoint_to_resume(run.settings.actions.resume_from_checkpoint, run.folder)
-    if checkpoint is None:
-        return
-    check_options(run.settings, checkpoint)
-    load_training_state(checkpoint, model, parts)
-    logger.info("Resuming after step %d of %d, from %s", state.step, state.total_steps, checkpoint)
-    forget_missing_best(checkpoints, state)
-
-
-def forget_missing_best(checkpoints: Checkpoints, state: TrainState) -> None:
-    """Reset the best score if the folder of the best model is missing."""
-    best = checkpoints.best_folder
-    if checkpoints.has_best and not run_on_main(best.is_dir):
-        checkpoints.forget_best(state)
-        logger.warning(
-            "%s has no %s: the best model will be selected from future evaluations only", best.parent, best.name
-        )
-
-
-def is_due(every: int, state: TrainState) -> bool:
-    """Whether an action is due after this step: every ``every`` steps, every epoch if -1, and at the end."""
-    interval = every if every > 0 else state.steps_per_epoch
-    return state.step > 0 and (state.step % interval == 0 or state.step == state.total_steps or state.should_stop)
-
-
-def restore_best(folder: Path, model: PreTrainedModel) -> None:
-    """Load the best weights on rank 0, and broadcast them."""
-    run_on_main(lambda: restore_weights(model, folder))
-    send_from_main(model.state_dict().values())
-
-
-def training_results(state: TrainState, meter: Meter, checkpoints: Checkpoints) -> dict[str, Any]:
-    """Summary of the training over all steps, including those before an interruption."""
-    total = meter.total
-    return {
-        "steps": state.step,
-        "skipped_steps": state.skipped_steps,
-        "loss": total.loss / total.steps,
-        "best_score": checkpoints.best_score if checkpoints.has_best else None,
-        "seconds": total.seconds,
-        "words_per_second": meter.words_per_second,
-        "padding_share": 1 - total.tokens / total.computed_tokens,
-    }

@@ -18,7 +18,6 @@ from common.tag_schemes import (
     OUTSIDE,
     SCHEMES,
     TagEncoder,
-    TagScheme,
     begins_entity,
     entities_to_tags,
     markup_of_tags,
@@ -143,7 +142,9 @@ def _span_tensors(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Make ``spans (N, 3)``, ``inside (N, L, C)`` and ``after (N, C)`` for `FlatTagger.span_confidences`."""
     ids = {tag: index for index, tag in enumerate(tag_names)}
-    scheme = _scheme_of(tag_names, markup)
+    types = {split_tag(tag)[1] for tag in tag_names if tag != OUTSIDE}
+    schemes = (MARKUPS[markup], *SCHEMES.values())  # of one the tags are all, unless the model lacks some
+    scheme = next((scheme for scheme in schemes if set(tag_set(types, scheme)) == set(tag_names)), None)
     longest = max(entity.words for _, entity in places)
     inside = torch.zeros(len(places), longest, len(ids), dtype=torch.bool)
     after = torch.zeros(len(places), len(ids), dtype=torch.bool)
@@ -160,13 +161,6 @@ def _span_tensors(
         )
     spans = torch.tensor([(row, entity.first_word, entity.last_word) for row, entity in places])
     return spans, inside, after
-
-
-def _scheme_of(tag_names: list[str], markup: str) -> TagScheme | None:
-    """Find the scheme whose complete tag set this is; ``None`` if there is none."""
-    types = {split_tag(tag)[1] for tag in tag_names if tag != OUTSIDE}
-    schemes = (MARKUPS[markup], *SCHEMES.values())
-    return next((scheme for scheme in schemes if set(tag_set(types, scheme)) == set(tag_names)), None)
 
 
 def _readable_tags(entity_type: str, length: int, tag_names: list[str]) -> list[list[str]]:

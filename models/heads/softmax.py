@@ -1,19 +1,53 @@
 """Head with a softmax over the tags of each word, independent of other words."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-from common.options import option
+from common.options import imported, option
 from models.heads.flat import FlatTagger
-from models.losses import LOSSES, TokenLoss, loss_named
 from models.tagger import LabelSpace
 
 logger = logging.getLogger(__name__)
+# Unreduced losses per word: logits ``(N, C)``, labels ``(N,)`` -> ``(N,)``, 0 where the label is -100.
+TokenLoss = Callable[[Tensor, Tensor], Tensor]
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(logits, labels, reduction="none")
+
+
+def focal(logits: Tensor, labels: Tensor) -> Tensor:
+    """Focal loss, which gives easy examples less weight (Lin et al. 2017, eq. 4, with gamma 2)."""
+    losses = cross_entropy(logits, labels)
+    return (1 - (-losses).exp()) ** 2 * losses
+
+
+def label_smoothing(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy with label smoothing of 0.1 (Szegedy et al. 2016, sec. 7)."""
+    return F.cross_entropy(logits, labels, reduction="none", label_smoothing=0.1)
+
+
+LOSSES: dict[str, TokenLoss] = {"ce": cross_entropy, "focal": focal, "lsr": label_smoothing}
+
+
+def loss_named(name: str) -> str:
+    """Check that a loss exists, importing a custom one, ``module:function``, and return its name.
+
+    Raises:
+        ValueError: there is no such loss.
+    """
+    if name not in LOSSES:
+        if ":" not in name:
+            raise ValueError(f"--loss {name} is none of {', '.join(LOSSES)}; name your own as module:function")
+        LOSSES[name] = imported(name, "--loss")
+    return name
 
 
 @dataclass(frozen=True)
@@ -30,7 +64,7 @@ class BertSoftmaxForNer(FlatTagger):
     """Encoder, dropout and a linear layer.
 
     The checkpoint is compatible with ``AutoModelForTokenClassification``. ``config.tag_loss`` names the loss, one of
-    `models.losses.LOSSES`; a custom loss must be imported before it is used, since loading a model does not import it.
+    ``LOSSES``; a custom loss must be imported before it is used, since loading a model does not import it.
     """
 
     Options: ClassVar[type] = SoftmaxOptions
@@ -58,15 +92,12 @@ class BertSoftmaxForNer(FlatTagger):
         self.post_init()
 
     def losses(self, emissions: Tensor, targets: Tensor, word_mask: Tensor) -> Tensor:
-        B, W, C = emissions.shape
-        labels = targets.masked_fill(~word_mask, -100)
-        return self._token_loss(emissions.reshape(B * W, C).float(), labels.reshape(B * W)).view(B, W).sum(1)  # (B,)
-
-    @property
-    def _token_loss(self) -> TokenLoss:
         if self.tag_loss not in LOSSES:
             raise ValueError(f"the model was trained with --loss {self.tag_loss}; add this flag if you trust its code")
-        return LOSSES[self.tag_loss]
+        B, W, C = emissions.shape
+        labels = targets.masked_fill(~word_mask, -100)
+        losses = LOSSES[self.tag_loss](emissions.reshape(B * W, C).float(), labels.reshape(B * W))  # (B * W,)
+        return losses.view(B, W).sum(1)  # (B,)
 
     def decode(self, emissions: Tensor, word_mask: Tensor) -> Tensor:
         return emissions.argmax(-1)  # (B, W)

@@ -78,13 +78,13 @@ def test_the_mean_is_there_only_while_dev_is_scored() -> None:
 
     average, state, values = ExponentialAverage(0.9), state_of(), course(10)
     callbacks = Callbacks([average, Look()])
-    callbacks.on_train_begin(state)
-    train(callbacks, state, values)
+    callbacks.call("on_train_begin", state)
+    train(average, state, values)
     for _ in range(2):
-        for hook in (callbacks.before_evaluate, callbacks.on_evaluate, callbacks.after_evaluate):
-            hook(state)
+        for hook in ("before_evaluate", "on_evaluate", "after_evaluate"):
+            callbacks.call(hook, state)
         assert_weights(state, values[-1])
-    callbacks.on_train_end(state)
+    callbacks.call("on_train_end", state)
     assert torch.equal(seen[0], seen[1])
     assert torch.equal(weights(state), seen[0])
 

@@ -33,7 +33,7 @@ def test_there_are_hooks() -> None:
 def test_every_hook_reaches_every_callback_in_order(hook: str) -> None:
     calls: list[tuple[str, str, tuple[Any, ...]]] = []
     state = state_of()
-    getattr(Callbacks([Recorder("first", calls), Recorder("second", calls)]), hook)(state)
+    Callbacks([Recorder("first", calls), Recorder("second", calls)]).call(hook, state)
     assert calls == [("first", hook, (state,)), ("second", hook, (state,))]
 
 

@@ -6,17 +6,18 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
+from transformers.modeling_outputs import TokenClassifierOutput
 
 from callbacks import RDrop, TrainState
 from models import BertCrfForNer, BertSoftmaxForNer
-from models.tagger import Tagger, TaggerOutput
+from models.tagger import Tagger
 from tests.models.families import FAMILIES, collate, random_rows, tiny_tagger
 
 
-def passed_twice(tagger: Tagger, alpha: float, batch: dict[str, Any], words: int) -> TaggerOutput:
+def passed_twice(tagger: Tagger, alpha: float, batch: dict[str, Any], words: int) -> TokenClassifierOutput:
     state = TrainState(tagger, torch.optim.SGD(tagger.parameters()), 1, 1)
     output = RDrop(alpha).around_forward(state, lambda inputs: tagger(**inputs), {**batch, "num_items_in_batch": words})
-    assert isinstance(output, TaggerOutput)
+    assert isinstance(output, TokenClassifierOutput)
     return output
 
 

@@ -10,7 +10,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from transformers import AutoConfig, AutoTokenizer
 
-from lightning_runs.glue_reader import GLUE_TASKS, GlueCorpus
+from lightning_runs.glue_data import GLUE_TASKS, GlueCorpus
 
 SAMPLE = Path(__file__).resolve().parents[2] / "datasets" / "sample_pairs"
 FILES = [

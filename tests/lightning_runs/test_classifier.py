@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
-from lightning_runs.glue_classifier import fitted_run, load_classifier_and_tokenizer
+from lightning_runs.glue_model import fitted_run, load_classifier_and_tokenizer
 from tests.tools.runs import read_json
 from tools.run import Run
 from tools.settings import Settings

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from lightning_runs.glue_reader import GLUE_TASKS
-from lightning_runs.glue_scoring import glue_scores
+from lightning_runs.glue_data import GLUE_TASKS
+from lightning_runs.glue_model import glue_scores
 
 GOLD = np.array([1, 1, 1, 0, 0, 1, 0, 1], float)
 FOUND = np.array([1, 0, 1, 0, 1, 1, 0, 1], float)

@@ -6,8 +6,8 @@ from pathlib import Path
 import datasets
 import pytest
 
-from lightning_runs.glue_reader import GLUE_TASKS, GlueCorpus, LabelledTexts, glue_task, read_glue_file
-from lightning_runs.glue_scoring import glue_lines
+from lightning_runs.glue_data import GLUE_TASKS, GlueCorpus, LabelledTexts, glue_task, read_glue_file
+from lightning_runs.glue_model import glue_lines
 from processors.examples import DataError
 
 # train, dev, test as the official files have them
@@ -69,7 +69,7 @@ def test_quotation_marks_are_characters(tmp_path: Path) -> None:
 def test_a_byte_order_mark_and_windows_line_ends_are_taken_off(tmp_path: Path) -> None:
     text = "\ufeff" + MRPC + "1\t1\t2\ta\tb\n"
     read = read_glue_file(GLUE_TASKS["mrpc"], written(tmp_path, "dev.tsv", text.replace("\n", "\r\n")), "dev")
-    assert read.examples == [LabelledTexts("0", ("a", "b"), 1.0)]
+    assert read.examples == [LabelledTexts(("a", "b"), 1.0)]
 
 
 def test_other_line_separators_do_not_end_a_row(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_cola_has_no_header_but_in_test(tmp_path: Path) -> None:
         (("The sailors rode.",), 1.0),
         (("As you eat.",), 0.0),
     ]
-    assert corpus.read("test").examples == [LabelledTexts("0", ("Bill whistled.",))]
+    assert corpus.read("test").examples == [LabelledTexts(("Bill whistled.",))]
     assert not corpus.has("train")
 
 
@@ -137,7 +137,7 @@ def test_mnli_is_matched_and_mismatched_and_ax_is_predicted(tmp_path: Path) -> N
     assert task.splits_like("dev") == ["dev", "dev_mismatched"]
     assert [corpus.read(split).examples[0].label for split in task.splits_like("dev")] == [2.0, 2.0]
     assert [task.submission_name(split) for split in task.splits_like("test")] == ["MNLI-m", "MNLI-mm"]
-    assert GlueCorpus(GLUE_TASKS["ax"], str(tmp_path)).read("test").examples == [LabelledTexts("0", ("a", "b"))]
+    assert GlueCorpus(GLUE_TASKS["ax"], str(tmp_path)).read("test").examples == [LabelledTexts(("a", "b"))]
     assert GLUE_TASKS["ax"].classes == task.classes
 
 
@@ -172,7 +172,7 @@ def test_a_hugging_face_folder_is_read(tmp_path: Path) -> None:
     datasets.DatasetDict(names).save_to_disk(tmp_path / "mnli")
     corpus = GlueCorpus(GLUE_TASKS["mnli"], "", str(tmp_path / "mnli"))
     assert [example.label for example in corpus.read("train").examples] == [0.0, 1.0, 2.0]
-    assert corpus.read("dev").examples == [LabelledTexts("0", ("a", "b"), 2.0)]
+    assert corpus.read("dev").examples == [LabelledTexts(("a", "b"), 2.0)]
     assert corpus.read("dev_mismatched").examples[0].label == 1.0
     assert corpus.read("test").examples[0].label is None
     assert not corpus.has("test_mismatched")

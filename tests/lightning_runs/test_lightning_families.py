@@ -7,7 +7,7 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
 from lightning_runs.flags import LightningOptions
-from lightning_runs.glue_scoring import model_inputs
+from lightning_runs.glue_model import model_inputs
 from tests.helpers import write_corpus
 from tests.lightning_runs.lightning_runs import (
     call_lightning,

@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from lightning_runs.glue_features import TextDataset, open_or_build_texts, text_arrays
-from lightning_runs.glue_reader import GlueSplit, LabelledTexts
+from lightning_runs.glue_data import GlueSplit, LabelledTexts, TextDataset, open_or_build_texts, text_arrays
 
 PAIRS = [
-    LabelledTexts("0", ("the man said", "he left"), 1.0),
-    LabelledTexts("1", ("anna", "bob met anna near new york"), 0.0),
-    LabelledTexts("2", ("the man said that he saw it when we met", "then"), None),
+    LabelledTexts(("the man said", "he left"), 1.0),
+    LabelledTexts(("anna", "bob met anna near new york"), 0.0),
+    LabelledTexts(("the man said that he saw it when we met", "then"), None),
 ]
 
 
@@ -24,8 +23,8 @@ def test_features_are_what_the_tokenizer_makes_of_a_pair(tokenizer: PreTrainedTo
     made = dataset(tokenizer)
     for feature, pair in zip((made[index] for index in range(3)), PAIRS, strict=True):
         whole = tokenizer(*pair.texts, return_token_type_ids=True)
-        assert feature.input_ids.tolist() == whole["input_ids"]
-        assert feature.token_type_ids.tolist() == whole["token_type_ids"]
+        assert feature["input_ids"] == whole["input_ids"]
+        assert feature["token_type_ids"] == whole["token_type_ids"]
     assert made.labels[:2].tolist() == [1.0, 0.0]
     assert np.isnan(made.labels[2])
     assert made.truncated == 0
@@ -45,8 +44,8 @@ def test_what_is_too_long_loses_its_end_and_is_counted(bert: PreTrainedTokenizer
     made = dataset(bert, max_seq_length=8)
     assert made.lengths.tolist() == [8, 8, 8]
     assert made.truncated == 2
-    assert made[0].input_ids.tolist() == bert("the man said", "he left")["input_ids"]
-    assert bert.decode(made[1].input_ids) == "[CLS] anna [SEP] bob met anna near [SEP]"
+    assert made[0]["input_ids"] == bert("the man said", "he left")["input_ids"]
+    assert bert.decode(made[1]["input_ids"]) == "[CLS] anna [SEP] bob met anna near [SEP]"
 
 
 def test_features_are_built_once(bert: PreTrainedTokenizerBase, tmp_path: Path) -> None:
@@ -56,7 +55,7 @@ def test_features_are_built_once(bert: PreTrainedTokenizerBase, tmp_path: Path) 
     stamp = folder.stat().st_mtime_ns
     again = open_or_build_texts(GlueSplit("elsewhere", "digest", []), bert, 64, tmp_path)
     assert folder.stat().st_mtime_ns == stamp
-    assert again[1].input_ids.tolist() == built[1].input_ids.tolist()
+    assert again[1]["input_ids"] == built[1]["input_ids"]
     open_or_build_texts(split, bert, 64, tmp_path, overwrite=True)
     assert folder.stat().st_mtime_ns != stamp
 
@@ -74,15 +73,15 @@ def test_other_data_or_another_length_are_other_features(
 def test_a_batch_of_no_text_has_one_without_a_label(tokenizer: PreTrainedTokenizerBase) -> None:
     made = dataset(tokenizer)
     batch = made.collate([])
-    assert batch["input_ids"].tolist() == [made[0].input_ids.tolist()]
+    assert batch["input_ids"].tolist() == [made[0]["input_ids"]]
     assert batch["labels"].isnan().tolist() == [True]
 
 
 def test_a_text_that_spells_tokens_of_the_structure_sets_none(tokenizer: PreTrainedTokenizerBase) -> None:
     names = ("bos_token", "eos_token", "sep_token", "cls_token", "pad_token", "mask_token")
     spelt = " ".join(token for name in names if (token := getattr(tokenizer, name)))
-    single = LabelledTexts("0", (f"anna {spelt} bob",), 0.0)
-    pair = LabelledTexts("1", (f"anna {spelt}", f"{spelt} bob"), 0.0)
+    single = LabelledTexts((f"anna {spelt} bob",), 0.0)
+    pair = LabelledTexts((f"anna {spelt}", f"{spelt} bob"), 0.0)
     structure = {getattr(tokenizer, f"{name}_id") for name in names}
     for example in (single, pair):
         ids = text_arrays([example], tokenizer, 64)["input_ids"].tolist()

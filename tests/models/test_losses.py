@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from models import BertSoftmaxForNer
-from models.losses import LOSSES
+from models.heads.softmax import LOSSES
 from tests.models.families import tiny_tagger
 
 C = 5

@@ -5,6 +5,8 @@ import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from processors.features.dataset import FeatureDataset
 from tests.models.families import tiny_config
 from tests.tags import illegal_positions
 from tests.tools.runs import replace, split_of
-from tools.decoding import GatheredScores, TaggedDocument, shared_batches, tag_documents
+from tools.decoding import TaggedDocument, shared_batches, stitched_emissions, tag_documents
 from tools.run import Run
 
 
@@ -292,18 +294,27 @@ def test_batches_hold_items_of_like_length() -> None:
     assert [LENGTHS[batch].tolist() for batch in shared_batches(LENGTHS, 3)] == [[1, 2, 3], [4, 5, 8], [9]]
 
 
+class Counted:
+    """Windows that own 2, 0, 3 and 1 words, and a model whose scores say which word of which window it is."""
+
+    word_counts = np.array([2, 0, 3, 1], np.int32)
+    classifier = SimpleNamespace(out_features=2)
+
+    def __getitem__(self, window: int) -> int:
+        return window
+
+    def inputs(self, windows: list[int]) -> dict[str, torch.Tensor]:
+        mask = torch.arange(3) < torch.from_numpy(self.word_counts[windows])[:, None]
+        return {"windows": torch.tensor(windows), "word_mask": mask, "attention_mask": mask}
+
+    def __call__(self, windows: torch.Tensor, **_: torch.Tensor) -> SimpleNamespace:
+        rows = windows[:, None] + torch.arange(3) / 8  # (B, W)
+        return SimpleNamespace(logits=rows[..., None].expand(-1, -1, 2).bfloat16())
+
+
 def test_scores_come_back_in_order_without_padding() -> None:
-    counts = [2, 0, 3, 1]
-    scores = GatheredScores(counts, 2, torch.device("cpu"))
-    rows = {item: torch.full((3, 2), float(item)) + torch.arange(3)[:, None] / 10 for item in range(4)}
-    for batch in ([3, 0], [1, 2]):
-        scores.add(np.array(batch), torch.stack([rows[item] for item in batch]))
-    expected = torch.cat([rows[item][:count] for item, count in enumerate(counts)])
-    assert torch.equal(scores.over_ranks(), expected)
-
-
-def test_scores_of_an_item_may_be_one_unit() -> None:
-    scores = GatheredScores([1, 1, 1], 2, torch.device("cpu"))
-    scores.add(np.array([2, 0]), torch.tensor([[1.0, 2.0], [3.0, 4.0]], dtype=torch.bfloat16))
-    scores.add(np.array([1]), torch.tensor([[5.0, 6.0]]))
-    assert scores.over_ranks().tolist() == [[3.0, 4.0], [5.0, 6.0], [1.0, 2.0]]
+    counted: Any = Counted()
+    batches = [np.array([3, 0]), np.array([1, 2])]
+    scores = stitched_emissions(counted, counted, range(4), batches, torch.device("cpu"))
+    assert scores.dtype == torch.float32
+    assert scores.tolist() == [[one, one] for one in (0.0, 0.125, 2.0, 2.125, 2.25, 3.0)]

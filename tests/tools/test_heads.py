@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 from analysis.report.run_data import read_run
 from inference.export_onnx import export
 from inference.predictor import NerPredictor
-from lightning_runs.glue_classifier import load_classifier_and_tokenizer
+from lightning_runs.glue_model import load_classifier_and_tokenizer
 from models import BertCrfForNer, BertSoftmaxForNer
 from tests.lightning_runs.lightning_runs import call_lightning
 from tests.tools.runs import FinishedRun, call_script, edit_json, read_predictions, replace

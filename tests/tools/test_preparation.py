@@ -10,7 +10,8 @@ from models import BertCrfForNer
 from tests.models.families import FAMILIES, collate, random_rows, tiny_tagger
 from tests.tools.runs import fit, largest_difference, replace, split_of
 from tools.evaluate import score_dataset
-from tools.preparation import checkpoint_layers, compile_model
+from tools.loading import compile_model
+from tools.optimizer import checkpoint_layers
 from tools.run import Run
 from tools.settings import MachineSettings
 
@@ -19,8 +20,7 @@ UNABLE = ("albert", "xlnet")
 
 def loss_and_gradients(family: str, recomputed: bool) -> tuple[Tensor, dict[str, Tensor]]:
     model = tiny_tagger(BertCrfForNer, family)
-    if recomputed:
-        checkpoint_layers(model)
+    checkpoint_layers(MachineSettings(gradient_checkpointing=recomputed), model)
     torch.manual_seed(0)
     loss = model.train()(**collate(random_rows([12, 7]), model.config)).loss
     loss.backward()
@@ -43,8 +43,7 @@ def test_a_family_that_cannot_recompute_layers_is_refused(family: str) -> None:
 def test_layers_are_recomputed() -> None:
     def passes(chosen: bool) -> int:
         model = tiny_tagger(BertCrfForNer).train()
-        if chosen:
-            checkpoint_layers(model)
+        checkpoint_layers(MachineSettings(gradient_checkpointing=chosen), model)
         seen: list[object] = []
         attention = next(module for name, module in model.named_modules() if name.endswith("layer.0.attention.self"))
         attention.register_forward_hook(lambda *_: seen.append(None))

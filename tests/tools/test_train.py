@@ -15,7 +15,7 @@ from torch import Tensor
 import tools.train
 from analysis.metrics import EntityScores, Score
 from analysis.report.run_data import read_scalars
-from models.losses import LOSSES
+from models.heads.softmax import LOSSES
 from processors.features.batching import Step, StepFeed
 from processors.features.dataset import FeatureDataset
 from tests.helpers import write_corpus

@@ -19,7 +19,7 @@ from analysis.report.run_data import read_scalars
 from benchmarks.serve import ask, running_service
 from inference.export_onnx import export
 from inference.predictor import NerPredictor
-from models.losses import LOSSES
+from models.heads.softmax import LOSSES
 from tests.helpers import FILLERS, ROOT, write_corpus
 from tests.lightning_runs.lightning_runs import call_lightning, ner_options
 from tests.tools.runs import call_script, options_of_run, read_json, read_predictions

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from transformers import AutoModelForTokenClassification, AutoTokenizer, BertConfig, pipeline, set_seed
 
 from models import BertSoftmaxForNer
-from models.losses import LOSSES
+from models.heads.softmax import LOSSES
 from tests.models.families import FAMILIES, LABELS, collate, random_rows, scores, tiny_config, tiny_tagger
 
 
