@@ -135,51 +135,40 @@ class _Sum(torch.autograd.Function):
         return *gradients, None, None, None
 
 
-@torch.library.custom_op("bert_crf::value", mutates_args=())
-def _value(
-    emissions: Tensor,
-    start: Tensor,
-    end: Tensor,
-    transitions: Tensor,
-    mask: Tensor | None,
-    legal: Tensor | None,
-    allowed: Tensor | None,
-    tags: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    chains = Chains(emissions, start, end, transitions, mask, legal, allowed)
+_SCORES = "Tensor emissions, Tensor start, Tensor end, Tensor transitions"
+_CHAINS = f"{_SCORES}, Tensor? mask, Tensor? legal, Tensor? allowed"  # the fields of `Chains`
+
+
+@torch.library.custom_op(
+    "bert_crf::value", mutates_args=(), schema=f"({_CHAINS}, Tensor? tags) -> (Tensor, Tensor, Tensor)"
+)
+def _value(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
+    *given, tags = inputs
+    chains = Chains._make(given)
     value, state = _backend(chains).forward(chains, tags)
     return value, state.alpha.contiguous(), state.mode
 
 
 @_value.register_fake
-def _(emissions: Tensor, *_: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    B, W, C = emissions.shape
-    return emissions.new_empty(B), emissions.new_empty(B, W, C), emissions.new_empty(B, dtype=torch.uint8)
+def _(emissions: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    B = emissions.size(0)
+    return emissions.new_empty(B), emissions.new_empty(emissions.shape), emissions.new_empty(B, dtype=torch.uint8)
 
 
-@torch.library.custom_op("bert_crf::value_backward", mutates_args=())
-def _value_backward(
-    grad: Tensor,
-    emissions: Tensor,
-    start: Tensor,
-    end: Tensor,
-    transitions: Tensor,
-    mask: Tensor | None,
-    legal: Tensor | None,
-    allowed: Tensor | None,
-    tags: Tensor | None,
-    alpha: Tensor,
-    mode: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    chains = Chains(emissions, start, end, transitions, mask, legal, allowed)
+@torch.library.custom_op(
+    "bert_crf::value_backward",
+    mutates_args=(),
+    schema=f"(Tensor grad, {_CHAINS}, Tensor? tags, Tensor alpha, Tensor mode) -> (Tensor, Tensor, Tensor, Tensor)",
+)
+def _value_backward(grad: Tensor, *inputs: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    *given, tags, alpha, mode = inputs
+    chains = Chains._make(given)
     return _backend(chains).backward(grad, chains, tags, State(alpha, mode))
 
 
 @_value_backward.register_fake
-def _(
-    grad: Tensor, emissions: Tensor, start: Tensor, end: Tensor, transitions: Tensor, *_: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return torch.empty_like(emissions), torch.empty_like(start), torch.empty_like(end), torch.empty_like(transitions)
+def _(grad: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
+    return tuple(map(torch.empty_like, inputs[:4]))
 
 
 def _keep(ctx: Any, inputs: tuple[Tensor | None, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
@@ -194,41 +183,24 @@ def _differentiate(ctx: Any, grad: Tensor, *_: Tensor | None) -> tuple[Tensor | 
 _value.register_autograd(_differentiate, setup_context=_keep)
 
 
-@torch.library.custom_op("bert_crf::decode", mutates_args=())
-def _decode(
-    emissions: Tensor,
-    start: Tensor,
-    end: Tensor,
-    transitions: Tensor,
-    mask: Tensor | None,
-    legal: Tensor | None,
-    allowed: Tensor | None,
-    padding: int,
-) -> tuple[Tensor, Tensor]:
-    chains = Chains(emissions, start, end, transitions, mask, legal, allowed)
+@torch.library.custom_op("bert_crf::decode", mutates_args=(), schema=f"({_CHAINS}, int padding) -> (Tensor, Tensor)")
+def _decode(*inputs: Any) -> tuple[Tensor, Tensor]:
+    *given, padding = inputs
+    chains = Chains._make(given)
     return _backend(chains).decode(chains, padding)
 
 
 @_decode.register_fake
-def _(emissions: Tensor, *_: Tensor | int | None) -> tuple[Tensor, Tensor]:
-    B, W, _C = emissions.shape
-    return emissions.new_empty(B, W, dtype=torch.int64), emissions.new_empty(B)
+def _(emissions: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    return emissions.new_empty(emissions.shape[:2], dtype=torch.int64), emissions.new_empty(emissions.size(0))
 
 
-@torch.library.custom_op("bert_crf::entropy", mutates_args=())
-def _entropy(
-    emissions: Tensor,
-    start: Tensor,
-    end: Tensor,
-    transitions: Tensor,
-    mask: Tensor | None,
-    legal: Tensor | None,
-    allowed: Tensor | None,
-) -> Tensor:
-    lattice = lattice_of(Chains(emissions, start, end, transitions, mask, legal, allowed), exact_type(emissions.device))
-    return posterior.entropy(lattice).to(emissions.dtype)
+@torch.library.custom_op("bert_crf::entropy", mutates_args=(), schema=f"({_CHAINS}) -> Tensor")
+def _entropy(*given: Any) -> Tensor:
+    chains = Chains._make(given)
+    return posterior.entropy(lattice_of(chains, exact_type(chains.emissions.device))).to(chains.emissions.dtype)
 
 
 @_entropy.register_fake
-def _(emissions: Tensor, *_: Tensor | None) -> Tensor:
+def _(emissions: Tensor, *_: Any) -> Tensor:
     return emissions.new_empty(emissions.size(0))

@@ -7,7 +7,6 @@
 
 #include <cmath>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 
 // How a row was computed, or why it was not: as in chains.py.
@@ -56,7 +55,6 @@ namespace {
 constexpr int WINDOW = 64;  // rows among which those of similar length are found
 constexpr int FLUSH = 128;  // words between two moves of the pairwise sums to double precision
 constexpr int BLOCK = 4;    // words whose pairs are added at once
-constexpr int64_t KEPT = 64 << 20;  // bytes that a thread keeps for its next call
 
 constexpr double SERIES[] = {  // of the exponential: 1 / k!, so far that the rest is below half a unit in the last place
     1.0,       1.0,        1.0 / 2,      1.0 / 6,       1.0 / 24,       1.0 / 120,       1.0 / 720,
@@ -71,7 +69,6 @@ struct Simd<float> {
     static constexpr int L = 8, MANTISSA = 23, BIAS = 127, TERMS = 7;
     typedef float V __attribute__((vector_size(32)));
     typedef int32_t I __attribute__((vector_size(32)));
-    typedef int32_t Int;
     static constexpr float LOWEST = -87, MAGIC = 0x1.8p23f;
     static constexpr float FLOOR = 0x1p-63f;       // the square root of the smallest normal number
     static constexpr double NEGLIGIBLE = 0x1p-30;  // probability of paths that pass a floor
@@ -99,22 +96,9 @@ struct Simd<double> {
     static constexpr int L = 4, MANTISSA = 52, BIAS = 1023, TERMS = 13;
     typedef double V __attribute__((vector_size(32)));
     typedef int64_t I __attribute__((vector_size(32)));
-    typedef int64_t Int;
     static constexpr double LOWEST = -708, MAGIC = 0x1.8p52;
     static constexpr double FLOOR = 0x1p-511;
     static constexpr double NEGLIGIBLE = 0x1p-60;
-
-    static INLINE void transpose(V* r) {
-        V t[4];
-        UNROLL for (int i = 0; i < 4; i += 2) {
-            t[i] = SHUFFLE(I, r[i], r[i + 1], 0, 4, 2, 6);
-            t[i + 1] = SHUFFLE(I, r[i], r[i + 1], 1, 5, 3, 7);
-        }
-        UNROLL for (int i = 0; i < 2; i++) {
-            r[i] = SHUFFLE(I, t[i], t[i + 2], 0, 1, 4, 5);
-            r[i + 2] = SHUFFLE(I, t[i], t[i + 2], 2, 3, 6, 7);
-        }
-    }
 };
 
 // Numbers below the normal ones count as zero, on the one kind of processor where they are slow.
@@ -126,62 +110,42 @@ struct NoSubnormals {
 #endif
 };
 
-// Memory that a thread keeps between calls: to get it from the system takes as long as to compute.
-struct Arena {
-    char* base = nullptr;
-    int64_t size = 0, used = 0;
-    ~Arena() { free(base); }
-    void reset() {
-        used = 0;
-        if (size > KEPT) release(0);
-    }
-    void release(int64_t wanted) {
-        free(base);
-        base = wanted ? static_cast<char*>(aligned_alloc(64, wanted)) : nullptr;
-        size = base ? wanted : 0;
-        if (wanted && !base) abort();
-    }
-    void reserve(int64_t bytes) {
-        used = 0;
-        if (bytes > size) release((bytes + 63) / 64 * 64);
-    }
-    template <class A>
-    A* take(int64_t count) {
-        char* found = base + used;
-        used += (count * static_cast<int64_t>(sizeof(A)) + 63) / 64 * 64;
-        return reinterpret_cast<A*>(found);
-    }
+// Memory for so many numbers or vectors, with nothing written to it.
+template <class A>
+struct Room {
+    A* const first;
+    explicit Room(int64_t size) : first(new A[size]) {}
+    Room(const Room&) = delete;
+    ~Room() { delete[] first; }
+    operator A*() const { return first; }
 };
-
-thread_local Arena arena;
 
 template <class T>
 struct Kernel {
     typedef Simd<T> S;
     typedef typename S::V V;
     typedef typename S::I I;
-    typedef typename S::Int Int;
     static constexpr int L = S::L;
     static constexpr T INF = __builtin_inf();
 
     Job& job;
-    const int64_t W, C;
+    const int64_t W = job.words, C = job.tags, matrix = (C * C + L - 1) / L * L;
     // The scores of boundaries and transitions, -inf where illegal; `into` is turned, with a row of zeros behind.
-    T *start, *end, *scores, *into, *weights, *turned;
-    T top_score;
-    bool transitions_fine;
-    int64_t* floored;  // transitions whose weight was raised to the floor
+    Room<T> start{C}, end{C}, scores{matrix}, into{matrix + C}, weights{matrix}, turned{matrix};
+    T top_score = -INF;
+    bool transitions_fine = true;
+    Room<int64_t> floored{matrix};  // transitions whose weight was raised to the floor
     int64_t floored_count = 0;
     // The group at hand: its rows, the longest first, how many words each has, and their columns.
-    int64_t row[L], count[L], longest = 0;
-    int32_t* column;  // (L, W)
-    int64_t window = -1, order[WINDOW];
+    int64_t row[L], count[L], longest = 0, window = -1, order[WINDOW];
+    Room<int32_t> column{L * W};
     V words;  // `count` as numbers
     V fine;   // 1 where no score is NaN or +inf
-    // Room: scores or factors of words, forward variables (W, C); vectors of one word (C); pairs (C, C).
-    V *e, *alpha, *before, *g, *block, *marginal, *pairs, *last;
-    double *exact, shift[L];
+    // Scores or factors of words, forward variables (W, C); vectors of one word (C); pairs (C, C).
+    Room<V> e{W * C}, alpha{W * C}, before{C}, g{C}, block{BLOCK * C}, marginal{C}, last{C}, pairs{C * C};
+    Room<double> exact{C * C * L};
     bool flushed;
+    double shift[L];
 
     static INLINE V all(T x) { return V{} + x; }
     static INLINE V larger(V a, V b) { return a > b ? a : b; }
@@ -227,64 +191,36 @@ struct Kernel {
     // Bring C numbers of each lane side by side.
     void gather(V* out, const T* const* from) {
         int64_t j = 0;
-        for (; j + L <= C; j += L) {
-            V r[L];
-            UNROLL for (int lane = 0; lane < L; lane++) r[lane] = load(from[lane] + j);
-            S::transpose(r);
-            UNROLL for (int n = 0; n < L; n++) out[j + n] = r[n];
-        }
+        if constexpr (L == 8)
+            for (; j + L <= C; j += L) {
+                V r[L];
+                UNROLL for (int lane = 0; lane < L; lane++) r[lane] = load(from[lane] + j);
+                S::transpose(r);
+                UNROLL for (int n = 0; n < L; n++) out[j + n] = r[n];
+            }
         for (; j < C; j++)
             for (int lane = 0; lane < L; lane++) out[j][lane] = from[lane][j];
     }
 
     void scatter(T* const* to, const V* x, V factor) {
         int64_t j = 0;
-        for (; j + L <= C; j += L) {
-            V r[L];
-            UNROLL for (int n = 0; n < L; n++) r[n] = x[j + n] * factor;
-            S::transpose(r);
-            UNROLL for (int lane = 0; lane < L; lane++) store(to[lane] + j, r[lane]);
-        }
+        if constexpr (L == 8)
+            for (; j + L <= C; j += L) {
+                V r[L];
+                UNROLL for (int n = 0; n < L; n++) r[n] = x[j + n] * factor;
+                S::transpose(r);
+                UNROLL for (int lane = 0; lane < L; lane++) store(to[lane] + j, r[lane]);
+            }
         for (; j < C; j++) {
             V y = x[j] * factor;
             for (int lane = 0; lane < L; lane++) to[lane][j] = y[lane];
         }
     }
 
-    explicit Kernel(Job& job, bool sweeps) : job(job), W(job.words), C(job.tags) {
-        int64_t matrix = (C * C + L - 1) / L * L, vectors = W * C * (sweeps ? 2 : 1) + 8 * C + (sweeps ? C * C : 0);
-        bool flushes = sweeps && W > FLUSH;
-        arena.reserve(
-            (2 * C + 5 * matrix + C) * sizeof(T) + matrix * 8 + L * W * 4 + vectors * sizeof(V) +
-            (flushes ? C * C * L * 8 : 0) + 32 * 64
-        );
-        start = arena.take<T>(C);
-        end = arena.take<T>(C);
-        scores = arena.take<T>(matrix);
-        into = arena.take<T>(matrix + C);
-        weights = arena.take<T>(matrix);
-        turned = arena.take<T>(matrix);
-        floored = arena.take<int64_t>(matrix);
-        column = arena.take<int32_t>(L * W);
-        e = arena.take<V>(W * C);
-        alpha = sweeps ? arena.take<V>(W * C) : nullptr;
-        before = arena.take<V>(C);
-        g = arena.take<V>(C);
-        block = arena.take<V>(BLOCK * C);
-        marginal = arena.take<V>(C);
-        last = arena.take<V>(C);
-        pairs = sweeps ? arena.take<V>(C * C) : nullptr;
-        exact = flushes ? arena.take<double>(C * C * L) : nullptr;
-        make_tables();
-    }
-    ~Kernel() { arena.reset(); }
-
-    void make_tables() {
+    explicit Kernel(Job& job) : job(job) {
         const T *first = static_cast<const T*>(job.start), *final = static_cast<const T*>(job.end);
         const T* given = static_cast<const T*>(job.transitions);
         const uint8_t* legal = job.legal;
-        top_score = -INF;
-        transitions_fine = true;
         for (int64_t i = 0; i < C; i++) {
             start[i] = !legal || legal[C * (C + 2) + i] ? first[i] : -INF;
             end[i] = !legal || legal[i * (C + 2) + C + 1] ? final[i] : -INF;
@@ -325,11 +261,7 @@ struct Kernel {
         for (int64_t i = 0; i < size; i++) {
             const uint8_t* mask = job.mask + (begin + i) * job.mask_row;
             counts[i] = job.mask ? 0 : W;
-            if (!job.mask) continue;
-            if (job.mask_word == 1)  // a loop of vectors
-                for (int64_t k = 0; k < W; k++) counts[i] += mask[k];
-            else
-                for (int64_t k = 0; k < W; k++) counts[i] += mask[k * job.mask_word];
+            for (int64_t k = 0; job.mask && k < W; k++) counts[i] += mask[k * job.mask_word];
         }
         for (int64_t i = 0; i < size; i++) {
             int rank = 0;
@@ -657,7 +589,7 @@ struct Kernel {
 
     // The best paths of a group (Viterbi 1967). Each word's scores are brought to a largest of 0. There are no
     // back-pointers: the way back looks for the maximum again, in the one row of `into` that it needs.
-    void search(int64_t group) {
+    void search(int64_t group, double*) {
         choose(group);
         fine = all(1);
         double total[L] = {};
@@ -691,7 +623,7 @@ struct Kernel {
             tag = I{};
             for (int64_t j = 1; j < C; j++) {
                 V here = e[k * C + j] + before[j];
-                tag = here > best ? I{} + Int(j) : tag;
+                tag = here > best ? I{} + int(j) : tag;
                 best = larger(best, here);
             }
             for (int lane = 0; lane < L; lane++)
@@ -710,7 +642,7 @@ struct Kernel {
     }
 
     // Log forward or backward variables of rows whose words stand before what is masked: as in lattice.py.
-    void log_sweep(int64_t group) {
+    void log_sweep(int64_t group, double*) {
         choose(group);
         fine = transitions_fine ? all(1) : words > T(1) ? V{} : all(1);
         for (int64_t n = 0; n < W; n++) {
@@ -738,41 +670,27 @@ struct Kernel {
     }
 };
 
-template <class T, class Work>
-void run(Job& job, bool sweeps, Work work) {
+template <class T>
+void run(Job* job, void (Kernel<T>::*work)(int64_t, double*)) {
     NoSubnormals scope;
-    Kernel<T> kernel(job, sweeps);
-    const int64_t size = (job.tags + 2) * job.tags;
+    Kernel<T> kernel(*job);
+    const int64_t size = (job->tags + 2) * job->tags;
     for (;;) {
-        int64_t chunk = __atomic_fetch_add(&job.next_chunk, 1, __ATOMIC_RELAXED);
-        if (chunk >= job.chunks) return;
-        double* sums = job.sums ? job.sums + chunk * size : nullptr;
+        int64_t chunk = __atomic_fetch_add(&job->next_chunk, 1, __ATOMIC_RELAXED), group = chunk * job->chunk;
+        if (chunk >= job->chunks) return;
+        double* sums = job->sums ? job->sums + chunk * size : nullptr;
         if (sums) memset(sums, 0, size * sizeof(double));
-        int64_t stop = (chunk + 1) * job.chunk;
-        for (int64_t group = chunk * job.chunk; group < (stop < job.parts ? stop : job.parts); group++)
-            work(kernel, group, sums);
-        if (sums && __atomic_add_fetch(&job.chunks_done, 1, __ATOMIC_ACQ_REL) == job.chunks) kernel.sum_chunks();
+        for (; group < (chunk + 1) * job->chunk && group < job->parts; group++) (kernel.*work)(group, sums);
+        if (sums && __atomic_add_fetch(&job->chunks_done, 1, __ATOMIC_ACQ_REL) == job->chunks) kernel.sum_chunks();
     }
-}
-
-template <class T>
-void sweep(Job& job) {
-    run<T>(job, true, [](Kernel<T>& kernel, int64_t group, double* sums) { kernel.sweep(group, sums); });
-}
-
-template <class T>
-void decode(Job& job) {
-    run<T>(job, false, [](Kernel<T>& kernel, int64_t group, double*) { kernel.search(group); });
 }
 
 }  // namespace
 
 extern "C" {
-void crf_sweep_float32(Job* job) { sweep<float>(*job); }
-void crf_sweep_float64(Job* job) { sweep<double>(*job); }
-void crf_decode_float32(Job* job) { decode<float>(*job); }
-void crf_decode_float64(Job* job) { decode<double>(*job); }
-void crf_log_sweep_float64(Job* job) {
-    run<double>(*job, false, [](Kernel<double>& kernel, int64_t group, double*) { kernel.log_sweep(group); });
-}
+void crf_sweep_float32(Job* job) { run(job, &Kernel<float>::sweep); }
+void crf_sweep_float64(Job* job) { run(job, &Kernel<double>::sweep); }
+void crf_decode_float32(Job* job) { run(job, &Kernel<float>::search); }
+void crf_decode_float64(Job* job) { run(job, &Kernel<double>::search); }
+void crf_log_sweep_float64(Job* job) { run(job, &Kernel<double>::log_sweep); }
 }
