@@ -9,7 +9,7 @@ from setuptools.command.build_py import build_py
 HERE = Path(__file__).parent
 
 
-class BuildWithLibrary(build_py):
+class BuildWithLibrary(build_py):  # type: ignore[misc]
     def run(self) -> None:
         super().run()
         spec = importlib.util.spec_from_file_location("library", HERE / "cpu" / "library.py")
@@ -23,7 +23,7 @@ class BuildWithLibrary(build_py):
             self.warn(f"crf.cpp is not compiled ({error}): at first use, another attempt is made")
 
 
-class Compiled(Distribution):
+class Compiled(Distribution):  # type: ignore[misc]
     """A wheel that is only for this platform."""
 
     def has_ext_modules(self) -> bool:

@@ -113,11 +113,11 @@ def test_scores_of_minus_10000(forbidden: str, dtype: torch.dtype) -> None:
         transitions[:, 2] = FORBIDDEN
         emissions[1, 7] = torch.tensor([-2e4, -2e4, 0, -2e4, -2e4])
     tensors = [tensor.to(dtype) for tensor in (emissions, start, end, transitions)]
-    on_device = Chains(*(tensor.to(DEVICE) for tensor in tensors), None, None, None)
+    on_device = Chains._make([*(tensor.to(DEVICE) for tensor in tensors), None, None, None])
     value, state = TritonBackend().forward(on_device, tags.to(DEVICE))
     found = TritonBackend().backward(torch.ones_like(value), on_device, tags.to(DEVICE), state)
     assert state.mode.tolist() == [SCALED, LOG_SPACE if "needed" in forbidden else SCALED, SCALED]
-    exact = Chains(*(tensor.double() for tensor in tensors), None, None, None)
+    exact = Chains._make([*(tensor.double() for tensor in tensors), None, None, None])
     expected, state = TorchBackend().forward(exact, tags)
     eps = torch.finfo(dtype).eps
     atol = (1e5 if dtype == torch.float64 else 1e3) * eps  # both are computed in float64, from scores of 1e4
@@ -136,7 +136,7 @@ def test_a_score_that_is_not_a_number(value: float, place: str) -> None:
     else:
         {"start": start, "transitions": transitions}[place].view(-1)[1] = value
     tensors = (emissions, start, torch.zeros(3), transitions, mask)
-    chains = Chains(*(tensor.to(DEVICE) for tensor in tensors), None, None)
+    chains = Chains._make([*(tensor.to(DEVICE) for tensor in tensors), None, None])
     wrong = [place != "masked emissions" and (place != "emissions" or row == 1) for row in range(2)]
     partition, _ = TritonBackend().forward(chains, None)
     paths, scores = TritonBackend().decode(chains, -100)
