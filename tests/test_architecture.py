@@ -111,7 +111,7 @@ def test_processors_never_see_a_model_class() -> None:
 def test_models_never_see_a_file_a_tokenizer_or_arguments() -> None:
     for path in (ROOT / "models").rglob("*.py"):
         imported = imported_modules(path)
-        compiles = "cpu" in path.parts  # keeps compiled kernels on disk, under a digest of its own sources
+        compiles = "cpu" in path.parts or path.name == "setup.py"  # keep a compiled library on disk
         assert not first_parts(imported) & {"argparse", "json", "tokenizers"}, name_of(path)
         assert compiles or "pathlib" not in first_parts(imported), name_of(path)
         assert not {module for module in imported if "Tokenizer" in module}, name_of(path)
