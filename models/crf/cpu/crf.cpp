@@ -27,7 +27,7 @@ struct Job {
     const void *start, *end, *transitions;
     const uint8_t *legal, *allowed;  // (C + 2, C + 2), (B, W, C)
     void* value;                     // (B,) the log-partition, or the log-likelihood of gold
-    uint8_t* mode;                   // (B,) written with the values, read without
+    uint8_t* mode;                   // (B,) how each row was computed
     void* total;                     // () the sum of values
     const void* grad;                // (B,) by the values, all of them -1 if null
     int64_t grad_row;
@@ -563,8 +563,8 @@ struct Kernel {
                 double z = count[lane] ? shift[lane] + std::log(double(mass[lane])) + (count[lane] - 1) * double(top_score) : 0;
                 T none = count[lane] ? -INF : T(0);
                 values[row[lane]] = mode[lane] != SCALED ? none : T(job.gold ? score[lane] - z : z);
-                job.mode[row[lane]] = mode[lane];
             }
+            job.mode[row[lane]] = mode[lane];
             if (!job.sums) continue;
             if (mode[lane] == SCALED && job.gold) count_gold(lane, -double(factor[lane]), sums);
             if (mode[lane] != SCALED || count[lane] < W) clear(lane, mode[lane] != SCALED);
