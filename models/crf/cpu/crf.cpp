@@ -144,6 +144,7 @@ struct Kernel {
     // Scores or factors of words, forward variables (W, C); vectors of one word (C); pairs (C, C).
     Room<V> e{W * C}, alpha{W * C}, before{C}, g{C}, block{BLOCK * C}, marginal{C}, last{C}, pairs{C * C};
     Room<double> exact{C * C * L};
+    Room<T> nothing{C};  // where lanes write that have ended
     bool flushed;
     double shift[L];
 
@@ -361,7 +362,7 @@ struct Kernel {
             }
             I present = words > T(k);
             raised = present ? smaller(raised, smallest) : raised;
-            lost = present & !(sum >= 8 * S::FLOOR) ? all(1) : lost;
+            lost = (present & ~(sum >= 8 * S::FLOOR)) ? all(1) : lost;
             mass = present ? sum * scale : mass;
             exponents += present ? exponent : I{};
         }
@@ -410,7 +411,7 @@ struct Kernel {
     V backward(T* out, V factor, const int64_t* gold_rows) {
         bool by_transition = !out && floored_count < C;  // nobody asks for pairs but those few
         V doubt = V{};
-        T *to[L], nothing[C];
+        T* to[L];
         flushed = false;
         memset(pairs, 0, C * C * sizeof(V));
         memset(block, 0, BLOCK * C * sizeof(V));

@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 logger = logging.getLogger(__name__)
 SOURCE = Path(__file__).with_name("crf.cpp")
@@ -40,15 +40,15 @@ def load() -> ctypes.CDLL:
     """
     flags = [*FLAGS, *_machine_flags()]
     digest = hashlib.sha256(b"".join([SOURCE.read_bytes(), *map(str.encode, flags)])).hexdigest()[:16]
-    folder = cache_folder()
     compilers = _compilers()
-    if not compilers:
-        for library in sorted(folder.glob(f"crf-{digest}-*.so")):  # was built where there is a compiler
-            return ctypes.CDLL(str(library))
     try:
+        folder = cache_folder()
+        if not compilers:
+            for library in folder.glob(f"crf-{digest}-*.so"):  # was built where there is a compiler
+                return ctypes.CDLL(str(library))
         return _load_from(folder, digest, compilers, flags)
-    except (OSError, Timeout) as error:
-        logger.warning("The CRF's library cannot be kept in %s (%s): each process builds it anew", folder, error)
+    except (OSError, RuntimeError) as error:  # no home, no right to write, no locks on this file system, a lock held
+        logger.warning("The CRF's library cannot be kept, each process builds it anew: %s", error)
     with tempfile.TemporaryDirectory() as temporary:
         return _load_from(Path(temporary), digest, compilers, flags)
 
