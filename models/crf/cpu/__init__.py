@@ -43,12 +43,13 @@ class CppBackend:
     def backward(self, grad: Tensor, chains: Chains, tags: Tensor | None, state: State) -> Gradients:
         job = job_for(chains, tags)
         job.grad, (job.grad_row,) = grad.data_ptr(), grad.stride()
-        sums = grad.new_empty(size_of_sums(job), dtype=torch.float64)
-        job.sums = sums.data_ptr()
+        # A row may be served now that was not in `forward`, or the other way round: its check rounds differently there.
+        sums, mode = grad.new_empty(size_of_sums(job), dtype=torch.float64), torch.empty_like(state.mode)
+        job.sums, job.mode = sums.data_ptr(), mode.data_ptr()
         gradients = _room_for_gradients(job, chains)
         self._run("sweep", job, chains)
         if job.unserved:
-            self._add_gradients(gradients, grad, chains, tags, state.mode)
+            self._add_gradients(gradients, grad, chains, tags, mode)
         return gradients
 
     def sum_at_once(self, chains: Chains, tags: Tensor | None) -> tuple[Tensor, Gradients]:

@@ -27,7 +27,7 @@ struct Job {
     const void *start, *end, *transitions;
     const uint8_t *legal, *allowed;  // (C + 2, C + 2), (B, W, C)
     void* value;                     // (B,) the log-partition, or the log-likelihood of gold
-    uint8_t* mode;                   // (B,) written with the values, read without
+    uint8_t* mode;                   // (B,) how each row was computed
     void* total;                     // () the sum of values
     const void* grad;                // (B,) by the values, all of them -1 if null
     int64_t grad_row;
@@ -144,6 +144,7 @@ struct Kernel {
     // Scores or factors of words, forward variables (W, C); vectors of one word (C); pairs (C, C).
     Room<V> e{W * C}, alpha{W * C}, before{C}, g{C}, block{BLOCK * C}, marginal{C}, last{C}, pairs{C * C};
     Room<double> exact{C * C * L};
+    Room<T> nothing{C};  // where lanes write that have ended
     bool flushed;
     double shift[L];
 
@@ -361,7 +362,7 @@ struct Kernel {
             }
             I present = words > T(k);
             raised = present ? smaller(raised, smallest) : raised;
-            lost = present & !(sum >= 8 * S::FLOOR) ? all(1) : lost;
+            lost = (present & ~(sum >= 8 * S::FLOOR)) ? all(1) : lost;
             mass = present ? sum * scale : mass;
             exponents += present ? exponent : I{};
         }
@@ -410,7 +411,7 @@ struct Kernel {
     V backward(T* out, V factor, const int64_t* gold_rows) {
         bool by_transition = !out && floored_count < C;  // nobody asks for pairs but those few
         V doubt = V{};
-        T *to[L], nothing[C];
+        T* to[L];
         flushed = false;
         memset(pairs, 0, C * C * sizeof(V));
         memset(block, 0, BLOCK * C * sizeof(V));
@@ -563,8 +564,8 @@ struct Kernel {
                 double z = count[lane] ? shift[lane] + std::log(double(mass[lane])) + (count[lane] - 1) * double(top_score) : 0;
                 T none = count[lane] ? -INF : T(0);
                 values[row[lane]] = mode[lane] != SCALED ? none : T(job.gold ? score[lane] - z : z);
-                job.mode[row[lane]] = mode[lane];
             }
+            job.mode[row[lane]] = mode[lane];
             if (!job.sums) continue;
             if (mode[lane] == SCALED && job.gold) count_gold(lane, -double(factor[lane]), sums);
             if (mode[lane] != SCALED || count[lane] < W) clear(lane, mode[lane] != SCALED);

@@ -18,7 +18,7 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 logger = logging.getLogger(__name__)
 SOURCE = Path(__file__).with_name("crf.cpp")
@@ -37,15 +37,18 @@ def load() -> ctypes.CDLL:
     Raises:
         CannotBuildError: no compiler was found, or none succeeded.
     """
-    folder = cache_folder()
-    places = [SOURCE.parent] if _compilers() else [SOURCE.parent, folder]
-    for place in places:  # was built with the package, or where there is a compiler
-        for library in sorted(place.glob(f"crf-{_digest()}-*.so")):
-            return ctypes.CDLL(str(library))
+    for library in SOURCE.parent.glob(f"crf-{_digest()}-*.so"):  # was built with the package
+        return ctypes.CDLL(str(library))
     try:
+        folder = cache_folder()
+        if not _compilers():
+            for library in folder.glob(f"crf-{_digest()}-*.so"):  # was built where there is a compiler
+                return ctypes.CDLL(str(library))
         return ctypes.CDLL(str(build_in(folder)))
-    except (OSError, Timeout) as error:
-        logger.warning("The CRF's library cannot be kept in %s (%s): each process builds it anew", folder, error)
+    except CannotBuildError:
+        raise
+    except (OSError, RuntimeError) as error:  # no home, no right to write, no locks on this file system, a lock held
+        logger.warning("The CRF's library cannot be kept, each process builds it anew: %s", error)
     with tempfile.TemporaryDirectory() as temporary:
         return ctypes.CDLL(str(build_in(Path(temporary))))
 

@@ -114,7 +114,22 @@ def test_without_a_place_for_it_the_library_is_built_each_time(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("BERT_CRF_CACHE", str(tmp_path / "file"))
     assert build().crf_sweep_float32
-    assert f"cannot be kept in {tmp_path / 'file'}" in caplog.text
+    assert "cannot be kept, each process builds it anew" in caplog.text
+    assert str(tmp_path / "file") in caplog.text
+
+
+def test_a_user_without_a_home_builds_each_time(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_compiler(folder / "c++", COPYING)
+    monkeypatch.delenv("BERT_CRF_CACHE")
+
+    def refuse() -> None:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", refuse)
+    assert build().crf_sweep_float32
+    assert "each process builds it anew: Could not determine home directory" in caplog.text
 
 
 def test_what_is_no_library_is_not_used(

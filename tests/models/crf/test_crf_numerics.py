@@ -105,7 +105,7 @@ def test_mass_that_vanishes_and_returns(backend: str, dtype: torch.dtype) -> Non
 
 
 def test_only_what_scaled_arithmetic_cannot_serve_goes_to_log_space() -> None:
-    """A forbidden transition is ordinary, and so is a word with one tag far above all others; needing both is not."""
+    """A forbidden transition is ordinary, and a word whose tag is far above all others; a path through both is not."""
     crf, tags = CRF(9), 9
     crf.transitions.data.mul_(30)
     plain = torch.randn(4, 50, tags) * 5
