@@ -1,6 +1,7 @@
 """A linear-chain CRF layer: exact, complete, and fast enough not to show beside an encoder. See docs/crf.md."""
 
 from .layer import CRF
+from .legal import legal_transitions
 from .paths import Paths
 
-__all__ = ["CRF", "Paths"]
+__all__ = ["CRF", "Paths", "legal_transitions"]

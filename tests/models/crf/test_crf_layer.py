@@ -10,7 +10,9 @@ import torch
 from torch import nn
 from torch._subclasses import FakeTensorMode
 
-from models.crf import CRF
+from common import tag_schemes
+from common.tag_schemes import MARKUPS
+from models.crf import CRF, legal_transitions
 from models.crf.backend import use_backend
 from tests.models.crf.operators import check_operators
 from tests.models.crf.problems import BACKENDS
@@ -349,3 +351,15 @@ def test_a_gradient_is_computed_where_its_value_was() -> None:
         with use_backend(backend):
             gradients.append(torch.autograd.grad(value, emissions)[0])
     torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("markup", ["bio", "bios", "bioes", "bmes", "bilou"])
+def test_legal_transitions_follow_from_the_names_of_tags(markup: str) -> None:
+    scheme = MARKUPS[markup]
+    tags = ["O", *(f"{prefix}-{kind}" for prefix in scheme.prefixes for kind in ("PER", "LOC-part"))]
+    assert legal_transitions(tags).tolist() == tag_schemes.legal_transitions(tags, scheme).tolist()
+
+
+def test_names_that_are_no_tags_have_no_legal_transitions() -> None:
+    with pytest.raises(ValueError, match="not tags of a known scheme: PER, X-LOC; expected O"):
+        legal_transitions(["O", "PER", "B-PER", "X-LOC"])
