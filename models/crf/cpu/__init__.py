@@ -11,7 +11,9 @@ from ..torch_backend import TorchBackend
 from . import library, threads
 from .job import Job, job_for, size_of_sums, write_gradients_to
 
-PARALLEL_NS = 60_000  # work that is worth several threads
+PARALLEL_NS = 80_000  # work that is worth several threads
+# What a word takes by itself, and for each pair of tags, in nanoseconds on one core.
+COSTS = {"sweep": (15, 0.09), "decode": (5, 0.035), "log_sweep": (100, 2)}
 
 
 class CppBackend:
@@ -90,7 +92,8 @@ class CppBackend:
     def _run(self, name: str, job: Job, chains: Chains) -> None:
         if job.rows:
             # All threads or one: OpenMP ends and makes threads when two regions differ in how many they want.
-            several = job.rows * job.words * (20 + job.tags * job.tags // 6) > PARALLEL_NS
+            word, pair = COSTS[name]
+            several = job.rows * job.words * (word + job.tags * job.tags * pair) > PARALLEL_NS
             function = self._functions[name, chains.emissions.element_size()]
             threads.run(function, job, threads.thread_limit() if several else 1)
 
