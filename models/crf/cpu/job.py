@@ -2,6 +2,7 @@
 
 import ctypes
 
+import torch
 from torch import Tensor
 
 from ..chains import Chains, Gradients
@@ -46,12 +47,12 @@ def job_for(chains: Chains, tags: Tensor | None) -> Job:
     )
 
 
-def write_gradients_to(job: Job, gradients: Gradients) -> None:
-    """Let a job write the gradients there."""
-    emissions, start, end, transitions = gradients
-    job.grad_emissions = emissions.data_ptr()
-    job.grad_emissions_row, job.grad_emissions_word, _ = emissions.stride()
-    job.grad_start, job.grad_end, job.grad_transitions = start.data_ptr(), end.data_ptr(), transitions.data_ptr()
+def room_for_gradients(job: Job, chains: Chains) -> Gradients:
+    """Room for the gradients, where the job is to write them."""
+    gradients = Gradients(*map(torch.empty_like if job.rows else torch.zeros_like, chains[:4]))
+    job.grad_emissions, job.grad_start, job.grad_end, job.grad_transitions = map(Tensor.data_ptr, gradients)
+    job.grad_emissions_row, job.grad_emissions_word, _ = gradients.emissions.stride()
+    return gradients
 
 
 def size_of_sums(job: Job) -> int:

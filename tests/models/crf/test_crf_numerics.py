@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.crf import CRF
+from models.crf import CRF, cpu
 from models.crf.backend import use_backend
 from models.crf.chains import LOG_SPACE, SCALED, Chains
 from models.crf.cpu import CppBackend
@@ -136,7 +136,8 @@ def test_only_what_scaled_arithmetic_cannot_serve_goes_to_log_space() -> None:
         torch.testing.assert_close(results[1][0], exact, rtol=1e-10, atol=1e-10)
 
 
-def test_thread_count_changes_no_bit() -> None:
+def test_thread_count_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "PARALLEL_NS", 0)
     B, W, C = 37, 60, 11
     crf = CRF(C, batch_first=True)
     emissions, tags = torch.randn(B, W, C), torch.randint(0, C, (B, W))
