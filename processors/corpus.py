@@ -1,11 +1,11 @@
 """Corpora: finding and reading their splits, counting what they hold, and deriving the labels."""
 
-import atexit
 import hashlib
 import json
 import re
 import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import asdict, dataclass, field, replace
@@ -60,7 +60,7 @@ class _Opened:
     def __init__(self, folder: Path | None) -> None:
         if folder is None:
             folder = Path(tempfile.mkdtemp(prefix="corpus-"))
-            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self.folder = folder
         self.sources: dict[str, Any] = {}  # file or data set of each split; None where there is none
         self.contents: dict[str, tuple[str, bytes]] = {}  # digest of each file, and its first bytes

@@ -24,8 +24,8 @@ from tests.tools.runs import FinishedRun, call_script, crf, options_of_run, soft
 from tools.new_encoder import write_encoder
 from tools.run import Run
 
-# The longest single test, in an interpreter of GPU kernels, comes first, and files with slow tests before the others, so
-# that both processes are busy until the end.
+# The longest single test, which interprets the GPU kernels, comes first, and files with slow tests come before the
+# others, so that both processes are busy until the end.
 FIRST = (
     *("models/crf/test_crf_triton.py", "models/crf/test_crf_enumeration.py"),
     *("common/", "datasets/", "processors/", "analysis/test_"),

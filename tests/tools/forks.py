@@ -1,5 +1,6 @@
 """Processes that are forked from one that has imported the libraries; importing them takes some seconds each time."""
 
+import atexit
 import multiprocessing
 import os
 import runpy
@@ -84,9 +85,12 @@ def _run_as_main(
     os.chdir(ROOT)
     os.environ.update({"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment})
     words = [*command, *flags]
-    if words[0] == "-m":
-        sys.argv = words[1:]
-        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
-    else:
-        sys.argv = words
-        runpy.run_path(words[0], run_name="__main__")
+    try:
+        if words[0] == "-m":
+            sys.argv = words[1:]
+            runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+        else:
+            sys.argv = words
+            runpy.run_path(words[0], run_name="__main__")
+    finally:
+        atexit._run_exitfuncs()  # as at the end of a script; multiprocessing leaves them out
