@@ -38,7 +38,7 @@ IMPORTS = {
     "models": """
         BertCrfForNer(config) BertSoftmaxForNer(config) HEADS head_named(name)
     """,
-    "models.crf": "CRF(num_tags, batch_first=, legal=) Paths(tags, scores)",
+    "models.crf": "CRF(num_tags, batch_first=, legal=) Paths(tags, scores) legal_transitions(tags)",
     "processors": """
         DataError(message, path=, line=) Example(guid, words, entities=, text=, offsets=, line=, word_lines=,
         unannotated=, confidences=, words_given=) convert_examples_to_features(examples, label_list, max_seq_length,

@@ -137,6 +137,8 @@ def decoded_documents(
         annotations = [dataset.annotation(documents[document]) for document in batch]
         if not any(annotation.entities is None for annotation in annotations):
             losses = model.losses(rows, model.encode(annotations).to(mask.device), mask).tolist()
+            # Where scores are not numbers, the loss shows it, and training must go on: a search would raise an error.
+            rows = torch.where(rows < torch.inf, rows, 0.0)
         predictions = model.predict(rows, mask, with_confidence)
         for document, prediction, loss in zip(batch, predictions, losses, strict=True):
             entities, confidences = prediction.entities, prediction.confidences

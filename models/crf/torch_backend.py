@@ -49,8 +49,9 @@ class TorchBackend:
         if vanishing.any():
             rows = _select(lattice, vanishing)
             value = value.masked_scatter(vanishing, log_partition(rows, log_forward(rows)))
+        value = value.masked_fill(value == math.inf, math.nan)
         mode = torch.where(vanishing, LOG_SPACE, SCALED)  # (B,)
-        mode = mode.masked_fill(~value.isfinite(), NO_PATH)
+        mode = mode.masked_fill(value == -math.inf, NO_PATH)
         if tags is not None:
             path, known = _path_score(lattice, tags)  # (B,), (B,)
             value = path - value  # (B,)

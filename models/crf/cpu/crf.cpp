@@ -544,7 +544,9 @@ struct Kernel {
             bool exist = true;
             score[lane] = job.gold ? gold_score(lane, exist) : 0;
             if (!exist) mode[lane] = NO_SUCH_TAG;
-            else if (!(fine[lane] > 0) || mass[lane] == 0 || (!transitions_fine && count[lane] > 1)) mode[lane] = NO_PATH;
+            // The value is not a number: a training loop sees it, and skips the step.
+            else if (!(fine[lane] > 0) || (!transitions_fine && count[lane] > 1)) mode[lane] = LOG_SPACE;
+            else if (mass[lane] == 0) mode[lane] = NO_PATH;
             else if (score[lane] > -INF) mode[lane] = mass[lane] > 0 ? SCALED : LOG_SPACE;
             if (mode[lane] != SCALED || !job.sums) continue;
             T grad = grads ? grads[row[lane] * job.grad_row] : T(-1);

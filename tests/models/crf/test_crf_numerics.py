@@ -205,24 +205,33 @@ def test_nothing_rounds_the_factors_of_products(backend: str, C: int, coarse_pro
 @pytest.mark.parametrize("C", [1, 9, 20])
 @pytest.mark.parametrize("score", [math.nan, math.inf])
 @pytest.mark.parametrize("place", ["emissions", "start_transitions", "end_transitions", "transitions"])
-def test_scores_that_are_no_numbers_are_refused(backend: str, C: int, score: float, place: str) -> None:
+def test_scores_that_are_no_numbers(backend: str, C: int, score: float, place: str) -> None:
+    """Values and gradients are NaN, so that a training loop can skip the step; searches have no result and raise."""
     crf = CRF(C, batch_first=True)
     emissions, tags = torch.randn(3, 4, C), torch.zeros(3, 4, dtype=torch.long)
     if place == "emissions":
         emissions[1, 1, C - 1] = score
-        rows = "row 1"
+        wrong, rows = [False, True, False], "row 1"
     else:
         getattr(crf, place).data.flatten()[-1] = score
-        rows = "rows 0, 1, 2"
+        wrong, rows = [True] * 3, "rows 0, 1, 2"
+    emissions.requires_grad_()
+    everything = torch.ones(3, 4, C, dtype=torch.bool)
     with use_backend(backend):
+        for values in (
+            crf(emissions, tags, reduction="none"),
+            crf(emissions, allowed=everything, reduction="none"),
+            crf.log_partition(emissions),
+        ):
+            assert values.isnan().tolist() == wrong
+        for loss in (crf(emissions, tags), crf(emissions, tags, reduction="none").sum()):
+            (gradient,) = torch.autograd.grad(loss, emissions)
+            assert loss.isnan()
+            assert gradient.isnan().flatten(1).any(1).tolist() == wrong
         for call in (
-            lambda: crf(emissions, tags),
-            lambda: crf(emissions, tags, reduction="none"),
-            lambda: crf(emissions, allowed=torch.ones(3, 4, C, dtype=torch.bool)),
-            lambda: crf.log_partition(emissions),
             lambda: crf.decode(emissions),
+            lambda: crf.best_paths(emissions),
             lambda: crf.decode(emissions, nbest=2),
-            lambda: crf.marginals(emissions),
             lambda: crf.marginals(emissions, pairwise=True),
             lambda: crf.entropy(emissions),
             lambda: crf.sample(emissions),
