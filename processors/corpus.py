@@ -119,7 +119,11 @@ class Corpus:
         Raises:
             DataError: the split is missing or malformed, with file and line.
         """
-        return read_examples(self._parsed(split)[0])
+        return self._examples_in(self._parsed(split)[0])
+
+    def _examples_in(self, folder: Path) -> Iterator[Example]:
+        """A generator that holds the corpus, and with it its temporary folder, as long as it is used."""
+        yield from read_examples(folder)
 
     def inventory(self, split: str) -> Inventory:
         """What a split holds."""
