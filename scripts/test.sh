@@ -16,7 +16,7 @@ trap 'rm -f "$TYPES"' EXIT
 mypy . > "$TYPES" 2>&1 &
 MYPY=$!
 STATUS=0
-python -m pytest -n "${TEST_PROCESSES:-3}" --dist loadfile --no-loadscope-reorder "$@" || STATUS=$?
+python -m pytest -n "${TEST_PROCESSES:-2}" --dist loadfile --no-loadscope-reorder "$@" || STATUS=$?
 wait "$MYPY" || STATUS=$?
 cat "$TYPES"
 exit "$STATUS"
