@@ -85,7 +85,7 @@ def _backend(chains: Chains) -> Backend:
 
 
 def _gradients_in_graph(chains: Chains, tags: Tensor | None, grad: Tensor) -> tuple[Tensor | None, ...]:
-    """The gradients of the values, for whoever differentiates them in turn."""
+    """The gradients of the values as a graph, so that they can be differentiated again."""
     value = differentiable.value(chains, tags)  # (B,)
     needed = [scores for scores in chains[:4] if scores.requires_grad]
     found = iter(torch.autograd.grad(value, needed, grad.to(value.dtype).expand_as(value), create_graph=True))

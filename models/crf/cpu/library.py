@@ -84,7 +84,7 @@ def build_in(folder: Path) -> Path:
 
 
 def _build(library: Path, compiler: list[str]) -> None:
-    """Compile under another name: whoever sees the library sees all of it."""
+    """Compile under a temporary name, so that other processes never load an unfinished library."""
     logger.info("Compiling the CRF, once: %s", library)
     unfinished = library.with_suffix(f".{os.getpid()}")
     try:
