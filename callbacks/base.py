@@ -69,7 +69,7 @@ class TrainState:
         return {group["name"].partition("/")[0]: group["lr"] for group in self.optimizer.param_groups}
 
     def is_due(self, every: int) -> bool:
-        """Whether an action is due after this step: every ``every`` steps (-1: every epoch; 0: never), and at the end."""
+        """Whether an action is due: every ``every`` steps (-1: every epoch; 0: never), and at the end."""
         at_end = self.step == self.total_steps or self.should_stop
         return bool(every and self.step) and (at_end or self.step % (every if every > 0 else self.steps_per_epoch) == 0)
 

@@ -126,7 +126,7 @@ class _Sum(torch.autograd.Function):
         if torch.is_grad_enabled():  # create_graph
             *scores, tags = ctx.saved_tensors
             return *_gradients_in_graph(Chains(*scores), tags, grad), None, None, None
-        gradients, ctx.negated = ctx.negated, None  # autograd copies what somebody else holds
+        gradients, ctx.negated = ctx.negated, None  # autograd copies gradients that have another reference
         if gradients is None:  # the second time through a graph that was retained
             *scores, tags = ctx.saved_tensors
             _, gradients = ctx.at_once(Chains(*scores), tags)

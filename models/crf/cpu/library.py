@@ -48,7 +48,7 @@ def load() -> ctypes.CDLL:
     except CannotBuildError:
         raise
     except (OSError, RuntimeError) as error:  # no home, no right to write, no locks on this file system, a lock held
-        logger.warning("The CRF's library cannot be kept, each process builds it anew: %s", error)
+        logger.warning("The compiled CRF cannot be cached, so each process compiles it again: %s", error)
     with tempfile.TemporaryDirectory() as temporary:
         return ctypes.CDLL(str(build_in(Path(temporary))))
 

@@ -114,7 +114,7 @@ def test_without_a_place_for_it_the_library_is_built_each_time(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("BERT_CRF_CACHE", str(tmp_path / "file"))
     assert build().crf_sweep_float32
-    assert "cannot be kept, each process builds it anew" in caplog.text
+    assert "cannot be cached, so each process compiles it again" in caplog.text
     assert str(tmp_path / "file") in caplog.text
 
 
