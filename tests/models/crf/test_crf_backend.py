@@ -129,7 +129,7 @@ def test_a_user_without_a_home_builds_each_time(
 
     monkeypatch.setattr(Path, "home", refuse)
     assert build().crf_sweep_float32
-    assert "each process builds it anew: Could not determine home directory" in caplog.text
+    assert "each process compiles it again: Could not determine home directory" in caplog.text
 
 
 def test_what_is_no_library_is_not_used(
@@ -141,7 +141,7 @@ def test_what_is_no_library_is_not_used(
     monkeypatch.setenv("BERT_CRF_CACHE", str(tmp_path))
     (tmp_path / found.name).write_bytes(b"cut off")
     assert build().crf_sweep_float32
-    assert "each process builds it anew" in caplog.text
+    assert "each process compiles it again" in caplog.text
 
 
 def test_the_cache_is_that_of_the_user(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
