@@ -7,7 +7,7 @@ from torch import Tensor
 
 # How a row was computed, or why it was not: the values of `State.mode`.
 SCALED, LOG_SPACE, NO_GRADIENT, NO_PATH, NO_SUCH_TAG = 0, 1, 2, 3, 4
-# A score that is not a number, or +inf, leaves a row without a path of finite score.
+# To a search, a score that is NaN or +inf leaves a row without a path of finite score; a value is NaN then.
 FAULTS = {NO_SUCH_TAG: "a tag that does not exist", NO_PATH: "no legal path of finite score"}
 
 

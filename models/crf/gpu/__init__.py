@@ -47,8 +47,8 @@ class TritonBackend:
         state = State(emissions.new_empty(B, W, C), mode)
         fault = _fault(emissions.device)
         _raise_earlier(fault)
-        given = (*_given(chains, tags), value, mode, state.alpha, fault)
-        flags = _flags(chains, tags)
+        given = (*_words(chains), *_strided(tags, emissions), *_tables(chains), value, mode, state.alpha, fault)
+        flags = {**_flags(chains), "HAS_TAGS": tags is not None}
         limits = torch.finfo(emissions.dtype)
         smallest = math.sqrt(limits.tiny)
         _launch(forward_kernel, chains, *given, **flags, SMALLEST=smallest, RATIO=64 / limits.eps)
@@ -63,9 +63,9 @@ class TritonBackend:
         weights, (left, right) = sums.new_zeros(C, C), sums.new_zeros(2, B * W, C)
         turned = chains.transitions.T.contiguous()
         turned_legal = turned if chains.legal is None else chains.legal.T.contiguous()
-        given = (*_given(chains, tags), turned, turned_legal, state.alpha, state.mode, grad, *grad.stride())
-        given = (*given, emissions, *emissions.stride()[:2], sums)
-        flags = _flags(chains, tags)
+        given = (*_words(chains), *_strided(tags, emissions), *_tables(chains), turned, turned_legal)
+        given = (*given, state.alpha, state.mode, grad, *grad.stride(), emissions, *emissions.stride()[:2], sums)
+        flags = {**_flags(chains), "HAS_TAGS": tags is not None}
         smallest = math.sqrt(torch.finfo(emissions.dtype).tiny)
         _launch(backward_kernel, chains, *given, weights, left, right, **flags, SMALLEST=smallest)
         _launch(log_backward_kernel, chains, *given, **flags)
@@ -79,25 +79,25 @@ class TritonBackend:
         paths = torch.full((B, W), padding, device=chains.emissions.device)
         value = chains.emissions.new_zeros(B)
         _raise_earlier(_fault(paths.device))
-        given = list(_given(chains, None))
-        del given[6:9]  # tags
-        flags = _flags(chains, None)
-        del flags["HAS_TAGS"]
-        _launch(decode_kernel, chains, *given, chains.emissions.new_empty(B, W, C), paths, value, **flags)
+        given = (*_words(chains), *_tables(chains), chains.emissions.new_empty(B, W, C), paths, value)
+        _launch(decode_kernel, chains, *given, **_flags(chains))
         return paths, value
 
 
-def _given(chains: Chains, tags: Tensor | None) -> tuple[Any, ...]:
-    """The first arguments of the kernels. A pointer that is not used has to be some pointer all the same."""
-    emissions, start, end, transitions, mask, legal, allowed = chains
+def _words(chains: Chains) -> tuple[Any, ...]:
+    """The first arguments of all kernels."""
+    return *_strided(chains.emissions, chains.emissions), *_strided(chains.mask, chains.emissions)
+
+
+def _tables(chains: Chains) -> tuple[Any, ...]:
+    """The next ones, behind the tags of those that take any. An absent pointer has to be some pointer all the same."""
+    emissions, start, end, transitions, _, legal, allowed = chains
     _, W, C = emissions.shape
-    steps = (emissions, *emissions.stride()[:2], *_strided(mask, emissions), *_strided(tags, emissions))
-    legal, allowed = (emissions if table is None else table for table in (legal, allowed))
-    return *steps, start, end, transitions, legal, allowed, W, C
+    return start, end, transitions, *(emissions if one is None else one for one in (legal, allowed)), W, C
 
 
-def _flags(chains: Chains, tags: Tensor | None) -> dict[str, bool]:
-    given = {"MASK": chains.mask, "TAGS": tags, "LEGAL": chains.legal, "ALLOWED": chains.allowed}
+def _flags(chains: Chains) -> dict[str, bool]:
+    given = {"MASK": chains.mask, "LEGAL": chains.legal, "ALLOWED": chains.allowed}
     return {f"HAS_{name}": tensor is not None for name, tensor in given.items()}
 
 
