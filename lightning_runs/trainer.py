@@ -41,7 +41,7 @@ def checkpoint_file(named: str, run: RunFolder) -> Path | None:
 def check_checkpoint(
     checkpoint: Mapping[str, Any], settings: Mapping[str, Any], model: str, shapes: Mapping[str, Any], source: str
 ) -> None:
-    """Raise a ValueError if a checkpoint has another model, or settings that the optimiser state would override.
+    """Raise a ValueError if a checkpoint has another form or model, or settings that the optimiser would override.
 
     Args:
         settings: settings of this run, from `tools.settings.Settings.flat`.
@@ -49,6 +49,8 @@ def check_checkpoint(
         shapes: shapes of this run's weights, by name.
         source: name of the checkpoint, for messages.
     """
+    if "training" not in checkpoint or "current_model_state" in checkpoint:  # Lightning's averages are elsewhere
+        raise ValueError(f"{source} was written by an earlier version: resume with that version, or train again")
     before = checkpoint["settings"]
     for name in _FIXED:
         if before.get(name, settings[name]) != settings[name]:

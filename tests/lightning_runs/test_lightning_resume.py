@@ -231,6 +231,16 @@ def test_a_checkpoint_of_another_encoder_is_refused(
     assert re.search(r"undisturbed/last\.ckpt has another encoder .*layer\.1\..*: name it", message), message
 
 
+def test_a_checkpoint_with_averages_of_lightning_is_refused(
+    encoder: Path, home: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    """Earlier versions stored averages as Lightning's own callback does: in place of the weights."""
+    saved = torch.load(undisturbed / "last.ckpt", weights_only=False)
+    torch.save({**saved, "current_model_state": saved["state_dict"], "averaging_state": {}}, tmp_path / "last.ckpt")
+    message = refusal(encoder, home, "averages", resume_from_checkpoint=tmp_path / "last.ckpt")
+    assert "last.ckpt was written by an earlier version: resume with that version, or train again" in message
+
+
 def test_dev_may_be_scored_and_the_run_stopped_at_any_step(encoder: Path, home: Path) -> None:
     chosen = {"max_steps": 13, "logging_steps": 5, "do_predict": False}
     call_lightning("run_pl_ner", **options(encoder, home, "steps", **chosen))
