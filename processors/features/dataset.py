@@ -26,9 +26,7 @@ class _Kind(NamedTuple):
 
 _KINDS = {
     "input_ids": _Kind(np.int32, 1, "window_tokens"),  # tokens of all windows, concatenated
-    "casings": _Kind(
-        np.uint8, 1, "window_tokens"
-    ),  # casing of the word of each token; empty if the layout does not use casing
+    "casings": _Kind(np.uint8, 1, "window_tokens"),  # of the word of each token; empty if the layout does not use them
     "word_positions": _Kind(np.int32, 1, "window_words"),  # index of the first piece of each word in its window
     "offsets": _Kind(np.int32, 2, "document_words"),  # characters of each word in the text of its document
     "window_tokens": _Kind(np.int32),
