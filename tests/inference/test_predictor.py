@@ -311,3 +311,11 @@ def test_nothing_is_compiled_after_warming_up(
         for texts in ([""], ["anna"], ["anna met bob"] * 40, [" ".join(sentences(60))], ["", *sentences(10)]):
             predictor(texts)
     assert library.load.cache_info().misses == compiled
+
+
+def test_scores_that_are_no_numbers_are_an_error_and_no_guess(crf_run: FinishedRun) -> None:
+    predictor = NerPredictor.load(crf_run.folder, "cpu")
+    with torch.no_grad():
+        predictor.model.get_parameter("classifier.weight")[0, 0] = torch.nan
+    with pytest.raises(ValueError, match="no legal path of finite score in row 0 of the batch"):
+        predictor(["Anna lives in Paris"])

@@ -201,3 +201,7 @@ def test_families_without_embeddings_of_token_types_get_no_more(family: str) -> 
     model = tiny_tagger(BertSoftmaxForNer, family, **({"type_vocab_size": 0} if family == "deberta-v2" else {}))
     with pytest.raises(ValueError, match=f"{family} encoders have no token type embeddings"):
         model.add_token_types(1)
+
+
+def test_attention_needs_no_plan_for_each_batch_shape() -> None:
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
