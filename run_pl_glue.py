@@ -31,7 +31,7 @@ _OF_WORDS = "it applies to words, but GLUE labels are for whole texts"
 REFUSED = {
     **dict.fromkeys(("task_name", "labels", "train_file", "dev_file", "test_file", "offset_unit"), _OF_FILES),
     **dict.fromkeys(("tag_column", "word_column"), _OF_FILES),
-    **dict.fromkeys(("word_unit", "span_edges", "markup", "head", "casing", "rdrop_alpha"), _OF_WORDS),
+    **dict.fromkeys(("word_unit", "span_edges", "markup", "head", "casing", "rdrop_alpha", "teacher"), _OF_WORDS),
     **dict.fromkeys(
         ("eval_max_seq_length", "window_overlap"), "texts that are too long are truncated; see --max_seq_length"
     ),

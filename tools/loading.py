@@ -96,13 +96,13 @@ def _check_same_vocabulary(do_train: bool, config: PreTrainedConfig, tokenizer: 
     digest = hashlib.sha256(json.dumps(entries).encode()).hexdigest()[:16]
     lowers_case = tokenizer.tokenize("A") == tokenizer.tokenize("a")
     if do_train:
-        config.vocabulary_digest = digest
         config.lowers_case = lowers_case
     elif getattr(config, "vocabulary_digest", digest) != digest:
         advice = "restore the original tokenizer files"
         raise ValueError(f"the tokenizer's vocabulary differs from that in training; {advice}")
     elif getattr(config, "lowers_case", lowers_case) != lowers_case:
         logger.warning("--do_lower_case differs from the setting in training; the model folder keeps the original one")
+    config.vocabulary_digest = digest
 
 
 def check_source(source: str, do_train: bool, from_scratch: bool) -> None:

@@ -25,6 +25,7 @@ _SCHEDULES_WITH_OPTIONS = (
     "inverse_sqrt",
     "warmup_stable_decay",
 )
+_FOR_STUDENTS = ("distill_weight", "distill_temperature", "unlabelled_file")
 SCHEDULES = ("linear", *_SCHEDULES_WITH_OPTIONS, "constant", "constant_with_warmup")
 
 
@@ -206,6 +207,20 @@ class OptimisationSettings:
     rdrop_alpha: float = option(
         0.0, "weight of the R-Drop loss between two passes with different dropout; 0: off", at_least=0
     )
+    teacher: str = option(
+        "",
+        "folders of trained models whose tag distributions the model learns (distillation)",
+        nargs="+",
+    )
+    distill_weight: float = option(
+        0.5, "with teacher: weight of the distillation loss; the rest is that of the gold loss", at_least=0, at_most=1
+    )
+    distill_temperature: float = option(
+        1.0, "with teacher: temperature of both distributions, for heads without a CRF", above=0
+    )
+    unlabelled_file: str = option(
+        "", "with teacher: train on these texts too; one per line, or JSON lines with a text (.jsonl)"
+    )
     seed: int = option(
         42,
         "random seed of initial weights, dropout and the order of the data",
@@ -324,6 +339,12 @@ class Settings:
             faults.append(
                 "--casing adds embeddings that must be trained, but --freeze_embeddings freezes them: use one"
             )
+        if not optimisation.teacher:
+            faults += [
+                f"--{one.name} {getattr(optimisation, one.name)} has no effect without --teacher"
+                for one in fields(optimisation)
+                if one.name in _FOR_STUDENTS and getattr(optimisation, one.name) != one.default
+            ]
         if optimisation.max_steps < 0 and optimisation.num_train_epochs == 0:
             epochs = optimisation.num_train_epochs
             faults.append(f"--num_train_epochs {epochs} trains nothing; leave out --do_train instead")

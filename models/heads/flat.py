@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +29,18 @@ from models.tagger import LabelSpace, Prediction, Tagger, set_label_names
 
 logger = logging.getLogger(__name__)
 _SPANS_AT_ONCE = 4096  # bounds memory; each call traverses the whole lattice once
+
+
+class Expectations(NamedTuple):
+    """Expected counts under a distribution over tag sequences, which are all that a linear-chain student needs.
+
+    Args:
+        tags: probability of each tag of each word, ``(B, W, C)``, 0 where masked.
+        transitions: expected number of transitions from tag to tag in the whole batch, ``(C, C)``.
+    """
+
+    tags: Tensor
+    transitions: Tensor
 
 
 class FlatTagger(Tagger):
@@ -88,6 +100,31 @@ class FlatTagger(Tagger):
             Probabilities ``(N,)``.
         """
         raise NotImplementedError
+
+    def expectations(self, emissions: Tensor, word_mask: Tensor, temperature: float = 1.0) -> Expectations:
+        """What a student learns from this head's distribution over the tag sequences of a batch.
+
+        Args:
+            emissions, word_mask: ``(B, W, C)`` and ``(B, W)``.
+            temperature: divides the scores of independent tags; more than 1 makes the distribution flatter.
+
+        Raises:
+            ValueError: the head cannot be distilled, or has no such temperature.
+        """
+        raise ValueError(f"{type(self).__name__} cannot be a teacher")
+
+    def distillation_loss(
+        self, emissions: Tensor, word_mask: Tensor, taught: Expectations, temperature: float = 1.0
+    ) -> Tensor:
+        """Cross-entropy between a teacher's distribution and that of this head, summed over the batch: a scalar.
+
+        Args:
+            taught: the teacher's `expectations` on the same batch, with the tags in this head's order.
+
+        Raises:
+            ValueError: as for `expectations`.
+        """
+        raise ValueError(f"{type(self).__name__} cannot learn from a teacher")
 
     def predict(self, emissions: Tensor, word_mask: Tensor, with_confidence: bool = False) -> list[Prediction]:
         best, names = self.decode(emissions, word_mask).cpu().numpy(), self.label_names

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig
 
 from common.options import imported, option
-from models.heads.flat import FlatTagger
+from models.heads.flat import Expectations, FlatTagger
 from models.tagger import LabelSpace
 
 logger = logging.getLogger(__name__)
@@ -101,6 +101,17 @@ class BertSoftmaxForNer(FlatTagger):
 
     def decode(self, emissions: Tensor, word_mask: Tensor) -> Tensor:
         return emissions.argmax(-1)  # (B, W)
+
+    def expectations(self, emissions: Tensor, word_mask: Tensor, temperature: float = 1.0) -> Expectations:
+        tags = (emissions.float() / temperature).softmax(-1) * word_mask[..., None]  # (B, W, C)
+        return Expectations(tags, torch.einsum("bwi,bwj->ij", tags[:, :-1], tags[:, 1:]))
+
+    def distillation_loss(
+        self, emissions: Tensor, word_mask: Tensor, taught: Expectations, temperature: float = 1.0
+    ) -> Tensor:
+        """The cross-entropy times the squared temperature, which keeps the size of gradients (Hinton et al. 2015)."""
+        log_probabilities = (emissions.float() / temperature).log_softmax(-1)  # (B, W, C)
+        return -(taught.tags * log_probabilities).sum() * temperature**2
 
     def span_confidences(
         self, emissions: Tensor, word_mask: Tensor, spans: Tensor, inside: Tensor, after: Tensor

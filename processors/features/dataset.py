@@ -218,6 +218,11 @@ class FeatureDataset(Dataset[InputFeatures]):
         starts = self._starts["document_windows"]
         return range(int(starts[first]), int(starts[last]))
 
+    def joined(self, more: FeatureArrays) -> "FeatureDataset":
+        """This dataset, followed by the windows and documents of other arrays with the same types and layout."""
+        arrays = FeatureArrays({name: np.concatenate((self.arrays[name], more[name])) for name in _KINDS})
+        return FeatureDataset(arrays, self.layout, self.types, self.encode)
+
     def document(self, index: int) -> Document:
         encoded = (self._part(name, index).tobytes() for name in ("guids", "texts"))
         guid, text = (raw.decode("utf-8", "surrogatepass") for raw in encoded)
