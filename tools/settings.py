@@ -8,6 +8,7 @@ from typing import Any
 
 from common.options import NoOptions, faults_of, option
 from common.tag_schemes import TRAINED_MARKUPS
+from models.word_states import WordStateOptions
 from processors.spans import OFFSET_UNITS, SPAN_EDGES
 from processors.text.word_cutting import WORD_UNITS
 
@@ -144,6 +145,7 @@ class OptimisationSettings:
         at_least=0,
         also=-1,
     )
+    bilstm_learning_rate: float = option(1e-3, "with bilstm_size: peak learning rate of the LSTM", at_least=0)
     weight_decay: float = option(0.01, "weight decay, except for biases and normalisation weights", at_least=0)
     adam_epsilon: float = option(1e-8, "epsilon of AdamW", needs={"optim": ADAMS}, above=0)
     max_grad_norm: float = option(1.0, "maximum gradient norm; 0: no clipping", at_least=0)
@@ -310,6 +312,7 @@ class Settings:
     actions: ActionSettings = ActionSettings()
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()
+    word_states: WordStateOptions = field(default_factory=WordStateOptions)
     head: Any = field(default_factory=NoOptions)
     optimisation: OptimisationSettings = OptimisationSettings()
     logging: LoggingSettings = LoggingSettings()
@@ -324,6 +327,9 @@ class Settings:
             faults.append(
                 "--casing adds embeddings that must be trained, but --freeze_embeddings freezes them: use one"
             )
+        lstm_rate = optimisation.bilstm_learning_rate
+        if lstm_rate != type(optimisation).bilstm_learning_rate and not self.word_states.bilstm_size:
+            faults.append(f"--bilstm_learning_rate {lstm_rate} has no effect without --bilstm_size")
         if optimisation.max_steps < 0 and optimisation.num_train_epochs == 0:
             epochs = optimisation.num_train_epochs
             faults.append(f"--num_train_epochs {epochs} trains nothing; leave out --do_train instead")

@@ -25,6 +25,7 @@ from common.tag_schemes import (
     tag_set,
     tags_to_entities,
 )
+from models.heads.class_weights import FlatOptions, configure_class_weights, warn_of_other_weights, weights_of_tags
 from models.tagger import LabelSpace, Prediction, Tagger, set_label_names
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ class FlatTagger(Tagger):
     Subclasses implement `losses`, `decode` and `span_confidences`.
     """
 
+    Options: ClassVar[type] = FlatOptions
     nests: ClassVar[bool] = False
     unexportable: ClassVar[str] = ""
 
@@ -44,6 +46,12 @@ class FlatTagger(Tagger):
     def configure(cls, config: PreTrainedConfig, labels: LabelSpace, options: Any) -> None:
         set_label_names(config, tag_set(labels.types, MARKUPS[labels.markup], labels.single_words))
         config.tag_markup = labels.markup
+        configure_class_weights(config, labels, getattr(options, "class_weights", ""))
+
+    @classmethod
+    def override(cls, config: PreTrainedConfig, options: Any) -> None:
+        """Warns of other class weights than those of the training, with which the loss is computed."""
+        warn_of_other_weights(config, getattr(options, "class_weights", ""))
 
     @classmethod
     def read_labels(cls, names: Sequence[str]) -> list[str]:
@@ -68,6 +76,10 @@ class FlatTagger(Tagger):
 
     def encode(self, annotations: Sequence[Annotation]) -> Tensor:
         return _tag_encoder(tuple(self.label_names), self.markup)(annotations)  # (B, W)
+
+    def _weights_of_tags(self, device: torch.device) -> Tensor | None:
+        """Weight of each tag in the loss ``(C,)``; ``None`` without ``--class_weights``."""
+        return weights_of_tags(self.config, self.label_names, device)
 
     def decode(self, emissions: Tensor, word_mask: Tensor) -> Tensor:
         """Best tags: ``(B, W, C), (B, W) -> (B, W)``; arbitrary for masked words."""
