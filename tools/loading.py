@@ -246,17 +246,13 @@ def _tagger_to_train(run: Run, head: type[AnyTagger], config: PreTrainedConfig, 
     head.configure(config, labels, _options(run, head))
     if not heads.is_built_in(head):
         config.head_source = f"{head.__module__}:{head.__name__}"  # for messages only, never imported
+    wanted = heads.label_names(config)
+    same_labels = heads.label_names(stored) == wanted
+    keeps_head = bool(former) and (same_labels or {*(former or ())} - {""} == set(wanted))
+    _word_states_to_train(run, stored if keeps_head else None, source).write(config)
     if run.settings.model.from_scratch:
         return head(config)
-    wanted = heads.label_names(config)
-    keeps_head = bool(former) and (heads.label_names(stored) == wanted or set(former or ()) - {""} == set(wanted))
-    asked = run.settings.word_states
-    if keeps_head:
-        trained_as = WordStateOptions.of(stored)
-        asked.check_trained(trained_as, source)
-        asked = replace(trained_as, word_dropout=asked.word_dropout)
-    asked.write(config)
-    if former and heads.label_names(stored) == wanted:
+    if keeps_head and same_labels:
         return heads.read_model(head, source, config)
     if former and keeps_head:
         trained = heads.read_model(head, source, stored)
@@ -270,6 +266,16 @@ def _tagger_to_train(run: Run, head: type[AnyTagger], config: PreTrainedConfig, 
     if former is not None:
         model.reset_head()
     return model
+
+
+def _word_states_to_train(run: Run, trained: PreTrainedConfig | None, source: str) -> WordStateOptions:
+    """Options of the settings, or of the trained model whose head is kept, but for the word dropout."""
+    asked = run.settings.word_states
+    if trained is None:
+        return asked
+    former = WordStateOptions.of(trained)
+    asked.check_trained(former, source)
+    return replace(former, word_dropout=asked.word_dropout)
 
 
 def _options(run: Run, head: type[Tagger]) -> Any:

@@ -4,10 +4,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import torch
-from torch import Tensor
 from transformers import PreTrainedConfig
 
 from common.options import option
@@ -56,13 +53,11 @@ def warn_of_other_weights(config: PreTrainedConfig, asked: str) -> None:
         logger.warning(message, asked, trained_with or "equal weights")
 
 
-def weights_of_tags(config: Any, tags: Sequence[str], device: torch.device) -> Tensor | None:
-    """Weight of each tag ``(C,)``, that of its entity type; ``None`` if all are equal."""
+def weights_of_tags(config: PreTrainedConfig, tags: Sequence[str]) -> list[float]:
+    """Weight of each tag, that of its entity type; empty if all are equal."""
     weights = getattr(config, "class_weights", None)
-    if not weights:
-        return None
-    types = [tag if tag == OUTSIDE else split_tag(tag)[1] for tag in tags]
-    return torch.tensor([float(weights.get(name, 1.0)) for name in types], device=device)
+    types = [tag if tag == OUTSIDE else split_tag(tag)[1] for tag in tags if weights]
+    return [float(weights.get(name, 1.0)) for name in types]
 
 
 def _parsed(asked: str, known: Sequence[str] = ()) -> dict[str, float]:

@@ -69,7 +69,7 @@ class BertCrfForNer(FlatTagger):
         return {"classifier": options.crf_learning_rate, "crf": options.crf_learning_rate}
 
     def losses(self, emissions: Tensor, targets: Tensor, word_mask: Tensor) -> Tensor:
-        known, weights = word_mask & (targets != -100), self._weights_of_tags(emissions.device)
+        known, weights = word_mask & (targets != -100), self._tag_weights(emissions.device)
         return -self.crf(emissions, targets, known, reduction="none", weight=weights)  # (B,)
 
     def decode(self, emissions: Tensor, word_mask: Tensor) -> Tensor:

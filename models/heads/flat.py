@@ -53,6 +53,10 @@ class FlatTagger(Tagger):
         """Warns of other class weights than those of the training, with which the loss is computed."""
         warn_of_other_weights(config, getattr(options, "class_weights", ""))
 
+    def __init__(self, config: PreTrainedConfig) -> None:
+        super().__init__(config)
+        self._weights = weights_of_tags(config, self.label_names)
+
     @classmethod
     def read_labels(cls, names: Sequence[str]) -> list[str]:
         """Canonical tags of labels in any notation; empty for labels that are no tags, such as ``X`` or ``[CLS]``."""
@@ -77,9 +81,13 @@ class FlatTagger(Tagger):
     def encode(self, annotations: Sequence[Annotation]) -> Tensor:
         return _tag_encoder(tuple(self.label_names), self.markup)(annotations)  # (B, W)
 
-    def _weights_of_tags(self, device: torch.device) -> Tensor | None:
+    def select_labels(self, ids: Sequence[int], names: Sequence[str]) -> None:
+        super().select_labels(ids, names)
+        self._weights = weights_of_tags(self.config, self.label_names)
+
+    def _tag_weights(self, device: torch.device) -> Tensor | None:
         """Weight of each tag in the loss ``(C,)``; ``None`` without ``--class_weights``."""
-        return weights_of_tags(self.config, self.label_names, device)
+        return torch.tensor(self._weights, device=device) if self._weights else None
 
     def decode(self, emissions: Tensor, word_mask: Tensor) -> Tensor:
         """Best tags: ``(B, W, C), (B, W) -> (B, W)``; arbitrary for masked words."""

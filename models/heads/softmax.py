@@ -101,7 +101,7 @@ class BertSoftmaxForNer(FlatTagger):
         B, W, C = emissions.shape
         labels = targets.masked_fill(~word_mask, -100)
         losses = LOSSES[self.tag_loss](emissions.reshape(B * W, C).float(), labels.reshape(B * W))  # (B * W,)
-        if (weights := self._weights_of_tags(losses.device)) is not None:
+        if (weights := self._tag_weights(losses.device)) is not None:
             losses = losses * weights[labels.reshape(B * W).clamp(min=0)]
         return losses.view(B, W).sum(1)  # (B,)
 
