@@ -31,8 +31,8 @@ def option(
         help: one line.
         choices: allowed values.
         common: whether ``--help`` shows it; ``--help_all`` shows all.
-        needs: other options with their required values; if one has another value, this option has no effect and
-            changing it is an error.
+        needs: other options with their required values, or none if all but the default will do; if one has another
+            value, this option has no effect and changing it is an error.
         nargs, const: as for `argparse.ArgumentParser.add_argument`; the values of ``+`` are joined by commas.
         kind: type of the number if ``default`` is None.
         aliases: other names of the flag.
@@ -66,13 +66,16 @@ def faults_of(settings: Iterable[Any]) -> Iterator[str]:
             yield f"--{one.name} {value}: must be {bounds}"
         if choices and value not in choices:
             yield f"--{one.name} {value} is none of {', '.join(filter(None, choices))}"
+    defaults = {one.name: one.default for one in options}
     for one in options:
         for other, allowed in one.metadata["needs"].items():
             value = values[one.name]
-            if value != one.default and values.get(other, allowed[0]) not in allowed:
+            if other not in values or value == one.default:
+                continue
+            if not (values[other] in allowed if allowed else values[other] != defaults[other]):
                 shown = " or ".join(map(str, allowed))
                 yield f"--{one.name} {value} has no effect " + (
-                    f"without --{other} {shown}" if shown else f"with --{other}"
+                    f"with --{other}" if allowed and not shown else f"without --{other} {shown}".rstrip()
                 )
 
 

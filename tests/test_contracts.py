@@ -70,7 +70,7 @@ METHODS = {
     "models.tagger.Tagger": """
         Options add_token_types(count) config_class configure(config, labels, options) emissions(states, word_mask)
         encode(annotations) forward(input_ids, attention_mask=, token_type_ids=, word_positions=, word_mask=,
-        labels=, num_items_in_batch=) from_pretrained(name_or_path, *args, **kwargs) label_names
+        labels=, num_items_in_batch=, word_lengths=) from_pretrained(name_or_path, *args, **kwargs) label_names
         learning_rates(options) log_probabilities(emissions) losses(emissions, targets, word_mask) markup
         missing_labels nests num_scores(config) override(config, options) predict(emissions, word_mask,
         with_confidence=) read_labels(names) reset_head() script select_labels(ids, names) title types unexportable
@@ -104,19 +104,19 @@ METHODS = {
 
 # Flags without their dashes, and arguments. Each flag with an underscore of a training script may have a dash there.
 TRAINING_FLAGS = """
-    adam_epsilon adv_alpha adv_epsilon adv_name adv_steps adv_type averaging bf16 cache_dir callback casing
-    config_file config_name crf_constraints crf_learning_rate data_dir dataset_name ddp_timeout dev_file do_adv
-    do_eval do_lower_case do_predict do_train early_stopping_patience ema_decay eval_all_checkpoints
-    eval_max_seq_length evaluate_during_training feature_cache_dir fp16 fp16_backend fp16_opt_level
-    freeze_embeddings freeze_layers from_scratch gradient_accumulation_steps gradient_checkpointing head
-    head_learning_rate help_all labels layer_decay learning_rate local_rank log_loss_steps logging_steps loss
-    loss_type lr_scheduler_kwargs lr_scheduler_type markup max_batch_tokens max_grad_norm max_nonfinite_steps
-    max_steps metric_for_best_model model_name_or_path model_type no_crf_constraints no_cuda
+    adam_epsilon adv_alpha adv_epsilon adv_name adv_steps adv_type averaging bf16 bilstm_learning_rate bilstm_size
+    cache_dir callback casing class_weights config_file config_name crf_constraints crf_learning_rate data_dir
+    dataset_name ddp_timeout dev_file do_adv do_eval do_lower_case do_predict do_train early_stopping_patience
+    ema_decay eval_all_checkpoints eval_max_seq_length evaluate_during_training feature_cache_dir fp16 fp16_backend
+    fp16_opt_level freeze_embeddings freeze_layers from_scratch gradient_accumulation_steps gradient_checkpointing
+    head head_learning_rate help_all labels last_layers layer_decay learning_rate local_rank log_loss_steps
+    logging_steps loss loss_type lr_scheduler_kwargs lr_scheduler_type markup max_batch_tokens max_grad_norm
+    max_nonfinite_steps max_steps metric_for_best_model model_name_or_path model_type no_crf_constraints no_cuda
     no_evaluate_during_training num_train_epochs num_workers offset_unit optim output_dir overwrite_cache
-    overwrite_output_dir per_gpu_eval_batch_size per_gpu_train_batch_size predict_checkpoints rdrop_alpha
-    report_to resume_from_checkpoint save_steps save_total_limit seed shard_optimizer span_edges swa_start
-    tag_column task_name test_file tf32 tokenizer_name torch_compile torch_compile_backend train_file
-    train_max_seq_length warmup_proportion warmup_steps weight_decay window_overlap word_column word_unit
+    overwrite_output_dir per_gpu_eval_batch_size per_gpu_train_batch_size predict_checkpoints rdrop_alpha report_to
+    resume_from_checkpoint save_steps save_total_limit seed shard_optimizer span_edges swa_start tag_column
+    task_name test_file tf32 tokenizer_name torch_compile torch_compile_backend train_file train_max_seq_length
+    warmup_proportion warmup_steps weight_decay window_overlap word_column word_dropout word_pooling word_unit
 """
 FLAGS = {
     "run_ner_crf": "",
@@ -199,18 +199,19 @@ KEYS = {
     """,
     "environment.json": "command commit device packages platform processes python threads",
     "training_args.json": """
-        adam_epsilon adv_alpha adv_epsilon adv_name adv_steps adv_type averaging bf16 cache_dir callback casing
-        config_name data_dir dataset_name ddp_timeout dev_file do_adv do_eval do_lower_case do_predict do_train
-        early_stopping_patience ema_decay eval_all_checkpoints eval_max_seq_length evaluate_during_training
-        feature_cache_dir fp16 fp16_backend fp16_opt_level freeze_embeddings freeze_layers from_scratch
-        gradient_accumulation_steps gradient_checkpointing head head_learning_rate labels layer_decay learning_rate
-        log_loss_steps logging_steps lr_scheduler_kwargs lr_scheduler_type markup max_batch_tokens max_grad_norm
-        max_nonfinite_steps max_steps metric_for_best_model model_name_or_path model_type no_cuda num_train_epochs
-        num_workers offset_unit optim output_dir overwrite_cache overwrite_output_dir per_gpu_eval_batch_size
-        per_gpu_train_batch_size predict_checkpoints rdrop_alpha report_to resume_from_checkpoint save_steps
-        save_total_limit seed shard_optimizer span_edges swa_start tag_column task_name test_file tf32
-        tokenizer_name torch_compile torch_compile_backend train_file train_max_seq_length warmup_proportion
-        warmup_steps weight_decay window_overlap word_column word_unit
+        adam_epsilon adv_alpha adv_epsilon adv_name adv_steps adv_type averaging bf16 bilstm_learning_rate
+        bilstm_size cache_dir callback casing class_weights config_name data_dir dataset_name ddp_timeout dev_file
+        do_adv do_eval do_lower_case do_predict do_train early_stopping_patience ema_decay eval_all_checkpoints
+        eval_max_seq_length evaluate_during_training feature_cache_dir fp16 fp16_backend fp16_opt_level
+        freeze_embeddings freeze_layers from_scratch gradient_accumulation_steps gradient_checkpointing head
+        head_learning_rate labels last_layers layer_decay learning_rate log_loss_steps logging_steps
+        lr_scheduler_kwargs lr_scheduler_type markup max_batch_tokens max_grad_norm max_nonfinite_steps max_steps
+        metric_for_best_model model_name_or_path model_type no_cuda num_train_epochs num_workers offset_unit optim
+        output_dir overwrite_cache overwrite_output_dir per_gpu_eval_batch_size per_gpu_train_batch_size
+        predict_checkpoints rdrop_alpha report_to resume_from_checkpoint save_steps save_total_limit seed
+        shard_optimizer span_edges swa_start tag_column task_name test_file tf32 tokenizer_name torch_compile
+        torch_compile_backend train_file train_max_seq_length warmup_proportion warmup_steps weight_decay
+        window_overlap word_column word_dropout word_pooling word_unit
     """,
     "eval_documents.jsonl": DOCUMENT,
     "test_documents.jsonl": DOCUMENT,

@@ -8,6 +8,7 @@ from typing import Any
 
 from common.options import NoOptions, faults_of, option
 from common.tag_schemes import TRAINED_MARKUPS
+from models.word_states import WordStateOptions
 from processors.spans import OFFSET_UNITS, SPAN_EDGES
 from processors.text.word_cutting import WORD_UNITS
 
@@ -25,7 +26,6 @@ _SCHEDULES_WITH_OPTIONS = (
     "inverse_sqrt",
     "warmup_stable_decay",
 )
-_FOR_STUDENTS = ("distill_weight", "distill_temperature", "unlabelled_file")
 SCHEDULES = ("linear", *_SCHEDULES_WITH_OPTIONS, "constant", "constant_with_warmup")
 
 
@@ -145,6 +145,9 @@ class OptimisationSettings:
         at_least=0,
         also=-1,
     )
+    bilstm_learning_rate: float = option(
+        1e-3, "with bilstm_size: peak learning rate of the LSTM", needs={"bilstm_size": ()}, at_least=0
+    )
     weight_decay: float = option(0.01, "weight decay, except for biases and normalisation weights", at_least=0)
     adam_epsilon: float = option(1e-8, "epsilon of AdamW", needs={"optim": ADAMS}, above=0)
     max_grad_norm: float = option(1.0, "maximum gradient norm; 0: no clipping", at_least=0)
@@ -213,13 +216,19 @@ class OptimisationSettings:
         nargs="+",
     )
     distill_weight: float = option(
-        0.5, "with teacher: weight of the distillation loss; the rest is that of the gold loss", at_least=0, at_most=1
+        0.5,
+        "with teacher: weight of the distillation loss; the rest is that of the gold loss",
+        needs={"teacher": ()},
+        at_least=0,
+        at_most=1,
     )
     distill_temperature: float = option(
-        1.0, "with teacher: temperature of both distributions, for heads without a CRF", above=0
+        1.0, "with teacher: temperature of both distributions, for heads without a CRF", needs={"teacher": ()}, above=0
     )
     unlabelled_file: str = option(
-        "", "with teacher: train on these texts too; one per line, or JSON lines with a text (.jsonl)"
+        "",
+        "with teacher: train on these texts too; one per line, or JSON lines with a text (.jsonl)",
+        needs={"teacher": ()},
     )
     seed: int = option(
         42,
@@ -325,6 +334,7 @@ class Settings:
     actions: ActionSettings = ActionSettings()
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()
+    word_states: WordStateOptions = field(default_factory=WordStateOptions)
     head: Any = field(default_factory=NoOptions)
     optimisation: OptimisationSettings = OptimisationSettings()
     logging: LoggingSettings = LoggingSettings()
@@ -339,12 +349,6 @@ class Settings:
             faults.append(
                 "--casing adds embeddings that must be trained, but --freeze_embeddings freezes them: use one"
             )
-        if not optimisation.teacher:
-            faults += [
-                f"--{one.name} {getattr(optimisation, one.name)} has no effect without --teacher"
-                for one in fields(optimisation)
-                if one.name in _FOR_STUDENTS and getattr(optimisation, one.name) != one.default
-            ]
         if optimisation.max_steps < 0 and optimisation.num_train_epochs == 0:
             epochs = optimisation.num_train_epochs
             faults.append(f"--num_train_epochs {epochs} trains nothing; leave out --do_train instead")

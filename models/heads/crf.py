@@ -13,6 +13,7 @@ from transformers import PreTrainedConfig
 from common.options import option
 from common.tag_schemes import MARKUPS, OUTSIDE, legal_transitions
 from models.crf import CRF
+from models.heads.class_weights import FlatOptions
 from models.heads.flat import Expectations, FlatTagger
 from models.tagger import LabelSpace
 
@@ -22,7 +23,9 @@ _FRAMES = {("[CLS]", "[SEP]"): ("[CLS]", "[SEP]"), ("[START]", "[END]"): (OUTSID
 
 
 @dataclass(frozen=True)
-class CrfOptions:
+class CrfOptions(FlatOptions):
+    """Flags of the CRF."""
+
     crf_learning_rate: float = option(1e-3, "peak learning rate of the CRF's transitions", common=True, at_least=0)
     crf_constraints: bool = option(True, "allow only transitions that are legal in the tag scheme")
 
@@ -48,6 +51,7 @@ class BertCrfForNer(FlatTagger):
 
     @classmethod
     def override(cls, config: PreTrainedConfig, options: Any) -> None:
+        super().override(config, options)
         if not options.crf_constraints:
             if getattr(config, "crf_legal", None):
                 logger.warning(
@@ -65,7 +69,8 @@ class BertCrfForNer(FlatTagger):
         return {"classifier": options.crf_learning_rate, "crf": options.crf_learning_rate}
 
     def losses(self, emissions: Tensor, targets: Tensor, word_mask: Tensor) -> Tensor:
-        return -self.crf(emissions, targets, word_mask & (targets != -100), reduction="none")  # (B,)
+        known, weights = word_mask & (targets != -100), self._tag_weights(emissions.device)
+        return -self.crf(emissions, targets, known, reduction="none", weight=weights)  # (B,)
 
     def decode(self, emissions: Tensor, word_mask: Tensor) -> Tensor:
         return self.crf.best_paths(emissions, word_mask).tags  # (B, W)

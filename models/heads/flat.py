@@ -25,6 +25,7 @@ from common.tag_schemes import (
     tag_set,
     tags_to_entities,
 )
+from models.heads.class_weights import FlatOptions, configure_class_weights, warn_of_other_weights, weights_of_tags
 from models.tagger import LabelSpace, Prediction, Tagger, set_label_names
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class FlatTagger(Tagger):
     Subclasses implement `losses`, `decode` and `span_confidences`.
     """
 
+    Options: ClassVar[type] = FlatOptions
     nests: ClassVar[bool] = False
     unexportable: ClassVar[str] = ""
 
@@ -56,6 +58,16 @@ class FlatTagger(Tagger):
     def configure(cls, config: PreTrainedConfig, labels: LabelSpace, options: Any) -> None:
         set_label_names(config, tag_set(labels.types, MARKUPS[labels.markup], labels.single_words))
         config.tag_markup = labels.markup
+        configure_class_weights(config, labels, getattr(options, "class_weights", ""))
+
+    @classmethod
+    def override(cls, config: PreTrainedConfig, options: Any) -> None:
+        """Warns of other class weights than those of the training, with which the loss is computed."""
+        warn_of_other_weights(config, getattr(options, "class_weights", ""))
+
+    def __init__(self, config: PreTrainedConfig) -> None:
+        super().__init__(config)
+        self._weights = weights_of_tags(config, self.label_names)
 
     @classmethod
     def read_labels(cls, names: Sequence[str]) -> list[str]:
@@ -80,6 +92,14 @@ class FlatTagger(Tagger):
 
     def encode(self, annotations: Sequence[Annotation]) -> Tensor:
         return _tag_encoder(tuple(self.label_names), self.markup)(annotations)  # (B, W)
+
+    def select_labels(self, ids: Sequence[int], names: Sequence[str]) -> None:
+        super().select_labels(ids, names)
+        self._weights = weights_of_tags(self.config, self.label_names)
+
+    def _tag_weights(self, device: torch.device) -> Tensor | None:
+        """Weight of each tag in the loss ``(C,)``; ``None`` without ``--class_weights``."""
+        return torch.tensor(self._weights, device=device) if self._weights else None
 
     def decode(self, emissions: Tensor, word_mask: Tensor) -> Tensor:
         """Best tags: ``(B, W, C), (B, W) -> (B, W)``; arbitrary for masked words."""

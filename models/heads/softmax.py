@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig
 
 from common.options import imported, option
+from models.heads.class_weights import FlatOptions
 from models.heads.flat import Expectations, FlatTagger
 from models.tagger import LabelSpace
 
@@ -51,7 +52,9 @@ def loss_named(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class SoftmaxOptions:
+class SoftmaxOptions(FlatOptions):
+    """Flags of the softmax head."""
+
     loss: str = option(
         "ce",
         f"loss: {', '.join(LOSSES)} (cross-entropy, focal loss, label smoothing), or your own as module:function",
@@ -78,6 +81,7 @@ class BertSoftmaxForNer(FlatTagger):
     @classmethod
     def override(cls, config: PreTrainedConfig, options: Any) -> None:
         """Makes a loss of the user's own known again; a model keeps the loss that it was trained with."""
+        super().override(config, options)
         trained_with = getattr(config, "tag_loss", "ce")
         if loss_named(options.loss) not in ("ce", trained_with):
             logger.warning(
@@ -97,6 +101,8 @@ class BertSoftmaxForNer(FlatTagger):
         B, W, C = emissions.shape
         labels = targets.masked_fill(~word_mask, -100)
         losses = LOSSES[self.tag_loss](emissions.reshape(B * W, C).float(), labels.reshape(B * W))  # (B * W,)
+        if (weights := self._tag_weights(losses.device)) is not None:
+            losses = losses * weights[labels.reshape(B * W).clamp(min=0)]
         return losses.view(B, W).sum(1)  # (B,)
 
     def decode(self, emissions: Tensor, word_mask: Tensor) -> Tensor:
