@@ -2,12 +2,17 @@
 
 from common.options import imported
 from models.heads.crf import BertCrfForNer
+from models.heads.crf_per_type import BertCrfPerTypeForNer
 from models.heads.softmax import BertSoftmaxForNer
 from models.tagger import Tagger
 
-__all__ = ["HEADS", "BertCrfForNer", "BertSoftmaxForNer", "head_named"]
+__all__ = ["HEADS", "BertCrfForNer", "BertCrfPerTypeForNer", "BertSoftmaxForNer", "head_named"]
 
-HEADS: dict[str, type[Tagger]] = {"softmax": BertSoftmaxForNer, "crf": BertCrfForNer}
+HEADS: dict[str, type[Tagger]] = {
+    "softmax": BertSoftmaxForNer,
+    "crf": BertCrfForNer,
+    "crf_per_type": BertCrfPerTypeForNer,
+}
 
 
 def head_named(name: str) -> type[Tagger]:

@@ -163,6 +163,11 @@ class Tagger(PreTrainedModel):
         """Compute the scores of each word: ``(B, W, H), (B, W) -> (B, W, C)``."""
         return cast(Tensor, self.classifier(self.dropout(states)))
 
+    @classmethod
+    def expressible(cls, entities: Sequence[Entity]) -> list[Entity]:
+        """Select the entities of a text that the head can learn and predict together; the others are reported."""
+        return list(entities)
+
     def encode(self, annotations: Sequence[Annotation]) -> Tensor:
         """Encode the annotations of texts or windows as targets ``(B, W, ...)``; -100 for unknown words and padding.
 
@@ -298,9 +303,14 @@ class Tagger(PreTrainedModel):
         head = self.classifier
         if head.out_features != len(self.label_names):
             raise ValueError(f"{type(self).__name__} cannot leave out or reorder its labels {self.label_names}")
-        head.weight, head.bias = (nn.Parameter(part.detach()[list(ids)]) for part in (head.weight, head.bias))
-        head.out_features = len(ids)
+        keep_rows(head, ids)
         set_label_names(self.config, names)
+
+
+def keep_rows(layer: nn.Linear, rows: Sequence[int]) -> None:
+    """Keep only these outputs of a layer, in this order."""
+    layer.weight, layer.bias = (nn.Parameter(part.detach()[list(rows)]) for part in (layer.weight, layer.bias))
+    layer.out_features = len(rows)
 
 
 def set_label_names(config: PreTrainedConfig, names: Sequence[str]) -> None:

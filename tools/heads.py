@@ -44,7 +44,8 @@ def head_of_folder(folder: Path, named: str | type[Tagger] = "") -> type[Tagger]
     wanted = head_named(named) if named and isinstance(named, str) else named or None  # imports the module first
     found = head_of(architectures, folder, source)
     if wanted and found is not wanted:
-        own = "" if is_built_in(found) else f" --head {found.__module__}:{found.__name__}"
+        own = name_of(found)
+        own = "" if found.script == f"run_ner_{own}.py" else f" --head {own}"
         raise ValueError(f"{folder} holds the head {found.__name__}, not {wanted.__name__}; use {found.script}{own}")
     return found
 
@@ -77,6 +78,11 @@ def head_of(architectures: Sequence[str] | None, folder: Path, source: str | Non
     hint = source if source and source.endswith(f":{name}") else f"module:{name}"
     advice = f"if you trust its code, name it with --head {hint} (in Python: NerPredictor.load(folder, head=...))"
     raise ValueError(f"{folder} holds the head {name}, which is not built in ({', '.join(_BUILT_IN)}); {advice}")
+
+
+def name_of(head: type[Tagger]) -> str:
+    """What ``--head`` calls a head: its name in ``HEADS``, or ``module:Class``."""
+    return next((name for name, one in HEADS.items() if one is head), f"{head.__module__}:{head.__name__}")
 
 
 def is_built_in(head: type[Tagger] | str) -> bool:

@@ -345,6 +345,7 @@ def _adapted(run: Run, model: Tagger) -> Run:
         types=tuple(model.types),
         encode=model.encode,
         nests=model.nests,
+        expressible=model.expressible,
         **lengths,  # type: ignore[arg-type]
     )
 
