@@ -36,7 +36,7 @@ IMPORTS = {
         args)
     """,
     "models": """
-        BertCrfForNer(config) BertSoftmaxForNer(config) HEADS head_named(name)
+        BertCrfForNer(config) BertCrfPerTypeForNer(config) BertSoftmaxForNer(config) HEADS head_named(name)
     """,
     "models.crf": "CRF(num_tags, batch_first=, legal=) Paths(tags, scores) legal_transitions(tags)",
     "processors": """
@@ -69,7 +69,7 @@ IMPORTS = {
 METHODS = {
     "models.tagger.Tagger": """
         Options add_token_types(count) config_class configure(config, labels, options) emissions(states, word_mask)
-        encode(annotations) forward(input_ids, attention_mask=, token_type_ids=, word_positions=, word_mask=,
+        encode(annotations) expressible(entities) forward(input_ids, attention_mask=, token_type_ids=, word_positions=, word_mask=,
         labels=, num_items_in_batch=) from_pretrained(name_or_path, *args, **kwargs) label_names
         learning_rates(options) log_probabilities(emissions) losses(emissions, targets, word_mask) markup
         missing_labels nests num_scores(config) override(config, options) predict(emissions, word_mask,
@@ -78,11 +78,11 @@ METHODS = {
     """,
     "models.BertCrfForNer": """
         decode(emissions, word_mask) entity_confidences(emissions, word_mask, entities) span_confidences(emissions,
-        word_mask, spans, inside, after)
+        word_mask, spans, inside, after) tag_names
     """,
     "models.BertSoftmaxForNer": """
         decode(emissions, word_mask) entity_confidences(emissions, word_mask, entities) span_confidences(emissions,
-        word_mask, spans, inside, after)
+        word_mask, spans, inside, after) tag_names
     """,
     "models.crf.CRF": """
         best_paths(emissions, mask=, nbest=, allowed=) decode(emissions, mask=, nbest=, allowed=) entropy(emissions,
