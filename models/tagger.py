@@ -64,11 +64,12 @@ class Tagger(PreTrainedModel):
     """An encoder and a head over words. A head is a subclass, in one file; see ``docs/heads.md``.
 
     The encoder attribute has the name of its family (``bert``, ``roberta``, ...), so that pretrained weights load; the
-    layer that computes emissions is ``classifier``, as in the token classifiers of transformers.
+    layer that computes emissions is ``classifier``, as in the token classifiers of transformers. A head without such a
+    layer deletes it and overrides `head_weight`.
 
     Subclasses implement `configure`, `encode`, `losses` and `predict`, and if needed ``Options``, `learning_rates`,
-    `num_scores` and `emissions`. Heads that choose one tag per word derive from `models.heads.flat.FlatTagger` and
-    implement only losses, decoding and confidences.
+    `num_scores`, `emissions` and `training_emissions`. Heads that choose one tag per word derive from
+    `models.heads.flat.FlatTagger` and implement only losses, decoding and confidences.
     """
 
     Options: ClassVar[type] = NoOptions  # a frozen dataclass of `common.options.option` fields; each becomes a flag
@@ -163,6 +164,15 @@ class Tagger(PreTrainedModel):
         """Compute the scores of each word: ``(B, W, H), (B, W) -> (B, W, C)``."""
         return cast(Tensor, self.classifier(self.dropout(states)))
 
+    def training_emissions(self, states: Tensor, word_mask: Tensor, targets: Tensor) -> Tensor:
+        """Compute the scores in training, where they may depend on the targets ``(B, W, ...)``."""
+        return self.emissions(states, word_mask)
+
+    @property
+    def head_weight(self) -> Tensor:
+        """A weight of the head, which has its precision."""
+        return self.classifier.weight
+
     @classmethod
     def expressible(cls, entities: Sequence[Entity]) -> list[Entity]:
         """Select the entities of a text that the head can learn and predict together; the others are reported."""
@@ -227,8 +237,10 @@ class Tagger(PreTrainedModel):
             word_mask = attention_mask.bool() if attention_mask is not None else None
         if word_mask is None:
             word_mask = torch.ones(states.shape[:2], dtype=torch.bool, device=states.device)
-        states = states.to(self.classifier.weight.dtype)  # the head may have a higher precision
-        logits: Any = self.emissions(states, word_mask)  # (B, W, C)
+        states = states.to(self.head_weight.dtype)  # the head may have a higher precision
+        learns = self.training and labels is not None
+        logits: Any  # (B, W, C)
+        logits = self.training_emissions(states, word_mask, labels) if learns else self.emissions(states, word_mask)
         loss: Any = None
         if labels is not None:
             loss = self.losses(logits, labels, word_mask).sum()
@@ -243,7 +255,7 @@ class Tagger(PreTrainedModel):
         encoder, mask = getattr(self, self.base_model_prefix), inputs.get("attention_mask")
         if mask is None or self.config.model_type not in _MIXES_PADDING_IN:
             return cast(Tensor, encoder(**inputs)[0])
-        states = self.classifier.weight.new_zeros(*mask.shape, self.width)
+        states = self.head_weight.new_zeros(*mask.shape, self.width)
         lengths = mask.sum(1)
         for length in lengths.unique().tolist():  # group rows by length, without padding
             chosen = (lengths == length)[:, None] & mask.bool()  # (B, T)

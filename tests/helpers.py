@@ -46,11 +46,12 @@ def _nested_text(generator: random.Random) -> dict[str, Any]:
     for _ in range(generator.randrange(1, 4)):
         text += " ".join(generator.choices(FILLERS, k=generator.randrange(1, 4))) + " "
         place = generator.choice(["paris", "rome", "new york"])
-        if generator.random() < 0.6:
-            entities.append({"type": "ORG", "start": len(text), "end": len(text) + len(f"big co {place}")})
-            text += "big co "
+        is_held = generator.random() < 0.6
+        if is_held:
+            entities.append({"type": "ORG", "start": len(text), "end": len(text) + len(f"big {place} co")})
+            text += "big "
         entities.append({"type": "LOC", "start": len(text), "end": len(text) + len(place)})
-        text += f"{place} "
+        text += f"{place} co " if is_held else f"{place} "
     return {"text": text.strip(), "entities": entities}
 
 

@@ -125,10 +125,8 @@ def _report_inexpressible(run: Run, split: str, dataset: FeatureDataset) -> None
     found = [dataset.annotation(document).entities or () for document in range(dataset.num_documents)]
     entities = sum(map(len, found))
     if lost := entities - sum(len(run.expressible(one)) for one in found):
-        message = (
-            "%s: %d of %d entities cannot be expressed by the head beside the others: it neither learns nor finds them"
-        )
-        logger.warning(f"{message}, but they are scored", split, lost, entities)
+        message = "%s: %d of %d entities cannot be expressed by the head, which does not learn them; they are scored"
+        logger.warning(message, split, lost, entities)
 
 
 def report_findings(split: str, findings: Findings, source: str = "") -> None:

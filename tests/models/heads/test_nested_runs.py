@@ -1,5 +1,6 @@
 """Runs of the heads that find overlapping entities: each is trained, resumed, scored, applied and reported."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from tests.helpers import write_nested_corpus
 from tests.lightning_runs.lightning_runs import call_lightning, ner_options
 from tests.tools.runs import FinishedRun, call_script, options_of_run, read_json, read_predictions
 
-TEXT = "the man saw big co new york"
-FOUND = {("ORG", "big co new york"), ("LOC", "new york")}
+TEXT = "the man saw big new york co"
+FOUND = {("ORG", "big new york co"), ("LOC", "new york")}
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +80,15 @@ def test_one_is_trained_under_lightning(encoder: Path, corpus: Path, tmp_path: P
     head = {"head": "crf_per_type", "head_learning_rate": 1e-2, "word_unit": "word"}
     call_lightning("run_pl_ner", **ner_options(encoder, corpus, tmp_path, **head, max_epochs=5))
     assert read_json(tmp_path / "run" / "test_results.json")["f1"] > 0.8
+
+
+def test_entities_that_a_head_cannot_express_are_counted_and_scored(encoder: Path, tmp_path: Path) -> None:
+    crossing = [{"type": "ORG", "start": 0, "end": 6}, {"type": "ORG", "start": 3, "end": 9}]
+    for split in ("train", "dev"):
+        lines = [{"text": "it saw we", "entities": [*crossing, {"type": "LOC", "start": 0, "end": 2}]}] * 4
+        (tmp_path / f"{split}.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines), "utf-8")
+    options = options_of_run(encoder, tmp_path, tmp_path) | {"max_steps": 1, "do_train": True, "do_eval": True}
+    call_script("run_ner_crf", **options, from_scratch=True, head="crf_per_type")
+    log = (tmp_path / "run" / "run.log").read_text("utf-8")
+    assert "train: 4 of 12 entities cannot be expressed by the head, which does not learn them; they are scored" in log
+    assert read_json(tmp_path / "run" / "eval_results.json")["support"] == 12

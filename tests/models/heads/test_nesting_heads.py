@@ -38,7 +38,12 @@ def of_tags(model: Tagger, targets: Tensor) -> Tensor:
     return 20 * torch.nn.functional.one_hot(targets.clamp(min=0), T).flatten(2).float()
 
 
-PERFECT: dict[str, Callable[[Tagger, Tensor], Tensor]] = {"crf_per_type": of_tags}
+def of_starts_and_ends(model: Tagger, targets: Tensor) -> Tensor:
+    L = len(model.label_names)
+    return 20 * torch.nn.functional.one_hot(targets.clamp(min=0), L).flatten(2).float()
+
+
+PERFECT: dict[str, Callable[[Tagger, Tensor], Tensor]] = {"crf_per_type": of_tags, "span": of_starts_and_ends}
 
 
 def mask_of(texts: list[Annotation]) -> Tensor:
