@@ -1,6 +1,6 @@
 """Entities over words, and the annotation of a text or window."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -39,6 +39,14 @@ class Annotation:
     def is_complete(self) -> bool:
         """Whether all words are annotated, so that predictions can be scored."""
         return self.entities is not None and not self.unannotated
+
+    def of_types(self, types: Collection[str]) -> "Annotation":
+        """The annotation for a model of these types: words of entities of other types count as unannotated."""
+        others = [one for one in self.entities or () if one.type not in types]
+        if self.entities is None or not others:
+            return self
+        unannotated = [*self.unannotated, *((one.first_word, one.last_word) for one in others)]
+        return Annotation(self.words, [one for one in self.entities if one.type in types], unannotated)
 
 
 def in_text_order(entities: Iterable[Entity]) -> list[Entity]:

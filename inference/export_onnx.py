@@ -90,17 +90,18 @@ class TaggerGraph(nn.Module):
         token_type_ids: Tensor | None = None,
         word_lengths: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """The best tags ``(B, W)``, -100 for padding, and the emissions ``(B, W, C)``."""
+        """The best tags ``(B, W)`` or ``(B, W, K)`` of K types, -100 for padding, and the emissions ``(B, W, C)``."""
         inputs = (input_ids, attention_mask, token_type_ids, word_positions, word_mask)
         logits = self.tagger(*inputs, word_lengths=word_lengths).logits  # (B, W, C)
-        return self.tagger.decode(logits, word_mask).masked_fill(~word_mask, -100), logits
+        return _masked(self.tagger.decode(logits, word_mask), word_mask, -100), logits
 
 
 def write_onnx(tagger: FlatTagger, path: Path) -> None:
     """Write the file; weights of 2 GiB or more go to ``FILE.data`` next to it.
 
     The metadata holds the tag names in the order of their ids, the tag scheme, the token types of the casing, and
-    windows and words of the evaluation as far as the config has them.
+    windows and words of the evaluation as far as the config has them; of a head that tags each type by itself, also the
+    types.
     """
     example = random_inputs(tagger, B=2, T=6, W=4, generator=torch.Generator().manual_seed(0))
     sizes = {name: Dim(name) for name in ("batch", "tokens", "words")}
@@ -120,7 +121,9 @@ def write_onnx(tagger: FlatTagger, path: Path) -> None:
     assert program is not None
     names = ("eval_max_seq_length", "window_overlap", "word_unit", "kept_words")
     found = {name: getattr(tagger.config, name) for name in names if hasattr(tagger.config, name)}
-    found |= {"tags": tagger.label_names, "casing_types": casing_types(tagger)}
+    found |= {"tags": tagger.tag_names, "casing_types": casing_types(tagger)}
+    if tagger.nests:
+        found["types"] = tagger.types
     metadata = {name: json.dumps(value, ensure_ascii=False) for name, value in found.items()}
     program.model.metadata_props.update(metadata, markup=tagger.markup)
     program.save(path)
@@ -216,7 +219,12 @@ def _run_torch(tagger: FlatTagger, inputs: dict[str, Tensor]) -> tuple[Tensor, T
 
 @torch.inference_mode()
 def _losses(tagger: FlatTagger, logits: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
-    return tagger.losses(logits, tags.masked_fill(~mask, 0), mask)  # (B,)
+    return tagger.losses(logits, _masked(tags, mask, 0), mask)  # (B,)
+
+
+def _masked(tags: Tensor, mask: Tensor, value: int) -> Tensor:
+    """Tags ``(B, W, ...)`` with this value where there is no word."""
+    return tags.masked_fill(~mask.view(*mask.shape, *[1] * (tags.dim() - 2)), value)
 
 
 def _as_numpy(inputs: dict[str, Tensor]) -> dict[str, NDArray[Any]]:

@@ -121,7 +121,7 @@ class NerPredictor:
     def warm_up(self) -> None:
         """Compile and initialise all kernels, so that no text waits for it."""
         self(["a", "a " * self.max_seq_length])
-        C, device = self.model.classifier.out_features, self.model.device
+        C, device = self.model.num_scores(self.model.config), self.model.device
         for B in (1, 64):  # heads may use other kernels for many rows
             logits = torch.zeros(B, 2, C, device=device)  # (B, W, C)
             mask = torch.ones(B, 2, dtype=torch.bool, device=device)  # (B, W)

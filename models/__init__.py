@@ -2,12 +2,19 @@
 
 from common.options import imported
 from models.heads.crf import BertCrfForNer
+from models.heads.crf_per_type import BertCrfPerTypeForNer
 from models.heads.softmax import BertSoftmaxForNer
+from models.heads.span import BertSpanForNer
 from models.tagger import Tagger
 
-__all__ = ["HEADS", "BertCrfForNer", "BertSoftmaxForNer", "head_named"]
+__all__ = ["HEADS", "BertCrfForNer", "BertCrfPerTypeForNer", "BertSoftmaxForNer", "BertSpanForNer", "head_named"]
 
-HEADS: dict[str, type[Tagger]] = {"softmax": BertSoftmaxForNer, "crf": BertCrfForNer}
+HEADS: dict[str, type[Tagger]] = {
+    "softmax": BertSoftmaxForNer,
+    "crf": BertCrfForNer,
+    "crf_per_type": BertCrfPerTypeForNer,
+    "span": BertSpanForNer,
+}
 
 
 def head_named(name: str) -> type[Tagger]:

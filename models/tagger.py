@@ -67,11 +67,12 @@ class Tagger(PreTrainedModel):
     """An encoder and a head over words. A head is a subclass, in one file; see ``docs/heads.md``.
 
     The encoder attribute has the name of its family (``bert``, ``roberta``, ...), so that pretrained weights load; the
-    layer that computes emissions is ``classifier``, as in the token classifiers of transformers.
+    layer that computes emissions is ``classifier``, as in the token classifiers of transformers. A head without such a
+    layer deletes it and overrides `head_weight`.
 
     Subclasses implement `configure`, `encode`, `losses` and `predict`, and if needed ``Options``, `learning_rates`,
-    `num_scores` and `emissions`. Heads that choose one tag per word derive from `models.heads.flat.FlatTagger` and
-    implement only losses, decoding and confidences.
+    `num_scores`, `emissions` and `training_emissions`. Heads that choose one tag per word derive from
+    `models.heads.flat.FlatTagger` and implement only losses, decoding and confidences.
     """
 
     Options: ClassVar[type] = NoOptions  # a frozen dataclass of `common.options.option` fields; each becomes a flag
@@ -170,6 +171,20 @@ class Tagger(PreTrainedModel):
         """Compute the scores of each word: ``(B, W, H), (B, W) -> (B, W, C)``."""
         return cast(Tensor, self.classifier(self.dropout(states)))
 
+    def training_emissions(self, states: Tensor, word_mask: Tensor, targets: Tensor) -> Tensor:
+        """Compute the scores in training, where they may depend on the targets ``(B, W, ...)``."""
+        return self.emissions(states, word_mask)
+
+    @property
+    def head_weight(self) -> Tensor:
+        """A weight of the head, which has its precision."""
+        return self.classifier.weight
+
+    @classmethod
+    def expressible(cls, entities: Sequence[Entity]) -> list[Entity]:
+        """Select the entities of a text that the head can learn and predict together; the others are reported."""
+        return list(entities)
+
     def encode(self, annotations: Sequence[Annotation]) -> Tensor:
         """Encode the annotations of texts or windows as targets ``(B, W, ...)``; -100 for unknown words and padding.
 
@@ -231,12 +246,16 @@ class Tagger(PreTrainedModel):
             word_mask = attention_mask.bool() if attention_mask is not None else None
         if word_mask is None:
             word_mask = torch.ones(states.shape[:2], dtype=torch.bool, device=states.device)
-        states = states.to(self.classifier.weight.dtype)  # the head may have a higher precision
+        states = states.to(self.head_weight.dtype)  # the head may have a higher precision
         if self.training and self.word_options.word_dropout:
             states = without_some_words(states, self.word_options.word_dropout)
         if self.word_options.bilstm_size:
             states = self.bilstm(states, word_mask)  # (B, W, 2 * size)
-        logits: Any = self.emissions(states, word_mask)  # (B, W, C)
+        logits: Any  # (B, W, C)
+        if self.training and labels is not None:
+            logits = self.training_emissions(states, word_mask, labels)
+        else:
+            logits = self.emissions(states, word_mask)
         loss: Any = None
         if labels is not None:
             loss = self.losses(logits, labels, word_mask).sum()
@@ -252,7 +271,7 @@ class Tagger(PreTrainedModel):
         layers = self.word_options.last_layers
         if mask is None or self.config.model_type not in _MIXES_PADDING_IN:
             return encode(encoder, inputs, layers)
-        states = self.classifier.weight.new_zeros(*mask.shape, _width(self.config))
+        states = self.head_weight.new_zeros(*mask.shape, _width(self.config))
         lengths = mask.sum(1)
         for length in lengths.unique().tolist():  # group rows by length, without padding
             chosen = (lengths == length)[:, None] & mask.bool()  # (B, T)
@@ -312,9 +331,14 @@ class Tagger(PreTrainedModel):
         head = self.classifier
         if head.out_features != len(self.label_names):
             raise ValueError(f"{type(self).__name__} cannot leave out or reorder its labels {self.label_names}")
-        head.weight, head.bias = (nn.Parameter(part.detach()[list(ids)]) for part in (head.weight, head.bias))
-        head.out_features = len(ids)
+        keep_rows(head, ids)
         set_label_names(self.config, names)
+
+
+def keep_rows(layer: nn.Linear, rows: Sequence[int]) -> None:
+    """Keep only these outputs of a layer, in this order."""
+    layer.weight, layer.bias = (nn.Parameter(part.detach()[list(rows)]) for part in (layer.weight, layer.bias))
+    layer.out_features = len(rows)
 
 
 def set_label_names(config: PreTrainedConfig, names: Sequence[str]) -> None:

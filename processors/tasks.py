@@ -77,6 +77,11 @@ NUMBERED_TAGS = {
     "cner": _numbered_tags(TASKS["cner"].types, ("NAME", "ORG", "RACE"), outside_last=False),
     "cluener": _numbered_tags(TASKS["cluener"].types, TASKS["cluener"].types, outside_last=True),
 }
+# The same of its span heads, whose labels are types.
+NUMBERED_TYPES = {
+    "cner": (OUTSIDE, "CONT", "ORG", "LOC", "EDU", "NAME", "PRO", "RACE", "TITLE"),
+    "cluener": (OUTSIDE, *TASKS["cluener"].types),
+}
 
 
 def task_named(name: str) -> Task:

@@ -1,7 +1,9 @@
 """Small corpora and command lines that tests make."""
 
+import json
 import random
 from pathlib import Path
+from typing import Any
 
 from tools.run import Run
 
@@ -27,6 +29,30 @@ def write_corpus(folder: Path, sentences: dict[str, int], seed: int = 0) -> Path
             blocks.append("\n".join(lines))
         (folder / f"{split}.txt").write_text("\n\n".join(blocks) + "\n", "utf-8")
     return folder
+
+
+def write_nested_corpus(folder: Path, texts: dict[str, int]) -> Path:
+    """Writes a learnable corpus in which a name of an organisation may hold a place: so many texts a split."""
+    generator = random.Random(0)
+    folder.mkdir()
+    for split, count in texts.items():
+        lines = [json.dumps(_nested_text(generator)) for _ in range(count)]
+        (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+    return folder
+
+
+def _nested_text(generator: random.Random) -> dict[str, Any]:
+    text, entities = "", []
+    for _ in range(generator.randrange(1, 4)):
+        text += " ".join(generator.choices(FILLERS, k=generator.randrange(1, 4))) + " "
+        place = generator.choice(["paris", "rome", "new york"])
+        is_held = generator.random() < 0.6
+        if is_held:
+            entities.append({"type": "ORG", "start": len(text), "end": len(text) + len(f"big {place} co")})
+            text += "big "
+        entities.append({"type": "LOC", "start": len(text), "end": len(text) + len(place)})
+        text += f"{place} co " if is_held else f"{place} "
+    return {"text": text.strip(), "entities": entities}
 
 
 def as_flags(args: Run) -> list[str]:

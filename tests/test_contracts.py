@@ -27,6 +27,7 @@ NER_SCRIPT = """
 IMPORTS = {
     "run_ner_crf": NER_SCRIPT,
     "run_ner_softmax": NER_SCRIPT,
+    "run_ner_span": NER_SCRIPT,
     "run_pl_ner": "NERTransformer(run, model, tokenizer) main()",
     "run_pl_glue": "GLUETransformer(run, model, tokenizer, corpus) main()",
     "predict_ner": "main()",
@@ -36,7 +37,8 @@ IMPORTS = {
         args)
     """,
     "models": """
-        BertCrfForNer(config) BertSoftmaxForNer(config) HEADS head_named(name)
+        BertCrfForNer(config) BertCrfPerTypeForNer(config) BertSoftmaxForNer(config) BertSpanForNer(config) HEADS
+        head_named(name)
     """,
     "models.crf": "CRF(num_tags, batch_first=, legal=) Paths(tags, scores) legal_transitions(tags)",
     "processors": """
@@ -69,20 +71,22 @@ IMPORTS = {
 METHODS = {
     "models.tagger.Tagger": """
         Options add_token_types(count) config_class configure(config, labels, options) emissions(states, word_mask)
-        encode(annotations) forward(input_ids, attention_mask=, token_type_ids=, word_positions=, word_mask=,
-        labels=, num_items_in_batch=, word_lengths=) from_pretrained(name_or_path, *args, **kwargs) label_names
-        learning_rates(options) log_probabilities(emissions) losses(emissions, targets, word_mask) markup
-        missing_labels nests num_scores(config) override(config, options) predict(emissions, word_mask,
-        with_confidence=) read_labels(names) reset_head() script select_labels(ids, names) title types unexportable
-        warm_up(emissions, word_mask)
+        encode(annotations) expressible(entities) forward(input_ids, attention_mask=, token_type_ids=,
+        word_positions=, word_mask=, labels=, num_items_in_batch=, word_lengths=) from_pretrained(name_or_path, *args,
+        **kwargs) head_weight label_names learning_rates(options) log_probabilities(emissions) losses(emissions,
+        targets, word_mask) markup missing_labels nests num_scores(config) override(config, options) predict(emissions,
+        word_mask, with_confidence=) read_labels(names) reset_head() script select_labels(ids, names) title types
+        unexportable training_emissions(states, word_mask, targets) warm_up(emissions, word_mask)
     """,
     "models.BertCrfForNer": """
-        decode(emissions, word_mask) entity_confidences(emissions, word_mask, entities) span_confidences(emissions,
-        word_mask, spans, inside, after)
+        decode(emissions, word_mask) distillation_loss(emissions, word_mask, taught, temperature=)
+        entity_confidences(emissions, word_mask, entities) expectations(emissions, word_mask, temperature=)
+        span_confidences(emissions, word_mask, spans, inside, after) tag_names
     """,
     "models.BertSoftmaxForNer": """
-        decode(emissions, word_mask) entity_confidences(emissions, word_mask, entities) span_confidences(emissions,
-        word_mask, spans, inside, after)
+        decode(emissions, word_mask) distillation_loss(emissions, word_mask, taught, temperature=)
+        entity_confidences(emissions, word_mask, entities) expectations(emissions, word_mask, temperature=)
+        span_confidences(emissions, word_mask, spans, inside, after) tag_names token_losses(logits, labels, weights=)
     """,
     "models.crf.CRF": """
         best_paths(emissions, mask=, nbest=, allowed=) decode(emissions, mask=, nbest=, allowed=) entropy(emissions,
@@ -106,21 +110,24 @@ METHODS = {
 TRAINING_FLAGS = """
     adam_epsilon adv_alpha adv_epsilon adv_name adv_steps adv_type averaging bf16 bilstm_learning_rate bilstm_size
     cache_dir callback casing class_weights config_file config_name crf_constraints crf_learning_rate data_dir
-    dataset_name ddp_timeout dev_file do_adv do_eval do_lower_case do_predict do_train early_stopping_patience
-    ema_decay eval_all_checkpoints eval_max_seq_length evaluate_during_training feature_cache_dir fp16 fp16_backend
-    fp16_opt_level freeze_embeddings freeze_layers from_scratch gradient_accumulation_steps gradient_checkpointing
-    head head_learning_rate help_all labels last_layers layer_decay learning_rate local_rank log_loss_steps
-    logging_steps loss loss_type lr_scheduler_kwargs lr_scheduler_type markup max_batch_tokens max_grad_norm
-    max_nonfinite_steps max_steps metric_for_best_model model_name_or_path model_type no_crf_constraints no_cuda
-    no_evaluate_during_training num_train_epochs num_workers offset_unit optim output_dir overwrite_cache
-    overwrite_output_dir per_gpu_eval_batch_size per_gpu_train_batch_size predict_checkpoints rdrop_alpha report_to
-    resume_from_checkpoint save_steps save_total_limit seed shard_optimizer span_edges swa_start tag_column
-    task_name test_file tf32 tokenizer_name torch_compile torch_compile_backend train_file train_max_seq_length
-    warmup_proportion warmup_steps weight_decay window_overlap word_column word_dropout word_pooling word_unit
+    dataset_name ddp_timeout dev_file distill_temperature distill_weight do_adv do_eval do_lower_case do_predict
+    do_train early_stopping_patience ema_decay eval_all_checkpoints eval_max_seq_length evaluate_during_training
+    feature_cache_dir fp16 fp16_backend fp16_opt_level freeze_embeddings freeze_layers from_scratch
+    gradient_accumulation_steps gradient_checkpointing head head_learning_rate help_all labels last_layers
+    layer_decay learning_rate local_rank log_loss_steps logging_steps loss loss_type lr_scheduler_kwargs
+    lr_scheduler_type markup max_batch_tokens max_grad_norm max_nonfinite_steps max_steps metric_for_best_model
+    model_name_or_path model_type no_crf_constraints no_cuda no_evaluate_during_training no_soft_label
+    num_train_epochs num_workers offset_unit optim output_dir overwrite_cache overwrite_output_dir
+    per_gpu_eval_batch_size per_gpu_train_batch_size predict_checkpoints rdrop_alpha report_to
+    resume_from_checkpoint save_steps save_total_limit seed shard_optimizer soft_label span_edges swa_start
+    tag_column task_name teacher test_file tf32 tokenizer_name torch_compile torch_compile_backend train_file
+    train_max_seq_length unlabelled_file warmup_proportion warmup_steps weight_decay window_overlap word_column
+    word_dropout word_pooling word_unit
 """
 FLAGS = {
     "run_ner_crf": "",
     "run_ner_softmax": "",
+    "run_ner_span": "",
     "run_pl_ner": """
         accumulate_grad_batches adafactor attention_dropout devices dropout eval_batch_size gpus gradient_clip_val
         log_every_n_steps lr_scheduler max_epochs max_seq_length num_nodes task_type train_batch_size
@@ -138,7 +145,7 @@ FLAGS = {
     """,
     "analysis.compare_runs": "baseline latex markdown plot resamples runs score seed split",
     "analysis.report.__main__": "head output run",
-    "tools.new_encoder": "cased layers max_positions output_dir vocab width",
+    "tools.new_encoder": "cased encoder keep_layers layers max_positions output_dir vocab width",
     "tools.convert_corpus": """
         offset_unit source span_edges tag_column target to word_column word_unit
     """,

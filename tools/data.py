@@ -60,6 +60,7 @@ def load_and_cache_examples(
         )
     if is_new:
         _report(corpus, data_type, dataset, window, run.nests)
+        _report_inexpressible(run, data_type, dataset)
     run.opened.add(key)
     return dataset
 
@@ -143,6 +144,17 @@ def _report(corpus: Corpus, split: str, dataset: FeatureDataset, max_seq_length:
         message = "%s: %d entities of type %s, the first at %s, do not occur in train: the model cannot find them"
         logger.warning(message, split, inventory.types[entity_type], entity_type, place)
     _report_duplicates(corpus, split, inventory.sentences)
+
+
+def _report_inexpressible(run: Run, split: str, dataset: FeatureDataset) -> None:
+    """Log how many entities a head that finds overlapping ones cannot express all the same."""
+    if not run.nests or run.expressible is None:
+        return
+    found = [dataset.annotation(document).entities or () for document in range(dataset.num_documents)]
+    entities = sum(map(len, found))
+    if lost := entities - sum(len(run.expressible(one)) for one in found):
+        message = "%s: %d of %d entities cannot be expressed by the head, which does not learn them; they are scored"
+        logger.warning(message, split, lost, entities)
 
 
 def report_findings(split: str, findings: Findings, source: str = "") -> None:

@@ -98,7 +98,7 @@ def stitched_emissions(
     """
     ends = np.cumsum(dataset.word_counts[windows.start : windows.stop], dtype=np.int64)
     starts = np.concatenate(([0], ends))
-    scores = torch.zeros(int(starts[-1]), model.classifier.out_features, device=device)
+    scores = torch.zeros(int(starts[-1]), model.num_scores(model.config), device=device)
     for batch in batches:
         inputs = dataset.inputs([dataset[windows[int(place)]] for place in batch])
         rows, columns = inputs["word_mask"].nonzero(as_tuple=True)  # here, where no device has to be waited for

@@ -71,7 +71,7 @@ def load_teachers(folders: Sequence[str], window: int) -> list[FlatTagger]:
         check_has_model(folder, "name the output_dir of a run with --teacher")
         run = Run.of(Settings.of(output_dir=folder))
         teacher = load_model_and_tokenizer(run, head_of_folder(Path(folder)))[1]
-        if not isinstance(teacher, FlatTagger):
+        if not isinstance(teacher, FlatTagger) or teacher.nests:
             raise ValueError(f"--teacher {folder}: only heads that choose one tag per word can be distilled")
         if 0 < (positions := positions_of(teacher)) < window:
             raise ValueError(f"--teacher {folder} reads {positions} tokens, less than --train_max_seq_length {window}")
@@ -83,7 +83,7 @@ def load_teachers(folders: Sequence[str], window: int) -> list[FlatTagger]:
 def check_teacher(teacher: FlatTagger, student: Tagger) -> None:
     """Raise a ValueError if a teacher cannot read the student's batches, or has other tags."""
     faults = []
-    if not isinstance(student, FlatTagger):
+    if not isinstance(student, FlatTagger) or student.nests:
         faults.append(f"{type(student).__name__} does not choose one tag per word, and cannot be distilled")
     elif tags := difference(teacher.label_names, student.label_names):
         faults.append(f"its tags differ from those of the student ({tags})")

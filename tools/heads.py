@@ -13,14 +13,15 @@ from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.models.auto import modeling_auto
 
-from models import HEADS, BertCrfForNer, BertSoftmaxForNer, head_named
+from models import HEADS, BertCrfForNer, BertSoftmaxForNer, BertSpanForNer, head_named
 from models.tagger import Tagger, set_label_names
-from processors.tasks import NUMBERED_TAGS
+from processors.tasks import NUMBERED_TAGS, NUMBERED_TYPES
 
 logger = logging.getLogger(__name__)
 _TOKEN_CLASSIFIERS = set(modeling_auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES.values())
 _BUILT_IN = {head.__name__: head for head in HEADS.values()}
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+_OUTPUT_LAYERS = ("classifier.weight", "start_fc.dense.weight")  # one row per label
 _NO_NAMES = "LABEL_"
 _SHOWN = 10
 
@@ -44,7 +45,8 @@ def head_of_folder(folder: Path, named: str | type[Tagger] = "") -> type[Tagger]
     wanted = head_named(named) if named and isinstance(named, str) else named or None  # imports the module first
     found = head_of(architectures, folder, source)
     if wanted and found is not wanted:
-        own = "" if is_built_in(found) else f" --head {found.__module__}:{found.__name__}"
+        own = name_of(found)
+        own = "" if found.script == f"run_ner_{own}.py" else f" --head {own}"
         raise ValueError(f"{folder} holds the head {found.__name__}, not {wanted.__name__}; use {found.script}{own}")
     return found
 
@@ -70,13 +72,16 @@ def head_of(architectures: Sequence[str] | None, folder: Path, source: str | Non
         return known[name]
     if name.endswith("ForSequenceClassification"):
         raise ValueError(f"{folder} holds a text classifier ({name}), not a tagger; use run_pl_glue.py")
-    if name == "BertSpanForNer":
-        raise ValueError(f"{folder} holds the span head of BERT-NER-Pytorch ({name}), which is not supported")
     if is_encoder(architectures, folder):
         raise ValueError(f"{folder} holds an encoder without a head ({name}); train it with --do_train")
     hint = source if source and source.endswith(f":{name}") else f"module:{name}"
     advice = f"if you trust its code, name it with --head {hint} (in Python: NerPredictor.load(folder, head=...))"
     raise ValueError(f"{folder} holds the head {name}, which is not built in ({', '.join(_BUILT_IN)}); {advice}")
+
+
+def name_of(head: type[Tagger]) -> str:
+    """What ``--head`` calls a head: its name in ``HEADS``, or ``module:Class``."""
+    return next((name for name, one in HEADS.items() if one is head), f"{head.__module__}:{head.__name__}")
 
 
 def is_built_in(head: type[Tagger] | str) -> bool:
@@ -87,7 +92,7 @@ def is_built_in(head: type[Tagger] | str) -> bool:
 def is_encoder(architectures: Sequence[str] | None, folder: Path) -> bool:
     """Whether a config describes a pretrained encoder, with or without its pretraining head."""
     if not architectures:
-        return "classifier.weight" not in weight_shapes(folder)
+        return weight_shapes(folder).keys().isdisjoint(_OUTPUT_LAYERS)
     encoders: set[str] = set()
     for mapping in ("MODEL_MAPPING_NAMES", "MODEL_FOR_PRETRAINING_MAPPING_NAMES", "MODEL_FOR_MASKED_LM_MAPPING_NAMES"):
         for names in getattr(modeling_auto, mapping).values():
@@ -159,10 +164,16 @@ def _weight_files(folder: Path) -> list[Path]:
 
 def _head_by_weights(folder: Path) -> type[Tagger]:
     parts = {name.partition(".")[0] for name in weight_shapes(folder)}
-    if len(parts - {"classifier", "crf"}) != 1 or "classifier" not in parts:
+    heads = {
+        frozenset({"classifier"}): BertSoftmaxForNer,
+        frozenset({"classifier", "crf"}): BertCrfForNer,
+        frozenset({"start_fc", "end_fc"}): BertSpanForNer,
+    }
+    own = frozenset(parts & {"classifier", "crf", "start_fc", "end_fc"})
+    if len(parts - own) != 1 or own not in heads:
         found = f"its weights are {', '.join(sorted(parts))}" if parts else "it has no weights"
         raise ValueError(f"{folder}/config.json does not name the head (architectures), and {found}")
-    head = BertCrfForNer if "crf" in parts else BertSoftmaxForNer
+    head = heads[own]
     logger.info("%s/config.json does not name the head; using %s, judging by the weights", folder, head.__name__)
     return head
 
@@ -173,24 +184,27 @@ def label_names(config: PreTrainedConfig) -> list[str]:
     return [] if all(name.startswith(_NO_NAMES) for name in names) else names
 
 
-def name_labels(config: PreTrainedConfig, source: str, task_name: str) -> None:
+def name_labels(head: type[Tagger], config: PreTrainedConfig, source: str, task_name: str) -> None:
     """Set the label names of a BERT-NER-Pytorch model, whose config only numbers them.
 
     Raises:
         ValueError: the labels have no names, and their number is not that of the task in BERT-NER-Pytorch.
     """
+    numbered = NUMBERED_TYPES if head is BertSpanForNer else NUMBERED_TAGS
     if not label_names(config):
-        shape = weight_shapes(Path(source)).get("classifier.weight", (len(config.id2label or {}),))
-        count, task = shape[0], (task_name or getattr(config, "finetuning_task", None) or "").lower()
+        shapes = weight_shapes(Path(source))
+        counts = [shapes[name][0] for name in _OUTPUT_LAYERS if name in shapes]
+        count = counts[0] if counts else len(config.id2label or {})
+        task = (task_name or getattr(config, "finetuning_task", None) or "").lower()
         is_of_that_project = not config.architectures or is_built_in(config.architectures[0])
-        fitting = [known for known, tags in NUMBERED_TAGS.items() if len(tags) == count and is_of_that_project]
-        if not fitting or (task in NUMBERED_TAGS and task not in fitting):
-            wanted = f", which are not the {len(NUMBERED_TAGS[task])} of {task}" if task in NUMBERED_TAGS else ""
+        fitting = [known for known, tags in numbered.items() if len(tags) == count and is_of_that_project]
+        if not fitting or (task in numbered and task not in fitting):
+            wanted = f", which are not the {len(numbered[task])} of {task}" if task in numbered else ""
             raise ValueError(f"{source}/config.json does not name its {count} labels in id2label{wanted}; add them")
-        set_label_names(config, NUMBERED_TAGS[fitting[0]])
+        set_label_names(config, numbered[fitting[0]])
         message = "%s/config.json does not name its %d labels: using those of BERT-NER-Pytorch for %s: %s"
         logger.warning(message, source, count, fitting[0], ", ".join(label_names(config)))
-    if tuple(label_names(config)) in NUMBERED_TAGS.values() and getattr(config, "word_unit", None) is None:
+    if tuple(label_names(config)) in numbered.values() and getattr(config, "word_unit", None) is None:
         config.word_unit = "char"  # as BERT-NER-Pytorch reads both corpora
 
 

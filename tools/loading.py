@@ -213,7 +213,7 @@ def adopt_model(run: Run, model: Tagger) -> Run:
         A copy of the run with the labels, tag scheme, windows and word splitting of the model.
     """
     source = model.name_or_path or "the model"
-    heads.name_labels(model.config, source, run.settings.data.task_name)
+    heads.name_labels(type(model), model.config, source, run.settings.data.task_name)
     labels = heads.labels_of(type(model), model.config, source)
     heads.use_labels(model, labels, [label for label in labels if label])
     run = replace(_adapted(run, model), casing_types=casing_types(model))
@@ -226,7 +226,7 @@ def _trained_tagger(run: Run, head: type[AnyTagger], config: PreTrainedConfig, s
     """Load a trained tagger, and remove labels without a meaning."""
     heads.head_of_folder(Path(source), head)
     _report_other_settings(run.settings, config)
-    heads.name_labels(config, source, run.settings.data.task_name)
+    heads.name_labels(head, config, source, run.settings.data.task_name)
     labels, file = heads.labels_of(head, config, source), run.settings.data.labels
     run.settings.word_states.check_trained(WordStateOptions.of(config), source)
     head.override(config, _options(run, head))
@@ -364,6 +364,7 @@ def _adapted(run: Run, model: Tagger) -> Run:
         types=tuple(model.types),
         encode=model.encode,
         nests=model.nests,
+        expressible=model.expressible,
         **lengths,  # type: ignore[arg-type]
     )
 

@@ -1,11 +1,12 @@
 """Immutable context of a run: settings, corpus, device, folder, and the properties of the loaded model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
+from common.entities import Entity
 from common.run_files import RunFolder
 from processors.corpus import Corpus
 from processors.features.dataset import Encode
@@ -30,6 +31,7 @@ class Run:
         types: entity types of the model; empty before a model is loaded.
         encode: makes the labels of a batch; ``None`` before a model is loaded.
         nests: whether the model can find overlapping entities.
+        expressible: selects the entities of a text that the model can learn; ``None`` before a model is loaded.
         markup: tag scheme.
         model_type: family of the encoder; empty if the settings do not name it and no model is loaded.
         casing_types: token types that mark the casing of words; usually empty.
@@ -53,6 +55,7 @@ class Run:
     types: tuple[str, ...] = ()
     encode: Encode | None = field(default=None, repr=False, compare=False)
     nests: bool = False
+    expressible: Callable[[Sequence[Entity]], list[Entity]] | None = field(default=None, repr=False, compare=False)
     opened: set[tuple[str | int, ...]] = field(default_factory=set, repr=False, compare=False)
 
     @classmethod

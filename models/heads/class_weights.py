@@ -5,10 +5,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
 from transformers import PreTrainedConfig
 
 from common.options import option
-from common.tag_schemes import OUTSIDE, split_tag
+from common.tag_schemes import OUTSIDE
 from models.tagger import LabelSpace
 
 logger = logging.getLogger(__name__)
@@ -53,11 +55,10 @@ def warn_of_other_weights(config: PreTrainedConfig, asked: str) -> None:
         logger.warning(message, asked, trained_with or "equal weights")
 
 
-def weights_of_tags(config: PreTrainedConfig, tags: Sequence[str]) -> list[float]:
-    """Weight of each tag, that of its entity type; empty if all are equal."""
-    weights = getattr(config, "class_weights", None)
-    types = [tag if tag == OUTSIDE else split_tag(tag)[1] for tag in tags if weights]
-    return [float(weights.get(name, 1.0)) for name in types]
+def class_weights(config: PreTrainedConfig, types: Sequence[str], device: torch.device) -> Tensor | None:
+    """Weight of each label ``(C,)`` by its entity type or ``O``; ``None`` if all are equal."""
+    weights = getattr(config, "class_weights", None) or {}
+    return torch.tensor([float(weights.get(name, 1.0)) for name in types], device=device) if weights else None
 
 
 def _parsed(asked: str, known: Sequence[str] = ()) -> dict[str, float]:

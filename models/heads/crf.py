@@ -44,10 +44,8 @@ class BertCrfForNer(FlatTagger):
     @classmethod
     def configure(cls, config: PreTrainedConfig, labels: LabelSpace, options: Any) -> None:
         super().configure(config, labels, options)
-        config.crf_legal = None
-        if options.crf_constraints:
-            legal = legal_transitions(list((config.id2label or {}).values()), MARKUPS[labels.markup])
-            config.crf_legal = [np.flatnonzero(row).tolist() for row in legal[:-1]]
+        tags = list((config.id2label or {}).values())
+        config.crf_legal = legal_followers(tags, labels.markup) if options.crf_constraints else None
 
     @classmethod
     def override(cls, config: PreTrainedConfig, options: Any) -> None:
@@ -61,7 +59,7 @@ class BertCrfForNer(FlatTagger):
 
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__(config)
-        num_tags = self.num_scores(config)
+        num_tags = len(self.tag_names)
         self.crf = CRF(num_tags, batch_first=True, legal=legal_matrix(getattr(config, "crf_legal", None), num_tags))
         self.post_init()
 
@@ -124,6 +122,11 @@ class BertCrfForNer(FlatTagger):
 def _refuse_temperature(temperature: float) -> None:
     if temperature != 1:
         raise ValueError("a CRF has no temperature: it teaches and learns the marginals as they are")
+
+
+def legal_followers(tags: Sequence[str], markup: str) -> list[list[int]]:
+    """For ``config.crf_legal``: the ids that may follow each tag and the start of a text; see `BertCrfForNer`."""
+    return [np.flatnonzero(row).tolist() for row in legal_transitions(tags, MARKUPS[markup])[:-1]]
 
 
 def legal_matrix(followers: list[list[int]] | None, num_tags: int) -> Tensor | None:

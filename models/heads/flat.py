@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-from common.entities import Annotation, Entity
+from common.entities import Annotation, Entity, outermost
 from common.tag_dialects import canonical_tags
 from common.tag_schemes import (
     IGNORED_LABEL,
@@ -25,7 +24,7 @@ from common.tag_schemes import (
     tag_set,
     tags_to_entities,
 )
-from models.heads.class_weights import FlatOptions, configure_class_weights, warn_of_other_weights, weights_of_tags
+from models.heads.class_weights import FlatOptions, class_weights, configure_class_weights, warn_of_other_weights
 from models.tagger import LabelSpace, Prediction, Tagger, set_label_names
 
 logger = logging.getLogger(__name__)
@@ -65,10 +64,6 @@ class FlatTagger(Tagger):
         """Warns of other class weights than those of the training, with which the loss is computed."""
         warn_of_other_weights(config, getattr(options, "class_weights", ""))
 
-    def __init__(self, config: PreTrainedConfig) -> None:
-        super().__init__(config)
-        self._weights = weights_of_tags(config, self.label_names)
-
     @classmethod
     def read_labels(cls, names: Sequence[str]) -> list[str]:
         """Canonical tags of labels in any notation; empty for labels that are no tags, such as ``X`` or ``[CLS]``."""
@@ -82,6 +77,11 @@ class FlatTagger(Tagger):
         return list(dict.fromkeys(split_tag(tag)[1] for tag in self.label_names if tag != OUTSIDE))
 
     @property
+    def tag_names(self) -> list[str]:
+        """Tags that `decode` chooses from, by id."""
+        return self.label_names
+
+    @property
     def missing_labels(self) -> list[str]:
         return [tag for tag in tag_set(self.types, MARKUPS[self.markup]) if tag not in self.label_names]
 
@@ -90,16 +90,16 @@ class FlatTagger(Tagger):
         """The tag scheme, one of ``MARKUPS``: that of the config, or else inferred from the tags."""
         return str(getattr(self.config, "tag_markup", None) or markup_of_tags(self.label_names, "bio"))
 
-    def encode(self, annotations: Sequence[Annotation]) -> Tensor:
-        return _tag_encoder(tuple(self.label_names), self.markup)(annotations)  # (B, W)
+    @classmethod
+    def expressible(cls, entities: Sequence[Entity]) -> list[Entity]:
+        return outermost(entities)
 
-    def select_labels(self, ids: Sequence[int], names: Sequence[str]) -> None:
-        super().select_labels(ids, names)
-        self._weights = weights_of_tags(self.config, self.label_names)
+    def encode(self, annotations: Sequence[Annotation]) -> Tensor:
+        return _tag_encoder(tuple(self.tag_names), self.markup)(annotations)  # (B, W)
 
     def _tag_weights(self, device: torch.device) -> Tensor | None:
         """Weight of each tag in the loss ``(C,)``; ``None`` without ``--class_weights``."""
-        return torch.tensor(self._weights, device=device) if self._weights else None
+        return class_weights(self.config, [split_tag(tag)[1] or OUTSIDE for tag in self.label_names], device)
 
     def decode(self, emissions: Tensor, word_mask: Tensor) -> Tensor:
         """Best tags: ``(B, W, C), (B, W) -> (B, W)``; arbitrary for masked words."""
@@ -147,7 +147,7 @@ class FlatTagger(Tagger):
         raise ValueError(f"{type(self).__name__} cannot learn from a teacher")
 
     def predict(self, emissions: Tensor, word_mask: Tensor, with_confidence: bool = False) -> list[Prediction]:
-        best, names = self.decode(emissions, word_mask).cpu().numpy(), self.label_names
+        best, names = self.decode(emissions, word_mask).cpu().numpy(), self.tag_names
         tags = [[names[tag] for tag in row[:W]] for row, W in zip(best, word_mask.sum(1).tolist(), strict=True)]
         entities = [tags_to_entities(row) for row in tags]
         confidences: list[list[float]] = [[] for _ in tags]
@@ -169,20 +169,24 @@ class FlatTagger(Tagger):
             entities: entities of each of the B rows.
         """
         places = [(row, entity) for row, found in enumerate(entities) for entity in found]
-        flat: list[float] = []
+        flat = iter(self._confidences_at(places, emissions, word_mask))
+        return [[next(flat) for _ in found] for found in entities]
+
+    def _confidences_at(
+        self, places: Sequence[tuple[int, Entity]], emissions: Tensor, word_mask: Tensor
+    ) -> list[float]:
+        """Exact confidences of entities, each with its row of the emissions."""
+        confidences: list[float] = []
         for start in range(0, len(places), _SPANS_AT_ONCE):
-            tensors = _span_tensors(places[start : start + _SPANS_AT_ONCE], self.label_names, self.markup)
+            tensors = _span_tensors(places[start : start + _SPANS_AT_ONCE], self.tag_names, self.markup)
             on_device = (tensor.to(emissions.device) for tensor in tensors)
-            flat += self.span_confidences(emissions, word_mask, *on_device).tolist()
-        ends = np.cumsum([len(found) for found in entities])
-        return [flat[end - len(found) : end] for end, found in zip(ends, entities, strict=True)]
+            confidences += self.span_confidences(emissions, word_mask, *on_device).tolist()
+        return confidences
 
     def warm_up(self, emissions: Tensor, word_mask: Tensor) -> None:
-        C, device = emissions.size(-1), emissions.device
         self.decode(emissions, word_mask)
-        spans = torch.zeros(1, 3, dtype=torch.long, device=device)  # (N, 3): the first word of the first row
-        every_tag = torch.ones(1, 1, C, dtype=torch.bool, device=device)  # (N, L, C)
-        self.span_confidences(emissions, word_mask, spans, every_tag, after=every_tag[0])
+        entities = [[Entity(name, 0, 0) for name in self.types[:1]], *[[]] * (len(emissions) - 1)]
+        self.entity_confidences(emissions, word_mask, entities)
 
     def log_probabilities(self, emissions: Tensor) -> Tensor:
         """Log-softmax of each word's emissions; for a CRF, these are not the marginals."""

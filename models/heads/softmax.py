@@ -13,7 +13,7 @@ from transformers import PreTrainedConfig
 from common.options import imported, option
 from models.heads.class_weights import FlatOptions
 from models.heads.flat import Expectations, FlatTagger
-from models.tagger import LabelSpace
+from models.tagger import LabelSpace, Tagger
 
 logger = logging.getLogger(__name__)
 # Unreduced losses per word: logits ``(N, C)``, labels ``(N,)`` -> ``(N,)``, 0 where the label is -100.
@@ -63,15 +63,14 @@ class SoftmaxOptions(FlatOptions):
     )
 
 
-class BertSoftmaxForNer(FlatTagger):
-    """Encoder, dropout and a linear layer.
+class TokenLossTagger(Tagger):
+    """A tagger that decides about each word by itself, with one of ``LOSSES``.
 
-    The checkpoint is compatible with ``AutoModelForTokenClassification``. ``config.tag_loss`` names the loss, one of
-    ``LOSSES``; a custom loss must be imported before it is used, since loading a model does not import it.
+    ``config.tag_loss`` names the loss; a custom loss must be imported before it is used, since loading a model does not
+    import it.
     """
 
     Options: ClassVar[type] = SoftmaxOptions
-    title: ClassVar[str] = "softmax"
 
     @classmethod
     def configure(cls, config: PreTrainedConfig, labels: LabelSpace, options: Any) -> None:
@@ -93,17 +92,35 @@ class BertSoftmaxForNer(FlatTagger):
         self.tag_loss = str(getattr(config, "tag_loss", "ce"))
         if self.tag_loss not in LOSSES and ":" not in self.tag_loss:
             raise ValueError(f"tag_loss {self.tag_loss!r} is none of {', '.join(LOSSES)}")
+
+    def token_losses(self, logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Loss of each decision, 0 where the label is -100: ``(..., C), (...) -> (...)``.
+
+        Args:
+            weights: ``(C,)`` weight of each label.
+        """
+        if self.tag_loss not in LOSSES:
+            raise ValueError(f"the model was trained with --loss {self.tag_loss}; add this flag if you trust its code")
+        losses = LOSSES[self.tag_loss](logits.reshape(-1, logits.size(-1)).float(), labels.reshape(-1))
+        losses = losses.view(labels.shape)
+        return losses if weights is None else losses * weights[labels.clamp(min=0)]
+
+
+class BertSoftmaxForNer(TokenLossTagger, FlatTagger):
+    """Encoder, dropout and a linear layer.
+
+    The checkpoint is compatible with ``AutoModelForTokenClassification``.
+    """
+
+    title: ClassVar[str] = "softmax"
+
+    def __init__(self, config: PreTrainedConfig) -> None:
+        super().__init__(config)
         self.post_init()
 
     def losses(self, emissions: Tensor, targets: Tensor, word_mask: Tensor) -> Tensor:
-        if self.tag_loss not in LOSSES:
-            raise ValueError(f"the model was trained with --loss {self.tag_loss}; add this flag if you trust its code")
-        B, W, C = emissions.shape
         labels = targets.masked_fill(~word_mask, -100)
-        losses = LOSSES[self.tag_loss](emissions.reshape(B * W, C).float(), labels.reshape(B * W))  # (B * W,)
-        if (weights := self._tag_weights(losses.device)) is not None:
-            losses = losses * weights[labels.reshape(B * W).clamp(min=0)]
-        return losses.view(B, W).sum(1)  # (B,)
+        return self.token_losses(emissions, labels, self._tag_weights(emissions.device)).sum(1)  # (B,)
 
     def decode(self, emissions: Tensor, word_mask: Tensor) -> Tensor:
         return emissions.argmax(-1)  # (B, W)

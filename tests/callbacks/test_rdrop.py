@@ -9,9 +9,9 @@ from torch.nn import functional
 from transformers.modeling_outputs import TokenClassifierOutput
 
 from callbacks import RDrop, TrainState
-from models import BertCrfForNer, BertSoftmaxForNer
+from models import HEADS, BertCrfForNer, BertSoftmaxForNer
 from models.tagger import Tagger
-from tests.models.families import FAMILIES, collate, random_rows, tiny_tagger
+from tests.models.families import FAMILIES, batch_of, collate, random_rows, tiny_tagger
 
 
 def passed_twice(tagger: Tagger, alpha: float, batch: dict[str, Any], words: int) -> TokenClassifierOutput:
@@ -21,6 +21,9 @@ def passed_twice(tagger: Tagger, alpha: float, batch: dict[str, Any], words: int
     return output
 
 
+heads_that_can = pytest.mark.parametrize(
+    "model_class", [head for head in HEADS.values() if head.log_probabilities is not Tagger.log_probabilities]
+)
 both_heads = pytest.mark.parametrize("model_class", [BertSoftmaxForNer, BertCrfForNer])
 
 
@@ -68,18 +71,18 @@ def test_it_is_the_mean_of_two_losses_and_their_divergence(family: str, model_cl
     torch.testing.assert_close(both.logits, first.logits)
 
 
-@both_heads
+@heads_that_can
 def test_without_dropout_the_passes_agree(model_class: type[Tagger]) -> None:
     tagger = tiny_tagger(model_class)
-    batch: dict[str, Any] = collate(random_rows([12, 7]), tagger.config)
+    batch: dict[str, Any] = batch_of(tagger, random_rows([12, 7]))
     alone, both = tagger(**batch, num_items_in_batch=9), passed_twice(tagger, 5.0, batch, 9)
     torch.testing.assert_close(both.loss, alone.loss)
 
 
-@both_heads
+@heads_that_can
 def test_the_two_passes_see_different_dropout(model_class: type[Tagger]) -> None:
     tagger = tiny_tagger(model_class, hidden_dropout_prob=0.5).train()
-    batch: dict[str, Any] = collate(random_rows([12, 7]), tagger.config)
+    batch: dict[str, Any] = batch_of(tagger, random_rows([12, 7]))
     losses = []
     for alpha in (0.0, 1.0):
         torch.manual_seed(0)
@@ -89,10 +92,10 @@ def test_the_two_passes_see_different_dropout(model_class: type[Tagger]) -> None
     assert losses[1] > losses[0] + 1e-4
 
 
-@both_heads
+@heads_that_can
 def test_gradients_reach_every_weight_that_learns(model_class: type[Tagger]) -> None:
     tagger = tiny_tagger(model_class).train()
-    loss = passed_twice(tagger, 1.0, collate(random_rows([12]), tagger.config), 6).loss
+    loss = passed_twice(tagger, 1.0, batch_of(tagger, random_rows([12])), 6).loss
     assert loss is not None
     loss.backward()
     assert all(weight.grad is not None for weight in tagger.parameters())

@@ -13,6 +13,7 @@ from common.command_line import Bounds, CommandLine
 SCRIPTS = {
     "run_ner_crf": [],
     "run_ner_softmax": [],
+    "run_ner_span": [],
     "run_pl_ner": ["--model_name_or_path=encoder"],
     "run_pl_glue": ["--model_name_or_path=encoder", "--task=MRPC"],
     "predict_ner": ["--model=run", "--text=a"],

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from inference.export_onnx import compare, export, main, open_session, random_inputs, time_both, write_onnx
-from models import BertCrfForNer, BertSoftmaxForNer
+from models import BertCrfForNer, BertCrfPerTypeForNer, BertSoftmaxForNer
 from models.heads.flat import FlatTagger
 from tests.models.families import LABELS, tiny_tagger
 from tests.tools.runs import FinishedRun
@@ -66,6 +66,20 @@ def test_tags_are_those_of_the_model(exported: Exported) -> None:
     assert comparison.other_tags == 0
     assert comparison.difference < 1e-4
     assert comparison.is_equal
+
+
+def test_tags_of_each_type_by_itself_are_those_of_the_model(tmp_path: Path) -> None:
+    tagger = tiny_tagger(BertCrfPerTypeForNer, initializer_range=0.3)
+    for weight in tagger.crf.parameters():
+        weight.data.uniform_(-2, 2)
+    write_onnx(tagger, tmp_path / "model.onnx")
+    session = open_session(tmp_path / "model.onnx")
+    comparison = compare(tagger, session, LONGEST)
+    assert comparison.is_equal
+    assert comparison.other_tags == 0
+    assert [each.shape for each in session.get_outputs()] == [["batch", "words", 2], ["batch", "words", 6]]
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert (json.loads(metadata["types"]), json.loads(metadata["tags"])) == (["PER", "LOC"], ["O", "B", "I"])
 
 
 def test_token_types_are_asked_of_families_that_have_them(exported: Exported) -> None:

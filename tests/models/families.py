@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, PreTrainedConfig, set_seed
 
-from models.tagger import Tagger
+from common.entities import Annotation
+from common.tag_schemes import tags_to_entities
+from models.tagger import LabelSpace, Tagger
 
 AnyTagger = TypeVar("AnyTagger", bound=Tagger)
 VOCABULARY = 60
@@ -69,7 +71,10 @@ def tiny_config(family: str, **changes: Any) -> PreTrainedConfig:
 def tiny_tagger(model_class: type[AnyTagger], family: str = "bert", **changes: Any) -> AnyTagger:
     """A tagger with random weights, ready to be asked (dropout off)."""
     set_seed(7)
-    model = model_class(tiny_config(family, **changes))
+    config = tiny_config(family, **changes)
+    if model_class.nests:  # flat heads need no more than `LABELS`, and these without constraints
+        model_class.configure(config, LabelSpace(["PER", "LOC"], "bio"), model_class.Options())
+    model = model_class(config)
     model.eval()
     return model
 
@@ -123,6 +128,18 @@ def collate(rows: Sequence[Row], config: PreTrainedConfig, extra_padding: int = 
         batch["word_lengths"][index, :words] = row.lengths
         batch["word_mask"][index, :words] = True
         batch["labels"][index, :words] = row.labels
+    return batch
+
+
+def batch_of(model: Tagger, rows: Sequence[Row], extra_padding: int = 0) -> dict[str, Tensor]:
+    """Pads windows to one batch, with the targets of the model's head."""
+    batch = collate(rows, model.config, extra_padding)
+    if model.nests:
+        tags = [[LABELS[label] for label in row.labels] for row in rows]
+        targets = model.encode([Annotation(len(row), tags_to_entities(row)) for row in tags])  # (B, W, ...)
+        W = batch["word_mask"].size(1)
+        batch["labels"] = targets.new_full((len(rows), W, *targets.shape[2:]), -100)
+        batch["labels"][:, : targets.size(1)] = targets
     return batch
 
 

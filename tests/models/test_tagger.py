@@ -1,5 +1,6 @@
 """What all taggers share, over every family of encoders."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -8,13 +9,14 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModel, T5GemmaConfig
 
-from models import BertCrfForNer, BertSoftmaxForNer
+from models import HEADS, BertCrfForNer, BertSoftmaxForNer
 from models.tagger import Tagger, _width
 from tests.models.families import (
     EVERY_FAMILY,
     FAMILIES,
     LABELS,
     PREFIXES,
+    batch_of,
     collate,
     random_rows,
     scores,
@@ -22,9 +24,17 @@ from tests.models.families import (
     tiny_tagger,
 )
 
-TAGGERS: list[type[Tagger]] = [BertSoftmaxForNer, BertCrfForNer]
+FLAT: list[type[Tagger]] = [BertSoftmaxForNer, BertCrfForNer]
+NESTING = [head for head in HEADS.values() if head not in FLAT]
 all_families = pytest.mark.parametrize("family", FAMILIES)
-both_heads = pytest.mark.parametrize("model_class", TAGGERS)
+both_heads = pytest.mark.parametrize("model_class", FLAT)
+every_head = pytest.mark.parametrize("model_class", [*FLAT, *NESTING])
+
+
+def every_head_with(families: list[str]) -> pytest.MarkDecorator:
+    """The flat heads on all of these families, the others on BERT."""
+    combinations = [*itertools.product(families, FLAT), *(("bert", head) for head in NESTING)]
+    return pytest.mark.parametrize(("family", "model_class"), combinations)
 
 
 @all_families
@@ -51,15 +61,14 @@ def test_a_word_is_scored_by_the_state_at_its_position(family: str) -> None:
             torch.testing.assert_close(logits[row, word], model.classifier(state))
 
 
-@pytest.mark.parametrize("family", EVERY_FAMILY)
-@both_heads
+@every_head_with(EVERY_FAMILY)
 def test_neighbours_and_padding_change_neither_logits_nor_loss(family: str, model_class: type[Tagger]) -> None:
     model = tiny_tagger(model_class, family)
     rows = random_rows([14, 5, 9, 2])
-    together, loss = scores(model, collate(rows, model.config, extra_padding=3))
+    together, loss = scores(model, batch_of(model, rows, extra_padding=3))
     summed = 0.0
     for index, row in enumerate(rows):
-        alone, loss_alone = scores(model, collate([row], model.config))
+        alone, loss_alone = scores(model, batch_of(model, [row]))
         W = len(row.positions)
         torch.testing.assert_close(together[index, :W], alone[0], atol=2e-5, rtol=1e-4)
         summed += float(loss_alone) * W
@@ -67,16 +76,16 @@ def test_neighbours_and_padding_change_neither_logits_nor_loss(family: str, mode
     assert float(loss) == pytest.approx(summed / words, rel=1e-4)
 
 
-@both_heads
+@every_head
 def test_the_loss_is_a_mean_over_words_unless_told_how_many_there_are(model_class: type[Tagger]) -> None:
     model = tiny_tagger(model_class)
-    batch = collate(random_rows([14, 5, 9]), model.config)
+    batch = batch_of(model, random_rows([14, 5, 9]))
     words = int(batch["word_mask"].sum())
     mean, of_ten = scores(model, batch)[1], scores(model, batch, num_items_in_batch=10)[1]
     assert float(of_ten) == pytest.approx(float(mean) * words / 10, rel=1e-5)
 
 
-@both_heads
+@every_head
 def test_without_labels_there_is_no_loss(model_class: type[Tagger]) -> None:
     model = tiny_tagger(model_class)
     batch = collate(random_rows([6]), model.config)
@@ -99,12 +108,11 @@ def test_without_word_positions_every_token_is_a_word(model_class: type[Tagger])
     assert model(input_ids).logits.shape == (2, 8, len(LABELS))
 
 
-@all_families
-@both_heads
+@every_head_with(FAMILIES)
 def test_every_trainable_weight_gets_a_gradient(family: str, model_class: type[Tagger]) -> None:
     """Else DistributedDataParallel waits for it."""
     model = tiny_tagger(model_class, family)
-    model(**collate(random_rows([12, 7]), model.config)).loss.backward()
+    model.train()(**batch_of(model, random_rows([12, 7]))).loss.backward()
     idle = [name for name, weight in model.named_parameters() if weight.requires_grad and weight.grad is None]
     assert not idle
 
@@ -120,8 +128,7 @@ def test_a_pretrained_encoder_is_taken_over_and_only_the_head_is_new(family: str
         assert name.startswith("pooler") or torch.equal(loaded[name], weight), name
 
 
-@all_families
-@both_heads
+@every_head_with(FAMILIES)
 def test_a_tagger_is_saved_as_safetensors_and_loads_as_it_was(
     family: str, model_class: type[Tagger], tmp_path: Path
 ) -> None:
@@ -130,7 +137,8 @@ def test_a_tagger_is_saved_as_safetensors_and_loads_as_it_was(
     assert load_file(tmp_path / "model.safetensors").keys() == model.state_dict().keys()
     assert not list(tmp_path.glob("*.bin"))
     again = model_class.from_pretrained(tmp_path)
-    assert list(again.config.id2label.values()) == LABELS
+    assert again.label_names == model.label_names
+    assert again.types == ["PER", "LOC"]
     for name, weight in model.state_dict().items():
         assert torch.equal(again.state_dict()[name], weight), name
 
