@@ -27,7 +27,7 @@ class TritonBackend:
         ImportError: Triton cannot build its launcher, for which it needs a C compiler.
     """
 
-    sum_at_once = None
+    with_gradients = None
     log_sweep = None
 
     def __init__(self) -> None:
