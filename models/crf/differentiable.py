@@ -41,7 +41,7 @@ def expectations(chains: Chains, pairwise: bool) -> Expectations:
     with torch.enable_grad():
         emissions = chains.emissions
         if not emissions.requires_grad:
-            emissions = emissions.detach().clone().requires_grad_()  # also if it was made in inference mode
+            emissions = emissions.detach().requires_grad_()
         lattice = _finite(lattice_of(chains._replace(emissions=emissions), exact_type(emissions.device)))
         B, W, C = emissions.shape
         steps = max(W - 1, 1) if pairwise else 1

@@ -29,15 +29,15 @@ def savable(chains: Chains, tags: Tensor | None) -> tuple[Chains, Tensor | None]
     """Without tensors that were made in inference mode, which autograd would refuse to save."""
     if not torch.is_grad_enabled():
         return chains, tags
-    if torch.compiler.is_compiling():  # which cannot tell, so masks and tags, which are small, are copied in any case
-        mask, allowed, tags = (
-            None if tensor is None else torch.ops.bert_crf.copy(tensor)
-            for tensor in (chains.mask, chains.allowed, tags)
+    if torch.compiler.is_compiling():  # which cannot tell: what needs no gradient is copied, and is mostly small
+        *given, tags = (
+            tensor if tensor is None or tensor.requires_grad else torch.ops.bert_crf.copy(tensor)
+            for tensor in (*chains, tags)
         )
-        return chains._replace(mask=mask, allowed=allowed), tags
-    *given, tags = (
-        tensor.clone() if tensor is not None and tensor.is_inference() else tensor for tensor in (*chains, tags)
-    )
+    else:
+        *given, tags = (
+            tensor.clone() if tensor is not None and tensor.is_inference() else tensor for tensor in (*chains, tags)
+        )
     return Chains._make(given), tags
 
 
