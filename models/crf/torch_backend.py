@@ -54,7 +54,7 @@ class TorchBackend:
         mode = torch.where(vanishing, LOG_SPACE, SCALED)  # (B,)
         mode = mode.masked_fill(value == -math.inf, NO_PATH)
         if tags is not None:
-            path, known = _path_score(lattice, tags)  # (B,), (B,)
+            path, known = path_score(lattice, tags)  # (B,), (B,)
             value = path - value  # (B,)
             mode = mode.masked_fill((value == -math.inf) & (mode != NO_PATH), NO_GRADIENT)
             mode = mode.masked_fill(~known, NO_SUCH_TAG)
@@ -200,7 +200,7 @@ def _words_tags(lattice: Lattice, tags: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(present & exists, tags, 0), (exists | ~present).all(1)
 
 
-def _path_score(lattice: Lattice, tags: Tensor) -> tuple[Tensor, Tensor]:
+def path_score(lattice: Lattice, tags: Tensor) -> tuple[Tensor, Tensor]:
     """The score of given tags (B,), and whether they all exist (B,)."""
     tags, known = _words_tags(lattice, tags)  # (B, W), (B,)
     present = lattice.present()

@@ -37,9 +37,6 @@ class TritonBackend:
             except (RuntimeError, OSError, subprocess.CalledProcessError) as error:  # no compiler, or no Python.h
                 raise ImportError(f"triton: {error}") from error
 
-    def state_width(self, rows: int, num_tags: int) -> int:
-        return num_tags
-
     def forward(self, chains: Chains, tags: Tensor | None) -> tuple[Tensor, State]:
         emissions = chains.emissions
         B, W, C = emissions.shape
