@@ -4,7 +4,7 @@
     python -m benchmarks.crf --shape 32,128,9    # another shape: B,W,C
     python -m benchmarks.crf --encoder           # training step of an encoder with a CRF and with softmax
 
-`crf_peers.py` says how to install the other implementations; what is missing is left out.
+`crf_peers.py` says how to install the other implementations; the row of one that is missing says so.
 
 Rows are ragged. A training step is what a loop calls: loss, backward, gradients of emissions and parameters. All
 implementations take turns within a round, so that whatever else the machine does hits them alike; times are medians

@@ -117,8 +117,9 @@ class CRF(Base):  # type: ignore[misc]
         if weight is not None:
             if tags is None or weight.shape != (self.num_tags,):
                 raise ValueError(f"weight must have shape ({self.num_tags},) and needs tags, got {tuple(weight.shape)}")
-            chains, tags = savable(chains, self._rows_first(tags).long())
-            llh = in_torch.log_factors(chains, tags, weight)  # (B,)
+            chains, given = savable(chains, self._rows_first(tags).long())
+            assert given is not None
+            llh = in_torch.log_factors(chains, given, weight)  # (B,)
         elif tags is not None:
             llh = chain_value(chains, self._rows_first(tags).long())  # (B,)
         else:
