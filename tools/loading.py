@@ -82,7 +82,7 @@ def load_model_and_tokenizer(
         run = _adapted(run, model)
         run = replace(run, casing_types=tell_casing(settings, model, tokenizer))
     check_vocabulary(tokenizer, config)
-    _check_same_vocabulary(do_train, config, tokenizer)
+    _check_same_vocabulary(do_train, model.config, tokenizer)
     return run, model, tokenizer
 
 
