@@ -173,8 +173,7 @@ class Tagger(PreTrainedModel):
         """A weight of the head, which has its precision."""
         return self.classifier.weight
 
-    @classmethod
-    def expressible(cls, entities: Sequence[Entity]) -> list[Entity]:
+    def expressible(self, entities: Sequence[Entity]) -> list[Entity]:
         """Select the entities of a text that the head can learn and predict together; the others are reported."""
         return list(entities)
 
@@ -238,9 +237,11 @@ class Tagger(PreTrainedModel):
         if word_mask is None:
             word_mask = torch.ones(states.shape[:2], dtype=torch.bool, device=states.device)
         states = states.to(self.head_weight.dtype)  # the head may have a higher precision
-        learns = self.training and labels is not None
         logits: Any  # (B, W, C)
-        logits = self.training_emissions(states, word_mask, labels) if learns else self.emissions(states, word_mask)
+        if self.training and labels is not None:
+            logits = self.training_emissions(states, word_mask, labels)
+        else:
+            logits = self.emissions(states, word_mask)
         loss: Any = None
         if labels is not None:
             loss = self.losses(logits, labels, word_mask).sum()

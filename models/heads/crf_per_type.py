@@ -54,8 +54,7 @@ class BertCrfPerTypeForNer(BertCrfForNer):
     def missing_labels(self) -> list[str]:
         return []
 
-    @classmethod
-    def expressible(cls, entities: Sequence[Entity]) -> list[Entity]:
+    def expressible(self, entities: Sequence[Entity]) -> list[Entity]:
         types = dict.fromkeys(one.type for one in entities)
         return [one for name in types for one in outermost([other for other in entities if other.type == name])]
 

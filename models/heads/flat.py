@@ -70,8 +70,7 @@ class FlatTagger(Tagger):
         """The tag scheme, one of ``MARKUPS``: that of the config, or else inferred from the tags."""
         return str(getattr(self.config, "tag_markup", None) or markup_of_tags(self.label_names, "bio"))
 
-    @classmethod
-    def expressible(cls, entities: Sequence[Entity]) -> list[Entity]:
+    def expressible(self, entities: Sequence[Entity]) -> list[Entity]:
         return outermost(entities)
 
     def encode(self, annotations: Sequence[Annotation]) -> Tensor:

@@ -12,6 +12,7 @@ from analysis.report.page import write_report
 from inference.export_onnx import export
 from inference.predictor import NerPredictor
 from models import HEADS
+from models.heads.span_pairs import SpanPairTagger
 from tests.helpers import write_nested_corpus
 from tests.lightning_runs.lightning_runs import call_lightning, ner_options
 from tests.tools.runs import FinishedRun, call_script, options_of_run, read_json, read_predictions
@@ -32,7 +33,9 @@ def run(
     home = tmp_path_factory.mktemp(request.param)
     head = HEADS[request.param]
     options = options_of_run(encoder, corpus, home) | {"head": request.param, "head_learning_rate": 1e-2}
-    options |= {"num_train_epochs": 5, "save_steps": 30, "word_unit": "word"}
+    options |= {"num_train_epochs": 6, "save_steps": 30, "word_unit": "word"}
+    if issubclass(head, SpanPairTagger):
+        options |= {"span_learning_rate": 1e-2, "num_train_epochs": 12, "save_steps": 60}
     actions = {"do_train": True, "from_scratch": True, "do_eval": True, "do_predict": True}
     script = head.script.removesuffix(".py")
     call_script(script, **options, **actions)
