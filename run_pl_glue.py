@@ -6,7 +6,7 @@ python run_pl_glue.py --help
 
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from lightning_runs.flags import DEFAULTS, differing_defaults, parse_lightning
 from lightning_runs.glue_data import GLUE_TASKS, GlueCorpus, TextDataset, glue_task
 from lightning_runs.module import BaseTransformer, generic_train
 from lightning_runs.trainer import build_trainer, source_of, start_run
+from models.word_states import WordStateOptions
 from tools.distributed import main_process_first
 from tools.recipe import finish_run, run_script
 from tools.run import Run
@@ -31,7 +32,8 @@ _OF_WORDS = "it applies to words, but GLUE labels are for whole texts"
 REFUSED = {
     **dict.fromkeys(("task_name", "labels", "train_file", "dev_file", "test_file", "offset_unit"), _OF_FILES),
     **dict.fromkeys(("tag_column", "word_column"), _OF_FILES),
-    **dict.fromkeys(("word_unit", "span_edges", "markup", "head", "casing", "rdrop_alpha"), _OF_WORDS),
+    **dict.fromkeys(("word_unit", "span_edges", "markup", "head", "casing", "rdrop_alpha", "teacher"), _OF_WORDS),
+    **dict.fromkeys((*(one.name for one in fields(WordStateOptions)), "bilstm_learning_rate"), _OF_WORDS),
     **dict.fromkeys(
         ("eval_max_seq_length", "window_overlap"), "texts that are too long are truncated; see --max_seq_length"
     ),

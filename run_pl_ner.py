@@ -24,7 +24,7 @@ from models.tagger import Tagger
 from processors.features.dataset import FeatureDataset
 from processors.tasks import task_named
 from tools.command_line import chosen_head
-from tools.data import check_splits, load_and_cache_examples
+from tools.data import check_splits, load_training_data
 from tools.distributed import run_on_main
 from tools.evaluate import evaluate, predict
 from tools.loading import adopt_model, load_model_and_tokenizer
@@ -55,7 +55,7 @@ class NERTransformer(BaseTransformer):
         super().__init__(adopt_model(run, model), model, tokenizer)
 
     def open_train(self) -> tuple[FeatureDataset, NDArray[np.int32]]:
-        dataset = load_and_cache_examples(self.run, self.run.settings.data.task_name, self.tokenizer, "train")
+        dataset = load_training_data(self.run, self.tokenizer)
         return dataset, dataset.word_counts
 
     def setup(self, stage: str) -> None:

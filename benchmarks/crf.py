@@ -4,6 +4,8 @@
     python -m benchmarks.crf --shape 32,128,9    # another shape: B,W,C
     python -m benchmarks.crf --encoder           # training step of an encoder with a CRF and with softmax
 
+`crf_peers.py` says how to install the other implementations; the row of one that is missing says so.
+
 Rows are ragged. A training step is what a loop calls: loss, backward, gradients of emissions and parameters. All
 implementations take turns within a round, so that whatever else the machine does hits them alike; times are medians
 over rounds. The error is the largest deviation of the emissions' gradient (which is a difference of probabilities)
@@ -12,131 +14,68 @@ from float64 log space.
 
 import argparse
 import contextlib
-import functools
-import importlib.util
+import importlib.metadata
 import itertools
 import platform
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
-import torchcrf
 from torch import Tensor, nn
 
+from benchmarks.crf_peers import PEERS, Batch, Contender
 from models.crf import CRF
 from models.crf.backend import use_backend
 from models.crf.lattice import lattice_of, log_backward, log_forward, log_partition
 
+Work = Callable[[Contender, Batch], None]
 SHAPES = [(32, 24, 9), (32, 128, 9), (32, 128, 25), (32, 512, 9), (32, 512, 64)]
-STRUCT_LIMIT = 2**24  # B * W * C * C beyond which torch-struct takes tens of gigabytes
 
 
-@dataclass
-class Batch:
-    emissions: Tensor  # (B, W, C)
-    tags: Tensor  # (B, W)
-    mask: Tensor  # (B, W)
-
-    @classmethod
-    def ragged(cls, B: int, W: int, C: int, device: torch.device) -> "Batch":
-        """Rows of W / 4 to W words, at least one of them with W."""
-        torch.manual_seed(0)
-        lengths = torch.randint(max(W // 4, 1), W + 1, (B,))
-        lengths[0] = W
-        mask = torch.arange(W) < lengths[:, None]  # (B, W)
-        emissions, tags = 2 * torch.randn(B, W, C), torch.randint(0, C, (B, W))
-        return cls(emissions.to(device).requires_grad_(), tags.to(device), mask.to(device))
-
-
-class TorchStruct(nn.Module):
-    """torch-struct's distribution with the parameters of a CRF."""
-
-    def __init__(self, num_tags: int) -> None:
-        super().__init__()
-        self.start_transitions = nn.Parameter(torch.zeros(num_tags))
-        self.end_transitions = nn.Parameter(torch.zeros(num_tags))
-        self.transitions = nn.Parameter(torch.zeros(num_tags, num_tags))
-
-    def _distribution(self, batch: Batch) -> Any:
-        from torch_struct import LinearChainCRF
-
-        lengths = batch.mask.sum(1)  # (B,)
-        W = batch.mask.size(1)
-        last = (torch.arange(W, device=lengths.device) == lengths[:, None] - 1)[:, :, None]  # (B, W, 1)
-        unary = batch.emissions + last * self.end_transitions  # (B, W, C)
-        # (B, W - 1, C to, C from)
-        edges = unary[:, 1:, :, None] + self.transitions.T
-        first = (unary[:, 0] + self.start_transitions)[:, None, None, :]  # (B, 1, 1, C)
-        edges = torch.cat([edges[:, :1] + first, edges[:, 1:]], 1)
-        return LinearChainCRF(edges, lengths=lengths)
-
-    def forward(self, batch: Batch) -> Tensor:
-        distribution = self._distribution(batch)
-        event = distribution.struct.to_parts(batch.tags, self.transitions.size(0), lengths=batch.mask.sum(1))
-        return distribution.log_prob(event.to(batch.emissions.dtype)).sum()
-
-    def decode(self, batch: Batch) -> Any:
-        distribution = self._distribution(batch)
-        return distribution.struct.from_parts(distribution.argmax)[0].tolist()
-
-
-@dataclass
-class Contender:
-    """An implementation: its name, its parameters, the log-likelihood of a batch, and decoding."""
-
-    name: str
-    module: nn.Module
-    llh: Callable[[Batch], Tensor]
-    decode: Callable[[Batch], Any]
-    backend: str | None = None
-
-    @contextlib.contextmanager
-    def chosen(self) -> Iterator[None]:
-        with use_backend(self.backend) if self.backend else contextlib.nullcontext():
-            yield
-
-    def train(self, batch: Batch) -> None:
-        batch.emissions.grad = None
-        self.module.zero_grad(set_to_none=True)
-        (-self.llh(batch)).backward()
-
-    @torch.no_grad()
-    def search(self, batch: Batch) -> None:
-        self.decode(batch)
-
-
-def _llh(crf: Any, batch: Batch) -> Tensor:
-    return crf(batch.emissions, batch.tags, batch.mask)
-
-
-def _decode(crf: Any, batch: Batch) -> Any:
-    return crf.decode(batch.emissions, batch.mask)
-
-
-def contenders(num_tags: int, device: torch.device) -> list[Contender]:
-    """All installed implementations, with the same parameters; pytorch-crf first."""
-    peer = torchcrf.CRF(num_tags, batch_first=True).to(device)
-    modules: list[tuple[str, nn.Module, str | None]] = [("pytorch-crf", peer, None)]
-    if importlib.util.find_spec("torch_struct"):
-        modules.append(("torch-struct", TorchStruct(num_tags).to(device), None))
-    for ours, kind in (("torch", device.type), ("cpp", "cpu"), ("triton", "cuda")):
+def contenders(num_tags: int, device: torch.device) -> dict[str, Contender | None]:
+    """All implementations with the same parameters, pytorch-crf first; None for one that is not installed."""
+    found: dict[str, Contender | None] = {}
+    for name, make in PEERS.items():
+        try:
+            found[name] = make(num_tags)
+        except ImportError:
+            found[name] = None
+    for backend, kind in (("torch", device.type), ("cpp", "cpu"), ("triton", "cuda")):
         if kind == device.type:
-            modules.append((f"ours, {ours}", CRF(num_tags, batch_first=True).to(device), ours))
-    result = []
-    for name, module, backend in modules:
-        module.load_state_dict(peer.state_dict())
-        if isinstance(module, TorchStruct):
-            result.append(Contender(name, module, module.forward, module.decode))
-        else:
-            result.append(
-                Contender(name, module, functools.partial(_llh, module), functools.partial(_decode, module), backend)
-            )
-    return result
+            found[f"ours, {backend}"] = ours(num_tags, backend)
+    torch.manual_seed(0)
+    parameters = CRF(num_tags).state_dict()
+    for contender in found.values():
+        if contender is not None:
+            contender.module.load_state_dict(parameters, strict=False)  # EDS-NLP's has a table of forbidden transitions
+            contender.module.to(device)
+    return found
+
+
+def ours(num_tags: int, backend: str) -> Contender:
+    crf = CRF(num_tags, batch_first=True)
+    return Contender(
+        crf,
+        lambda batch: crf(batch.emissions, batch.tags, batch.mask),
+        lambda batch: crf.decode(batch.emissions, batch.mask),
+        backend,
+    )
+
+
+def train(contender: Contender, batch: Batch) -> None:
+    batch.emissions.grad = None
+    contender.module.zero_grad(set_to_none=True)
+    with use_backend(contender.backend) if contender.backend else contextlib.nullcontext():
+        (-contender.llh(batch)).backward()
+
+
+@torch.no_grad()
+def search(contender: Contender, batch: Batch) -> None:
+    with use_backend(contender.backend) if contender.backend else contextlib.nullcontext():
+        contender.decode(batch)
 
 
 def exact_gradient(crf: CRF, batch: Batch) -> Tensor:
@@ -150,12 +89,12 @@ def exact_gradient(crf: CRF, batch: Batch) -> Tensor:
         return torch.where(batch.mask[:, :, None], marginals - chosen, 0)
 
 
-def seconds(work: Callable[[Batch], None], batch: Batch, repeats: int) -> float:
+def seconds(work: Work, contender: Contender, batch: Batch, repeats: int) -> float:
     """The mean time of a call over `repeats` calls, after a warm-up call."""
-    work(batch)
+    work(contender, batch)
     begin = time.perf_counter()
     for _ in range(repeats):
-        work(batch)
+        work(contender, batch)
     if batch.emissions.is_cuda:
         torch.cuda.synchronize()
     return (time.perf_counter() - begin) / repeats
@@ -166,12 +105,12 @@ def peak_memory(contender: Contender, batch: Batch) -> float:
     if batch.emissions.is_cuda:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        contender.train(batch)
+        train(contender, batch)
         return (torch.cuda.max_memory_allocated() - before) / 2**20
     batch.emissions.grad = None
     contender.module.zero_grad(set_to_none=True)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        contender.train(batch)
+        train(contender, batch)
     assert profile.profiler is not None
     events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
     changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
@@ -182,44 +121,45 @@ def compare(shape: tuple[int, int, int], rounds: int, device: torch.device) -> N
     """Print a table of all contenders at one shape."""
     B, W, C = shape
     batch = Batch.ragged(B, W, C, device)
-    field = contenders(C, device)
-    if B * W * C * C > STRUCT_LIMIT:
-        field = [contender for contender in field if contender.name != "torch-struct"]
-    errors: dict[str, float] = {}
-    peaks: dict[str, float] = {}
-    repeats: dict[str, int] = {}
-    times: dict[tuple[str, str], list[float]] = {(c.name, kind): [] for c in field for kind in ("train", "decode")}
-    for contender in field:
-        twin = CRF(C, batch_first=True).to(device)
-        twin.load_state_dict(contender.module.state_dict())
-        exact = exact_gradient(twin, batch)
-        with contender.chosen():
-            contender.train(batch)
-            contender.search(batch)
-            assert batch.emissions.grad is not None
-            errors[contender.name] = (batch.emissions.grad - exact).abs().max().item()
-            # A measurement takes at least 30 ms.
-            repeats[contender.name] = max(1, int(0.03 / seconds(contender.train, batch, 1)))
-            peaks[contender.name] = peak_memory(contender, batch)
-    for _ in range(rounds):
-        for contender in field:
-            for kind, work in (("train", contender.train), ("decode", contender.search)):
-                with contender.chosen():
-                    times[contender.name, kind].append(seconds(work, batch, repeats[contender.name]))
     words = int(batch.mask.sum())
     print(f"\n(B, W, C) = {shape}, {words} words")
     print("| layer | step | ratio | decode | ratio | error | peak | arithmetic | traffic |")
     print("|---|---|---|---|---|---|---|---|---|")
-    peer = field[0].name
-    for contender in field:
-        name = contender.name
-        step, search = (statistics.median(times[name, kind]) for kind in ("train", "decode"))
-        ratios = [statistics.median(times[peer, k]) / statistics.median(times[name, k]) for k in ("train", "decode")]
+    field: dict[str, Contender] = {}
+    errors: dict[str, float] = {}
+    peaks: dict[str, float] = {}
+    repeats: dict[str, int] = {}
+    for name, contender in contenders(C, device).items():
+        if contender is None:
+            print(f"| {name} | not installed | | | | | | | |")
+            continue
+        twin = CRF(C, batch_first=True).to(device)
+        twin.load_state_dict(contender.module.state_dict(), strict=False)
+        exact = exact_gradient(twin, batch)
+        try:
+            train(contender, batch)
+        except MemoryError as error:
+            print(f"| {name} | {error} | | | | | | | |")
+            continue
+        assert batch.emissions.grad is not None
+        errors[name] = (batch.emissions.grad - exact).abs().max().item()
+        # A measurement takes at least 30 ms.
+        repeats[name] = max(1, int(0.03 / seconds(train, contender, batch, 1)))
+        peaks[name] = peak_memory(contender, batch)
+        field[name] = contender
+    times: dict[tuple[str, Work], list[float]] = {(name, work): [] for name in field for work in (train, search)}
+    for _ in range(rounds):
+        for name, work in times:
+            times[name, work].append(seconds(work, field[name], batch, repeats[name]))
+    first = next(iter(field))
+    for name in field:
+        step, decode = (statistics.median(times[name, work]) for work in (train, search))
+        ratios = [statistics.median(times[first, w]) / statistics.median(times[name, w]) for w in (train, search)]
         # Forward, backward and pairwise sums: a multiplication and an addition for each pair of tags and word. Forward
         # variables and emissions are written or read twice, the gradient once, four bytes each.
         flops, traffic = 6 * words * C * C / step, 20 * words * C / step
         print(
-            f"| {name} | {step * 1e3:.3f} ms | {ratios[0]:.0f}x | {search * 1e3:.3f} ms | {ratios[1]:.0f}x "
+            f"| {name} | {step * 1e3:.3f} ms | {ratios[0]:.1f}x | {decode * 1e3:.3f} ms | {ratios[1]:.1f}x "
             f"| {errors[name]:.0e} | {peaks[name]:.1f} MiB "
             f"| {flops / 1e9:.2f} GFLOP/s | {traffic / 1e9:.2f} GB/s |",
             flush=True,
@@ -284,9 +224,12 @@ def machine(device: torch.device, threads: int) -> str:
     return f"{models[0] if models else platform.processor()}, {threads} threads"
 
 
-def versions() -> dict[str, str]:
-    names = ["torch", "triton", "torchcrf", "torch_struct", "numpy"]
-    return {n: getattr(__import__(n), "__version__", "?") for n in names if importlib.util.find_spec(n)}
+def versions() -> str:
+    found = []
+    for name in ("torch", "triton", "numpy", "pytorch-crf", "pyt-crf", "edsnlp", "torch-struct"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found.append(f"{name} {importlib.metadata.version(name)}")
+    return ", ".join(found)
 
 
 def main() -> None:

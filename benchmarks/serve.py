@@ -83,11 +83,15 @@ def main() -> None:
 
 
 @contextmanager
-def running_service(model: Path, *options: str) -> Iterator[Service]:
-    """Start ``serve_ner.py`` on a free port, wait until it is healthy, and stop it at the end."""
+def running_service(model: Path, *options: str, launcher: Sequence[str] = ()) -> Iterator[Service]:
+    """Start ``serve_ner.py`` on a free port, wait until it is healthy, and stop it at the end.
+
+    Args:
+        launcher: command that replaces itself with the command that follows it.
+    """
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    command = [sys.executable, "serve_ner.py", f"--model={model}", f"--port={port}", *options]
+    command = [*launcher, sys.executable, "serve_ner.py", f"--model={model}", f"--port={port}", *options]
     with subprocess.Popen(command, cwd=_ROOT, stderr=subprocess.PIPE, text=True) as process:
         try:
             _wait_for_health(port, process)

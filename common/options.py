@@ -31,9 +31,9 @@ def option(
         help: one line.
         choices: allowed values.
         common: whether ``--help`` shows it; ``--help_all`` shows all.
-        needs: other options with their required values; if one has another value, this option has no effect and
-            changing it is an error.
-        nargs, const: as for `argparse.ArgumentParser.add_argument`.
+        needs: other options with their required values, or none if all but the default will do; if one has another
+            value, this option has no effect and changing it is an error.
+        nargs, const: as for `argparse.ArgumentParser.add_argument`; the values of ``+`` are joined by commas.
         kind: type of the number if ``default`` is None.
         aliases: other names of the flag.
         **bounds: see `common.command_line.Bounds`.
@@ -66,13 +66,16 @@ def faults_of(settings: Iterable[Any]) -> Iterator[str]:
             yield f"--{one.name} {value}: must be {bounds}"
         if choices and value not in choices:
             yield f"--{one.name} {value} is none of {', '.join(filter(None, choices))}"
+    defaults = {one.name: one.default for one in options}
     for one in options:
         for other, allowed in one.metadata["needs"].items():
             value = values[one.name]
-            if value != one.default and values.get(other, allowed[0]) not in allowed:
+            if other not in values or value == one.default:
+                continue
+            if not (values[other] in allowed if allowed else values[other] != defaults[other]):
                 shown = " or ".join(map(str, allowed))
                 yield f"--{one.name} {value} has no effect " + (
-                    f"without --{other} {shown}" if shown else f"with --{other}"
+                    f"with --{other}" if allowed and not shown else f"without --{other} {shown}".rstrip()
                 )
 
 
@@ -87,6 +90,15 @@ class _Switch(argparse.Action):
     ) -> None:
         is_off = self.default is True and str(option_string)[2:5] in ("no_", "no-")
         setattr(namespace, self.dest, not values if is_off else values)
+
+
+class _Joined(argparse.Action):
+    """A flag with one or more values, stored as one text with commas."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
+    ) -> None:
+        setattr(namespace, self.dest, ",".join(values))
 
 
 class _HelpFormatter(argparse.HelpFormatter):
@@ -168,6 +180,7 @@ class OptionsCommandLine(CommandLine):
             choices = ",".join(filter(None, metadata["choices"]))
             options["metavar"] = f"{{{choices}}}" if choices else one.name.rpartition("_")[2].upper()
             options |= {name: metadata[name] for name in ("nargs", "const") if metadata[name] is not None}
+            options |= {"action": _Joined} if metadata["nargs"] == "+" else {}
         spellings = [f"--{spelling}" for name in names for spelling in (name, name.replace("_", "-"))]
         action: argparse.Action = group.add_argument(*dict.fromkeys(spellings), **options)
         if not (common or metadata["common"]):

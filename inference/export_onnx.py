@@ -26,6 +26,7 @@ from common.log import console, setup_logging
 from inference.predictor import NerPredictor
 from models.heads.flat import FlatTagger
 from models.tagger import casing_types
+from models.word_states import takes_word_lengths
 from tools.recipe import run_script
 
 _TOLERANCE = 1e-3  # of a score, and of the score of a row; float32 rounding is a hundred times smaller
@@ -87,9 +88,11 @@ class TaggerGraph(nn.Module):
         word_positions: Tensor,
         word_mask: Tensor,
         token_type_ids: Tensor | None = None,
+        word_lengths: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The best tags ``(B, W)`` or ``(B, W, K)`` of K types, -100 for padding, and the emissions ``(B, W, C)``."""
-        logits = self.tagger(input_ids, attention_mask, token_type_ids, word_positions, word_mask).logits  # (B, W, C)
+        inputs = (input_ids, attention_mask, token_type_ids, word_positions, word_mask)
+        logits = self.tagger(*inputs, word_lengths=word_lengths).logits  # (B, W, C)
         return _masked(self.tagger.decode(logits, word_mask), word_mask, -100), logits
 
 
@@ -251,6 +254,10 @@ def random_inputs(tagger: FlatTagger, B: int, T: int, W: int, generator: torch.G
         "word_positions": places.masked_fill(~word_mask, 0),
         "word_mask": word_mask,
     }
+    if takes_word_lengths(tagger):
+        ends = torch.where(word_mask, places, tokens[:, None]).roll(-1, 1)  # (B, W) where the next word begins
+        ends[:, -1] = tokens
+        inputs["word_lengths"] = (ends - places).masked_fill(~word_mask, 0)
     kinds = getattr(tagger.config, "type_vocab_size", 2)
     if tagger.takes_token_types and kinds > 1:
         inputs["token_type_ids"] = torch.randint(0, kinds, (B, T), generator=generator) * present

@@ -1,7 +1,7 @@
 """Base class of all taggers: an encoder of any family, pooling of word pieces to words, and the head interface."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, cast
 
@@ -13,6 +13,7 @@ from transformers.modeling_outputs import TokenClassifierOutput
 
 from common.entities import Annotation, Entity
 from common.options import NoOptions
+from models.word_states import BiLstm, WordStateOptions, encode, states_of_words, without_some_words
 
 # On a GPU, cuDNN's attention compiles a plan for every new batch size and length, which takes longer than an epoch of
 # batches of similar lengths. The other implementations need no plan.
@@ -53,11 +54,13 @@ class LabelSpace:
         types: entity types.
         markup: tag scheme, one of `common.tag_schemes.MARKUPS`, for heads that choose tags.
         single_words: whether every entity is one word, as in part-of-speech tagging.
+        count_words: counts the words of each type in the training data, and those of no entity under ``O``.
     """
 
     types: Sequence[str]
     markup: str
     single_words: bool = False
+    count_words: Callable[[], Mapping[str, int]] = dict
 
 
 class Tagger(PreTrainedModel):
@@ -88,7 +91,11 @@ class Tagger(PreTrainedModel):
         encoder = _new_encoder(config)
         self.base_model_prefix = encoder.base_model_prefix
         setattr(self, self.base_model_prefix, encoder)
-        self.width = _width(config)  # H, size of the encoder's states
+        self.word_options = WordStateOptions.of(config)
+        self.width = _width(config)  # H, size of the states of words
+        if size := self.word_options.bilstm_size:
+            self.bilstm = BiLstm(self.width, size)
+            self.width = 2 * size
         self.dropout = nn.Dropout(_head_dropout(config))
         self.classifier = nn.Linear(self.width, self.num_scores(config))
         self.takes_token_types = "token_type_ids" in inspect.signature(_encoder_class(config).forward).parameters
@@ -216,6 +223,7 @@ class Tagger(PreTrainedModel):
         word_mask: Tensor | None = None,
         labels: Tensor | None = None,
         num_items_in_batch: int | None = None,
+        word_lengths: Tensor | None = None,
     ) -> TokenClassifierOutput:
         """Compute ``logits (B, W, C)``, the scores of each word, and ``loss``, a scalar, if there are labels.
 
@@ -226,17 +234,22 @@ class Tagger(PreTrainedModel):
             labels: ``(B, W, ...)`` from `encode`; words with label -100 are ignored.
             num_items_in_batch: divisor of the summed loss: the words of the whole optimiser step, over all ranks and
                 accumulation rounds; default: the words of this batch.
+            word_lengths: ``(B, W)`` number of pieces of each word, read only with ``--word_pooling mean``.
         """
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
         states = self._states({name: value for name, value in inputs.items() if value is not None})  # (B, T, H)
         if word_positions is not None:
-            index = word_positions.unsqueeze(-1).expand(-1, -1, states.size(-1))
-            states = states.gather(1, index)  # (B, W, H)
+            pooling = self.word_options.word_pooling
+            states = states_of_words(states, word_positions, word_lengths, pooling)  # (B, W, H)
         elif word_mask is None:
             word_mask = attention_mask.bool() if attention_mask is not None else None
         if word_mask is None:
             word_mask = torch.ones(states.shape[:2], dtype=torch.bool, device=states.device)
         states = states.to(self.head_weight.dtype)  # the head may have a higher precision
+        if self.training and self.word_options.word_dropout:
+            states = without_some_words(states, self.word_options.word_dropout)
+        if self.word_options.bilstm_size:
+            states = self.bilstm(states, word_mask)  # (B, W, 2 * size)
         logits: Any  # (B, W, C)
         if self.training and labels is not None:
             logits = self.training_emissions(states, word_mask, labels)
@@ -254,15 +267,16 @@ class Tagger(PreTrainedModel):
         if not self.takes_token_types:
             inputs.pop("token_type_ids", None)
         encoder, mask = getattr(self, self.base_model_prefix), inputs.get("attention_mask")
+        layers = self.word_options.last_layers
         if mask is None or self.config.model_type not in _MIXES_PADDING_IN:
-            return cast(Tensor, encoder(**inputs)[0])
-        states = self.head_weight.new_zeros(*mask.shape, self.width)
+            return encode(encoder, inputs, layers)
+        states = self.head_weight.new_zeros(*mask.shape, _width(self.config))
         lengths = mask.sum(1)
         for length in lengths.unique().tolist():  # group rows by length, without padding
             chosen = (lengths == length)[:, None] & mask.bool()  # (B, T)
             extra = max(0, getattr(self.config, "downsampling_rate", 1) - length)  # CANINE's minimum
             rows = {name: F.pad(value[chosen].view(-1, length), (0, extra)) for name, value in inputs.items()}
-            states[chosen] = encoder(**rows)[0][:, :length].flatten(0, 1).to(states)
+            states[chosen] = encode(encoder, rows, layers)[:, :length].flatten(0, 1).to(states)
         return states
 
     def add_token_types(self, count: int) -> list[int]:

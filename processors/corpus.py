@@ -6,6 +6,7 @@ import re
 import shutil
 import tempfile
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import asdict, dataclass, field, replace
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from common.durable import atomic_write
+from common.entities import outermost
 from common.tag_dialects import UnknownTagsError, canonical_tags
 from common.tag_schemes import (
     MARKUPS,
@@ -335,6 +337,22 @@ def _types_of_file(path: Path) -> list[str]:
             findings.fault(DataError(message, path, min(seen[tag] for tag in error.tags)))
     findings.raise_faults()
     return types
+
+
+def words_by_type(corpus: Corpus, split: str) -> Counter[str]:
+    """How many words of a split are in entities of each type, and how many under ``O`` in none.
+
+    Of overlapping entities the longest counts; words without annotation do not.
+    """
+    counts: Counter[str] = Counter()
+    for example in corpus.examples(split):
+        if example.entities is not None:
+            unknown = sum(last + 1 - first for first, last in example.unannotated)
+            counts[OUTSIDE] += len(example.words) - unknown
+            for entity in outermost(example.entities):
+                counts[entity.type] += entity.words
+                counts[OUTSIDE] -= entity.words
+    return counts
 
 
 def repeated_sentences(corpus: Corpus, split: str) -> int:

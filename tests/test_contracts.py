@@ -72,19 +72,21 @@ METHODS = {
     "models.tagger.Tagger": """
         Options add_token_types(count) config_class configure(config, labels, options) emissions(states, word_mask)
         encode(annotations) expressible(entities) forward(input_ids, attention_mask=, token_type_ids=,
-        word_positions=, word_mask=, labels=, num_items_in_batch=) from_pretrained(name_or_path, *args, **kwargs)
-        head_weight label_names learning_rates(options) log_probabilities(emissions) losses(emissions, targets,
-        word_mask) markup missing_labels nests num_scores(config) override(config, options) predict(emissions,
+        word_positions=, word_mask=, labels=, num_items_in_batch=, word_lengths=) from_pretrained(name_or_path, *args,
+        **kwargs) head_weight label_names learning_rates(options) log_probabilities(emissions) losses(emissions,
+        targets, word_mask) markup missing_labels nests num_scores(config) override(config, options) predict(emissions,
         word_mask, with_confidence=) read_labels(names) reset_head() script select_labels(ids, names) title types
         unexportable training_emissions(states, word_mask, targets) warm_up(emissions, word_mask)
     """,
     "models.BertCrfForNer": """
-        decode(emissions, word_mask) entity_confidences(emissions, word_mask, entities) span_confidences(emissions,
-        word_mask, spans, inside, after) tag_names
+        decode(emissions, word_mask) distillation_loss(emissions, word_mask, taught, temperature=)
+        entity_confidences(emissions, word_mask, entities) expectations(emissions, word_mask, temperature=)
+        span_confidences(emissions, word_mask, spans, inside, after) tag_names
     """,
     "models.BertSoftmaxForNer": """
-        decode(emissions, word_mask) entity_confidences(emissions, word_mask, entities) span_confidences(emissions,
-        word_mask, spans, inside, after) tag_names token_losses(logits, labels)
+        decode(emissions, word_mask) distillation_loss(emissions, word_mask, taught, temperature=)
+        entity_confidences(emissions, word_mask, entities) expectations(emissions, word_mask, temperature=)
+        span_confidences(emissions, word_mask, spans, inside, after) tag_names token_losses(logits, labels, weights=)
     """,
     "models.crf.CRF": """
         best_paths(emissions, mask=, nbest=, allowed=) decode(emissions, mask=, nbest=, allowed=) entropy(emissions,
@@ -106,20 +108,21 @@ METHODS = {
 
 # Flags without their dashes, and arguments. Each flag with an underscore of a training script may have a dash there.
 TRAINING_FLAGS = """
-    adam_epsilon adv_alpha adv_epsilon adv_name adv_steps adv_type averaging bf16 cache_dir callback casing
-    config_file config_name crf_constraints crf_learning_rate data_dir dataset_name ddp_timeout dev_file do_adv
-    do_eval do_lower_case do_predict do_train early_stopping_patience ema_decay eval_all_checkpoints
-    eval_max_seq_length evaluate_during_training feature_cache_dir fp16 fp16_backend fp16_opt_level
-    freeze_embeddings freeze_layers from_scratch gradient_accumulation_steps gradient_checkpointing head
-    head_learning_rate help_all labels layer_decay learning_rate local_rank log_loss_steps logging_steps
-    longest_span loss loss_type lr_scheduler_kwargs lr_scheduler_type markup max_batch_tokens max_grad_norm
-    max_nonfinite_steps max_steps metric_for_best_model model_name_or_path model_type no_crf_constraints no_cuda
-    no_evaluate_during_training no_soft_label num_train_epochs num_workers offset_unit optim output_dir
-    overwrite_cache overwrite_output_dir per_gpu_eval_batch_size per_gpu_train_batch_size predict_checkpoints
-    rdrop_alpha report_to resume_from_checkpoint save_steps save_total_limit seed shard_optimizer soft_label
-    span_edges span_learning_rate span_size swa_start tag_column task_name test_file tf32 tokenizer_name
-    torch_compile torch_compile_backend train_file train_max_seq_length warmup_proportion warmup_steps weight_decay
-    window_overlap word_column word_unit
+    adam_epsilon adv_alpha adv_epsilon adv_name adv_steps adv_type averaging bf16 bilstm_learning_rate bilstm_size
+    cache_dir callback casing class_weights config_file config_name crf_constraints crf_learning_rate data_dir
+    dataset_name ddp_timeout dev_file distill_temperature distill_weight do_adv do_eval do_lower_case do_predict
+    do_train early_stopping_patience ema_decay eval_all_checkpoints eval_max_seq_length evaluate_during_training
+    feature_cache_dir fp16 fp16_backend fp16_opt_level freeze_embeddings freeze_layers from_scratch
+    gradient_accumulation_steps gradient_checkpointing head head_learning_rate help_all labels last_layers
+    layer_decay learning_rate local_rank log_loss_steps logging_steps longest_span loss loss_type
+    lr_scheduler_kwargs lr_scheduler_type markup max_batch_tokens max_grad_norm max_nonfinite_steps max_steps
+    metric_for_best_model model_name_or_path model_type no_crf_constraints no_cuda no_evaluate_during_training
+    no_soft_label num_train_epochs num_workers offset_unit optim output_dir overwrite_cache overwrite_output_dir
+    per_gpu_eval_batch_size per_gpu_train_batch_size predict_checkpoints rdrop_alpha report_to
+    resume_from_checkpoint save_steps save_total_limit seed shard_optimizer soft_label span_edges
+    span_learning_rate span_size swa_start tag_column task_name teacher test_file tf32 tokenizer_name torch_compile
+    torch_compile_backend train_file train_max_seq_length unlabelled_file warmup_proportion warmup_steps
+    weight_decay window_overlap word_column word_dropout word_pooling word_unit
 """
 FLAGS = {
     "run_ner_crf": "",
@@ -142,7 +145,7 @@ FLAGS = {
     """,
     "analysis.compare_runs": "baseline latex markdown plot resamples runs score seed split",
     "analysis.report.__main__": "head output run",
-    "tools.new_encoder": "cased layers max_positions output_dir vocab width",
+    "tools.new_encoder": "cased encoder keep_layers layers max_positions output_dir vocab width",
     "tools.convert_corpus": """
         offset_unit source span_edges tag_column target to word_column word_unit
     """,
@@ -203,18 +206,19 @@ KEYS = {
     """,
     "environment.json": "command commit device packages platform processes python threads",
     "training_args.json": """
-        adam_epsilon adv_alpha adv_epsilon adv_name adv_steps adv_type averaging bf16 cache_dir callback casing
-        config_name data_dir dataset_name ddp_timeout dev_file do_adv do_eval do_lower_case do_predict do_train
-        early_stopping_patience ema_decay eval_all_checkpoints eval_max_seq_length evaluate_during_training
-        feature_cache_dir fp16 fp16_backend fp16_opt_level freeze_embeddings freeze_layers from_scratch
-        gradient_accumulation_steps gradient_checkpointing head head_learning_rate labels layer_decay learning_rate
-        log_loss_steps logging_steps lr_scheduler_kwargs lr_scheduler_type markup max_batch_tokens max_grad_norm
-        max_nonfinite_steps max_steps metric_for_best_model model_name_or_path model_type no_cuda num_train_epochs
-        num_workers offset_unit optim output_dir overwrite_cache overwrite_output_dir per_gpu_eval_batch_size
-        per_gpu_train_batch_size predict_checkpoints rdrop_alpha report_to resume_from_checkpoint save_steps
-        save_total_limit seed shard_optimizer span_edges swa_start tag_column task_name test_file tf32
-        tokenizer_name torch_compile torch_compile_backend train_file train_max_seq_length warmup_proportion
-        warmup_steps weight_decay window_overlap word_column word_unit
+        adam_epsilon adv_alpha adv_epsilon adv_name adv_steps adv_type averaging bf16 bilstm_learning_rate
+        bilstm_size cache_dir callback casing class_weights config_name data_dir dataset_name ddp_timeout dev_file
+        do_adv do_eval do_lower_case do_predict do_train early_stopping_patience ema_decay eval_all_checkpoints
+        eval_max_seq_length evaluate_during_training feature_cache_dir fp16 fp16_backend fp16_opt_level
+        freeze_embeddings freeze_layers from_scratch gradient_accumulation_steps gradient_checkpointing head
+        head_learning_rate labels last_layers layer_decay learning_rate log_loss_steps logging_steps
+        lr_scheduler_kwargs lr_scheduler_type markup max_batch_tokens max_grad_norm max_nonfinite_steps max_steps
+        metric_for_best_model model_name_or_path model_type no_cuda num_train_epochs num_workers offset_unit optim
+        output_dir overwrite_cache overwrite_output_dir per_gpu_eval_batch_size per_gpu_train_batch_size
+        predict_checkpoints rdrop_alpha report_to resume_from_checkpoint save_steps save_total_limit seed
+        shard_optimizer span_edges swa_start tag_column task_name test_file tf32 tokenizer_name torch_compile
+        torch_compile_backend train_file train_max_seq_length warmup_proportion warmup_steps weight_decay
+        window_overlap word_column word_dropout word_pooling word_unit
     """,
     "eval_documents.jsonl": DOCUMENT,
     "test_documents.jsonl": DOCUMENT,

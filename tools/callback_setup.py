@@ -3,16 +3,17 @@
 import callbacks
 from callbacks import Callback, Checkpoints
 from common.options import imported
-from common.run_files import RunFolder
-from tools.settings import Settings
+from tools.distillation import Distillation, load_teachers
+from tools.run import Run
 
 
-def build_callbacks(settings: Settings, folder: RunFolder, checkpoints: Checkpoints) -> list[Callback]:
+def build_callbacks(run: Run, checkpoints: Checkpoints) -> list[Callback]:
     """Build all callbacks, in calling order: weight averaging comes first, so that the others see averaged weights.
 
     Raises:
-        ValueError: ``--callback`` does not name a subclass of `callbacks.Callback`.
+        ValueError: ``--callback`` does not name a subclass of `callbacks.Callback`, or a teacher cannot be loaded.
     """
+    settings, folder = run.settings, run.folder
     optimisation, logging = settings.optimisation, settings.logging
     parameters = {**vars(settings.model), **vars(settings.head), **vars(optimisation)}
     built: list[Callback] = []
@@ -31,6 +32,9 @@ def build_callbacks(settings: Settings, folder: RunFolder, checkpoints: Checkpoi
         built.append(callbacks.EarlyStopping(logging.early_stopping_patience, checkpoints.metric))
     if optimisation.rdrop_alpha:
         built.append(callbacks.RDrop(optimisation.rdrop_alpha))
+    if optimisation.teacher:
+        teachers = load_teachers(optimisation.teacher.split(","), run.train_max_seq_length)
+        built.append(Distillation(teachers, optimisation.distill_weight, optimisation.distill_temperature))
     if optimisation.do_adv:
         name, epsilon, alpha = optimisation.adv_name, optimisation.adv_epsilon, optimisation.adv_alpha
         if optimisation.adv_type == "pgd":

@@ -8,6 +8,7 @@ import logging
 import random
 import zipfile
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Protocol
@@ -20,6 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from common.durable import atomic_files, atomic_write
 from common.run_files import RunFolder
 from models.tagger import Tagger
+from models.word_states import WordStateOptions
 from tools.distributed import gather_to_main, rank, run_on_main, world_size
 from tools.heads import restore_weights
 from tools.run_folder import explained_failure, save_model_folder
@@ -36,6 +38,7 @@ _KEPT_BY_OPTIMIZER = [
     "freeze_layers",
     "freeze_embeddings",
 ]
+_KEPT_BY_MODEL = [*(one.name for one in fields(WordStateOptions)), "class_weights"]
 
 
 class Stateful(Protocol):
@@ -165,13 +168,18 @@ def checkpoint_to_resume(named: str, run: RunFolder) -> Path | None:
 
 
 def refuse_kept_options(now: Mapping[str, Any], before: Mapping[str, Any], source: str) -> None:
-    """Raise a ValueError if flags have changed that the restored optimiser state would override."""
-    kept = [name for name in now if name in _KEPT_BY_OPTIMIZER or name.endswith("learning_rate")]
-    changed = [name for name in kept if now[name] != before.get(name, now[name])]
-    if changed:
-        flags = ", ".join(f"--{name} {now[name]} (before {before[name]})" for name in changed)
-        advice = "use the former values, or start a new training from the weights with --model_name_or_path"
-        raise ValueError(f"{flags} cannot change: the optimiser state of {source} overrides them; {advice}")
+    """Raise a ValueError if flags have changed that the restored state overrides, or that make another model of it."""
+    by_optimizer = [name for name in now if name in _KEPT_BY_OPTIMIZER or name.endswith("learning_rate")]
+    reasons = {
+        f"the optimiser state of {source} overrides them": by_optimizer,
+        f"the model of {source} is trained with the former values": _KEPT_BY_MODEL,
+    }
+    for reason, kept in reasons.items():
+        changed = [name for name in kept if name in now and now[name] != before.get(name, now[name])]
+        if changed:
+            flags = ", ".join(f"--{name} {now[name]} (before {before[name]})" for name in changed)
+            advice = "use the former values, or start a new training from the weights with --model_name_or_path"
+            raise ValueError(f"{flags} cannot change: {reason}; {advice}")
 
 
 def is_in_run(checkpoint: Path | None, run: RunFolder) -> bool:

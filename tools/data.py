@@ -8,11 +8,13 @@ from transformers import PreTrainedTokenizerBase
 
 from common.tag_schemes import MARKUPS, TagEncoder
 from processors.corpus import Corpus, repeated_sentences, sentences_of_train
-from processors.examples import DataError, Findings
-from processors.features.build import FeatureSpec, default_overlap
+from processors.examples import DataError, Example, Findings
+from processors.features.build import FeatureSpec, build_feature_arrays, default_overlap
 from processors.features.cache import open_or_build_features
 from processors.features.dataset import FeatureDataset
 from processors.features.windows import layout_of_tokenizer
+from processors.text.text_files import check_sources, read_texts
+from processors.text.word_cutting import WordCutter
 from tools.distributed import is_main, main_process_first
 from tools.run import Run
 
@@ -43,15 +45,13 @@ def load_and_cache_examples(
     with main_process_first():
         if data_type == "train":
             check_entities(corpus)
-        layout = layout_of_tokenizer(tokenizer, run.model_type, list(run.casing_types))
-        overlap = default_overlap(layout.capacity(window)) if run.window_overlap < 0 else run.window_overlap
         corpus.check_types(data_type, list(run.types or corpus.entity_types()))
         key = (corpus.source_name(data_type), data_type, window)
         is_new = is_main() and key not in run.opened
         dataset = open_or_build_features(
             corpus,
             data_type,
-            FeatureSpec(window, overlap, layout),
+            _feature_spec(run, tokenizer, window),
             tokenizer,
             Path(data.feature_cache_dir),
             run.encode or TagEncoder(corpus.label_list(run.markup), MARKUPS[run.markup]),
@@ -65,8 +65,35 @@ def load_and_cache_examples(
     return dataset
 
 
+def load_training_data(run: Run, tokenizer: PreTrainedTokenizerBase) -> FeatureDataset:
+    """Load the features of the train split, followed by those of ``--unlabelled_file``, which are not cached.
+
+    Raises:
+        DataError: as for `load_and_cache_examples`, or the unlabelled file is missing or broken.
+    """
+    dataset = load_and_cache_examples(run, run.settings.data.task_name, tokenizer, "train")
+    if not (file := run.settings.optimisation.unlabelled_file):
+        return dataset
+    cutter = WordCutter(run.corpus.word_unit or "auto", run.corpus.kept_words)
+    examples = []
+    for raw in read_texts([file]):
+        words, offsets = cutter.split(raw.text)
+        if words:
+            examples.append(Example(str(raw.id), words, text=raw.text, offsets=offsets, words_given=False))
+    arrays = build_feature_arrays(examples, _feature_spec(run, tokenizer, run.window("train")), tokenizer)
+    if is_main():
+        logger.info("%s: %d texts without labels, %d words", file, len(examples), int(arrays["document_words"].sum()))
+    return dataset.joined(arrays)
+
+
+def _feature_spec(run: Run, tokenizer: PreTrainedTokenizerBase, window: int) -> FeatureSpec:
+    layout = layout_of_tokenizer(tokenizer, run.model_type, list(run.casing_types))
+    overlap = default_overlap(layout.capacity(window)) if run.window_overlap < 0 else run.window_overlap
+    return FeatureSpec(window, overlap, layout)
+
+
 def check_splits(run: Run) -> None:
-    """Raise a DataError, before anything is loaded, for all missing splits or for a train split without entities."""
+    """Raise a DataError, before anything is loaded, for missing splits and files, or a train split without entities."""
     actions, findings = run.settings.actions, Findings()
     wanted = {"train": actions.do_train, "dev": actions.do_eval, "test": actions.do_predict}
     with main_process_first():  # downloads
@@ -78,6 +105,7 @@ def check_splits(run: Run) -> None:
         findings.raise_faults()
         if actions.do_train:
             check_entities(run.corpus)
+            check_sources(list(filter(None, [run.settings.optimisation.unlabelled_file])))
 
 
 def check_entities(corpus: Corpus) -> None:

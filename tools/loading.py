@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +23,8 @@ from transformers import (
 )
 
 from models.tagger import LabelSpace, Tagger, casing_types
+from models.word_states import WordStateOptions
+from processors.corpus import words_by_type
 from processors.features.alignment import CASINGS, drops_spaces_between_words, vocabulary_of
 from processors.tasks import task_named
 from tools import heads
@@ -96,13 +99,13 @@ def _check_same_vocabulary(do_train: bool, config: PreTrainedConfig, tokenizer: 
     digest = hashlib.sha256(json.dumps(entries).encode()).hexdigest()[:16]
     lowers_case = tokenizer.tokenize("A") == tokenizer.tokenize("a")
     if do_train:
-        config.vocabulary_digest = digest
         config.lowers_case = lowers_case
     elif getattr(config, "vocabulary_digest", digest) != digest:
         advice = "restore the original tokenizer files"
         raise ValueError(f"the tokenizer's vocabulary differs from that in training; {advice}")
     elif getattr(config, "lowers_case", lowers_case) != lowers_case:
         logger.warning("--do_lower_case differs from the setting in training; the model folder keeps the original one")
+    config.vocabulary_digest = digest
 
 
 def check_source(source: str, do_train: bool, from_scratch: bool) -> None:
@@ -225,6 +228,7 @@ def _trained_tagger(run: Run, head: type[AnyTagger], config: PreTrainedConfig, s
     _report_other_settings(run.settings, config)
     heads.name_labels(head, config, source, run.settings.data.task_name)
     labels, file = heads.labels_of(head, config, source), run.settings.data.labels
+    run.settings.word_states.check_trained(WordStateOptions.of(config), source)
     head.override(config, _options(run, head))
     model: AnyTagger = heads.read_model(head, source, config)
     heads.use_labels(model, labels, [label for label in labels if label])
@@ -237,15 +241,20 @@ def _tagger_to_train(run: Run, head: type[AnyTagger], config: PreTrainedConfig, 
     """Make a tagger for the types of the corpus, reusing the head of ``source`` if kind and labels are the same."""
     stored, former = deepcopy(config), _former_labels(run, head, config, source)
     single_words = task_named(run.corpus.task_name).plain_tags
-    head.configure(config, LabelSpace(run.corpus.entity_types(), run.markup, single_words), _options(run, head))
+    count_words = partial(words_by_type, run.corpus, "train")
+    labels = LabelSpace(run.corpus.entity_types(), run.markup, single_words, count_words)
+    head.configure(config, labels, _options(run, head))
     if not heads.is_built_in(head):
         config.head_source = f"{head.__module__}:{head.__name__}"  # for messages only, never imported
+    wanted = heads.label_names(config)
+    same_labels = heads.label_names(stored) == wanted
+    keeps_head = bool(former) and (same_labels or {*(former or ())} - {""} == set(wanted))
+    _word_states_to_train(run, stored if keeps_head else None, source).write(config)
     if run.settings.model.from_scratch:
         return head(config)
-    wanted = heads.label_names(config)
-    if former and heads.label_names(stored) == wanted:
+    if keeps_head and same_labels:
         return heads.read_model(head, source, config)
-    if former and set(former) - {""} == set(wanted):
+    if former and keeps_head:
         trained = heads.read_model(head, source, stored)
         heads.use_labels(trained, former, wanted)
         model = head(config)
@@ -257,6 +266,16 @@ def _tagger_to_train(run: Run, head: type[AnyTagger], config: PreTrainedConfig, 
     if former is not None:
         model.reset_head()
     return model
+
+
+def _word_states_to_train(run: Run, trained: PreTrainedConfig | None, source: str) -> WordStateOptions:
+    """Options of the settings, or of the trained model whose head is kept, but for the word dropout."""
+    asked = run.settings.word_states
+    if trained is None:
+        return asked
+    former = WordStateOptions.of(trained)
+    asked.check_trained(former, source)
+    return replace(former, word_dropout=asked.word_dropout)
 
 
 def _options(run: Run, head: type[Tagger]) -> Any:

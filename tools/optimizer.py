@@ -157,5 +157,6 @@ def _rates_of_parts(optimisation: OptimisationSettings, model: PreTrainedModel, 
     own = model.learning_rates(head or model.Options()) if isinstance(model, Tagger) else {}
     asked, encoder = optimisation.head_learning_rate, optimisation.learning_rate
     classifier = own.pop("classifier", encoder)
-    rates = {"encoder": encoder, "head": asked if asked >= 0 else classifier, **own}
+    rates = {"encoder": encoder, "head": asked if asked >= 0 else classifier}
+    rates |= {"bilstm": optimisation.bilstm_learning_rate, **own}
     return defaultdict(lambda: asked if asked >= 0 else encoder, rates)

@@ -18,7 +18,7 @@ from common.log import console, setup_logging
 from models.tagger import Tagger
 from tools import distributed
 from tools.checkpoint import checkpoint_to_resume, is_in_run, publish_model
-from tools.data import check_splits, load_and_cache_examples
+from tools.data import check_splits, load_training_data
 from tools.evaluate import evaluate, predict
 from tools.heads import head_of_folder
 from tools.loading import check_source, load_model_and_tokenizer
@@ -141,7 +141,7 @@ def _without_effect(settings: Settings) -> Iterator[str]:
 
 def train_and_save(run: Run, model: Tagger, tokenizer: PreTrainedTokenizerBase) -> None:
     """Train, and write the model to ``output_dir``."""
-    dataset = load_and_cache_examples(run, run.settings.data.task_name, tokenizer, "train")
+    dataset = load_training_data(run, tokenizer)
     steps, loss = train(run, dataset, model, tokenizer)
     publish_model(run.folder, run.settings, model, tokenizer)
     logger.info("Mean loss of %d steps %.4f; model written to %s", steps, loss, run.folder.path)

@@ -8,6 +8,7 @@ from typing import Any
 
 from common.options import NoOptions, faults_of, option
 from common.tag_schemes import TRAINED_MARKUPS
+from models.word_states import WordStateOptions
 from processors.spans import OFFSET_UNITS, SPAN_EDGES
 from processors.text.word_cutting import WORD_UNITS
 
@@ -144,6 +145,9 @@ class OptimisationSettings:
         at_least=0,
         also=-1,
     )
+    bilstm_learning_rate: float = option(
+        1e-3, "with bilstm_size: peak learning rate of the LSTM", needs={"bilstm_size": ()}, at_least=0
+    )
     weight_decay: float = option(0.01, "weight decay, except for biases and normalisation weights", at_least=0)
     adam_epsilon: float = option(1e-8, "epsilon of AdamW", needs={"optim": ADAMS}, above=0)
     max_grad_norm: float = option(1.0, "maximum gradient norm; 0: no clipping", at_least=0)
@@ -205,6 +209,26 @@ class OptimisationSettings:
     )
     rdrop_alpha: float = option(
         0.0, "weight of the R-Drop loss between two passes with different dropout; 0: off", at_least=0
+    )
+    teacher: str = option(
+        "",
+        "folders of trained models whose tag distributions the model learns (distillation)",
+        nargs="+",
+    )
+    distill_weight: float = option(
+        0.5,
+        "with teacher: weight of the distillation loss; the rest is that of the gold loss",
+        needs={"teacher": ()},
+        at_least=0,
+        at_most=1,
+    )
+    distill_temperature: float = option(
+        1.0, "with teacher: temperature of both distributions, for heads without a CRF", needs={"teacher": ()}, above=0
+    )
+    unlabelled_file: str = option(
+        "",
+        "with teacher: train on these texts too; one per line, or JSON lines with a text (.jsonl)",
+        needs={"teacher": ()},
     )
     seed: int = option(
         42,
@@ -310,6 +334,7 @@ class Settings:
     actions: ActionSettings = ActionSettings()
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()
+    word_states: WordStateOptions = field(default_factory=WordStateOptions)
     head: Any = field(default_factory=NoOptions)
     optimisation: OptimisationSettings = OptimisationSettings()
     logging: LoggingSettings = LoggingSettings()

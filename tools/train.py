@@ -87,7 +87,7 @@ class Training:
             remove=remove_folder,
             metric=logging_.metric_for_best_model,
         )
-        self.callbacks = Callbacks(build_callbacks(run.settings, run.folder, self.checkpoints))
+        self.callbacks = Callbacks(build_callbacks(run, self.checkpoints))
         self.parts: dict[str, Stateful] = {  # what a checkpoint keeps besides the model
             "progress": self.state,
             "gradient_step": self.gradients,

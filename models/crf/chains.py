@@ -32,6 +32,27 @@ class Gradients(NamedTuple):
     transitions: Tensor  # (C, C)
 
 
+class RowGradients(NamedTuple):
+    """Of the negative of each row's value: so the loss needs no further pass over them."""
+
+    emissions: Tensor  # (B, W, C)
+    sums: Tensor  # (B, C + 2, C) by the transitions, and behind them the start and the end, in double precision
+
+    def weighted(self, grad: Tensor) -> Gradients:
+        """The gradients of the sum of grad (B,) * value. Overwrites these. Rows with a grad of 0 have none."""
+        emissions, sums = self
+        factors = set(grad.tolist()) if grad.device.type == "cpu" else {0.0}  # looking would stop a GPU's stream
+        if factors != {-1.0}:
+            for gradient in self:
+                gradient *= -grad[:, None, None]
+                if 0.0 in factors:  # what is infinite or not a number stays so otherwise
+                    gradient.masked_fill_((grad == 0)[:, None, None], 0)
+        C, dtype = emissions.size(2), emissions.dtype
+        total = sums.sum(0)  # (C + 2, C)
+        transitions, start, end = (part.to(dtype, copy=True) for part in (total[:C], total[C], total[C + 1]))
+        return Gradients(emissions, start, end, transitions)
+
+
 class State(NamedTuple):
     """What `Backend.backward` needs of `Backend.forward`."""
 
@@ -53,8 +74,8 @@ class Backend(Protocol):
         """Gradients of the sum of grad (B,) * value (B,). A row whose value is -inf has none."""
 
     @property
-    def sum_at_once(self) -> Callable[[Chains, Tensor | None], tuple[Tensor, Gradients]] | None:
-        """The sum of the values of `forward`, (), with the gradients of its negative; None if that saves nothing."""
+    def with_gradients(self) -> Callable[[Chains, Tensor | None], tuple[Tensor, RowGradients]] | None:
+        """The values of `forward` with their gradients; None if that saves nothing."""
 
     def decode(self, chains: Chains, padding: int) -> tuple[Tensor, Tensor]:
         """Best paths (B, W), `padding` where masked, and their scores (B,).

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .chains import NO_PATH, NO_SUCH_TAG, SCALED, Chains, raise_for_rows
 from .lattice import Lattice, exact_type, lattice_of
+from .torch_backend import path_score
 
 # In place of -inf, whose derivatives are not numbers: exp of it is zero, and sums of it stay finite.
 IMPOSSIBLE = -1e30
@@ -20,7 +21,6 @@ IMPOSSIBLE = -1e30
 class Expectations(NamedTuple):
     """Derivatives of the log-partition."""
 
-    value: Tensor  # (B,) the log-partition
     unary: Tensor  # (B, W, C) P(tag) of each word
     pairs: Tensor | None  # (B, W, C, C) P(tag i, next word's tag j), at the first of the two words
     entropy: Tensor  # (B,) in nats
@@ -32,7 +32,7 @@ def value(chains: Chains, tags: Tensor | None) -> Tensor:
     partition = _partition(lattice, lattice.scores.expand(len(lattice.lengths), 1, *lattice.scores.shape))
     if tags is None:
         return partition
-    score = _score(lattice, tags).sum(1)  # (B,)
+    score, _ = path_score(lattice, tags)  # (B,)
     return torch.where(score > IMPOSSIBLE / 2, score, float("-inf")) - partition
 
 
@@ -53,9 +53,9 @@ def expectations(chains: Chains, pairwise: bool) -> Expectations:
         entropy = partition - (states * lattice.potentials).sum((1, 2)) - (pairs * scores).sum((1, 2, 3))
         entropy = entropy.to(emissions.dtype)
     if not pairwise:
-        return Expectations(partition, unary, None, entropy)
+        return Expectations(unary, None, entropy)
     pairs = torch.cat([pairs[:, : W - 1], pairs.new_zeros(B, min(W, 1), C, C)], 1)  # (B, W, C, C)
-    return Expectations(partition, unary, lattice.at_columns(pairs, 0), entropy)
+    return Expectations(unary, lattice.at_columns(pairs, 0), entropy)
 
 
 def log_factors(chains: Chains, tags: Tensor, weight: Tensor) -> Tensor:
@@ -106,11 +106,3 @@ def _partition(lattice: Lattice, scores: Tensor) -> Tensor:
         step = (alpha[:, :, None] + scores[:, min(k, scores.size(1)) - 1]).logsumexp(1) + potentials[:, k]  # (B, C)
         alpha = torch.where((k < lengths)[:, None], step, alpha)
     return torch.where(lengths > 0, alpha.logsumexp(1), 0)
-
-
-def _score(lattice: Lattice, tags: Tensor) -> Tensor:
-    """The score of each word's tag (B, W), with that of the transition to it."""
-    tags = tags.gather(1, lattice.columns).clamp(min=0)  # (B, W)
-    own = lattice.potentials.gather(2, tags[:, :, None])[:, :, 0]  # (B, W)
-    steps = torch.cat([torch.zeros_like(own[:, :1]), lattice.scores[tags[:, :-1], tags[:, 1:]]], 1)  # (B, W)
-    return torch.where(lattice.present(), own + steps, 0)

@@ -1,28 +1,20 @@
 """The best paths as a graph for torch.export: both walks over the words are scans, so any number of words may come."""
 
-import math
-
 import torch
 from torch import Tensor
 from torch._higher_order_ops import scan
 
 from .chains import Chains
-from .lattice import exact_type
+from .lattice import exact_type, scores_of
 
 
 def decode_in_graph(chains: Chains, padding: int) -> tuple[Tensor, Tensor]:
     """As `Backend.decode`, except that a graph cannot raise: a row without a legal path is `padding` throughout."""
     B, _, C = chains.emissions.shape
     # torch.export differentiates a scan of what has gradients, and fails; under torch.no_grad as well.
-    emissions, start, end, scores = (tensor.detach() for tensor in chains[:4])  # (B, W, C), (C,), (C,), (C, C)
-    if chains.legal is not None:
-        start = start.masked_fill(~chains.legal[C, :C], -math.inf)  # (C,)
-        end = end.masked_fill(~chains.legal[:C, C + 1], -math.inf)  # (C,)
-        scores = scores.masked_fill(~chains.legal[:C, :C], -math.inf)  # (C, C)
-    if chains.allowed is not None:
-        emissions = emissions.masked_fill(~chains.allowed, -math.inf)  # (B, W, C)
+    given = scores_of(chains, chains.emissions.dtype)
+    emissions, start, end, scores = (tensor.detach() for tensor in given)  # (B, W, C), (C,), (C,), (C, C)
     mask = torch.ones_like(emissions[:, :, 0], dtype=torch.bool) if chains.mask is None else chains.mask  # (B, W)
-    emissions = emissions.masked_fill(~mask[:, :, None], 0)  # (B, W, C)
     follows = mask & (mask.long().cumsum(1) > 1)  # (B, W) a word that has one before it
     tags = torch.arange(C, device=emissions.device)
 

@@ -52,18 +52,26 @@ def exact_type(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
+def scores_of(chains: Chains, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Emissions (B, W, C), start (C,), end (C,) and transitions (C, C) in `dtype`, -inf where not allowed or legal."""
+    C = chains.emissions.size(2)
+    emissions, start, end, transitions = (scores.to(dtype) for scores in chains[:4])
+    if chains.legal is not None:
+        start = start.masked_fill(~chains.legal[C, :C], NEGATIVE_INFINITY)
+        end = end.masked_fill(~chains.legal[:C, C + 1], NEGATIVE_INFINITY)
+        transitions = transitions.masked_fill(~chains.legal[:C, :C], NEGATIVE_INFINITY)
+    if chains.allowed is not None:
+        emissions = emissions.masked_fill(~chains.allowed, NEGATIVE_INFINITY)
+    if chains.mask is not None:
+        emissions = emissions.masked_fill(~chains.mask[:, :, None], 0)  # no NaN may reach a product
+    return emissions, start, end, transitions
+
+
 def lattice_of(chains: Chains, dtype: torch.dtype) -> Lattice:
     """The lattice of a batch, computed in `dtype`."""
     B, W, C = chains.emissions.shape
     device = chains.emissions.device
-    potentials = chains.emissions.to(dtype)  # (B, W, C)
-    start, end, scores = chains.start.to(dtype), chains.end.to(dtype), chains.transitions.to(dtype)
-    if chains.legal is not None:
-        start = start.masked_fill(~chains.legal[C, :C], NEGATIVE_INFINITY)  # (C,)
-        end = end.masked_fill(~chains.legal[:C, C + 1], NEGATIVE_INFINITY)  # (C,)
-        scores = scores.masked_fill(~chains.legal[:C, :C], NEGATIVE_INFINITY)  # (C, C)
-    if chains.allowed is not None:
-        potentials = potentials.masked_fill(~chains.allowed, NEGATIVE_INFINITY)  # (B, W, C)
+    potentials, start, end, scores = scores_of(chains, dtype)
     places = torch.arange(W, device=device)
     if chains.mask is None:
         lengths = torch.full((B,), W, device=device)
@@ -71,7 +79,6 @@ def lattice_of(chains: Chains, dtype: torch.dtype) -> Lattice:
     else:
         lengths = chains.mask.sum(1)  # (B,)
         columns = chains.mask.logical_not().to(torch.uint8).argsort(dim=1, stable=True)  # (B, W)
-        potentials = potentials.masked_fill(~chains.mask[:, :, None], 0)  # (B, W, C) no NaN may reach a product
         potentials = potentials.gather(1, columns[:, :, None].expand(B, W, C))  # (B, W, C)
     first = places == 0  # (W,)
     last = places == lengths[:, None] - 1  # (B, W)

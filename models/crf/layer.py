@@ -13,7 +13,7 @@ from .chains import NO_PATH, SCALED, Chains, raise_for_rows
 from .graph import decode_in_graph
 from .lattice import Lattice, exact_type, lattice_of
 from .nbest import nbest_paths
-from .ops import best_paths, chain_sum, chain_value, entropy, marginals
+from .ops import best_paths, chain_value, entropy, marginals, savable
 from .paths import PADDING, Paths, rows_as_lists
 
 
@@ -69,7 +69,8 @@ class CRF(Base):  # type: ignore[misc]
         elif legal.is_meta or self.transitions.is_meta:
             self.legal, self._deferred_legal = None, legal
         else:
-            self.legal = legal.detach().to(self.transitions.device, copy=True).contiguous()
+            with torch.inference_mode(False):  # a matrix that was made there could not be saved for gradients
+                self.legal = legal.detach().to(self.transitions.device, copy=True).contiguous()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         legal = self.legal
@@ -116,20 +117,20 @@ class CRF(Base):  # type: ignore[misc]
         if weight is not None:
             if tags is None or weight.shape != (self.num_tags,):
                 raise ValueError(f"weight must have shape ({self.num_tags},) and needs tags, got {tuple(weight.shape)}")
-            tags = self._rows_first(tags).long()
-            llh = in_torch.log_factors(chains, tags, weight).to(chains.emissions.dtype)  # (B,)
-            llh = llh if reduction == "none" else llh.sum()
-        elif allowed is None:
-            assert tags is not None
-            value = chain_value if reduction == "none" else chain_sum
-            llh = value(chains, self._rows_first(tags).long())  # (B,) or ()
+            chains, given = savable(chains, self._rows_first(tags).long())
+            assert given is not None
+            llh = in_torch.log_factors(chains, given, weight)  # (B,)
+        elif tags is not None:
+            llh = chain_value(chains, self._rows_first(tags).long())  # (B,)
         else:
             # Both values may be in the thousands where their difference is next to nothing.
             exact = self._chains(emissions.to(exact_type(emissions.device)), mask, allowed)
             llh = chain_value(exact) - chain_value(exact._replace(allowed=None))  # (B,)
-            llh = llh.to(chains.emissions.dtype)
-            llh = llh if reduction == "none" else llh.sum()
-        if reduction in ("none", "sum"):
+        llh = _as(llh, chains.emissions.dtype)
+        if reduction == "none":
+            return llh
+        llh = llh.sum()
+        if reduction == "sum":
             return llh
         B, W, _ = chains.emissions.shape
         if reduction == "mean":
@@ -233,7 +234,7 @@ class CRF(Base):  # type: ignore[misc]
         self._validate(emissions, mask=mask)
         chains = self._chains(emissions, mask, allowed)
         if differentiable:
-            found = in_torch.expectations(chains, pairwise)
+            found = in_torch.expectations(savable(chains, None)[0], pairwise)
             unary = self._turned(found.unary)
             return unary if found.pairs is None else (unary, self._turned(found.pairs.to(unary.dtype)))
         unary = self._turned(marginals(chains))
@@ -265,7 +266,9 @@ class CRF(Base):  # type: ignore[misc]
         """
         self._validate(emissions, mask=mask)
         chains = self._chains(emissions, mask, allowed)
-        return in_torch.expectations(chains, pairwise=False).entropy if differentiable else entropy(chains)
+        if differentiable:
+            return in_torch.expectations(savable(chains, None)[0], pairwise=False).entropy
+        return entropy(chains)
 
     @torch.no_grad()
     def sample(

@@ -18,20 +18,27 @@ from .lattice import exact_type, lattice_of
 
 def chain_value(chains: Chains, tags: Tensor | None = None) -> Tensor:
     """The log-partition of each row, or the log-likelihood of `tags` (B, W): (B,), differentiable."""
+    chains, tags = savable(chains, tags)
     if _in_graph(chains):
         value: Tensor = torch.ops.bert_crf.value(*chains, tags)[0]
         return value
-    chains, tags = _differentiable(chains, tags)
     return _Value.apply(*chains[:4], chains, tags)
 
 
-def chain_sum(chains: Chains, tags: Tensor | None) -> Tensor:
-    """The sum of `chain_value` over rows: (), differentiable."""
-    if torch.is_grad_enabled() and not _in_graph(chains) and (at_once := _backend(chains).sum_at_once):
-        chains, tags = _differentiable(chains, tags)
-        if any(scores.requires_grad for scores in chains[:4]):
-            return _Sum.apply(*chains[:4], chains, tags, at_once)
-    return chain_value(chains, tags).sum()
+def savable(chains: Chains, tags: Tensor | None) -> tuple[Chains, Tensor | None]:
+    """Without tensors that were made in inference mode, which autograd would refuse to save."""
+    if not torch.is_grad_enabled():
+        return chains, tags
+    if torch.compiler.is_compiling():  # which cannot tell: what needs no gradient is copied, and is mostly small
+        *given, tags = (
+            tensor if tensor is None or tensor.requires_grad else torch.ops.bert_crf.copy(tensor)
+            for tensor in (*chains, tags)
+        )
+    else:
+        *given, tags = (
+            tensor.clone() if tensor is not None and tensor.is_inference() else tensor for tensor in (*chains, tags)
+        )
+    return Chains._make(given), tags
 
 
 def marginals(chains: Chains) -> Tensor:
@@ -43,8 +50,8 @@ def marginals(chains: Chains) -> Tensor:
             unary: Tensor = gradients[0]
             return unary
         backend = _backend(chains)
-        if backend.sum_at_once:
-            return backend.sum_at_once(chains, None)[1].emissions.abs_()  # of the negative sum
+        if backend.with_gradients:
+            return backend.with_gradients(chains, None)[1].emissions.abs_()  # of the negative
         value, state = backend.forward(chains, None)
         return backend.backward(torch.ones_like(value), chains, None, state).emissions
 
@@ -70,16 +77,6 @@ def _in_graph(chains: Chains) -> bool:
     return torch.compiler.is_compiling() or type(chains.emissions) not in (Tensor, torch.nn.Parameter)
 
 
-def _differentiable(chains: Chains, tags: Tensor | None) -> tuple[Chains, Tensor | None]:
-    """Without tensors that were made in inference mode, which autograd would refuse to save."""
-    if not torch.is_grad_enabled():
-        return chains, tags
-    *given, tags = (
-        tensor.clone() if tensor is not None and tensor.is_inference() else tensor for tensor in (*chains, tags)
-    )
-    return Chains._make(given), tags
-
-
 def _backend(chains: Chains) -> Backend:
     return backend_for(chains.emissions.device, chains.start.size(0))
 
@@ -98,45 +95,38 @@ class _Value(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
         chains, tags = inputs[4:]
-        ctx.backend = _backend(chains)
-        value, ctx.state = ctx.backend.forward(chains, tags)
+        ctx.backend, ctx.gradients, ctx.state = _backend(chains), None, None
         ctx.save_for_backward(*chains, tags)
+        if ctx.backend.with_gradients and any(ctx.needs_input_grad):
+            value, ctx.gradients = ctx.backend.with_gradients(chains, tags)
+        else:
+            value, ctx.state = ctx.backend.forward(chains, tags)
         return value
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         *scores, tags = ctx.saved_tensors
+        chains = Chains(*scores)
         if torch.is_grad_enabled():  # create_graph
-            return *_gradients_in_graph(Chains(*scores), tags, grad), None, None
-        return *ctx.backend.backward(grad, Chains(*scores), tags, ctx.state), None, None
-
-
-class _Sum(torch.autograd.Function):
-    """The gradient is there before anybody asks for it, as that of the negative sum: what a loss is, up to a factor."""
-
-    @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> Tensor:
-        chains, tags, ctx.at_once = inputs[4:]
-        value, ctx.negated = ctx.at_once(chains, tags)
-        ctx.save_for_backward(*chains, tags)
-        return value
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        if torch.is_grad_enabled():  # create_graph
-            *scores, tags = ctx.saved_tensors
-            return *_gradients_in_graph(Chains(*scores), tags, grad), None, None, None
-        gradients, ctx.negated = ctx.negated, None  # autograd copies gradients that have another reference
-        if gradients is None:  # the second time through a graph that was retained
-            *scores, tags = ctx.saved_tensors
-            _, gradients = ctx.at_once(Chains(*scores), tags)
-        if grad.item() != -1:
-            torch._foreach_mul_(gradients, -grad)
-        return *gradients, None, None, None
+            return *_gradients_in_graph(chains, tags, grad), None, None
+        gradients, ctx.gradients = ctx.gradients, None  # autograd copies gradients that have another reference
+        if gradients is not None:
+            return *gradients.weighted(grad), None, None
+        return *ctx.backend.backward(grad, chains, tags, ctx.state), None, None  # or a retained graph's second time
 
 
 _SCORES = "Tensor emissions, Tensor start, Tensor end, Tensor transitions"
 _CHAINS = f"{_SCORES}, Tensor? mask, Tensor? legal, Tensor? allowed"  # the fields of `Chains`
+
+
+@torch.library.custom_op("bert_crf::copy", mutates_args=())
+def _copy(given: Tensor) -> Tensor:
+    return given.clone()
+
+
+@_copy.register_fake
+def _(given: Tensor) -> Tensor:
+    return torch.empty_like(given)
 
 
 @torch.library.custom_op(

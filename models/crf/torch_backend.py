@@ -17,6 +17,7 @@ from .chains import (
     SCALED,
     Chains,
     Gradients,
+    RowGradients,
     State,
     raise_for_rows,
 )
@@ -28,7 +29,7 @@ RESCALED = 4  # words between two divisions
 class TorchBackend:
     """See `Backend`."""
 
-    sum_at_once = None
+    with_gradients = None
 
     def forward(self, chains: Chains, tags: Tensor | None) -> tuple[Tensor, State]:
         value, state = self.evaluate(chains, tags)
@@ -53,7 +54,7 @@ class TorchBackend:
         mode = torch.where(vanishing, LOG_SPACE, SCALED)  # (B,)
         mode = mode.masked_fill(value == -math.inf, NO_PATH)
         if tags is not None:
-            path, known = _path_score(lattice, tags)  # (B,), (B,)
+            path, known = path_score(lattice, tags)  # (B,), (B,)
             value = path - value  # (B,)
             mode = mode.masked_fill((value == -math.inf) & (mode != NO_PATH), NO_GRADIENT)
             mode = mode.masked_fill(~known, NO_SUCH_TAG)
@@ -62,32 +63,28 @@ class TorchBackend:
         return value.masked_fill(empty, 0).to(emissions.dtype), State(alpha, mode)
 
     def backward(self, grad: Tensor, chains: Chains, tags: Tensor | None, state: State) -> Gradients:
-        _, W, C = chains.emissions.shape
-        gradients = Gradients(*(torch.zeros_like(scores) for scores in chains[:4]))
-        if state.mode.numel() == 0 or W == 0:
-            return gradients
-        exact = exact_type(grad.device)
-        weight = torch.where(state.mode == NO_GRADIENT, 0, grad).to(exact)  # (B,)
-        sign = 1 if tags is None else -1
+        return self.row_gradients(chains, tags, state).weighted(grad)
+
+    def row_gradients(self, chains: Chains, tags: Tensor | None, state: State) -> RowGradients:
+        B, W, C = chains.emissions.shape
+        exact = exact_type(chains.emissions.device)
+        if B == 0 or W == 0:
+            return RowGradients(torch.zeros_like(chains.emissions), state.alpha.new_zeros(B, C + 2, C, dtype=exact))
         lattice = lattice_of(chains, exact)
-        unary, pairs = _scaled_backward(lattice, state.alpha.to(exact), weight * (state.mode == SCALED))
+        unary, pairs = _scaled_backward(lattice, state.alpha.to(exact), state.mode == SCALED)
         vanishing = state.mode == LOG_SPACE  # (B,)
         if vanishing.any():
-            unary[vanishing], pairs_there = _log_marginals(_select(lattice, vanishing), weight[vanishing])
-            pairs = pairs + pairs_there
-        unary, pairs = sign * unary, sign * pairs
-        if tags is not None:
-            path_unary, path_pairs = _path_counts(lattice, tags, weight)
-            unary, pairs = unary + path_unary, pairs + path_pairs
+            unary[vanishing], pairs[vanishing] = _log_marginals(_select(lattice, vanishing))
+        if tags is None:
+            unary, pairs = -unary, -pairs
+        else:
+            path_unary, path_pairs = _path_counts(lattice, tags, state.mode != NO_GRADIENT)
+            unary, pairs = unary - path_unary, pairs - path_pairs
         last = (lattice.lengths - 1).clamp(min=0)[:, None, None].expand(-1, 1, C)  # (B, 1, C)
-        present = lattice.present()[:, :, None]  # (B, W, 1)
-        unary = torch.where(present, unary, 0)  # (B, W, C)
-        return Gradients(
-            emissions=gradients.emissions.copy_(lattice.at_columns(unary, 0)),
-            start=gradients.start.copy_(unary[:, 0].sum(0)),
-            end=gradients.end.copy_(unary.gather(1, last).sum((0, 1))),
-            transitions=gradients.transitions.copy_(pairs),
-        )
+        unary = torch.where(lattice.present()[:, :, None], unary, 0)  # (B, W, C)
+        sums = torch.cat([pairs, unary[:, :1], unary.gather(1, last)], 1)  # (B, C + 2, C)
+        emissions = torch.empty_like(chains.emissions).copy_(lattice.at_columns(unary, 0))
+        return RowGradients(emissions, sums)
 
     @torch.no_grad()
     def decode(self, chains: Chains, padding: int) -> tuple[Tensor, Tensor]:
@@ -156,8 +153,8 @@ def _scaled_forward(lattice: Lattice, dtype: torch.dtype) -> tuple[Tensor, Tenso
     return value.masked_fill(doubtful & (lattice.lengths > 0), math.nan), alpha.to(dtype)
 
 
-def _scaled_backward(lattice: Lattice, alpha: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """The marginals (B, W, C), and the sums over rows of the pairwise ones (C, C), rows weighted by `weight` (B,)."""
+def _scaled_backward(lattice: Lattice, alpha: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The marginals (B, W, C), and the sums over words of the pairwise ones (B, C, C); zero but for `rows` (B,)."""
     weights, _ = _weights(lattice.scores)
     factors, _ = _factors(lattice)
     B, W, C = alpha.shape
@@ -178,22 +175,21 @@ def _scaled_backward(lattice: Lattice, alpha: Tensor, weight: Tensor) -> tuple[T
         torch.mm(leave, from_right, out=arrive)  # (B, C)
     betas, leaving = betas.transpose(0, 1), leaving.transpose(0, 1)  # (B, W, C)
 
-    present = lattice.present() & (weight != 0)[:, None]  # (B, W)
-    scale = weight[:, None] / (alpha * betas).sum(2)  # (B, W)
+    present = lattice.present() & rows[:, None]  # (B, W)
+    scale = 1 / (alpha * betas).sum(2)  # (B, W)
     unary = torch.where(present[:, :, None], alpha * betas * scale[:, :, None], 0)  # (B, W, C)
     followed = present[:, 1:, None]
     left = torch.where(followed, alpha[:, :-1] * scale[:, :-1, None], 0)  # (B, W - 1, C)
     right = torch.where(followed, leaving[:, 1:], 0)  # (B, W - 1, C)
-    return unary, left.flatten(0, 1).T @ right.flatten(0, 1) * weights
+    return unary, left.transpose(1, 2) @ right * weights
 
 
-def _log_marginals(lattice: Lattice, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """As `_scaled_backward`, in log space."""
+def _log_marginals(lattice: Lattice) -> tuple[Tensor, Tensor]:
+    """As `_scaled_backward`, in log space, of all rows."""
     alpha, beta = log_forward(lattice), log_backward(lattice)  # (B, W, C)
     total = log_partition(lattice, alpha)  # (B,)
-    unary = (alpha + beta - total[:, None, None]).exp() * weight[:, None, None]  # (B, W, C)
-    pairs = log_pairs(lattice, alpha, beta).exp() * weight[:, None, None, None]  # (B, W - 1, C, C)
-    return unary, pairs.sum((0, 1))
+    unary = (alpha + beta - total[:, None, None]).exp()  # (B, W, C)
+    return unary, log_pairs(lattice, alpha, beta).exp().sum(1)  # (B, C, C)
 
 
 def _words_tags(lattice: Lattice, tags: Tensor) -> tuple[Tensor, Tensor]:
@@ -204,7 +200,7 @@ def _words_tags(lattice: Lattice, tags: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(present & exists, tags, 0), (exists | ~present).all(1)
 
 
-def _path_score(lattice: Lattice, tags: Tensor) -> tuple[Tensor, Tensor]:
+def path_score(lattice: Lattice, tags: Tensor) -> tuple[Tensor, Tensor]:
     """The score of given tags (B,), and whether they all exist (B,)."""
     tags, known = _words_tags(lattice, tags)  # (B, W), (B,)
     present = lattice.present()
@@ -214,13 +210,12 @@ def _path_score(lattice: Lattice, tags: Tensor) -> tuple[Tensor, Tensor]:
     return score, known
 
 
-def _path_counts(lattice: Lattice, tags: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradient of the weighted path scores: of potentials (B, W, C) and transitions (C, C)."""
-    C = lattice.potentials.size(2)
+def _path_counts(lattice: Lattice, tags: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The tags of `rows` (B,) as counts: of each word (B, W, C), and of transitions (B, C, C)."""
+    C, dtype = lattice.potentials.size(2), lattice.potentials.dtype
     tags, _ = _words_tags(lattice, tags)  # (B, W)
-    chosen = torch.nn.functional.one_hot(tags, C).to(weight.dtype) * lattice.present()[:, :, None]  # (B, W, C)
-    weighted = chosen * weight[:, None, None]
-    return weighted, weighted[:, :-1].flatten(0, 1).T @ chosen[:, 1:].flatten(0, 1)
+    chosen = torch.nn.functional.one_hot(tags, C).to(dtype) * (lattice.present() & rows[:, None])[:, :, None]
+    return chosen, chosen[:, :-1].transpose(1, 2) @ chosen[:, 1:]
 
 
 def _viterbi(lattice: Lattice) -> tuple[Tensor, Tensor]:

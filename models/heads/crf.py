@@ -13,7 +13,8 @@ from transformers import PreTrainedConfig
 from common.options import option
 from common.tag_schemes import MARKUPS, OUTSIDE, legal_transitions
 from models.crf import CRF
-from models.heads.flat import FlatTagger
+from models.heads.class_weights import FlatOptions
+from models.heads.flat import Expectations, FlatTagger
 from models.tagger import LabelSpace
 
 logger = logging.getLogger(__name__)
@@ -22,7 +23,9 @@ _FRAMES = {("[CLS]", "[SEP]"): ("[CLS]", "[SEP]"), ("[START]", "[END]"): (OUTSID
 
 
 @dataclass(frozen=True)
-class CrfOptions:
+class CrfOptions(FlatOptions):
+    """Flags of the CRF."""
+
     crf_learning_rate: float = option(1e-3, "peak learning rate of the CRF's transitions", common=True, at_least=0)
     crf_constraints: bool = option(True, "allow only transitions that are legal in the tag scheme")
 
@@ -46,6 +49,7 @@ class BertCrfForNer(FlatTagger):
 
     @classmethod
     def override(cls, config: PreTrainedConfig, options: Any) -> None:
+        super().override(config, options)
         if not options.crf_constraints:
             if getattr(config, "crf_legal", None):
                 logger.warning(
@@ -63,10 +67,32 @@ class BertCrfForNer(FlatTagger):
         return {"classifier": options.crf_learning_rate, "crf": options.crf_learning_rate}
 
     def losses(self, emissions: Tensor, targets: Tensor, word_mask: Tensor) -> Tensor:
-        return -self.crf(emissions, targets, word_mask & (targets != -100), reduction="none")  # (B,)
+        known, weights = word_mask & (targets != -100), self._tag_weights(emissions.device)
+        return -self.crf(emissions, targets, known, reduction="none", weight=weights)  # (B,)
 
     def decode(self, emissions: Tensor, word_mask: Tensor) -> Tensor:
         return self.crf.best_paths(emissions, word_mask).tags  # (B, W)
+
+    def expectations(self, emissions: Tensor, word_mask: Tensor, temperature: float = 1.0) -> Expectations:
+        _refuse_temperature(temperature)
+        with torch.enable_grad():  # the gradients of the log-partition are the expectations
+            emissions = emissions.detach().requires_grad_()
+            value = self.crf.log_partition(emissions, word_mask).sum()
+            return Expectations(*torch.autograd.grad(value, (emissions, self.crf.transitions)))
+
+    def distillation_loss(
+        self, emissions: Tensor, word_mask: Tensor, taught: Expectations, temperature: float = 1.0
+    ) -> Tensor:
+        """The cross-entropy of whole tag sequences, exact since their score is a sum over tags and transitions.
+
+        Wang et al. 2021, Structural Knowledge Distillation, sec. 3.2, case 1a.
+        """
+        _refuse_temperature(temperature)
+        crf, last = self.crf, (word_mask.sum(1) - 1).clamp(min=0)  # (B,)
+        of_last = taught.tags[torch.arange(len(last), device=last.device), last]  # (B, C)
+        expected = (taught.tags * emissions).sum() + (taught.transitions * crf.transitions).sum()
+        expected = expected + (taught.tags[:, 0] @ crf.start_transitions + of_last @ crf.end_transitions).sum()
+        return crf.log_partition(emissions, word_mask).sum() - expected
 
     def span_confidences(
         self, emissions: Tensor, word_mask: Tensor, spans: Tensor, inside: Tensor, after: Tensor
@@ -91,6 +117,11 @@ class BertCrfForNer(FlatTagger):
             for scores in (crf.start_transitions[rows], crf.end_transitions[rows], crf.transitions[rows][:, rows])
         )
         crf.set_legal(legal_matrix(getattr(self.config, "crf_legal", None), len(rows)))
+
+
+def _refuse_temperature(temperature: float) -> None:
+    if temperature != 1:
+        raise ValueError("a CRF has no temperature: it teaches and learns the marginals as they are")
 
 
 def legal_followers(tags: Sequence[str], markup: str) -> list[list[int]]:

@@ -29,6 +29,8 @@ class BertCrfPerTypeForNer(BertCrfForNer):
 
     @classmethod
     def configure(cls, config: PreTrainedConfig, labels: LabelSpace, options: Any) -> None:
+        if options.class_weights:
+            raise ValueError("--class_weights does not work with --head crf_per_type, whose types share the weights")
         set_label_names(config, labels.types)
         config.tag_markup = labels.markup
         config.type_tags = tag_set([_NO_TYPE], MARKUPS[labels.markup], labels.single_words)

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,10 +24,23 @@ from common.tag_schemes import (
     tag_set,
     tags_to_entities,
 )
+from models.heads.class_weights import FlatOptions, class_weights, configure_class_weights, warn_of_other_weights
 from models.tagger import LabelSpace, Prediction, Tagger, set_label_names
 
 logger = logging.getLogger(__name__)
 _SPANS_AT_ONCE = 4096  # bounds memory; each call traverses the whole lattice once
+
+
+class Expectations(NamedTuple):
+    """Expected counts under a distribution over tag sequences, which are all that a linear-chain student needs.
+
+    Args:
+        tags: probability of each tag of each word, ``(B, W, C)``, 0 where masked.
+        transitions: expected number of transitions from tag to tag in the whole batch, ``(C, C)``.
+    """
+
+    tags: Tensor
+    transitions: Tensor
 
 
 class FlatTagger(Tagger):
@@ -36,6 +49,7 @@ class FlatTagger(Tagger):
     Subclasses implement `losses`, `decode` and `span_confidences`.
     """
 
+    Options: ClassVar[type] = FlatOptions
     nests: ClassVar[bool] = False
     unexportable: ClassVar[str] = ""
 
@@ -43,6 +57,12 @@ class FlatTagger(Tagger):
     def configure(cls, config: PreTrainedConfig, labels: LabelSpace, options: Any) -> None:
         set_label_names(config, tag_set(labels.types, MARKUPS[labels.markup], labels.single_words))
         config.tag_markup = labels.markup
+        configure_class_weights(config, labels, getattr(options, "class_weights", ""))
+
+    @classmethod
+    def override(cls, config: PreTrainedConfig, options: Any) -> None:
+        """Warns of other class weights than those of the training, with which the loss is computed."""
+        warn_of_other_weights(config, getattr(options, "class_weights", ""))
 
     @classmethod
     def read_labels(cls, names: Sequence[str]) -> list[str]:
@@ -76,6 +96,10 @@ class FlatTagger(Tagger):
     def encode(self, annotations: Sequence[Annotation]) -> Tensor:
         return _tag_encoder(tuple(self.tag_names), self.markup)(annotations)  # (B, W)
 
+    def _tag_weights(self, device: torch.device) -> Tensor | None:
+        """Weight of each tag in the loss ``(C,)``; ``None`` without ``--class_weights``."""
+        return class_weights(self.config, [split_tag(tag)[1] or OUTSIDE for tag in self.tag_names], device)
+
     def decode(self, emissions: Tensor, word_mask: Tensor) -> Tensor:
         """Best tags: ``(B, W, C), (B, W) -> (B, W)``; arbitrary for masked words."""
         raise NotImplementedError
@@ -95,6 +119,31 @@ class FlatTagger(Tagger):
             Probabilities ``(N,)``.
         """
         raise NotImplementedError
+
+    def expectations(self, emissions: Tensor, word_mask: Tensor, temperature: float = 1.0) -> Expectations:
+        """What a student learns from this head's distribution over the tag sequences of a batch.
+
+        Args:
+            emissions, word_mask: ``(B, W, C)`` and ``(B, W)``.
+            temperature: divides the scores of independent tags; more than 1 makes the distribution flatter.
+
+        Raises:
+            ValueError: the head cannot be distilled, or has no such temperature.
+        """
+        raise ValueError(f"{type(self).__name__} cannot be a teacher")
+
+    def distillation_loss(
+        self, emissions: Tensor, word_mask: Tensor, taught: Expectations, temperature: float = 1.0
+    ) -> Tensor:
+        """Cross-entropy between a teacher's distribution and that of this head, summed over the batch: a scalar.
+
+        Args:
+            taught: the teacher's `expectations` on the same batch, with the tags in this head's order.
+
+        Raises:
+            ValueError: as for `expectations`.
+        """
+        raise ValueError(f"{type(self).__name__} cannot learn from a teacher")
 
     def predict(self, emissions: Tensor, word_mask: Tensor, with_confidence: bool = False) -> list[Prediction]:
         best, names = self.decode(emissions, word_mask).cpu().numpy(), self.tag_names

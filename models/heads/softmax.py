@@ -11,7 +11,8 @@ from torch import Tensor
 from transformers import PreTrainedConfig
 
 from common.options import imported, option
-from models.heads.flat import FlatTagger
+from models.heads.class_weights import FlatOptions
+from models.heads.flat import Expectations, FlatTagger
 from models.tagger import LabelSpace, Tagger
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,9 @@ def loss_named(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class SoftmaxOptions:
+class SoftmaxOptions(FlatOptions):
+    """Flags of the softmax head."""
+
     loss: str = option(
         "ce",
         f"loss: {', '.join(LOSSES)} (cross-entropy, focal loss, label smoothing), or your own as module:function",
@@ -77,6 +80,7 @@ class TokenLossTagger(Tagger):
     @classmethod
     def override(cls, config: PreTrainedConfig, options: Any) -> None:
         """Makes a loss of the user's own known again; a model keeps the loss that it was trained with."""
+        super().override(config, options)
         trained_with = getattr(config, "tag_loss", "ce")
         if loss_named(options.loss) not in ("ce", trained_with):
             logger.warning(
@@ -89,12 +93,17 @@ class TokenLossTagger(Tagger):
         if self.tag_loss not in LOSSES and ":" not in self.tag_loss:
             raise ValueError(f"tag_loss {self.tag_loss!r} is none of {', '.join(LOSSES)}")
 
-    def token_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Loss of each decision, 0 where the label is -100: ``(..., C), (...) -> (...)``."""
+    def token_losses(self, logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Loss of each decision, 0 where the label is -100: ``(..., C), (...) -> (...)``.
+
+        Args:
+            weights: ``(C,)`` weight of each label.
+        """
         if self.tag_loss not in LOSSES:
             raise ValueError(f"the model was trained with --loss {self.tag_loss}; add this flag if you trust its code")
         losses = LOSSES[self.tag_loss](logits.reshape(-1, logits.size(-1)).float(), labels.reshape(-1))
-        return losses.view(labels.shape)
+        losses = losses.view(labels.shape)
+        return losses if weights is None else losses * weights[labels.clamp(min=0)]
 
 
 class BertSoftmaxForNer(TokenLossTagger, FlatTagger):
@@ -110,10 +119,22 @@ class BertSoftmaxForNer(TokenLossTagger, FlatTagger):
         self.post_init()
 
     def losses(self, emissions: Tensor, targets: Tensor, word_mask: Tensor) -> Tensor:
-        return self.token_losses(emissions, targets.masked_fill(~word_mask, -100)).sum(1)  # (B,)
+        labels = targets.masked_fill(~word_mask, -100)
+        return self.token_losses(emissions, labels, self._tag_weights(emissions.device)).sum(1)  # (B,)
 
     def decode(self, emissions: Tensor, word_mask: Tensor) -> Tensor:
         return emissions.argmax(-1)  # (B, W)
+
+    def expectations(self, emissions: Tensor, word_mask: Tensor, temperature: float = 1.0) -> Expectations:
+        tags = (emissions.float() / temperature).softmax(-1) * word_mask[..., None]  # (B, W, C)
+        return Expectations(tags, torch.einsum("bwi,bwj->ij", tags[:, :-1], tags[:, 1:]))
+
+    def distillation_loss(
+        self, emissions: Tensor, word_mask: Tensor, taught: Expectations, temperature: float = 1.0
+    ) -> Tensor:
+        """The cross-entropy times the squared temperature, which keeps the size of gradients (Hinton et al. 2015)."""
+        log_probabilities = (emissions.float() / temperature).log_softmax(-1)  # (B, W, C)
+        return -(taught.tags * log_probabilities).sum() * temperature**2
 
     def span_confidences(
         self, emissions: Tensor, word_mask: Tensor, spans: Tensor, inside: Tensor, after: Tensor

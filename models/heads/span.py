@@ -14,6 +14,7 @@ from transformers import PreTrainedConfig
 from common.entities import Annotation, Entity, in_text_order
 from common.options import option
 from common.tag_schemes import IGNORED_LABEL, OUTSIDE
+from models.heads.class_weights import class_weights, configure_class_weights, warn_of_other_weights
 from models.heads.softmax import SoftmaxOptions, TokenLossTagger
 from models.tagger import LabelSpace, Prediction, keep_rows, set_label_names
 
@@ -45,6 +46,12 @@ class BertSpanForNer(TokenLossTagger):
         super().configure(config, labels, options)
         set_label_names(config, [OUTSIDE, *labels.types])
         config.soft_label = options.soft_label
+        configure_class_weights(config, labels, options.class_weights)
+
+    @classmethod
+    def override(cls, config: PreTrainedConfig, options: Any) -> None:
+        super().override(config, options)
+        warn_of_other_weights(config, options.class_weights)
 
     @classmethod
     def read_labels(cls, names: Sequence[str]) -> list[str]:
@@ -140,7 +147,8 @@ class BertSpanForNer(TokenLossTagger):
 
     def losses(self, emissions: Tensor, targets: Tensor, word_mask: Tensor) -> Tensor:
         labels = targets.masked_fill(~word_mask.unsqueeze(-1), IGNORED_LABEL)
-        return self.token_losses(emissions.unflatten(-1, (2, -1)), labels).sum((1, 2)) / 2  # (B,)
+        weights = class_weights(self.config, self.label_names, emissions.device)  # (L,)
+        return self.token_losses(emissions.unflatten(-1, (2, -1)), labels, weights).sum((1, 2)) / 2  # (B,)
 
     def predict(self, emissions: Tensor, word_mask: Tensor, with_confidence: bool = False) -> list[Prediction]:
         """Predict entities; a confidence is the probability that the start finds exactly this end.

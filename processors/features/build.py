@@ -128,11 +128,9 @@ def build_feature_arrays(
             window_casings = casings[shown]
             if len(window_casings):
                 window_casings = np.pad(window_casings, (len(before), len(after)), constant_values=LOWER)
-            owned = first_piece[window.own_start : window.own_end]
+            owned = first_piece[window.own_start : window.own_end + 1] - first_piece[window.start] + len(before)
             arrays.add_window(
-                np.concatenate((before, word_pieces.ids[shown], after)),
-                window_casings,
-                owned - first_piece[window.start] + len(before),
+                np.concatenate((before, word_pieces.ids[shown], after)), window_casings, owned[:-1], int(owned[-1])
             )
         arrays.add_document(
             example.guid, example.text or "", example.offsets or [], example.annotation, type_ids, len(windows)

@@ -31,6 +31,7 @@ _KINDS = {
     "offsets": _Kind(np.int32, 2, "document_words"),  # characters of each word in the text of its document
     "window_tokens": _Kind(np.int32),
     "window_words": _Kind(np.int32),  # words that each window owns
+    "window_ends": _Kind(np.int32),  # index after the last word piece of the last of these words
     "document_windows": _Kind(np.int32),
     "document_words": _Kind(np.int32),
     "document_entities": _Kind(np.int32),  # number of entities; -1 if the document is not annotated
@@ -52,6 +53,7 @@ class InputFeatures:
         input_ids: ``(T,)`` tokens, including special tokens.
         segment_ids: ``(T,)`` token types.
         word_positions: ``(W,)`` index of the first word piece of each owned word in ``input_ids``.
+        word_lengths: ``(W,)`` number of its word pieces.
         annotation: annotation of the owned words; entities are clipped to the window.
         document: index of the document.
         first_word: index of the first owned word in the document.
@@ -60,6 +62,7 @@ class InputFeatures:
     input_ids: NDArray[np.int32]
     segment_ids: NDArray[np.int64]
     word_positions: NDArray[np.int32]
+    word_lengths: NDArray[np.int32]
     annotation: Annotation
     document: int
     first_word: int
@@ -107,9 +110,15 @@ class FeatureCollector:
         self._parts: dict[str, list[Any]] = {name: [] for name in _KINDS}
 
     def add_window(
-        self, input_ids: NDArray[np.int32], casings: NDArray[np.uint8], word_positions: NDArray[np.int64]
+        self, input_ids: NDArray[np.int32], casings: NDArray[np.uint8], word_positions: NDArray[np.int64], end: int
     ) -> None:
-        self._add(input_ids=input_ids, window_tokens=[len(input_ids)], casings=casings, word_positions=word_positions)
+        self._add(
+            input_ids=input_ids,
+            window_tokens=[len(input_ids)],
+            casings=casings,
+            word_positions=word_positions,
+            window_ends=[end],
+        )
 
     def add_document(
         self,
@@ -187,6 +196,7 @@ class FeatureDataset(Dataset[InputFeatures]):
             input_ids=self._part("input_ids", index),
             segment_ids=self._segment_ids(index),
             word_positions=word_positions,
+            word_lengths=np.diff(word_positions, append=self.arrays["window_ends"][index]),
             annotation=self.annotation(document, first_word, first_word + len(word_positions)),
             document=document,
             first_word=first_word,
@@ -218,6 +228,11 @@ class FeatureDataset(Dataset[InputFeatures]):
         starts = self._starts["document_windows"]
         return range(int(starts[first]), int(starts[last]))
 
+    def joined(self, more: FeatureArrays) -> "FeatureDataset":
+        """This dataset, followed by the windows and documents of other arrays with the same types and layout."""
+        arrays = FeatureArrays({name: np.concatenate((self.arrays[name], more[name])) for name in _KINDS})
+        return FeatureDataset(arrays, self.layout, self.types, self.encode)
+
     def document(self, index: int) -> Document:
         encoded = (self._part(name, index).tobytes() for name in ("guids", "texts"))
         guid, text = (raw.decode("utf-8", "surrogatepass") for raw in encoded)
@@ -246,7 +261,8 @@ class FeatureDataset(Dataset[InputFeatures]):
             The result of `inputs`, and ``labels`` of shape ``(B, W, ...)`` as encoded by the head.
         """
         if not features:
-            features = [replace(self[0], word_positions=np.empty(0, np.int32), annotation=Annotation(0, None))]
+            none = np.empty(0, np.int32)
+            features = [replace(self[0], word_positions=none, word_lengths=none, annotation=Annotation(0, None))]
         batch = self.inputs(features)
         if self.encode is not None:
             batch["labels"] = self.encode([feature.annotation for feature in features])
@@ -257,7 +273,7 @@ class FeatureDataset(Dataset[InputFeatures]):
 
         Returns:
             ``input_ids``, ``attention_mask``, ``token_type_ids`` of shape ``(B, T)``; ``word_positions``,
-            ``word_mask`` of shape ``(B, W)``, always padded on the right.
+            ``word_lengths``, ``word_mask`` of shape ``(B, W)``, always padded on the right.
         """
         T = max(len(feature.input_ids) for feature in features)
         W = max(1, *(len(feature.word_positions) for feature in features))
@@ -271,6 +287,7 @@ class FeatureDataset(Dataset[InputFeatures]):
             "attention_mask": _padded([np.ones_like(row) for row in ids], T, 0, on_left),
             "token_type_ids": _padded(segments, T, layout.pad_token_segment_id, on_left),
             "word_positions": _padded(positions, W, 0),
+            "word_lengths": _padded([feature.word_lengths for feature in features], W, 0),
             "word_mask": _padded([np.ones_like(row) for row in positions], W, 0).bool(),
         }
 

@@ -40,6 +40,12 @@ def test_crf() -> None:
     assert all(float(row[5]) < 1e-5 for row in rows)
 
 
+def test_long_texts_are_decoded_as_in_double_precision() -> None:
+    printed = table_of("crf_decoding", "--rows", 3, "--tags", 5)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines()[2:]]
+    assert [row[:4] for row in rows] == [[backend, "5", "3", "0"] for backend in ("cpp", "torch", "graph")]
+
+
 def test_what_the_crf_adds_to_an_encoder() -> None:
     printed = table_of("crf", "--encoder", "--rounds", 1, "--threads", 1, "--device", "cpu")
     assert re.search(r"softmax [\d.]+ ms, CRF [\d.]+ ms, ratio [\d.]+", printed)

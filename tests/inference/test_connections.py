@@ -1,12 +1,10 @@
 """Clients that hold connections, and processes that share the port."""
 
 import logging
-import resource
 import signal
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from os import kill
 from pathlib import Path
@@ -18,6 +16,8 @@ from inference.server import RateLimit
 from tests.tools.runs import FinishedRun
 
 FILES, CONNECTIONS, READ_TIMEOUT = 128, 200, 3
+# Sets the limit in the new process only: this one may have more files open already.
+WITH_FEW_FILES = ["sh", "-c", f'ulimit -n {FILES}; exec "$@"', "sh"]
 HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 BEGINNINGS = [
     b"",
@@ -25,17 +25,6 @@ BEGINNINGS = [
     HEAD + b'Content-Length: 99\r\n\r\n{"text": "',
     HEAD + b"Transfer-Encoding: chunked\r\n\r\n63\r\n{",
 ]
-
-
-@contextmanager
-def open_file_limit(files: int) -> Iterator[None]:
-    """Limit the open files of processes started in the context."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def is_healthy(port: int) -> bool:
@@ -58,8 +47,8 @@ def is_closed(connection: socket.socket) -> bool:
 
 def test_clients_that_never_finish_a_request_keep_nobody_out(crf_run: FinishedRun) -> None:
     with ExitStack() as stack:
-        with open_file_limit(FILES):
-            service = stack.enter_context(running_service(crf_run.folder, f"--read_timeout={READ_TIMEOUT}"))
+        timeout = f"--read_timeout={READ_TIMEOUT}"
+        service = stack.enter_context(running_service(crf_run.folder, timeout, launcher=WITH_FEW_FILES))
         held = []
         for number in range(CONNECTIONS):
             connection = stack.enter_context(socket.create_connection(("127.0.0.1", service.port), timeout=10))

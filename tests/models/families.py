@@ -87,6 +87,11 @@ class Row:
     positions: Tensor
     labels: Tensor
 
+    @property
+    def lengths(self) -> Tensor:
+        """Pieces of each word: all up to the next one, or to the last token, which is special."""
+        return self.positions.diff(append=torch.tensor([max(len(self.tokens) - 1, int(self.positions[-1]) + 1)]))
+
 
 def random_rows(lengths: Sequence[int], seed: int = 0) -> list[Row]:
     """Windows of so many tokens, of which about half begin a word."""
@@ -110,6 +115,7 @@ def collate(rows: Sequence[Row], config: PreTrainedConfig, extra_padding: int = 
         "attention_mask": torch.zeros(B, T, dtype=torch.long),
         "token_type_ids": torch.zeros(B, T, dtype=torch.long),
         "word_positions": torch.zeros(B, W, dtype=torch.long),
+        "word_lengths": torch.zeros(B, W, dtype=torch.long),
         "word_mask": torch.zeros(B, W, dtype=torch.bool),
         "labels": torch.full((B, W), -100),
     }
@@ -119,6 +125,7 @@ def collate(rows: Sequence[Row], config: PreTrainedConfig, extra_padding: int = 
         batch["input_ids"][index, start : start + length] = row.tokens
         batch["attention_mask"][index, start : start + length] = 1
         batch["word_positions"][index, :words] = row.positions + start
+        batch["word_lengths"][index, :words] = row.lengths
         batch["word_mask"][index, :words] = True
         batch["labels"][index, :words] = row.labels
     return batch

@@ -1,12 +1,14 @@
-"""New encoders without weights."""
+"""New encoders: without weights, and with layers of trained ones."""
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from transformers import AutoConfig, AutoTokenizer
+import torch
+from transformers import AutoConfig, AutoModel, AutoTokenizer, DistilBertConfig, PreTrainedModel
 
-from tools.new_encoder import main, write_encoder
+from tools.new_encoder import keep_layers, main, write_encoder
 
 
 @pytest.fixture
@@ -41,6 +43,63 @@ def test_its_tokenizer_keeps_case_or_not(vocab: Path, tmp_path: Path, cased: boo
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "encoder")
     assert tokenizer.tokenize("Anna") == pieces
     assert tokenizer("anna")["input_ids"] == [2, 5, 3]
+
+
+def trained_encoder(kind: str, folder: Path, vocab: Path) -> PreTrainedModel:
+    """An encoder of four layers with weights."""
+    write_encoder(folder, vocab, layers=4, width=64)
+    config = AutoConfig.from_pretrained(folder)
+    if kind == "distilbert":
+        config = DistilBertConfig(vocab_size=config.vocab_size, n_layers=4, dim=64, n_heads=1, hidden_dim=64)
+    model = AutoModel.from_config(config).eval()
+    model.save_pretrained(folder)
+    return model
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert"])
+def test_the_lowest_layers_of_a_trained_encoder_compute_what_they_did(kind: str, vocab: Path, tmp_path: Path) -> None:
+    model, ids = trained_encoder(kind, tmp_path / "encoder", vocab), torch.tensor([[2, 5, 6, 3]])
+    keep_layers(str(tmp_path / "encoder"), tmp_path / "student", [0, 1, 2])
+    student = AutoModel.from_pretrained(tmp_path / "student").eval()
+    assert student.config.num_hidden_layers == 3
+    with torch.no_grad():
+        expected = model(ids, output_hidden_states=True).hidden_states[3]
+        torch.testing.assert_close(student(ids).last_hidden_state, expected)
+    assert AutoTokenizer.from_pretrained(tmp_path / "student")("anna")["input_ids"] == [2, 5, 3]
+
+
+def test_layers_come_in_the_order_given(
+    vocab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layers: Any = trained_encoder("bert", tmp_path / "encoder", vocab).encoder.layer
+    folder = tmp_path / "student"
+    call(monkeypatch, f"--encoder={tmp_path / 'encoder'}", f"--output_dir={folder}", "--keep_layers", "3", "1")
+    kept: Any = AutoModel.from_pretrained(folder).encoder.layer
+    for layer, number in zip(kept, (3, 1), strict=True):
+        torch.testing.assert_close(layer.state_dict(), layers[number].state_dict())
+    assert "layers 3 1 of" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--keep_layers", "0", "4"], "there is no layer 4: the encoder has 4, numbered from 0"),
+        (["--keep_layers", "1", "1"], "a layer is named twice"),
+        ([], "--encoder and --keep_layers belong together"),
+    ],
+)
+def test_layers_that_cannot_be_kept_are_refused(
+    vocab: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    trained_encoder("bert", tmp_path / "encoder", vocab)
+    with pytest.raises(SystemExit):
+        call(monkeypatch, f"--encoder={tmp_path / 'encoder'}", f"--output_dir={tmp_path / 'student'}", *arguments)
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

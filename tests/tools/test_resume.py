@@ -268,3 +268,11 @@ def test_a_checkpoint_cannot_run_code(stopped: Run, capsys: pytest.CaptureFixtur
 def test_a_flag_that_the_optimiser_would_keep_is_refused(stopped: Run, changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=rf"{re.escape(said)} cannot change: .*checkpoint-9 overrides them"):
         fit(replace(stopped, **changes))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"word_pooling": "mean"}, {"last_layers": 2}, {"word_dropout": 0.5}, {"class_weights": "O=2"}]
+)
+def test_a_flag_that_would_make_another_model_is_refused(stopped: Run, changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r" cannot change: the model of .*checkpoint-9 is trained with the former"):
+        fit(replace(stopped, **changes))

@@ -5,11 +5,11 @@ import ctypes
 import torch
 from torch import Tensor
 
-from ..chains import LOG_SPACE, NO_PATH, SCALED, Chains, Gradients, State, raise_for_rows
+from ..chains import LOG_SPACE, NO_PATH, SCALED, Chains, Gradients, RowGradients, State, raise_for_rows
 from ..lattice import Lattice
 from ..torch_backend import TorchBackend
 from . import library, threads
-from .job import Job, job_for, room_for_gradients, size_of_sums
+from .job import Job, job_for
 
 PARALLEL_NS = 80_000  # work that is worth several threads
 # What a word takes by itself, and for each pair of tags, in nanoseconds on one core.
@@ -17,7 +17,7 @@ COSTS = {"sweep": (15, 0.09), "decode": (5, 0.035), "log_sweep": (100, 2)}
 
 
 class CppBackend:
-    """See `Backend`. The backward pass computes the forward variables again, so nothing is kept for it but modes.
+    """See `Backend`. A row goes forward and backward at once, while it is in the cache: nothing is kept but gradients.
 
     Raises:
         ImportError: the library cannot be built.
@@ -33,41 +33,17 @@ class CppBackend:
         self._torch = TorchBackend()
 
     def forward(self, chains: Chains, tags: Tensor | None) -> tuple[Tensor, State]:
-        B = chains.emissions.size(0)
-        value, mode = chains.emissions.new_empty(B), chains.emissions.new_empty(B, dtype=torch.uint8)
-        job = job_for(chains, tags)
-        job.value, job.mode = value.data_ptr(), mode.data_ptr()
-        self._run("sweep", job, chains)
-        if job.unserved:
-            self._serve(chains, tags, value, mode)
+        value, mode = self._sweep(chains, tags, None)
         return value, State(value.new_zeros(()).expand(chains.emissions.shape), mode)
 
     def backward(self, grad: Tensor, chains: Chains, tags: Tensor | None, state: State) -> Gradients:
-        job = job_for(chains, tags)
-        job.grad, (job.grad_row,) = grad.data_ptr(), grad.stride()
-        # A row may be served now that was not in `forward`, or the other way round: its check rounds differently there.
-        sums, mode = grad.new_empty(size_of_sums(job), dtype=torch.float64), torch.empty_like(state.mode)
-        job.sums, job.mode = sums.data_ptr(), mode.data_ptr()
-        gradients = room_for_gradients(job, chains)
-        self._run("sweep", job, chains)
-        if job.unserved:
-            self._add_gradients(gradients, grad, chains, tags, mode)
-        return gradients
+        return self.with_gradients(chains, tags)[1].weighted(grad)
 
-    def sum_at_once(self, chains: Chains, tags: Tensor | None) -> tuple[Tensor, Gradients]:
-        emissions, B = chains.emissions, chains.emissions.size(0)
-        job = job_for(chains, tags)
-        sums = emissions.new_empty(size_of_sums(job), dtype=torch.float64)
-        value, mode = emissions.new_empty(B), emissions.new_empty(B, dtype=torch.uint8)
-        total = emissions.new_empty(()) if B else emissions.new_zeros(())
-        job.sums, job.value, job.mode, job.total = map(Tensor.data_ptr, (sums, value, mode, total))
-        gradients = room_for_gradients(job, chains)
-        self._run("sweep", job, chains)
-        if job.unserved:
-            self._serve(chains, tags, value, mode)
-            total = value.double().sum().to(value.dtype)
-            self._add_gradients(gradients, torch.full_like(value, -1), chains, tags, mode)
-        return total, gradients
+    def with_gradients(self, chains: Chains, tags: Tensor | None) -> tuple[Tensor, RowGradients]:
+        B, _, C = chains.emissions.shape
+        sums = chains.emissions.new_empty(B, C + 2, C, dtype=torch.float64)
+        gradients = RowGradients(torch.empty_like(chains.emissions), sums)
+        return self._sweep(chains, tags, gradients)[0], gradients
 
     def decode(self, chains: Chains, padding: int) -> tuple[Tensor, Tensor]:
         B, W, _ = chains.emissions.shape
@@ -97,28 +73,29 @@ class CppBackend:
             function = self._functions[name, chains.emissions.element_size()]
             threads.run(function, job, threads.thread_limit() if several else 1)
 
-    def _serve(self, chains: Chains, tags: Tensor | None, value: Tensor, mode: Tensor) -> None:
-        """Compute the values of rows in mode LOG_SPACE, and raise if a row has none."""
+    def _sweep(self, chains: Chains, tags: Tensor | None, gradients: RowGradients | None) -> tuple[Tensor, Tensor]:
+        """The value of each row (B,) and how it was computed (B,); writes the gradients if there is room for them."""
+        B = chains.emissions.size(0)
+        value, mode = chains.emissions.new_empty(B), chains.emissions.new_empty(B, dtype=torch.uint8)
+        job = job_for(chains, tags)
+        job.value, job.mode = value.data_ptr(), mode.data_ptr()
+        if gradients is not None:
+            job.gradient, job.sums = gradients.emissions.data_ptr(), gradients.sums.data_ptr()
+            job.gradient_row, job.gradient_word, _ = gradients.emissions.stride()
+        self._run("sweep", job, chains)
+        if not job.unserved:
+            return value, mode
         rows = (mode == LOG_SPACE).nonzero()[:, 0]
         if rows.numel():
-            found, state = self._torch.evaluate(_in_double(chains, rows), _rows(tags, rows))
+            exact, tags = _in_double(chains, rows), _rows(tags, rows)
+            found, state = self._torch.evaluate(exact, tags)
             value[rows] = found.to(value.dtype)
             mode[rows] = torch.where(state.mode == SCALED, LOG_SPACE, state.mode).to(mode.dtype)
         raise_for_rows(mode)
-
-    def _add_gradients(
-        self, gradients: Gradients, grad: Tensor, chains: Chains, tags: Tensor | None, mode: Tensor
-    ) -> None:
-        """Add those of rows in mode LOG_SPACE."""
-        rows = (mode == LOG_SPACE).nonzero()[:, 0]
-        if rows.numel() == 0:
-            return
-        exact, tags = _in_double(chains, rows), _rows(tags, rows)
-        _, state = self._torch.evaluate(exact, tags)
-        emissions, *parameters = self._torch.backward(grad[rows].double(), exact, tags, state)
-        gradients.emissions[rows] = emissions.to(grad.dtype)
-        for gradient, of_rows in zip(gradients[1:], parameters, strict=True):
-            gradient += of_rows
+        if rows.numel() and gradients is not None:
+            emissions, gradients.sums[rows] = self._torch.row_gradients(exact, tags, state)
+            gradients.emissions[rows] = emissions.to(value.dtype)
+        return value, mode
 
 
 def _rows(tensor: Tensor | None, rows: Tensor) -> Tensor | None:

@@ -14,7 +14,7 @@ enum Mode : uint8_t { SCALED, LOG_SPACE, NO_GRADIENT, NO_PATH, NO_SUCH_TAG };
 
 // All fields have eight bytes; job.py has the same list. Strides count entries; what is absent is null.
 struct Job {
-    int64_t next_chunk, chunks_done;  // counters that the threads share
+    int64_t next_chunk;               // a counter that the threads share
     int64_t unserved;                 // whether a row was left with a mode other than SCALED and NO_GRADIENT
     int64_t rows, words, tags;        // B, W, C
     int64_t parts, chunk, chunks;     // groups of rows, groups in a chunk, chunks
@@ -28,13 +28,9 @@ struct Job {
     const uint8_t *legal, *allowed;  // (C + 2, C + 2), (B, W, C)
     void* value;                     // (B,) the log-partition, or the log-likelihood of gold
     uint8_t* mode;                   // (B,) how each row was computed
-    void* total;                     // () the sum of values
-    const void* grad;                // (B,) by the values, all of them -1 if null
-    int64_t grad_row;
-    void* grad_emissions;
-    int64_t grad_emissions_row, grad_emissions_word;
-    double* sums;  // (chunks, C + 2, C) gradients of transitions, start and end by chunk
-    void *grad_start, *grad_end, *grad_transitions;
+    void* gradient;                  // (B, W, C) by the emissions, of the negative of each value; likewise
+    int64_t gradient_row, gradient_word;
+    double* sums;    // (B, C + 2, C) by the transitions, the start and the end; null if no gradients are wanted
     int64_t* paths;  // (B, W)
     int64_t padding;
     int64_t backwards;  // of log_sweep
@@ -453,7 +449,7 @@ struct Kernel {
                 if (count[lane] == k + 1)
                     for (int64_t j = 0; j < C; j++) last[j][lane] = marginal[j][lane];
             if (!out) continue;
-            places(to, out, job.grad_emissions_row, job.grad_emissions_word, k);
+            places(to, out, job.gradient_row, job.gradient_word, k);
             for (int lane = 0; lane < L; lane++)
                 if (k >= count[lane]) to[lane] = nothing;
             scatter(to, marginal, factor);
@@ -486,50 +482,50 @@ struct Kernel {
         return of_words + (of_moves + end[previous]);
     }
 
-    void count_gold(int lane, double grad, double* sums) const {
-        int64_t previous = C;
-        for (int64_t k = 0; k < count[lane]; k++) {
-            int64_t tag = gold_at(lane, k);
-            sums[previous * C + tag] += grad;
-            previous = tag;
-        }
-        sums[(C + 1) * C + previous] += grad;
-    }
-
     void clear(int lane, bool all_words) const {
-        T* out = static_cast<T*>(job.grad_emissions) + row[lane] * job.grad_emissions_row;
+        T* out = static_cast<T*>(job.gradient) + row[lane] * job.gradient_row;
         int64_t next = 0;
         for (int64_t k = 0; k < W; k++) {
             bool kept = !all_words && next < count[lane] && column[lane * W + next] == k;
             next += kept;
             if (!kept)
-                for (int64_t j = 0; j < C; j++) out[k * job.grad_emissions_word + j] = 0;
+                for (int64_t j = 0; j < C; j++) out[k * job.gradient_word + j] = 0;
         }
     }
 
-    void add_sums(V factor, double* sums) const {
-        double f[L];
-        for (int lane = 0; lane < L; lane++) f[lane] = factor[lane];
-        for (int64_t i = 0; i < C * C; i++) {
-            double sum = 0;
-            for (int lane = 0; lane < L; lane++)
-                if (f[lane] != 0) sum += f[lane] * pair(i, lane);
-            sums[i] += sum;
+    // Write the gradients by the parameters of the lanes whose factor is not zero: the expected counts of transitions,
+    // starts and ends, less those of the given tags.
+    void store_sums(V factor) const {
+        double* to[L];
+        for (int lane = 0; lane < L; lane++) {
+            if (row[lane] < 0) continue;
+            to[lane] = job.sums + row[lane] * (C + 2) * C;
+            memset(to[lane], 0, (C + 2) * C * sizeof(double));
         }
-        for (int64_t j = 0; j < C; j++)
+        for (int64_t i = 0; i < C * C; i++)
             for (int lane = 0; lane < L; lane++)
-                if (f[lane] != 0) {
-                    sums[C * C + j] += f[lane] * marginal[j][lane];
-                    sums[C * C + C + j] += f[lane] * last[j][lane];
-                }
+                if (factor[lane] != 0) to[lane][i] = factor[lane] * pair(i, lane);
+        for (int lane = 0; lane < L; lane++) {
+            if (factor[lane] == 0) continue;
+            for (int64_t j = 0; j < C; j++) {
+                to[lane][C * C + j] = factor[lane] * marginal[j][lane];
+                to[lane][C * C + C + j] = factor[lane] * last[j][lane];
+            }
+            int64_t previous = C;
+            for (int64_t k = 0; job.gold && k < count[lane]; k++) {
+                int64_t tag = gold_at(lane, k);
+                to[lane][previous * C + tag] -= factor[lane];
+                previous = tag;
+            }
+            if (job.gold) to[lane][(C + 1) * C + previous] -= factor[lane];
+        }
     }
 
     // Values, gradients or both of a group. A row that this arithmetic cannot serve gets the mode LOG_SPACE.
-    void sweep(int64_t group, double* sums) {
+    void sweep(int64_t group) {
         choose(group);
         V mass = V{}, least = V{}, doubt = V{}, factor = V{};
         T* values = static_cast<T*>(job.value);
-        const T* grads = static_cast<const T*>(job.grad);
         uint8_t mode[L];
         double score[L];
         int64_t gold_rows[L];
@@ -549,50 +545,30 @@ struct Kernel {
             else if (mass[lane] == 0) mode[lane] = NO_PATH;
             else if (score[lane] > -INF) mode[lane] = mass[lane] > 0 ? SCALED : LOG_SPACE;
             if (mode[lane] != SCALED || !job.sums) continue;
-            T grad = grads ? grads[row[lane] * job.grad_row] : T(-1);
-            factor[lane] = job.gold ? -grad : grad;
+            factor[lane] = job.gold ? 1 : -1;
             gold_rows[lane] = job.gold ? row[lane] : -1;
         }
         bool doubtful = floored_count > 0;
         for (int lane = 0; lane < L; lane++) doubtful |= count[lane] && least[lane] < S::FLOOR;
         if (longest && (job.sums || doubtful))
-            doubt = backward(job.sums ? static_cast<T*>(job.grad_emissions) : nullptr, factor, gold_rows);
+            doubt = backward(job.sums ? static_cast<T*>(job.gradient) : nullptr, factor, gold_rows);
         for (int lane = 0; lane < L; lane++) {
             if (row[lane] < 0) continue;
             if (mode[lane] == SCALED && !(doubt[lane] <= S::NEGLIGIBLE)) mode[lane] = LOG_SPACE;
             if (mode[lane] != SCALED) factor[lane] = 0;
             if (mode[lane] != SCALED && mode[lane] != NO_GRADIENT) __atomic_store_n(&job.unserved, 1, __ATOMIC_RELAXED);
-            if (job.value) {
-                double z = count[lane] ? shift[lane] + std::log(double(mass[lane])) + (count[lane] - 1) * double(top_score) : 0;
-                T none = count[lane] ? -INF : T(0);
-                values[row[lane]] = mode[lane] != SCALED ? none : T(job.gold ? score[lane] - z : z);
-            }
+            double z = count[lane] ? shift[lane] + std::log(double(mass[lane])) + (count[lane] - 1) * double(top_score) : 0;
+            T none = count[lane] ? -INF : T(0);
+            values[row[lane]] = mode[lane] != SCALED ? none : T(job.gold ? score[lane] - z : z);
             job.mode[row[lane]] = mode[lane];
-            if (!job.sums) continue;
-            if (mode[lane] == SCALED && job.gold) count_gold(lane, -double(factor[lane]), sums);
-            if (mode[lane] != SCALED || count[lane] < W) clear(lane, mode[lane] != SCALED);
+            if (job.sums && (mode[lane] != SCALED || count[lane] < W)) clear(lane, mode[lane] != SCALED);
         }
-        if (job.sums && longest) add_sums(factor, sums);
-    }
-
-    void sum_chunks() const {
-        double* sums = job.sums;
-        for (int64_t i = (C + 2) * C; i < job.chunks * (C + 2) * C; i++) sums[i % ((C + 2) * C)] += sums[i];
-        T *transitions = static_cast<T*>(job.grad_transitions), *value = static_cast<T*>(job.value);
-        for (int64_t i = 0; i < C * C; i++) transitions[i] = sums[i];
-        for (int64_t j = 0; j < C; j++) {
-            static_cast<T*>(job.grad_start)[j] = sums[C * C + j];
-            static_cast<T*>(job.grad_end)[j] = sums[C * C + C + j];
-        }
-        if (!job.total) return;
-        double total = 0;
-        for (int64_t i = 0; i < job.rows; i++) total += value[i];
-        *static_cast<T*>(job.total) = total;
+        if (job.sums) store_sums(factor);
     }
 
     // The best paths of a group (Viterbi 1967). Each word's scores are brought to a largest of 0. There are no
     // back-pointers: the way back looks for the maximum again, in the one row of `into` that it needs.
-    void search(int64_t group, double*) {
+    void search(int64_t group) {
         choose(group);
         fine = all(1);
         double total[L] = {};
@@ -645,7 +621,7 @@ struct Kernel {
     }
 
     // Log forward or backward variables of rows whose words stand before what is masked: as in lattice.py.
-    void log_sweep(int64_t group, double*) {
+    void log_sweep(int64_t group) {
         choose(group);
         fine = transitions_fine ? all(1) : words > T(1) ? V{} : all(1);
         for (int64_t n = 0; n < W; n++) {
@@ -674,17 +650,13 @@ struct Kernel {
 };
 
 template <class T>
-void run(Job* job, void (Kernel<T>::*work)(int64_t, double*)) {
+void run(Job* job, void (Kernel<T>::*work)(int64_t)) {
     NoSubnormals scope;
     Kernel<T> kernel(*job);
-    const int64_t size = (job->tags + 2) * job->tags;
     for (;;) {
         int64_t chunk = __atomic_fetch_add(&job->next_chunk, 1, __ATOMIC_RELAXED), group = chunk * job->chunk;
         if (chunk >= job->chunks) return;
-        double* sums = job->sums ? job->sums + chunk * size : nullptr;
-        if (sums) memset(sums, 0, size * sizeof(double));
-        for (; group < (chunk + 1) * job->chunk && group < job->parts; group++) (kernel.*work)(group, sums);
-        if (sums && __atomic_add_fetch(&job->chunks_done, 1, __ATOMIC_ACQ_REL) == job->chunks) kernel.sum_chunks();
+        for (; group < (chunk + 1) * job->chunk && group < job->parts; group++) (kernel.*work)(group);
     }
 }
 

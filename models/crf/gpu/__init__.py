@@ -27,7 +27,7 @@ class TritonBackend:
         ImportError: Triton cannot build its launcher, for which it needs a C compiler.
     """
 
-    sum_at_once = None
+    with_gradients = None
     log_sweep = None
 
     def __init__(self) -> None:
@@ -36,9 +36,6 @@ class TritonBackend:
                 triton.runtime.driver.active.get_current_device()
             except (RuntimeError, OSError, subprocess.CalledProcessError) as error:  # no compiler, or no Python.h
                 raise ImportError(f"triton: {error}") from error
-
-    def state_width(self, rows: int, num_tags: int) -> int:
-        return num_tags
 
     def forward(self, chains: Chains, tags: Tensor | None) -> tuple[Tensor, State]:
         emissions = chains.emissions

@@ -211,31 +211,29 @@ def finish(
 
 
 @triton.jit
-def add_given(
+def finish_gradients(
     grad, mask, mask_row, mask_word, tags, tags_row, tags_word, grad_emissions, grad_emissions_row,
-    grad_emissions_word, row_sums, row, first, last, C, HAS_MASK: tl.constexpr,
+    grad_emissions_word, row_sums, row, first, last, C, BLOCK: tl.constexpr, HAS_MASK: tl.constexpr,
+    HAS_TAGS: tl.constexpr,
 ):  # fmt: skip
     """Add what the given tags contribute to the gradients of a row: of its emissions, and of transitions, transposed.
 
     A pair of tags that occurs several times is added atomically. All addends are equal, so their order has no effect.
+    Then store the gradients of start and end scores: those of the emissions of the first and of the last word.
     """
-    before = -1
-    for begin in range(first, last + 1, WORDS):
-        words = begin + tl.arange(0, WORDS)
-        present, tag, tag_before, before = load_pairs(
-            mask, mask_row, mask_word, tags, tags_row, tags_word, row, words, before, last, C, HAS_MASK
-        )
-        out = place(grad_emissions, grad_emissions_row, grad_emissions_word, row, words) + tag
-        tl.store(out, tl.load(out, mask=present, other=0.0) + grad, mask=present)
-        amounts = tl.zeros_like(words).to(tl.float64) + grad
-        tl.atomic_add(row_sums + tag * C + tag_before, amounts, mask=present & (tag_before < C))
-
-
-@triton.jit
-def copy_edges(
-    grad_emissions, grad_emissions_row, grad_emissions_word, row_sums, row, first, last, C, BLOCK: tl.constexpr
-):
-    """Store the gradients of start and end scores: those of the emissions of the first and of the last word."""
+    tl.debug_barrier()  # what one thread stored, another reads
+    if HAS_TAGS:
+        before = -1
+        for begin in range(first, last + 1, WORDS):
+            words = begin + tl.arange(0, WORDS)
+            present, tag, tag_before, before = load_pairs(
+                mask, mask_row, mask_word, tags, tags_row, tags_word, row, words, before, last, C, HAS_MASK
+            )
+            out = place(grad_emissions, grad_emissions_row, grad_emissions_word, row, words) + tag
+            tl.store(out, tl.load(out, mask=present, other=0.0) + grad, mask=present)
+            amounts = tl.zeros_like(words).to(tl.float64) + grad
+            tl.atomic_add(row_sums + tag * C + tag_before, amounts, mask=present & (tag_before < C))
+        tl.debug_barrier()
     j = tl.arange(0, BLOCK)
     inside = j < tl.where(first <= last, C, 0)
     at_start = tl.load(

@@ -10,11 +10,10 @@ import triton.language as tl
 from .chain import (
     LOG_SPACE,
     NEGATIVE_INFINITY,
-    add_given,
     at_edges,
-    copy_edges,
     find_ends,
     finish,
+    finish_gradients,
     is_present,
     kernel,
     load_edges,
@@ -111,11 +110,7 @@ def log_backward_kernel(
             after = scored + beta
             leaving = tl.where(here, after - zero_if_infinite(tl.max(after, 0)), leaving)
         tl.store(row_sums + to * C + before, factor * pairs, mask=(to < C) & (before < C))
-        tl.debug_barrier()  # what one thread stored, another reads
-        if HAS_TAGS:
-            add_given(
-                grad, mask, mask_row, mask_word, tags, tags_row, tags_word, grad_emissions, grad_emissions_row,
-                grad_emissions_word, row_sums, row, first, last, C, HAS_MASK,
-            )  # fmt: skip
-            tl.debug_barrier()
-        copy_edges(grad_emissions, grad_emissions_row, grad_emissions_word, row_sums, row, first, last, C, BLOCK)
+        finish_gradients(
+            grad, mask, mask_row, mask_word, tags, tags_row, tags_word, grad_emissions, grad_emissions_row,
+            grad_emissions_word, row_sums, row, first, last, C, BLOCK, HAS_MASK, HAS_TAGS,
+        )  # fmt: skip

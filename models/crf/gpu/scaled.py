@@ -15,11 +15,10 @@ from .chain import (
     LOG_SPACE,
     NO_PATH,
     SCALED,
-    add_given,
     at_edges,
-    copy_edges,
     find_ends,
     finish,
+    finish_gradients,
     is_present,
     kernel,
     load_edges,
@@ -174,11 +173,7 @@ def backward_kernel(
             own = tl.exp(scored - zero_if_infinite(tl.max(scored, 0)))
             leaving = tl.where(here, own * beta, leaving)
         row_sums = sums + row * (C + 2) * C
-        tl.debug_barrier()  # what one thread stored, another reads
-        if HAS_TAGS:
-            add_given(
-                grad, mask, mask_row, mask_word, tags, tags_row, tags_word, grad_emissions, grad_emissions_row,
-                grad_emissions_word, row_sums, row, first, last, C, HAS_MASK,
-            )  # fmt: skip
-            tl.debug_barrier()
-        copy_edges(grad_emissions, grad_emissions_row, grad_emissions_word, row_sums, row, first, last, C, BLOCK)
+        finish_gradients(
+            grad, mask, mask_row, mask_word, tags, tags_row, tags_word, grad_emissions, grad_emissions_row,
+            grad_emissions_word, row_sums, row, first, last, C, BLOCK, HAS_MASK, HAS_TAGS,
+        )  # fmt: skip

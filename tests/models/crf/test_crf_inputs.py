@@ -70,6 +70,25 @@ def test_all_inputs_may_come_from_inference_mode(backend: str, reduction: str, c
             assert emissions.grad is not None
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_layer_may_be_trained_on_what_inference_mode_made(compiled: bool, crf: CRF) -> None:
+    with torch.inference_mode():
+        crf.set_legal(torch.ones(C + 2, C + 2, dtype=torch.bool))
+        emissions, tags, weight = torch.randn(B, W, C), torch.zeros(B, W, dtype=torch.long), torch.rand(C)
+        mask, allowed = torch.ones(B, W, dtype=torch.bool), torch.ones(B, W, C, dtype=torch.bool)
+        allowed[:, 0, 0] = False
+    for call in (
+        lambda: crf(emissions, tags, mask),
+        lambda: crf(emissions, tags, mask, weight=weight),
+        lambda: crf(emissions, mask=mask, allowed=allowed, reduction="none").sum(),
+        lambda: crf.entropy(emissions, mask, allowed, differentiable=True).sum(),
+    ):
+        crf.zero_grad()
+        torch._dynamo.reset()
+        (torch.compile(call, backend="aot_eager") if compiled else call)().backward()
+        assert crf.transitions.grad is not None
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_entropy_is_compiled_without_graph_break(backend: str, crf: CRF) -> None:
     with use_backend(backend):
@@ -110,7 +129,7 @@ def test_a_gradient_that_nothing_needs_is_not_computed(crf: CRF, monkeypatch: py
     def refuse(*_: object) -> None:
         raise AssertionError("computes gradients")
 
-    monkeypatch.setattr(type(backend), "sum_at_once", refuse)
+    monkeypatch.setattr(type(backend), "with_gradients", refuse)
     crf.requires_grad_(False)
     torch.testing.assert_close(crf(emissions, tags), expected.detach())
     with pytest.raises(AssertionError, match="computes gradients"):

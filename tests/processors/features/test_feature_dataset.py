@@ -27,6 +27,7 @@ def arrays_of(documents: list[list[int]], layout: SequenceLayout) -> FeatureArra
                 input_ids=np.array([*layout.before, *range(200, 200 + words), *layout.after], np.int32),
                 casings=np.empty(0, np.uint8),
                 word_positions=np.arange(words) + len(layout.before),
+                end=words + len(layout.before),
             )
         words = sum(windows)
         collector.add_document(
@@ -140,6 +141,7 @@ def test_a_batch_is_padded_on_the_right() -> None:
         "attention_mask": [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]],
         "token_type_ids": [[0, 1, 0, 5, 5], [0, 1, 1, 1, 0]],
         "word_positions": [[1, 0, 0], [1, 2, 3]],
+        "word_lengths": [[1, 0, 0], [1, 1, 1]],
         "word_mask": [[True, False, False], [True] * 3],
         "labels": [[0, -100, -100], [0, 1, 2]],
     }
@@ -153,6 +155,7 @@ def test_a_batch_is_padded_on_the_left_with_words_still_on_the_right() -> None:
         "attention_mask": [[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]],
         "token_type_ids": [[4, 4, 0, 0, 2], [0, 0, 0, 0, 2]],
         "word_positions": [[2, 0, 0], [0, 1, 2]],
+        "word_lengths": [[1, 0, 0], [1, 1, 1]],
         "word_mask": [[True, False, False], [True] * 3],
         "labels": [[0, -100, -100], [0, 1, 2]],
     }
