@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -120,8 +120,11 @@ class SpanPairTagger(Tagger):
                 row[first : last + 1] = IGNORED_LABEL
         return torch.from_numpy(targets)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def losses(self, emissions: Tensor, targets: Tensor, word_mask: Tensor) -> Tensor:
+        # Compiled, each number of blocks would be another graph.
+        return cast(Tensor, torch.compiler.disable(self._losses)(emissions, targets, word_mask))
+
+    def _losses(self, emissions: Tensor, targets: Tensor, word_mask: Tensor) -> Tensor:
         known = word_mask & (targets != IGNORED_LABEL).all(-1)  # (B, W)
         targets = targets.masked_fill(~known.unsqueeze(-1), _NO_ENTITY)
         starts = self._block_starts(emissions)

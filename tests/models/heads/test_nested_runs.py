@@ -11,11 +11,12 @@ from safetensors.torch import load_file
 from analysis.report.page import write_report
 from inference.export_onnx import export
 from inference.predictor import NerPredictor
-from models import HEADS
+from models import HEADS, BertCrfForNer
 from models.heads.span_pairs import SpanPairTagger
 from tests.helpers import write_nested_corpus
 from tests.lightning_runs.lightning_runs import call_lightning, ner_options
 from tests.tools.runs import FinishedRun, call_script, options_of_run, read_json, read_predictions
+from tools.heads import head_of_folder
 
 TEXT = "the man saw big new york co"
 FOUND = {("ORG", "big new york co"), ("LOC", "new york")}
@@ -64,6 +65,15 @@ def test_nested_entities_are_learnt_scored_and_found(run: FinishedRun, tmp_path:
     if head.unexportable:
         with pytest.raises(ValueError, match=f"head {head.__name__}: {head.unexportable}"):
             export(run.folder, tmp_path / "model.onnx")
+
+
+def test_a_script_that_loads_another_head_names_the_flag(run: FinishedRun) -> None:
+    head, name = HEADS[run.options["head"]], run.options["head"]
+    flag = "" if name == "span" else f" --head {name}"
+    with pytest.raises(
+        ValueError, match=f"holds the head {head.__name__}, not BertCrfForNer; use {head.script}{flag}$"
+    ):
+        head_of_folder(run.folder, BertCrfForNer)
 
 
 def test_an_interrupted_run_resumes_to_the_same_bits(run: FinishedRun, tmp_path: Path) -> None:
