@@ -1,8 +1,10 @@
 """Models: encoders with a head that finds entities."""
 
 from common.options import imported
+from models.heads.biaffine import BiaffineForNer
 from models.heads.crf import BertCrfForNer
 from models.heads.crf_per_type import BertCrfPerTypeForNer
+from models.heads.global_pointer import GlobalPointerForNer
 from models.heads.softmax import BertSoftmaxForNer
 from models.heads.span import BertSpanForNer
 from models.tagger import Tagger
@@ -14,6 +16,8 @@ HEADS: dict[str, type[Tagger]] = {
     "crf": BertCrfForNer,
     "crf_per_type": BertCrfPerTypeForNer,
     "span": BertSpanForNer,
+    "global_pointer": GlobalPointerForNer,
+    "biaffine": BiaffineForNer,
 }
 
 

@@ -180,8 +180,7 @@ class Tagger(PreTrainedModel):
         """A weight of the head, which has its precision."""
         return self.classifier.weight
 
-    @classmethod
-    def expressible(cls, entities: Sequence[Entity]) -> list[Entity]:
+    def expressible(self, entities: Sequence[Entity]) -> list[Entity]:
         """Select the entities of a text that the head can learn and predict together; the others are reported."""
         return list(entities)
 

@@ -56,8 +56,7 @@ class BertCrfPerTypeForNer(BertCrfForNer):
     def missing_labels(self) -> list[str]:
         return []
 
-    @classmethod
-    def expressible(cls, entities: Sequence[Entity]) -> list[Entity]:
+    def expressible(self, entities: Sequence[Entity]) -> list[Entity]:
         types = dict.fromkeys(one.type for one in entities)
         return [one for name in types for one in outermost([other for other in entities if other.type == name])]
 
@@ -101,12 +100,12 @@ class BertCrfPerTypeForNer(BertCrfForNer):
             return []
         types, K = self.types, len(self.types)
         chains = [row * K + types.index(entity.type) for row, entity in places]
-        used = sorted(set(chains))  # the others need no sweep
-        folded = (tensor[used] for tensor in self._folded(emissions, word_mask))
-        spans = [
-            (used.index(chain), one._replace(type=_NO_TYPE)) for chain, (_, one) in zip(chains, places, strict=True)
-        ]
-        return super()._confidences_at(spans, *folded)
+        used = {chain: index for index, chain in enumerate(dict.fromkeys(chains))}  # the others need no sweep
+        folded = (tensor[list(used)] for tensor in self._folded(emissions, word_mask))
+        entities = (entity._replace(type=_NO_TYPE) for _, entity in places)
+        return super()._confidences_at(
+            [(used[chain], one) for chain, one in zip(chains, entities, strict=True)], *folded
+        )
 
     def log_probabilities(self, emissions: Tensor) -> Tensor:
         """Log-softmax of each word's emissions, for each type by itself: ``(B, W, K * T)``."""

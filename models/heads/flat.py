@@ -90,8 +90,7 @@ class FlatTagger(Tagger):
         """The tag scheme, one of ``MARKUPS``: that of the config, or else inferred from the tags."""
         return str(getattr(self.config, "tag_markup", None) or markup_of_tags(self.label_names, "bio"))
 
-    @classmethod
-    def expressible(cls, entities: Sequence[Entity]) -> list[Entity]:
+    def expressible(self, entities: Sequence[Entity]) -> list[Entity]:
         return outermost(entities)
 
     def encode(self, annotations: Sequence[Annotation]) -> Tensor:
@@ -99,7 +98,7 @@ class FlatTagger(Tagger):
 
     def _tag_weights(self, device: torch.device) -> Tensor | None:
         """Weight of each tag in the loss ``(C,)``; ``None`` without ``--class_weights``."""
-        return class_weights(self.config, [split_tag(tag)[1] or OUTSIDE for tag in self.label_names], device)
+        return class_weights(self.config, [split_tag(tag)[1] or OUTSIDE for tag in self.tag_names], device)
 
     def decode(self, emissions: Tensor, word_mask: Tensor) -> Tensor:
         """Best tags: ``(B, W, C), (B, W) -> (B, W)``; arbitrary for masked words."""

@@ -112,8 +112,7 @@ class BertSpanForNer(TokenLossTagger):
         ends = self.end_fc(torch.cat([states, shown.to(states.dtype)], -1))
         return torch.cat([starts, ends], -1)
 
-    @classmethod
-    def expressible(cls, entities: Sequence[Entity]) -> list[Entity]:
+    def expressible(self, entities: Sequence[Entity]) -> list[Entity]:
         kept: list[Entity] = []
         starts: set[int] = set()
         ends: dict[int, str] = {}

@@ -28,7 +28,15 @@ every_script = pytest.mark.parametrize("script", SCRIPTS)
 MAY_BE_ZERO = {
     "eval_max_seq_length",
     *("window_overlap", "max_batch_tokens", "freeze_layers", "warmup_proportion", "warmup_steps", "num_train_epochs"),
-    *("learning_rate", "head_learning_rate", "crf_learning_rate", "weight_decay", "max_grad_norm", "gradient_clip_val"),
+    *(
+        "learning_rate",
+        "head_learning_rate",
+        "crf_learning_rate",
+        "span_learning_rate",
+        "weight_decay",
+        "max_grad_norm",
+        "gradient_clip_val",
+    ),
     *("ema_decay", "swa_start", "rdrop_alpha", "dropout", "attention_dropout", "early_stopping_patience"),
     *("save_steps", "save_total_limit", "seed", "num_workers", "local_rank", "gpus", "port", "batch_timeout"),
 }

@@ -105,7 +105,7 @@ def test_a_variant_is_run_over_seeds_and_its_spread_shown(tmp_path: Path) -> Non
     assert any("short" in line and " 2 " in line for line in done.stdout.splitlines())
 
 
-@pytest.mark.parametrize(("arguments", "message"), [(["span", "1"], "run_ner_span.sh"), (["crf", "--no_cuda"], "seed")])
+@pytest.mark.parametrize(("arguments", "message"), [(["hmm", "1"], "run_ner_hmm.sh"), (["crf", "--no_cuda"], "seed")])
 def test_seeds_need_a_variant_and_numbers(arguments: list[str], message: str) -> None:
     done = subprocess.run(["bash", "scripts/run_seeds.sh", *arguments], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2

@@ -11,10 +11,12 @@ from safetensors.torch import load_file
 from analysis.report.page import write_report
 from inference.export_onnx import export
 from inference.predictor import NerPredictor
-from models import HEADS
+from models import HEADS, BertCrfForNer
+from models.heads.span_pairs import SpanPairTagger
 from tests.helpers import write_nested_corpus
 from tests.lightning_runs.lightning_runs import call_lightning, ner_options
 from tests.tools.runs import FinishedRun, call_script, options_of_run, read_json, read_predictions
+from tools.heads import head_of_folder
 
 TEXT = "the man saw big new york co"
 FOUND = {("ORG", "big new york co"), ("LOC", "new york")}
@@ -32,7 +34,9 @@ def run(
     home = tmp_path_factory.mktemp(request.param)
     head = HEADS[request.param]
     options = options_of_run(encoder, corpus, home) | {"head": request.param, "head_learning_rate": 1e-2}
-    options |= {"num_train_epochs": 5, "save_steps": 30, "word_unit": "word"}
+    options |= {"num_train_epochs": 6, "save_steps": 30, "word_unit": "word"}
+    if issubclass(head, SpanPairTagger):
+        options |= {"span_learning_rate": 1e-2, "num_train_epochs": 12, "save_steps": 60}
     actions = {"do_train": True, "from_scratch": True, "do_eval": True, "do_predict": True}
     script = head.script.removesuffix(".py")
     call_script(script, **options, **actions)
@@ -61,6 +65,15 @@ def test_nested_entities_are_learnt_scored_and_found(run: FinishedRun, tmp_path:
     if head.unexportable:
         with pytest.raises(ValueError, match=f"head {head.__name__}: {head.unexportable}"):
             export(run.folder, tmp_path / "model.onnx")
+
+
+def test_a_script_that_loads_another_head_names_the_flag(run: FinishedRun) -> None:
+    head, name = HEADS[run.options["head"]], run.options["head"]
+    flag = "" if name == "span" else f" --head {name}"
+    with pytest.raises(
+        ValueError, match=f"holds the head {head.__name__}, not BertCrfForNer; use {head.script}{flag}$"
+    ):
+        head_of_folder(run.folder, BertCrfForNer)
 
 
 def test_an_interrupted_run_resumes_to_the_same_bits(run: FinishedRun, tmp_path: Path) -> None:

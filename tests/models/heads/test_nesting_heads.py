@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from common.entities import Annotation, Entity, in_text_order
 from common.tag_schemes import tags_to_entities
 from models import HEADS
 from models.heads.crf_per_type import BertCrfPerTypeForNer
+from models.heads.span_pairs import SpanPairTagger
 from models.tagger import LabelSpace, Tagger
 from tests.models.families import batch_of, random_rows, tiny_config, tiny_tagger
 
@@ -43,7 +45,33 @@ def of_starts_and_ends(model: Tagger, targets: Tensor) -> Tensor:
     return 20 * torch.nn.functional.one_hot(targets.clamp(min=0), L).flatten(2).float()
 
 
-PERFECT: dict[str, Callable[[Tagger, Tensor], Tensor]] = {"crf_per_type": of_tags, "span": of_starts_and_ends}
+def of_pairs(model: Tagger, targets: Tensor) -> Tensor:
+    """Emissions that are the places of words, and a model that looks the scores of their pairs up."""
+    assert isinstance(model, SpanPairTagger)
+    B, W, _ = targets.shape
+    K, none = len(model.types), model.scores_a_type
+    scores = torch.full((B, W, W, none + K), -20.0)
+    scores[..., :none] = 0
+    for row, first, entry in (targets >= 0).nonzero().tolist():
+        words, kind = divmod(int(targets[row, first, entry]), K)
+        scores[row, first, first + words, none + kind] = 20
+
+    def pair_scores(firsts: Tensor, lasts: Tensor) -> Tensor:
+        rows = firsts[:, :, None, 0].long()
+        return scores[rows, firsts[:, :, None, 1].long(), lasts[:, None, :, 1].long()]
+
+    model.pair_scores = pair_scores  # type: ignore[method-assign]
+    places = torch.zeros(B, W, model.num_scores(model.config))
+    places[..., 0], places[..., 1] = torch.arange(B)[:, None], torch.arange(W)
+    return places
+
+
+PERFECT: dict[str, Callable[[Tagger, Tensor], Tensor]] = {
+    "crf_per_type": of_tags,
+    "span": of_starts_and_ends,
+    "global_pointer": of_pairs,
+    "biaffine": of_pairs,
+}
 
 
 def mask_of(texts: list[Annotation]) -> Tensor:
@@ -54,7 +82,7 @@ def mask_of(texts: list[Annotation]) -> Tensor:
 @every_head
 @given(texts=st.lists(annotations(), min_size=1, max_size=3))
 def test_what_a_head_can_express_comes_back(name: str, texts: list[Annotation]) -> None:
-    model = tagger(name)
+    model = tagger(name, "perfect")
     targets, mask = model.encode(texts), mask_of(texts)
     predictions = model.predict(PERFECT[name](model, targets), mask, with_confidence=True)
     for text, prediction in zip(texts, predictions, strict=True):
@@ -66,13 +94,10 @@ def test_what_a_head_can_express_comes_back(name: str, texts: list[Annotation]) 
         assert all(confidence > 0.9 for confidence in prediction.confidences)
 
 
-_TAGGERS: dict[str, Tagger] = {}
-
-
-def tagger(name: str) -> Tagger:
-    if name not in _TAGGERS:
-        _TAGGERS[name] = tiny_tagger(NESTING[name])
-    return _TAGGERS[name]
+@cache
+def tagger(name: str, what: str = "random") -> Tagger:
+    """A head with random weights, the same one for each purpose."""
+    return tiny_tagger(NESTING[name])
 
 
 @every_head
@@ -98,14 +123,16 @@ def test_what_is_not_known_changes_no_loss(name: str) -> None:
 def test_texts_without_words_or_entities_have_a_loss_and_no_entities(name: str) -> None:
     model = tagger(name)
     texts = [Annotation(0, []), Annotation(1, []), Annotation(3, [])]
-    emissions = PERFECT[name](model, model.encode(texts)).requires_grad_()
+    emissions = torch.randn(3, 3, model.num_scores(model.config), requires_grad=True)
     losses = model.losses(emissions, model.encode(texts), mask_of(texts))
     losses.sum().backward()
     assert losses.isfinite().all()
     assert losses[0] == 0
     assert emissions.grad is not None
     assert emissions.grad.isfinite().all()
-    assert [found.entities for found in model.predict(emissions.detach(), mask_of(texts), True)] == [[], [], []]
+    perfect = tagger(name, "perfect")
+    predictions = perfect.predict(PERFECT[name](perfect, perfect.encode(texts)), mask_of(texts), with_confidence=True)
+    assert [found.entities for found in predictions] == [[], [], []]
 
 
 @every_head

@@ -31,12 +31,12 @@ def span_tagger(**options: object) -> BertSpanForNer:
     return BertSpanForNer(config).eval()
 
 
-def predicted(model: BertSpanForNer, starts: str, ends: str) -> list[tuple[str, int, int]]:
+def predicted(model: BertSpanForNer, starts: str, ends: str) -> list[Entity]:
     ids = {name: index for index, name in enumerate(model.label_names)} | {".": 0}
     labels = torch.tensor([[[ids[start], ids[end]] for start, end in zip(starts, ends, strict=True)]])
     emissions = 20 * torch.nn.functional.one_hot(labels, 3).flatten(2).float()
     mask = torch.ones(1, len(starts), dtype=torch.bool)
-    return [tuple(one) for one in model.predict(emissions, mask)[0].entities]
+    return model.predict(emissions, mask)[0].entities
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_start_belongs_to_the_nearest_end_of_its_type(
 
 def test_what_cannot_be_expressed_is_known() -> None:
     def lost(*entities: Entity) -> set[Entity]:
-        return set(entities) - set(BertSpanForNer.expressible(entities))
+        return set(entities) - set(span_tagger().expressible(entities))
 
     outer = Entity("A", 0, 4)
     for inner in (Entity("A", 0, 2), Entity("B", 0, 2), Entity("B", 2, 4), Entity("A", 1, 2), Entity("B", 0, 4)):
@@ -70,7 +70,7 @@ def test_a_confidence_is_the_share_of_all_label_sequences_that_hold_the_entity()
     model, W, L = span_tagger(), 3, 3
     emissions = torch.randn(1, W, 2 * L)
     probabilities = emissions.view(W, 2, L).softmax(-1)
-    expected: dict[tuple[str, int, int], float] = {}
+    expected: dict[Entity, float] = {}
     for starts, ends in itertools.product(itertools.product(range(L), repeat=W), repeat=2):
         labels = torch.tensor([starts, ends]).T.unsqueeze(-1)
         weight = float(probabilities.gather(-1, labels).prod())
@@ -80,9 +80,9 @@ def test_a_confidence_is_the_share_of_all_label_sequences_that_hold_the_entity()
     row = probabilities.numpy()
     assert len(expected) == 12
     for entity, share in expected.items():
-        assert model._confidence(row, Entity(*entity)) == pytest.approx(share, abs=1e-5)
+        assert model._confidence(row, entity) == pytest.approx(share, abs=1e-5)
     found = model.predict(emissions, torch.ones(1, W, dtype=torch.bool), with_confidence=True)[0]
-    assert found.confidences == [pytest.approx(expected[tuple(one)], abs=1e-5) for one in found.entities]
+    assert found.confidences == [pytest.approx(expected[one], abs=1e-5) for one in found.entities]
 
 
 @pytest.mark.parametrize("soft", [True, False])

@@ -1,0 +1,191 @@
+"""Base class of heads that score pairs of words: the first and the last word of an entity, for each type."""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedConfig
+
+from common.entities import Annotation, Entity, in_text_order
+from common.options import option
+from common.tag_schemes import IGNORED_LABEL
+from models.tagger import LabelSpace, Prediction, Tagger
+
+_SCORES_AT_ONCE = 2**22  # bounds memory: a loss of more scores is computed, and computed again backwards, in blocks
+_NO_ENTITY = -1
+
+
+@dataclass(frozen=True)
+class SpanPairOptions:
+    span_size: int = option(64, "size of the vector of a first word, and of that of a last word", at_least=2)
+    longest_span: int = option(64, "words of the longest entity; longer ones are not learnt, and counted", at_least=1)
+    span_learning_rate: float = option(1e-3, "peak learning rate of the layers that score spans", at_least=0)
+
+
+class Block(NamedTuple):
+    """Spans whose first words are neighbours.
+
+    Args:
+        first: first word of the first of them.
+        scores: ``(B, w, v, S)``; ``[:, i, j]`` is the span of the words ``first + i`` to ``first + j``.
+        counts: ``(B, w, v)`` true for spans of known words in the right order and not too long.
+    """
+
+    first: int
+    scores: Tensor
+    counts: Tensor
+
+
+class SpanPairTagger(Tagger):
+    """A tagger that scores every span of up to ``config.longest_span`` words for each of K types.
+
+    Emissions are vectors of single words, so windows can be joined; spans are scored in loss and prediction only, in
+    blocks of bounded size. ``classifier`` projects states to the vectors of first and last words.
+
+    Subclasses implement `pair_scores`, `block_loss`, `total_loss` and `found`.
+    """
+
+    Options: ClassVar[type] = SpanPairOptions
+    script: ClassVar[str] = "run_ner_span.py"
+    scores_a_type: ClassVar[int] = 0  # scores of a span besides one per type
+
+    @classmethod
+    def configure(cls, config: PreTrainedConfig, labels: LabelSpace, options: Any) -> None:
+        super().configure(config, labels, options)
+        config.span_size, config.longest_span = options.span_size, options.longest_span
+
+    def __init__(self, config: PreTrainedConfig) -> None:
+        super().__init__(config)
+        self.classifier = nn.Linear(self.width, 2 * config.span_size)
+
+    @abstractmethod
+    def pair_scores(self, firsts: Tensor, lasts: Tensor) -> Tensor:
+        """Score spans: emissions of their first and last words ``(B, w, C), (B, v, C) -> (B, w, v, S)``.
+
+        The words lie in a row, and the first one is the same.
+        """
+
+    @abstractmethod
+    def block_loss(self, block: Block, gold: Tensor) -> Tensor:
+        """Compute the share ``(B, ...)`` of a block in the loss, where ``gold (B, w, v, K)`` is true for entities."""
+
+    @abstractmethod
+    def total_loss(self, shares: Tensor) -> Tensor:
+        """Combine the shares of N blocks: ``(N, B, ...) -> (B,)``."""
+
+    @abstractmethod
+    def found(self, block: Block) -> tuple[Tensor, Tensor, Tensor]:
+        """Choose the spans of a block that are entities.
+
+        Returns:
+            Places ``(N, 4)`` as row, first and last word in the block, and type; scores ``(N,)``, which rank the
+            entities of a text; confidences ``(N,)``.
+        """
+
+    def compatible(self, entities: Sequence[Entity]) -> list[Entity]:
+        """Leave out entities that contradict one that is given before."""
+        return list(entities)
+
+    def expressible(self, entities: Sequence[Entity]) -> list[Entity]:
+        short = [one for one in in_text_order(entities) if one.words <= self.config.longest_span]
+        return in_text_order(self.compatible(sorted(short, key=lambda one: -one.words)))
+
+    def encode(self, annotations: Sequence[Annotation]) -> Tensor:
+        """Encode entities at their first words: ``(B, W, M)``, with the codes of up to M entities that start there.
+
+        A code is ``(words - 1) * K + type``; -1 is no further entity, -100 an unknown word.
+        """
+        types = {name: index for index, name in enumerate(self.types)}
+        known = [one.of_types(types) for one in annotations]
+        starting: list[dict[int, list[int]]] = [{} for _ in known]
+        for codes, one in zip(starting, known, strict=True):
+            for entity in self.expressible(one.entities or ()):
+                code = (entity.words - 1) * len(types) + types[entity.type]
+                codes.setdefault(entity.first_word, []).append(code)
+        M = max((len(one) for codes in starting for one in codes.values()), default=1)
+        W = max(1, *(one.words for one in known))
+        targets = np.full((len(known), W, M), IGNORED_LABEL)
+        for row, codes, annotation in zip(targets, starting, known, strict=True):
+            if annotation.entities is not None:
+                row[: annotation.words] = _NO_ENTITY
+            for word, own in codes.items():
+                row[word, : len(own)] = own
+            for first, last in annotation.unannotated:
+                row[first : last + 1] = IGNORED_LABEL
+        return torch.from_numpy(targets)
+
+    def losses(self, emissions: Tensor, targets: Tensor, word_mask: Tensor) -> Tensor:
+        # Compiled, each number of blocks would be another graph.
+        return cast(Tensor, torch.compiler.disable(self._losses)(emissions, targets, word_mask))
+
+    def _losses(self, emissions: Tensor, targets: Tensor, word_mask: Tensor) -> Tensor:
+        known = word_mask & (targets != IGNORED_LABEL).all(-1)  # (B, W)
+        targets = targets.masked_fill(~known.unsqueeze(-1), _NO_ENTITY)
+        starts = self._block_starts(emissions)
+        if len(starts) == 1 or not torch.is_grad_enabled():
+            shares = [self._share(emissions, targets, known, *ends) for ends in starts]
+        else:
+            shares = [checkpoint(self._share, emissions, targets, known, *ends, use_reentrant=False) for ends in starts]
+        return self.total_loss(torch.stack(shares))  # (B,)
+
+    def _share(self, emissions: Tensor, targets: Tensor, known: Tensor, first: int, end: int) -> Tensor:
+        block = self._block(emissions, known, first, end)
+        B, w, v = block.counts.shape
+        K = len(self.types)
+        # A code counts from the first word of its entity, a place from that of the block.
+        shift = K * torch.arange(w, device=targets.device)[:, None]  # (w, 1)
+        codes = targets[:, first:end]  # (B, w, M)
+        places = torch.where(codes >= 0, codes + shift, v * K)
+        gold = torch.zeros(B, w, v * K + 1, dtype=torch.bool, device=targets.device).scatter_(2, places, True)
+        gold = gold[..., :-1].view(B, w, v, K) & block.counts.unsqueeze(-1)
+        return self.block_loss(block, gold)
+
+    def _block_starts(self, emissions: Tensor) -> list[tuple[int, int]]:
+        """First words of the blocks: for each block the first, and the one after the last."""
+        B, W, _ = emissions.shape
+        S = len(self.types) + self.scores_a_type
+        longest = self.config.longest_span
+        w = W if B * W * W * S <= _SCORES_AT_ONCE else _SCORES_AT_ONCE // (B * S * min(W, 2 * longest))
+        w = max(1, min(w, longest) if 2 * longest < W else w)
+        return [(first, min(first + w, W)) for first in range(0, W, w)]
+
+    def _block(self, emissions: Tensor, known: Tensor, first: int, end: int) -> Block:
+        """Score the spans whose first words are ``first`` to ``end - 1``."""
+        after = min(emissions.size(1), end - 1 + self.config.longest_span)  # word after the last of their last words
+        with torch.autocast(emissions.device.type, enabled=False):
+            scores = self.pair_scores(emissions[:, first:end].float(), emissions[:, first:after].float())
+        places = torch.arange(after - first, device=known.device)
+        words_before = places - places[: end - first, None]  # (w, v) of the last word, from the first one on
+        fits = (words_before >= 0) & (words_before < self.config.longest_span)
+        unknown = F.pad((~known[:, first:after]).cumsum(1), (1, 0))  # (B, v + 1) up to each word
+        is_known = unknown[:, None, 1:] == unknown[:, : end - first, None]  # (B, w, v)
+        return Block(first, scores, fits & is_known)
+
+    @torch.no_grad()
+    def predict(self, emissions: Tensor, word_mask: Tensor, with_confidence: bool = False) -> list[Prediction]:
+        candidates: list[list[tuple[float, float, Entity]]] = [[] for _ in emissions]
+        for row, score, confidence, entity in self._candidates(emissions, word_mask):
+            candidates[row].append((score, confidence, entity))
+        predictions = []
+        for found in candidates:
+            found.sort(key=lambda one: (-one[0], one[2]))
+            confidences = {entity: confidence for _, confidence, entity in found}
+            entities = in_text_order(self.compatible(list(confidences)))
+            chosen = [confidences[one] for one in entities] if with_confidence else []
+            predictions.append(Prediction(entities, chosen))
+        return predictions
+
+    def _candidates(self, emissions: Tensor, word_mask: Tensor) -> Iterator[tuple[int, float, float, Entity]]:
+        """Yield row, score, confidence and entity of all spans that are entities."""
+        names = self.types
+        for first, end in self._block_starts(emissions):
+            chosen = self.found(self._block(emissions, word_mask, first, end))
+            places, scores, confidences = (tensor.tolist() for tensor in chosen)
+            for (row, start, last, kind), score, confidence in zip(places, scores, confidences, strict=True):
+                yield row, score, confidence, Entity(names[kind], first + start, first + last)
