@@ -118,7 +118,7 @@ def write_onnx(tagger: FlatTagger, path: Path) -> None:
             verbose=False,
         )
     assert program is not None
-    names = ("eval_max_seq_length", "window_overlap", "word_unit", "kept_words")
+    names = ("eval_max_seq_length", "window_overlap", "context_size", "word_unit", "kept_words")
     found = {name: getattr(tagger.config, name) for name in names if hasattr(tagger.config, name)}
     found |= {"tags": tagger.label_names, "casing_types": casing_types(tagger)}
     metadata = {name: json.dumps(value, ensure_ascii=False) for name, value in found.items()}
