@@ -55,7 +55,7 @@ def warn_of_other_weights(config: PreTrainedConfig, asked: str) -> None:
 
 def weights_of_tags(config: PreTrainedConfig, tags: Sequence[str]) -> list[float]:
     """Weight of each tag, that of its entity type; empty if all are equal."""
-    weights = getattr(config, "class_weights", None)
+    weights: dict[str, float] = getattr(config, "class_weights", None) or {}
     types = [tag if tag == OUTSIDE else split_tag(tag)[1] for tag in tags if weights]
     return [float(weights.get(name, 1.0)) for name in types]
 

@@ -126,11 +126,11 @@ def build_feature_arrays(
     separator = separator_of(tokenizer) if with_context else None
     limit = spec.context_size or capacity
     for group in groups_with_context(examples, with_context):
-        sentences, of_sentences = (part[group.start : group.stop] for part in (examples, pieces))
+        sentences, of_sentences = examples[group.start : group.stop], pieces[group.start : group.stop]
         passage = Passage.of(sentences, of_sentences, separator, with_casings)
         for example, word_pieces, start in zip(sentences, of_sentences, passage.starts, strict=True):
             windows = plan_windows(word_pieces.counts, capacity, spec.window_overlap)
-            first_piece = start + np.concatenate(([0], np.cumsum(word_pieces.counts)))
+            first_piece = np.concatenate(([0], np.cumsum(word_pieces.counts))) + start
             for window in windows:
                 first, end = int(first_piece[window.start]), int(first_piece[window.end])
                 left, right = limit * (window.start == 0), limit * (window.end == len(word_pieces.counts))

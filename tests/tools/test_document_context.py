@@ -64,7 +64,7 @@ def test_raw_text_is_read_line_by_line_in_its_document(run: Path, tmp_path: Path
     assert [[one.type for one in entities] for entities in at_once] == [["ORG", "ORG"], [], ["ORG"]] * 3
     records = read_predictions(run)
     words = [record["tokens"] for record in records]
-    documents = []
+    documents = list[int]()
     for sentence in words:
         documents.append(len(documents) if len(sentence) == 1 else documents[-1])
     assert predictor.tag_words(words, [str(number) for number in documents]) == [one["tags"] for one in records]
