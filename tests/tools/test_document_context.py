@@ -10,6 +10,7 @@ import pytest
 from safetensors.torch import load_file
 
 from inference.predictor import NerPredictor
+from tests.lightning_runs.lightning_runs import call_lightning, ner_options
 from tests.tools.runs import call_script, options_of_run, read_json, read_predictions
 
 CONTEXT = {"document_context": True, "context_size": 12, "context_dropout": 0.2, "train_max_seq_length": 32}
@@ -94,6 +95,13 @@ def test_it_resumes_to_the_same_bits(run: Path, options: dict[str, Any], tmp_pat
     call_script("run_ner_softmax", **again)
     before, now = (load_file(sorted(one.glob("checkpoint-[0-9]*"))[-1] / "model.safetensors") for one in (run, folder))
     assert all(now[name].equal(weight) for name, weight in before.items())
+
+
+def test_the_lightning_script_has_it(encoder: Path, options: dict[str, Any], tmp_path: Path) -> None:
+    flags = {"document_context": True, "context_size": 12, "context_dropout": 0.2}
+    call_lightning("run_pl_ner", **ner_options(encoder, Path(options["data_dir"]), tmp_path, **flags, max_epochs=2))
+    assert read_json(tmp_path / "run" / "config.json")["context_size"] == 12
+    assert 0 <= read_json(tmp_path / "run" / "train_results.json")["padding_share"] < 0.5
 
 
 def test_a_corpus_without_documents_is_refused(options: dict[str, Any], tmp_path: Path) -> None:
