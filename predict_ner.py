@@ -6,6 +6,7 @@ python predict_ner.py --help
 """
 
 import argparse
+import logging
 import sys
 from collections.abc import Iterator
 from itertools import tee
@@ -21,6 +22,8 @@ from processors.text.text_files import RawText, check_sources, read_texts, witho
 from processors.text.word_cutting import WORD_UNITS
 from tools.recipe import run_script
 
+logger = logging.getLogger(__name__)
+
 
 def main() -> None:
     args = parse_arguments()
@@ -30,6 +33,8 @@ def main() -> None:
     predictor = NerPredictor.load(args.model, args.device, args.dtype, args.batch_tokens, args.word_unit, args.head)
     if args.format == "brat":
         check_brat_types(predictor.model.types)
+    if predictor.has_context and args.unit == "line" and args.files:
+        logger.info("The model reads sentences in their document: with --unit file, the lines of a file are sentences")
     items, same_items = tee(tqdm(texts(args), unit=" texts", disable=not sys.stderr.isatty()))
     entities = predictor.stream(item.text for item in items)
     write_predictions(zip(same_items, entities, strict=True), args.format, args.output, predictor.cutter)

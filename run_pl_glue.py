@@ -34,6 +34,7 @@ REFUSED = {
     **dict.fromkeys(("tag_column", "word_column"), _OF_FILES),
     **dict.fromkeys(("word_unit", "span_edges", "markup", "head", "casing", "rdrop_alpha", "teacher"), _OF_WORDS),
     **dict.fromkeys((*(one.name for one in fields(WordStateOptions)), "bilstm_learning_rate"), _OF_WORDS),
+    **dict.fromkeys(("document_context", "context_size", "context_dropout"), _OF_WORDS),
     **dict.fromkeys(
         ("eval_max_seq_length", "window_overlap"), "texts that are too long are truncated; see --max_seq_length"
     ),

@@ -119,7 +119,7 @@ def write_onnx(tagger: FlatTagger, path: Path) -> None:
             verbose=False,
         )
     assert program is not None
-    names = ("eval_max_seq_length", "window_overlap", "word_unit", "kept_words")
+    names = ("eval_max_seq_length", "window_overlap", "context_size", "word_unit", "kept_words")
     found = {name: getattr(tagger.config, name) for name in names if hasattr(tagger.config, name)}
     found |= {"tags": tagger.tag_names, "casing_types": casing_types(tagger)}
     if tagger.nests:

@@ -16,7 +16,7 @@ from processors.features.build import FeatureSpec, build_feature_arrays, default
 from processors.features.dataset import FeatureDataset
 from processors.features.windows import layout_of_tokenizer
 from processors.text.text_files import RawText, without_surrogates
-from processors.text.word_cutting import TextPiece, WordCutter, cut_into_pieces
+from processors.text.word_cutting import TextPiece, WordCutter, cut_into_lines, cut_into_pieces
 from tools.decoding import TaggedDocument, batches_of_a_size, decoded_documents, stitched_emissions
 from tools.heads import check_has_model, head_of_folder
 from tools.loading import load_model_and_tokenizer
@@ -57,6 +57,8 @@ class NerPredictor:
         max_seq_length: tokens per window; longer texts become several windows.
         window_overlap: word pieces that neighbouring windows share; -1 for a quarter of a window.
         batch_tokens: tokens per batch of the encoder; the default depends on the device.
+        context_size: of a model with ``--document_context``: tokens of context on each side of a sentence, at most; 0:
+            as many as fit. A text is then a document, and its lines are its sentences. ``None``: no context.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class NerPredictor:
         max_seq_length: int = EVAL_WINDOW,
         window_overlap: int = -1,
         batch_tokens: int | None = None,
+        context_size: int | None = None,
     ) -> None:
         if batch_tokens is not None and batch_tokens < 1:
             raise ValueError(f"batch_tokens {batch_tokens} is not positive")
@@ -75,7 +78,7 @@ class NerPredictor:
         self.max_seq_length = max_seq_length
         layout = layout_of_tokenizer(tokenizer, model.config.model_type, list(casing_types(model)))
         overlap = default_overlap(layout.capacity(max_seq_length)) if window_overlap < 0 else window_overlap
-        self._spec, self._markup = FeatureSpec(max_seq_length, overlap, layout), markup
+        self._spec, self._markup = FeatureSpec(max_seq_length, overlap, layout, context_size), markup
         self._batch_tokens = batch_tokens or _BATCH_TOKENS.get(model.device.type, _BATCH_TOKENS["cpu"])
 
     @classmethod
@@ -115,7 +118,12 @@ class NerPredictor:
             )
         cutter = WordCutter(run.corpus.word_unit or "auto", run.corpus.kept_words)
         windows = run.eval_max_seq_length, run.window_overlap
-        return cls(model, tokenizer, run.markup, cutter, *windows, batch_tokens)
+        return cls(model, tokenizer, run.markup, cutter, *windows, batch_tokens, run.context_size)
+
+    @property
+    def has_context(self) -> bool:
+        """Whether the lines of a text are context of each other."""
+        return self._spec.context_size is not None
 
     @torch.inference_mode()
     def warm_up(self) -> None:
@@ -138,6 +146,7 @@ class NerPredictor:
 
         Memory holds ``look_ahead`` characters of text with what is computed from them, and the longest text with its
         entities. A text of up to 32,768 characters is decoded at once, a longer one in overlapping pieces of that size.
+        With ``--document_context``, a text is held as a whole, and each line is decoded by itself.
         Lone surrogates are read as U+FFFD, with a warning; offsets stay the same.
 
         Args:
@@ -148,28 +157,38 @@ class NerPredictor:
         held = 0
         for item in without_surrogates((RawText(None, text) for text in texts), "texts"):
             text = item.text
-            for piece in cut_into_pieces(text, self.cutter):
+            for piece in (cut_into_lines if self.has_context else cut_into_pieces)(text, self.cutter):
                 waiting.append((text, piece))
                 held += _COST_PER_TEXT + sum(map(len, piece.words))
-                if held >= look_ahead:
+                if held >= look_ahead and (piece.is_last or not self.has_context):
                     yield from self._finished_texts(waiting, found)
                     waiting, held = [], 0
         yield from self._finished_texts(waiting, found)
 
-    def tag_words(self, texts: Sequence[Sequence[str]]) -> list[list[str]]:
+    def tag_words(self, texts: Sequence[Sequence[str]], documents: Sequence[str] = ()) -> list[list[str]]:
         """The tags of texts that are already split into words, as ``--do_predict`` predicts them.
 
         All texts are held in memory, and each is decoded at once, whatever its length.
+
+        Args:
+            documents: name of the document of each text; with ``--document_context``, neighbouring texts of a document
+                are context of each other.
         """
         if any(isinstance(words, str) for words in texts):
             raise TypeError("expected a list of words for each text, got a string")
-        return [tagged.tags for tagged in self._tag(texts)]
+        return [tagged.tags for tagged in self._tag(texts, documents)]
 
     def _finished_texts(
         self, waiting: list[tuple[str, TextPiece]], found: list[FoundEntity]
     ) -> Iterator[list[FoundEntity]]:
         """Entities of the texts that end in these pieces; ``found`` holds those of an unfinished text."""
-        for (text, piece), tagged in zip(waiting, self._tag([piece.words for _, piece in waiting]), strict=True):
+        documents, number = [], 0
+        for _, piece in waiting:
+            is_whole = piece.own_end - piece.own_start == len(piece.words)
+            documents.append(f"text {number}" if is_whole else "")  # pieces of a line overlap
+            number += piece.is_last
+        found_in_pieces = self._tag([piece.words for _, piece in waiting], documents)
+        for (text, piece), tagged in zip(waiting, found_in_pieces, strict=True):
             reached = max((one.end for one in found), default=0)  # entities of the previous piece may extend into this
             for entity, confidence in zip(tagged.entities, tagged.confidences, strict=True):
                 start, end = piece.offsets[entity.first_word][0], piece.offsets[entity.last_word][1]
@@ -180,13 +199,16 @@ class NerPredictor:
                 found.clear()
 
     @torch.inference_mode()
-    def _tag(self, texts: Sequence[Sequence[str]]) -> list[TaggedDocument]:
-        examples = [Example("", list(words), text="", offsets=[]) for words in texts]
+    def _tag(self, texts: Sequence[Sequence[str]], documents: Sequence[str] = ()) -> list[TaggedDocument]:
+        examples = [
+            Example("", list(words), text="", offsets=[], document=document)
+            for words, document in zip(texts, documents or [""] * len(texts), strict=True)
+        ]
         dataset = FeatureDataset(build_feature_arrays(examples, self._spec, self.tokenizer), self._spec.layout)
-        windows, documents = range(len(dataset)), range(dataset.num_documents)
+        windows, every = range(len(dataset)), range(dataset.num_documents)
         batches = batches_of_a_size(dataset.lengths, self._batch_tokens)
         emissions = stitched_emissions(self.model, dataset, windows, batches, self.model.device)
-        return list(decoded_documents(self.model, dataset, emissions, documents, self._markup, with_confidence=True))
+        return list(decoded_documents(self.model, dataset, emissions, every, self._markup, with_confidence=True))
 
 
 def _device(name: str | torch.device | None) -> torch.device:

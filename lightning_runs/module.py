@@ -24,7 +24,7 @@ from tools.checkpoint import publish_model
 from tools.distributed import Interrupted, Interruption, rank, run_on_main, watch_for_interruption, world_size
 from tools.optimizer import build_optimizer, build_schedule, checkpoint_layers, freeze
 from tools.run import Run
-from tools.train import Training, count_steps
+from tools.train import Training, count_steps, lengths_to_train
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class BaseTransformer(LightningModule):
         self._dataset, self._counts = self.open_train()
         self._rounds = optimisation.gradient_accumulation_steps
         self._sampler = BucketBatchSampler(
-            self._dataset.lengths,
+            lengths_to_train(self._dataset, self.run.settings),
             batch_size=optimisation.per_gpu_train_batch_size,
             rounds=self._rounds,
             rank=rank(),

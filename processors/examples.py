@@ -84,6 +84,7 @@ class Example:
         unannotated: inclusive word ranges ``(first_word, last_word)`` without annotation.
         confidences: confidence of each entity, if a model predicted them.
         words_given: whether the file has these words; otherwise they were cut from its text.
+        document: name of the document that the text is a sentence of; empty if the file does not tell.
     """
 
     guid: str
@@ -96,6 +97,7 @@ class Example:
     unannotated: list[tuple[int, int]] = field(default_factory=list)
     confidences: list[float] | None = None
     words_given: bool = True
+    document: str = ""
 
     def __post_init__(self) -> None:
         for first, last in (*(entity[1:] for entity in self.entities or ()), *self.unannotated):

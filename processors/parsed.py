@@ -12,7 +12,7 @@ from processors.examples import DataError, Example, Findings, join_words
 from processors.formats.brat import brat_texts
 from processors.spans import TagReader
 
-FORMAT_VERSION = 8
+FORMAT_VERSION = 9
 _INVENTORY, _EXAMPLES, _HASHES = "inventory.json", "examples.jsonl", "sentences.txt"
 
 
@@ -30,6 +30,7 @@ class Inventory:
         scheme: the tag scheme found; empty where the source has no tags that begin and end entities.
         illegal_transitions: neighbouring tags that the scheme does not allow, read as ``conlleval`` reads them.
         cut_texts: sentences whose words are not given, but were cut from their text.
+        continuations: sentences that continue the document of the sentence before.
         cut_by: how, as `processors.corpus.Corpus` describes it.
         findings: what else was odd in the annotations; the remarks are without the name of the source.
     """
@@ -46,6 +47,7 @@ class Inventory:
     illegal_transitions: int = 0
     first_illegal_line: int = 0
     cut_texts: int = 0
+    continuations: int = 0
     cut_by: str = ""
     findings: Findings = field(default_factory=Findings)
 
@@ -63,8 +65,11 @@ class Inventory:
         Raises:
             DataError: there is no example, or its tags are of no scheme.
         """
+        document = ""
         for example in examples:
             entities = example.entities or []
+            self.continuations += bool(document) and example.document == document
+            document = example.document
             self.sentences += 1
             self.unlabelled += example.entities is None
             self.words += len(example.words)
@@ -116,7 +121,7 @@ def read_examples(folder: Path) -> Iterator[Example]:
     """The examples of a parsed split, in order, without their lines."""
     with (folder / _EXAMPLES).open(encoding="utf-8") as file:
         for line in file:
-            guid, words, entities, text, offsets, unannotated, confidences, words_given = json.loads(line)
+            guid, words, entities, text, offsets, unannotated, confidences, words_given, document = json.loads(line)
             yield Example(
                 guid,
                 words,
@@ -126,6 +131,7 @@ def read_examples(folder: Path) -> Iterator[Example]:
                 unannotated=[(first, last) for first, last in unannotated],
                 confidences=confidences,
                 words_given=words_given,
+                document=document,
             )
 
 
@@ -142,5 +148,5 @@ def _record(example: Example) -> list[object]:
     text, offsets = example.text, example.offsets
     if (text, offsets) == join_words(example.words):  # which `Example` does by itself
         text = offsets = None
-    others = (example.unannotated, example.confidences, example.words_given)
+    others = (example.unannotated, example.confidences, example.words_given, example.document)
     return [example.guid, example.words, example.entities, text, offsets, *others]

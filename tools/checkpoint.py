@@ -38,7 +38,8 @@ _KEPT_BY_OPTIMIZER = [
     "freeze_layers",
     "freeze_embeddings",
 ]
-_KEPT_BY_MODEL = [*(one.name for one in fields(WordStateOptions)), "class_weights"]
+_CONTEXTS = ("document_context", "context_size", "context_dropout")
+_KEPT_BY_MODEL = [*(one.name for one in fields(WordStateOptions)), "class_weights", *_CONTEXTS]
 
 
 class Stateful(Protocol):

@@ -45,6 +45,7 @@ def load_and_cache_examples(
     with main_process_first():
         if data_type == "train":
             check_entities(corpus)
+            check_documents(corpus, run.context_size)
         corpus.check_types(data_type, list(run.types or corpus.entity_types()))
         key = (corpus.source_name(data_type), data_type, window)
         is_new = is_main() and key not in run.opened
@@ -89,7 +90,7 @@ def load_training_data(run: Run, tokenizer: PreTrainedTokenizerBase) -> FeatureD
 def _feature_spec(run: Run, tokenizer: PreTrainedTokenizerBase, window: int) -> FeatureSpec:
     layout = layout_of_tokenizer(tokenizer, run.model_type, list(run.casing_types))
     overlap = default_overlap(layout.capacity(window)) if run.window_overlap < 0 else run.window_overlap
-    return FeatureSpec(window, overlap, layout)
+    return FeatureSpec(window, overlap, layout, run.context_size)
 
 
 def check_splits(run: Run) -> None:
@@ -115,6 +116,18 @@ def check_entities(corpus: Corpus) -> None:
         odd = "".join(f"; {count} {kind}" for kind, count in inventory.findings.counts.items())
         message = f"no entities in {inventory.words} words{odd}; check the format of the file and --tag_column"
         raise DataError(message, inventory.source)
+
+
+def check_documents(corpus: Corpus, context_size: int | None) -> None:
+    """Raise a DataError if sentences need context, but no two neighbours of the train split are of one document."""
+    inventory = corpus.inventory("train")
+    if context_size is not None and not inventory.continuations:
+        marks = "-DOCSTART- lines, # newdoc comments, or a doc_id in JSON tell which sentences are of one document"
+        raise DataError(
+            f"--document_context: no sentence has a neighbour of the same document; {marks}; a text of several "
+            "sentences (brat, Label Studio) is its own context already",
+            inventory.source,
+        )
 
 
 def _report(corpus: Corpus, split: str, dataset: FeatureDataset, max_seq_length: int, nests: bool) -> None:
@@ -143,6 +156,9 @@ def _report(corpus: Corpus, split: str, dataset: FeatureDataset, max_seq_length:
         place = inventory.place(inventory.type_lines[entity_type])
         message = "%s: %d entities of type %s, the first at %s, do not occur in train: the model cannot find them"
         logger.warning(message, split, inventory.types[entity_type], entity_type, place)
+    if context := int(dataset.arrays["window_contexts"].sum()):
+        message = "%s: %.1f %% of the tokens are context of the same document"
+        logger.info(message, split, 100 * context / max(1, tokens))
     _report_duplicates(corpus, split, inventory.sentences)
 
 

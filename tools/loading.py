@@ -36,7 +36,8 @@ logger = logging.getLogger(__name__)
 AnyTagger = TypeVar("AnyTagger", bound=Tagger)
 
 _CONFIG_FILES = ("config.json", "bert_config.json")
-_LEFT_TO_FOLDER = {"eval_max_seq_length": 0, "window_overlap": -1, "word_unit": ""}  # values of flags not given
+# Values of flags that are not given.
+_LEFT_TO_FOLDER = {"eval_max_seq_length": 0, "window_overlap": -1, "context_size": 0, "word_unit": ""}
 _ALIKE = 0.9  # share of sentences; below it, predictions on raw text are poor
 _GET_TOKENIZER = "copy the tokenizer files of the encoder there, or name another folder with --tokenizer_name"
 
@@ -345,7 +346,11 @@ def _adapted(run: Run, model: Tagger) -> Run:
         }
         is_saved = found["word_unit"] == getattr(config, "word_unit", None)
         run = run.cut_by(found["word_unit"], getattr(config, "kept_words", ()) if is_saved else ())
-        run = replace(run, window_overlap=found["window_overlap"])
+        has_context = getattr(config, "context_size", None) is not None
+        if flags["document_context"] and not has_context:
+            raise ValueError(f"--document_context: the model in {flags['output_dir']} was trained without it")
+        context_size = found["context_size"] if has_context else None
+        run = replace(run, window_overlap=found["window_overlap"], context_size=context_size)
         lengths["eval_max_seq_length"] = found["eval_max_seq_length"] or EVAL_WINDOW
     usual = {"train_max_seq_length": ModelSettings.train_max_seq_length, "eval_max_seq_length": EVAL_WINDOW}
     positions = positions_of(model)
@@ -357,6 +362,10 @@ def _adapted(run: Run, model: Tagger) -> Run:
             lengths[name] = positions
     if do_train:
         config.eval_max_seq_length, config.window_overlap = lengths["eval_max_seq_length"], run.window_overlap
+        if run.context_size is not None:
+            config.context_size = run.context_size
+        elif hasattr(config, "context_size"):
+            del config.context_size
     return replace(
         run,
         model_type=config.model_type,

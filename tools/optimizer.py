@@ -156,7 +156,8 @@ def _rates_of_parts(optimisation: OptimisationSettings, model: PreTrainedModel, 
     """Learning rates by part; ``--head_learning_rate`` sets that of the classifier and of parts without a rate."""
     own = model.learning_rates(head or model.Options()) if isinstance(model, Tagger) else {}
     asked, encoder = optimisation.head_learning_rate, optimisation.learning_rate
-    classifier = own.pop("classifier", encoder)
+    lstm = optimisation.bilstm_learning_rate
+    classifier = own.pop("classifier", lstm if hasattr(model, "bilstm") else encoder)
     rates = {"encoder": encoder, "head": asked if asked >= 0 else classifier}
-    rates |= {"bilstm": optimisation.bilstm_learning_rate, **own}
+    rates |= {"bilstm": lstm, **own}
     return defaultdict(lambda: asked if asked >= 0 else encoder, rates)

@@ -37,6 +37,7 @@ class Run:
         casing_types: token types that mark the casing of words; usually empty.
         train_max_seq_length, eval_max_seq_length: window length in tokens, at most the encoder's positions.
         window_overlap: word pieces shared by neighbouring windows; -1: a quarter of a window.
+        context_size: tokens of context on each side of a sentence, at most; 0: as many as fit; ``None``: no context.
         opened: datasets that were already rebuilt and reported, which `tools.data` does once per run.
     """
 
@@ -52,6 +53,7 @@ class Run:
     train_max_seq_length: int
     eval_max_seq_length: int
     window_overlap: int
+    context_size: int | None = None
     types: tuple[str, ...] = ()
     encode: Encode | None = field(default=None, repr=False, compare=False)
     nests: bool = False
@@ -82,6 +84,7 @@ class Run:
             train_max_seq_length=settings.model.train_max_seq_length,
             eval_max_seq_length=settings.model.eval_max_seq_length or EVAL_WINDOW,
             window_overlap=settings.model.window_overlap,
+            context_size=settings.model.context_size if settings.model.document_context else None,
         )
 
     def applying(self) -> "Run":

@@ -120,6 +120,22 @@ class ModelSettings:
         "word pieces shared by neighbouring windows; -1: that of the trained model, or a quarter of a window",
         at_least=-1,
     )
+    document_context: bool = option(
+        False, "show the neighbouring sentences of the same document around each sentence, as context"
+    )
+    context_size: int = option(
+        0,
+        "tokens of context on each side of a sentence, at most; 0: as many as fit into the window",
+        needs={"document_context": [True]},
+        at_least=0,
+    )
+    context_dropout: float = option(
+        0.0,
+        "in training, show a sentence without its context with this probability, drawn in each epoch",
+        needs={"document_context": [True]},
+        at_least=0,
+        at_most=1,
+    )
 
 
 @dataclass(frozen=True)
@@ -141,7 +157,7 @@ class OptimisationSettings:
     learning_rate: float = option(5e-5, "peak learning rate of the encoder", common=True, at_least=0)
     head_learning_rate: float = option(
         -1.0,
-        "peak learning rate of the linear layer; -1: that of the CRF, or of the encoder without a CRF",
+        "peak learning rate of the linear layer; -1: that of the CRF, else of the BiLSTM, else of the encoder",
         at_least=0,
         also=-1,
     )

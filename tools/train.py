@@ -34,7 +34,7 @@ from tools.optimizer import build_optimizer, build_schedule, checkpoint_layers, 
 from tools.precision import GradientStep
 from tools.run import Run
 from tools.run_folder import write_json
-from tools.settings import OptimisationSettings
+from tools.settings import OptimisationSettings, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -232,7 +232,7 @@ def train(
     run = adopt_model(run, model)
     check_dataset(train_dataset, model)
     train_dataset.encode = model.encode
-    feed = _step_feed(optimisation, train_dataset, run.n_gpu)
+    feed = _step_feed(settings, train_dataset, run.n_gpu)
     total_steps = count_steps(optimisation, feed.steps_per_epoch)
 
     freeze(optimisation, model)
@@ -299,10 +299,19 @@ def train(
     return results["steps"], results["loss"]
 
 
-def _step_feed(optimisation: OptimisationSettings, dataset: FeatureDataset, n_gpu: int) -> StepFeed:
+def lengths_to_train(dataset: Any, settings: Settings) -> Any:
+    """Tokens of each window for the sampler, as a function of the epoch if contexts are left out at random."""
+    dropout = settings.model.context_dropout
+    if not dropout:
+        return dataset.lengths
+    return partial(dataset.begin_epoch, context_dropout=dropout, seed=settings.optimisation.seed)
+
+
+def _step_feed(settings: Settings, dataset: FeatureDataset, n_gpu: int) -> StepFeed:
     """Batches of this rank, one list per optimiser step."""
+    optimisation = settings.optimisation
     sampler = BucketBatchSampler(
-        dataset.lengths,
+        lengths_to_train(dataset, settings),
         batch_size=optimisation.per_gpu_train_batch_size * max(1, n_gpu),
         rounds=optimisation.gradient_accumulation_steps,
         rank=distributed.rank(),

@@ -22,7 +22,7 @@ class BucketBatchSampler(Sampler[list[int]]):
     rounds, so training is the same on any number of processes.
 
     Args:
-        lengths: tokens of each window, ``(N,)``.
+        lengths: tokens of each window, ``(N,)``, or a function that returns those of an epoch.
         batch_size: windows per rank and round; if it is 1, a batch of a small last step may be empty.
         rounds: gradient accumulation rounds per step.
         rank, world_size: index of this process and number of training processes.
@@ -36,7 +36,7 @@ class BucketBatchSampler(Sampler[list[int]]):
 
     def __init__(
         self,
-        lengths: Sequence[int] | NDArray[np.int32],
+        lengths: Sequence[int] | NDArray[np.int32] | Callable[[int], NDArray[np.int32]],
         batch_size: int,
         rounds: int = 1,
         rank: int = 0,
@@ -44,7 +44,8 @@ class BucketBatchSampler(Sampler[list[int]]):
         seed: int = 0,
         max_tokens: int = 0,
     ) -> None:
-        self._lengths = np.asarray(lengths)
+        self._lengths_in = lengths if callable(lengths) else None
+        self._lengths = np.asarray(lengths(0) if callable(lengths) else lengths)
         self._shares = world_size * rounds
         if len(self._lengths) < self._shares:
             counts = f"{len(self._lengths)} windows cannot fill {world_size} processes x {rounds} accumulation rounds"
@@ -65,6 +66,8 @@ class BucketBatchSampler(Sampler[list[int]]):
         """Set the epoch, and the first step if an interrupted epoch is resumed."""
         if epoch != self._epoch:
             self._epoch = epoch
+            if self._lengths_in is not None:
+                self._lengths = np.asarray(self._lengths_in(epoch))
             self._steps = self._dealt_steps()
         self._first_step = first_step
 

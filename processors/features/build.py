@@ -8,7 +8,8 @@ from transformers import PreTrainedTokenizerBase
 
 from common.tag_schemes import MARKUPS, TagEncoder
 from processors.examples import Example
-from processors.features.alignment import LOWER, casing_of, tokenize_words
+from processors.features.alignment import LOWER, tokenize_words
+from processors.features.contexts import Passage, groups_with_context, separator_of
 from processors.features.dataset import FeatureArrays, FeatureCollector, FeatureDataset
 from processors.features.windows import SequenceLayout, plan_windows
 
@@ -21,11 +22,14 @@ class FeatureSpec:
         max_seq_length: tokens per window, including special tokens.
         window_overlap: word pieces shared by adjacent windows of a long text.
         layout: special tokens and padding.
+        context_size: tokens of the neighbouring sentences of the same document that a window shows on each side of a
+            sentence, at most; 0: as many as fit; ``None``: none.
     """
 
     max_seq_length: int
     window_overlap: int
     layout: SequenceLayout
+    context_size: int | None = None
 
 
 def convert_examples_to_features(
@@ -118,21 +122,26 @@ def build_feature_arrays(
     arrays = FeatureCollector()
     before, after = (np.array(ids, np.int32) for ids in (spec.layout.before, spec.layout.after))
     pieces = tokenize_words([example.words for example in examples], tokenizer, capacity)
-    for example, word_pieces in zip(examples, pieces, strict=True):
-        windows = plan_windows(word_pieces.counts, capacity, spec.window_overlap)
-        first_piece = np.concatenate(([0], np.cumsum(word_pieces.counts)))
-        words = example.words if spec.layout.casing_segments else []
-        casings = np.repeat(np.array([casing_of(word) for word in words], np.uint8), word_pieces.counts[: len(words)])
-        for window in windows:
-            shown = slice(first_piece[window.start], first_piece[window.end])
-            window_casings = casings[shown]
-            if len(window_casings):
-                window_casings = np.pad(window_casings, (len(before), len(after)), constant_values=LOWER)
-            owned = first_piece[window.own_start : window.own_end + 1] - first_piece[window.start] + len(before)
-            arrays.add_window(
-                np.concatenate((before, word_pieces.ids[shown], after)), window_casings, owned[:-1], int(owned[-1])
+    with_context, with_casings = spec.context_size is not None, bool(spec.layout.casing_segments)
+    separator = separator_of(tokenizer) if with_context else None
+    limit = spec.context_size or capacity
+    for group in groups_with_context(examples, with_context):
+        sentences, of_sentences = examples[group.start : group.stop], pieces[group.start : group.stop]
+        passage = Passage.of(sentences, of_sentences, separator, with_casings)
+        for example, word_pieces, start in zip(sentences, of_sentences, passage.starts, strict=True):
+            windows = plan_windows(word_pieces.counts, capacity, spec.window_overlap)
+            first_piece = np.concatenate(([0], np.cumsum(word_pieces.counts))) + start
+            for window in windows:
+                first, end = int(first_piece[window.start]), int(first_piece[window.end])
+                left, right = limit * (window.start == 0), limit * (window.end == len(word_pieces.counts))
+                low, high = passage.around(first, end, capacity - (end - first), left, right)
+                casings = passage.casings[low:high]
+                if with_casings:
+                    casings = np.pad(casings, (len(before), len(after)), constant_values=LOWER)
+                owned = first_piece[window.own_start : window.own_end + 1] - low + len(before)
+                ids = np.concatenate((before, passage.ids[low:high], after))
+                arrays.add_window(ids, casings, owned[:-1], int(owned[-1]), (first - low, high - end))
+            arrays.add_document(
+                example.guid, example.text or "", example.offsets or [], example.annotation, type_ids, len(windows)
             )
-        arrays.add_document(
-            example.guid, example.text or "", example.offsets or [], example.annotation, type_ids, len(windows)
-        )
     return arrays.concatenated()

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 
 from tqdm import tqdm
@@ -62,8 +61,7 @@ def open_or_build_features(
         ):
             fresh.mkdir()
             FeatureCollector().concatenated().append_to(fresh)  # an empty split still has all files
-            examples = corpus.examples(split)
-            chunks = iter(lambda: list(islice(examples, _CHUNK)), [])
+            chunks = _chunks(corpus.examples(split))
             for size, arrays in _features_of_chunks(chunks, (spec, tokenizer, types), inventory.sentences):
                 arrays.append_to(fresh)
                 bar.update(size)
@@ -77,6 +75,18 @@ def open_or_build_features(
             f"{dataset.num_documents}; run again with --overwrite_cache, and report it"
         )
     return dataset
+
+
+def _chunks(examples: Iterator[Example]) -> Iterator[list[Example]]:
+    """Chunks of about ``_CHUNK`` examples, which do not divide a document: its sentences are context of each other."""
+    chunk: list[Example] = []
+    for example in examples:
+        if len(chunk) >= _CHUNK and not (example.document and example.document == chunk[-1].document):
+            yield chunk
+            chunk = []
+        chunk.append(example)
+    if chunk:
+        yield chunk
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from common.entities import Annotation, Entity, in_text_order
 from processors.features.windows import SequenceLayout
 
+_OF_CONTEXTS = 1  # beside seed and epoch, which the order of the data is drawn from
 Encode = Callable[[Sequence[Annotation]], torch.Tensor]
 
 
@@ -30,6 +31,7 @@ _KINDS = {
     "word_positions": _Kind(np.int32, 1, "window_words"),  # index of the first piece of each word in its window
     "offsets": _Kind(np.int32, 2, "document_words"),  # characters of each word in the text of its document
     "window_tokens": _Kind(np.int32),
+    "window_contexts": _Kind(np.int32, 2),  # tokens of neighbouring sentences before and after the own one
     "window_words": _Kind(np.int32),  # words that each window owns
     "window_ends": _Kind(np.int32),  # index after the last word piece of the last of these words
     "document_windows": _Kind(np.int32),
@@ -110,7 +112,12 @@ class FeatureCollector:
         self._parts: dict[str, list[Any]] = {name: [] for name in _KINDS}
 
     def add_window(
-        self, input_ids: NDArray[np.int32], casings: NDArray[np.uint8], word_positions: NDArray[np.int64], end: int
+        self,
+        input_ids: NDArray[np.int32],
+        casings: NDArray[np.uint8],
+        word_positions: NDArray[np.int64],
+        end: int,
+        context: tuple[int, int] = (0, 0),
     ) -> None:
         self._add(
             input_ids=input_ids,
@@ -118,6 +125,7 @@ class FeatureCollector:
             casings=casings,
             word_positions=word_positions,
             window_ends=[end],
+            window_contexts=context,
         )
 
     def add_document(
@@ -167,6 +175,8 @@ class FeatureDataset(Dataset[InputFeatures]):
         layout: special tokens and padding.
         types: entity types, in the order of their ids in the arrays.
         encode: makes the labels of a batch from the annotations of its windows; without it batches have no labels.
+
+    ``begin_epoch`` draws which windows lose the neighbouring sentences that they show.
     """
 
     def __init__(
@@ -182,6 +192,8 @@ class FeatureDataset(Dataset[InputFeatures]):
         self.encode = encode
         counts = {"document_windows", *(kind.counted_by for kind in _KINDS.values() if kind.counted_by)}
         self._starts = {name: _starts(np.maximum(arrays[name], 0)) for name in counts}
+        self._bare: NDArray[np.bool_] | None = None  # windows without their context
+        self._lengths = arrays["window_tokens"]
 
     def __len__(self) -> int:
         return len(self.arrays["window_tokens"])
@@ -190,12 +202,13 @@ class FeatureDataset(Dataset[InputFeatures]):
         if not 0 <= index < len(self):
             raise IndexError(index)
         word_positions = self._part("word_positions", index)
+        left, right = self.arrays["window_contexts"][index].tolist() if self._is_bare(index) else (0, 0)
         document = int(np.searchsorted(self._starts["document_windows"], index, side="right")) - 1
         first_word = int(self._starts["window_words"][index] - self._starts["document_words"][document])
         return InputFeatures(
-            input_ids=self._part("input_ids", index),
-            segment_ids=self._segment_ids(index),
-            word_positions=word_positions,
+            input_ids=self._without_context(self._part("input_ids", index), left, right),
+            segment_ids=self._without_context(self._segment_ids(index), left, right),
+            word_positions=word_positions - left,
             word_lengths=np.diff(word_positions, append=self.arrays["window_ends"][index]),
             annotation=self.annotation(document, first_word, first_word + len(word_positions)),
             document=document,
@@ -215,8 +228,21 @@ class FeatureDataset(Dataset[InputFeatures]):
 
     @property
     def lengths(self) -> NDArray[np.int32]:
-        """Tokens of each window, ``(windows,)``."""
-        return self.arrays["window_tokens"]
+        """Tokens of each window in this epoch, ``(windows,)``."""
+        return self._lengths
+
+    def begin_epoch(self, epoch: int, context_dropout: float, seed: int) -> NDArray[np.int32]:
+        """Draw the windows that are shown without their context, and return the ``lengths`` of all.
+
+        The draw depends on the arguments only, so that ranks, workers and resumed runs agree.
+
+        Args:
+            context_dropout: probability of a window to lose its context.
+        """
+        self._bare = np.random.default_rng((seed, epoch, _OF_CONTEXTS)).random(len(self)) < context_dropout
+        contexts = self.arrays["window_contexts"].sum(1, dtype=np.int32)
+        self._lengths = self.arrays["window_tokens"] - np.where(self._bare, contexts, 0)
+        return self._lengths
 
     @property
     def word_counts(self) -> NDArray[np.int32]:
@@ -296,8 +322,18 @@ class FeatureDataset(Dataset[InputFeatures]):
         starts = self._starts[_KINDS[name].counted_by]
         return self.arrays[name][starts[index] : starts[index + 1]]
 
+    def _is_bare(self, index: int) -> bool:
+        return self._bare is not None and bool(self._bare[index])
+
+    def _without_context(self, tokens: NDArray[Any], left: int, right: int) -> NDArray[Any]:
+        """Cut the context from the tokens of a window."""
+        if not left and not right:
+            return tokens
+        before, after = len(self.layout.before), len(tokens) - len(self.layout.after)
+        return np.concatenate((tokens[:before], tokens[before + left : after - right], tokens[after:]))
+
     def _segment_ids(self, index: int) -> NDArray[np.int64]:
-        layout, count = self.layout, int(self.lengths[index])
+        layout, count = self.layout, int(self.arrays["window_tokens"][index])
         if layout.casing_segments:
             segments = np.array(layout.casing_segments, np.int64)[self._part("casings", index)]
         else:

@@ -283,7 +283,7 @@ def read_columns(path: Path, reading: Reading) -> Iterator[Example]:
     counts: Counter[str] = Counter()
     entities: Counter[int] = Counter()  # number of entities per tag column
     sentences = words_read = 0
-    for rows in _sentences(path, layout, reading):
+    for document, rows in _sentences(path, layout, reading):
         words = [fields[layout.word] for _, fields in rows]
         lines = [number for number, _ in rows]
         found = None
@@ -296,7 +296,8 @@ def read_columns(path: Path, reading: Reading) -> Iterator[Example]:
         entities[-1] += len(found or ())
         for column in layout.rivals:
             entities[column] += len(tags_to_entities([fields[column] for _, fields in rows]))
-        yield Example(f"{reading.split}-{sentences}", words, found, line=lines[0], word_lines=lines)
+        guid = f"{reading.split}-{sentences}"
+        yield Example(guid, words, found, line=lines[0], word_lines=lines, document=document)
         sentences, words_read = sentences + 1, words_read + len(words)
     findings.raise_faults()
     if layout.has_index and not reading.word_column:
@@ -310,9 +311,10 @@ def read_columns(path: Path, reading: Reading) -> Iterator[Example]:
         findings.add(kind, count=count)
 
 
-def _sentences(path: Path, layout: _Layout, reading: Reading) -> Iterator[list[tuple[int, list[str]]]]:
-    """Yield the words of each sentence as line numbers and fields."""
+def _sentences(path: Path, layout: _Layout, reading: Reading) -> Iterator[tuple[str, list[tuple[int, list[str]]]]]:
+    """Yield the document of each sentence, empty before the first mark, and its words as line numbers and fields."""
     rows: list[tuple[int, list[str]]] = []
+    document = ""
     findings = reading.findings
     for number, line in read_lines(path, findings):
         kind = layout.other_lines.get(number, "")
@@ -323,10 +325,12 @@ def _sentences(path: Path, layout: _Layout, reading: Reading) -> Iterator[list[t
         elif fields:
             rows.append((number, fields))
         elif rows and kind in ("", DOCUMENT):
-            yield rows
+            yield document, rows
             rows = []
+        if kind == DOCUMENT or (kind == COMMENT and line.startswith("# newdoc")):  # the latter in CoNLL-U
+            document = f"{reading.split}-line-{number}"
         if kind and kind != DOCUMENT:
             known = f"{kind}, left out" in findings.counts
             findings.add(f"{kind}, left out", "" if known else f"{path}:{number}: {line!r} is the first of the {kind}")
     if rows:
-        yield rows
+        yield document, rows

@@ -24,6 +24,7 @@ TAG_KEYS = ("tags", "ner_tags", "labels")
 _WORD_SPAN_KEYS = ("entity_mentions", "ner", "ners")
 # Spans over the text if the record has one, else over its words.
 _SPAN_KEYS = ("entities", "spans", "label", "labels", "ents", "annotations")
+DOCUMENT_KEYS = ("doc_id", "document_id", "docid", "doc_key")
 # Common keys without labels; any other list or object could be labels under an unknown key.
 _OTHER_KEYS = {
     *("meta", "metadata", "info", "comments", "Comments", "cats", "options", "word", "ner_negatives"),
@@ -77,6 +78,9 @@ class RecordReader:
             return [self.reading.example(*label_studio.read_min_record(record, source, findings), source)]
         record = {key: value if key in TEXT_KEYS else self._unquoted(value) for key, value in record.items()}
         examples, label_key = self._examples(record, source)
+        name = next((record[key] for key in DOCUMENT_KEYS if isinstance(record.get(key), str | int)), "")
+        for example in examples:
+            example.document = example.document or str(name)
         used = {label_key, "sentences", *WORD_KEYS, *TEXT_KEYS}
         unused = [key for key, value in record.items() if key not in used and isinstance(value, list | dict) and value]
         if any(example.entities is None for example in examples):
@@ -165,6 +169,7 @@ class RecordReader:
                 found = spans_of(annotation, units, place, self.reading.findings, last_included=True)
                 spans = [span._replace(start=span.start - first, end=span.end - first) for span in found]
             examples.append(self.reading.example_of_words(sentence, spans, place))
+            examples[-1].document = source.guid
             first += len(sentence) if key == "ner" else 0
         return examples, key
 

@@ -150,6 +150,23 @@ def cut_into_pieces(text: str, cutter: WordCutter, size: int = _PIECE, context: 
     yield TextPiece(_words(text, held), held, own_start, len(held), is_last=True)
 
 
+def cut_into_lines(text: str, cutter: WordCutter) -> Iterator[TextPiece]:
+    """Cut a text into its lines, and long lines into pieces. Lines without words are left out, but for one.
+
+    Offsets count in the whole text.
+    """
+    held, position = TextPiece([], [], 0, 0, is_last=True), 0
+    for line in text.split("\n"):
+        for piece in cut_into_pieces(line, cutter) if line else ():
+            if held.words and piece.words:
+                yield replace(held, is_last=False)
+            if piece.words:
+                offsets = [(start + position, end + position) for start, end in piece.offsets]
+                held = replace(piece, offsets=offsets, is_last=True)
+        position += len(line) + 1
+    yield held
+
+
 def _words_from_end(spans: list[tuple[int, int]], characters: int) -> int:
     """Index of the first of the last words that have at most ``characters`` characters in total."""
     place = len(spans)

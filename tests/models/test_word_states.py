@@ -12,7 +12,7 @@ from inference.export_onnx import compare, open_session, write_onnx
 from models import BertCrfForNer, BertSoftmaxForNer
 from models.heads.flat import FlatTagger
 from models.tagger import LabelSpace, Tagger
-from models.word_states import WordStateOptions
+from models.word_states import BiLstm, WordStateOptions
 from processors.examples import Example
 from processors.features.build import convert_examples_to_features
 from tests.models.families import LABELS, collate, random_rows, scores, tiny_config, tiny_tagger
@@ -47,7 +47,7 @@ def test_padding_changes_nothing_and_every_weight_learns(
 
 
 def test_a_word_has_the_mean_of_its_pieces_and_layers() -> None:
-    model = tiny_tagger(BertSoftmaxForNer, word_states={"word_pooling": "mean", "last_layers": 2})
+    model: Any = tiny_tagger(BertSoftmaxForNer, word_states={"word_pooling": "mean", "last_layers": 2})
     (row,) = rows = random_rows([14])
     batch = collate(rows, model.config)
     with torch.no_grad():
@@ -88,7 +88,7 @@ def test_the_pieces_of_a_word_end_where_the_next_word_or_the_text_does(tokenizer
 
 
 def test_word_dropout_zeroes_words_in_training_only() -> None:
-    model = tiny_tagger(BertSoftmaxForNer, word_states={"word_dropout": 0.5}, hidden_dropout_prob=0.0)
+    model: Any = tiny_tagger(BertSoftmaxForNer, word_states={"word_dropout": 0.5}, hidden_dropout_prob=0.0)
     batch = collate(random_rows([20, 20, 20, 20]), model.config)
     plain = tiny_tagger(BertSoftmaxForNer)
     torch.testing.assert_close(scores(model, batch)[0], scores(plain, batch)[0])
@@ -102,7 +102,7 @@ def test_word_dropout_zeroes_words_in_training_only() -> None:
 
 @each_part
 def test_a_saved_model_brings_its_parts(parts: dict[str, Any], tmp_path: Path) -> None:
-    model = tiny_tagger(BertCrfForNer, word_states=parts)
+    model: Any = tiny_tagger(BertCrfForNer, word_states=parts)
     model.save_pretrained(tmp_path)
     again = BertCrfForNer.from_pretrained(tmp_path)
     assert again.word_options == WordStateOptions(**parts)
@@ -147,15 +147,15 @@ def test_it_is_the_same_however_it_is_computed(how: str) -> None:
         models[1].compile(dynamic=True, backend="eager")
     if how == "checkpointed":
         models[1].train()
-        for module in models[1].modules():
-            module.p = 0.0 if isinstance(module, torch.nn.Dropout) else getattr(module, "p", 0.0)
+        for dropout in (module for module in models[1].modules() if isinstance(module, torch.nn.Dropout)):
+            dropout.p = 0.0
         checkpoint_layers(MachineSettings(gradient_checkpointing=True), models[1])
     outputs = []
     for model in models:
         with torch.autocast("cpu", torch.bfloat16, enabled=how == "bf16" and model is models[1]):
             outputs.append(model(**batch))
         outputs[-1].loss.backward()
-    close = {"atol": 0.02, "rtol": 0.05} if how == "bf16" else {"atol": 1e-5, "rtol": 1e-4}
+    close: dict[str, Any] = {"atol": 0.02, "rtol": 0.05} if how == "bf16" else {"atol": 1e-5, "rtol": 1e-4}
     torch.testing.assert_close(outputs[1].loss, outputs[0].loss, **close)
     if how != "bf16":
         for name, weight in models[1].named_parameters():
@@ -207,3 +207,15 @@ def test_weights_are_parsed_balanced_kept_with_the_model_and_refused(caplog: pyt
             BertCrfForNer.configure(config, labels, BertCrfForNer.Options(class_weights=asked))
     BertCrfForNer.configure(config, labels, BertCrfForNer.Options())
     assert not hasattr(config, "class_weights")
+
+
+def test_the_lstm_is_a_bidirectional_one_over_the_words_of_each_row() -> None:
+    ours, theirs = BiLstm(6, 4), torch.nn.LSTM(6, 4, batch_first=True, bidirectional=True)
+    for part, suffix in zip(ours, ("", "_reverse"), strict=True):
+        for name, weight in part.named_parameters():
+            theirs.get_parameter(name + suffix).data.copy_(weight)
+    states, lengths = torch.randn(3, 5, 6), torch.tensor([5, 2, 3])
+    packed = torch.nn.utils.rnn.pack_padded_sequence(states, lengths, batch_first=True, enforce_sorted=False)
+    expected, _ = torch.nn.utils.rnn.pad_packed_sequence(theirs(packed)[0], batch_first=True)
+    mask = torch.arange(5) < lengths[:, None]
+    torch.testing.assert_close(ours(states, mask)[mask], expected[mask])

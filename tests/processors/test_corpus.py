@@ -50,6 +50,7 @@ def test_a_split_is_counted(corpus_of: MakeCorpus, tmp_path: Path) -> None:
     expected.cut_by = "('auto', ())"
     expected.types = {"PER": 1, "ORG": 1}
     expected.type_lines = {"PER": 3, "ORG": 6}
+    expected.continuations = 1
     assert inventory == expected
 
 

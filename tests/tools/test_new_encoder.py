@@ -71,12 +71,12 @@ def test_the_lowest_layers_of_a_trained_encoder_compute_what_they_did(kind: str,
 def test_layers_come_in_the_order_given(
     vocab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    layers: Any = trained_encoder("bert", tmp_path / "encoder", vocab).encoder.layer
+    encoder: Any = trained_encoder("bert", tmp_path / "encoder", vocab)
     folder = tmp_path / "student"
     call(monkeypatch, f"--encoder={tmp_path / 'encoder'}", f"--output_dir={folder}", "--keep_layers", "3", "1")
     kept: Any = AutoModel.from_pretrained(folder).encoder.layer
     for layer, number in zip(kept, (3, 1), strict=True):
-        torch.testing.assert_close(layer.state_dict(), layers[number].state_dict())
+        torch.testing.assert_close(layer.state_dict(), encoder.encoder.layer[number].state_dict())
     assert "layers 3 1 of" in capsys.readouterr().out
 
 

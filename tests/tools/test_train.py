@@ -343,7 +343,7 @@ def dataset(crf_args: Run) -> FeatureDataset:
 
 
 def feed_of(args: Run, dataset: FeatureDataset) -> StepFeed:
-    return tools.train._step_feed(args.settings.optimisation, dataset, n_gpu=0)
+    return tools.train._step_feed(args.settings, dataset, n_gpu=0)
 
 
 def windows_of(steps: list[Step]) -> list[list[int]]:
