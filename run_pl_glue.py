@@ -25,7 +25,8 @@ from models.word_states import WordStateOptions
 from tools.distributed import main_process_first
 from tools.recipe import finish_run, run_script
 from tools.run import Run
-from tools.settings import LoggingSettings, Settings
+from tools.settings import Settings
+from tools.training_settings import LoggingSettings
 
 _OF_FILES = "the files and columns of GLUE are fixed"
 _OF_WORDS = "it applies to words, but GLUE labels are for whole texts"

@@ -12,7 +12,8 @@ from transformers import PreTrainedModel, get_scheduler
 from transformers.optimization import Adafactor
 
 from models.tagger import Tagger
-from tools.settings import MachineSettings, OptimisationSettings
+from tools.settings import MachineSettings
+from tools.training_settings import OptimisationSettings
 
 _LAYER_NUMBER = re.compile(r"\.(\d+)\.")
 

@@ -34,7 +34,8 @@ from tools.optimizer import build_optimizer, build_schedule, checkpoint_layers, 
 from tools.precision import GradientStep
 from tools.run import Run
 from tools.run_folder import write_json
-from tools.settings import OptimisationSettings, Settings
+from tools.settings import Settings
+from tools.training_settings import OptimisationSettings
 
 logger = logging.getLogger(__name__)
 

@@ -127,15 +127,12 @@ class CRF(Base):  # type: ignore[misc]
             exact = self._chains(emissions.to(exact_type(emissions.device)), mask, allowed)
             llh = chain_value(exact) - chain_value(exact._replace(allowed=None))  # (B,)
         llh = _as(llh, chains.emissions.dtype)
-        if reduction == "none":
-            return llh
-        llh = llh.sum()
-        if reduction == "sum":
-            return llh
+        if reduction in ("none", "sum"):
+            return llh if reduction == "none" else llh.sum()
         B, W, _ = chains.emissions.shape
         if reduction == "mean":
-            return llh / B
-        return llh / (max(B * W, 1) if chains.mask is None else chains.mask.sum().clamp(min=1))
+            return llh.sum() / B
+        return llh.sum() / (max(B * W, 1) if chains.mask is None else chains.mask.sum().clamp(min=1))
 
     @overload
     def decode(

@@ -38,7 +38,18 @@ MAY_BE_ZERO = {
         "gradient_clip_val",
     ),
     *("ema_decay", "swa_start", "rdrop_alpha", "dropout", "attention_dropout", "early_stopping_patience"),
-    *("save_steps", "save_total_limit", "seed", "num_workers", "local_rank", "gpus", "port", "batch_timeout"),
+    *("bilstm_size", "bilstm_learning_rate", "word_dropout", "context_size", "context_dropout", "distill_weight"),
+    *(
+        "keep_layers",
+        "save_steps",
+        "save_total_limit",
+        "seed",
+        "num_workers",
+        "local_rank",
+        "gpus",
+        "port",
+        "batch_timeout",
+    ),
 }
 
 

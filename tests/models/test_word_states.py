@@ -17,7 +17,8 @@ from processors.examples import Example
 from processors.features.build import convert_examples_to_features
 from tests.models.families import LABELS, collate, random_rows, scores, tiny_config, tiny_tagger
 from tools.optimizer import checkpoint_layers, parameter_groups
-from tools.settings import MachineSettings, OptimisationSettings
+from tools.settings import MachineSettings
+from tools.training_settings import OptimisationSettings
 
 ALL = {"word_pooling": "mean", "last_layers": 2, "bilstm_size": 12}
 PARTS = [{name: value} for name, value in ALL.items()] + [ALL]
@@ -197,6 +198,7 @@ def test_weights_are_parsed_balanced_kept_with_the_model_and_refused(caplog: pyt
     }.items():
         BertCrfForNer.configure(config, labels, BertCrfForNer.Options(class_weights=asked))
         assert config.class_weights == pytest.approx(weights)
+    caplog.clear()
     BertCrfForNer.override(config, BertCrfForNer.Options(class_weights="balanced"))
     assert not caplog.messages
     BertCrfForNer.override(config, BertCrfForNer.Options(class_weights="O=3"))

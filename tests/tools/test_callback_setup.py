@@ -221,6 +221,7 @@ def test_the_callback_of_the_documentation_works(args: Run, tmp_path: Path, monk
 def test_every_flag_of_the_documentation_is_one() -> None:
     pages = "".join((ROOT / "docs" / name).read_text("utf-8") for name in ("training.md", "callbacks.md"))
     named = set(re.findall(r"--(\w+)", pages)) - {"logdir", "help", "help_all"}
+    named -= {"encoder", "keep_layers", "markdown", "loss"}  # of other commands, and of another head
     assert len(named) > 25
     assert named <= crf().settings.flat().keys()
 

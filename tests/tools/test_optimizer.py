@@ -16,7 +16,7 @@ from tests.models.families import FAMILIES, tiny_tagger
 from tests.tools.runs import crf, fit, largest_difference, replace, softmax
 from tools.optimizer import build_optimizer, build_schedule, count_layers, freeze, layer_of, parameter_groups, part_of
 from tools.run import Run
-from tools.settings import SCHEDULES, OptimisationSettings
+from tools.training_settings import SCHEDULES, OptimisationSettings
 
 
 def groups_of(args: Run, model: Tagger) -> list[dict[str, Any]]:

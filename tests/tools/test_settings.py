@@ -13,7 +13,8 @@ from callbacks.base import comparable
 from models import HEADS, BertCrfForNer, BertSoftmaxForNer
 from tools.command_line import parse_settings
 from tools.evaluate import SplitScores
-from tools.settings import BEST_MODEL_METRICS, Settings, require
+from tools.settings import Settings, require
+from tools.training_settings import BEST_MODEL_METRICS
 
 CRF, SOFTMAX = BertCrfForNer.Options, BertSoftmaxForNer.Options
 both_kinds = pytest.mark.parametrize("kind", [CRF, SOFTMAX])

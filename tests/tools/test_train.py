@@ -33,8 +33,8 @@ from tests.tools.runs import (
 from tools.data import load_and_cache_examples
 from tools.evaluate import SplitScores, evaluate
 from tools.run import Run
-from tools.settings import OptimisationSettings
 from tools.train import train
+from tools.training_settings import OptimisationSettings
 
 STEPS_PER_EPOCH = 8  # 60 sentences in batches of 8
 
