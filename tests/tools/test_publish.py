@@ -1,0 +1,356 @@
+"""Published models: the code that decodes without this project, the model card, and the upload to a stand-in of the hub."""
+
+import base64
+import json
+import logging
+import os
+import random
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub.constants
+import pytest
+import torch
+import yaml
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokenizer, PreTrainedTokenizerBase, set_seed
+from transformers.utils import logging as transformers_logging
+
+from common.tag_schemes import TRAINED_MARKUPS, tags_to_entities
+from inference import hub_model
+from inference.predictor import NerPredictor
+from models import BertCrfForNer, BertCrfPerTypeForNer, BertSoftmaxForNer
+from models.heads.flat import FlatTagger
+from models.tagger import LabelSpace
+from models.word_states import WordStateOptions
+from tests.helpers import FILLERS, NAMES
+from tests.tools.runs import FinishedRun, call_script, read_json
+from tools.publish import upload, write_copy
+
+REPO = "me/my-tagger"
+ODD_WORDS = ["", " ", "[SEP]", "</s>", "[UNK]", "\u200b", "a\ud800b", "Anna", "BOB", "McKay", "é", "北", "q" * 600]
+WORDS = [*FILLERS, *(name for names in NAMES.values() for one in names for name in one.split()), *ODD_WORDS]
+
+
+@pytest.fixture(scope="module", params=["crf_run", "softmax_run"])
+def run(request: pytest.FixtureRequest) -> FinishedRun:
+    found: FinishedRun = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture(scope="module")
+def copy(run: FinishedRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("published") / "copy"
+    write_copy(run.folder, folder, REPO, "apache-2.0")
+    return folder
+
+
+def random_texts(count: int = 30, seed: int = 0) -> list[list[str]]:
+    """Texts of 0 to 90 words: of windows of 64 tokens, some need several."""
+    generator = random.Random(seed)
+    return [generator.choices(WORDS, k=generator.choice((0, 1, 2, 5, 20, 90))) for _ in range(count)]
+
+
+def load(copy: Path) -> tuple[Any, PreTrainedTokenizerBase]:
+    """What transformers makes of the copy, but for the copying of the module."""
+    config = AutoConfig.from_pretrained(copy)
+    module, _, name = config.auto_map["AutoModelForTokenClassification"].partition(".")
+    assert (copy / f"{module}.py").read_text("utf-8") == Path(hub_model.__file__).read_text("utf-8")
+    return getattr(hub_model, name).from_pretrained(copy, config=config), AutoTokenizer.from_pretrained(copy)
+
+
+def assert_same_tags(copy: Path, texts: list[list[str]]) -> list[list[str]]:
+    """The tags of the published code, which are those of the project."""
+    expected = NerPredictor.load(copy, "cpu").tag_words(texts)
+    model, tokenizer = load(copy)
+    found = model.tag_words(texts, tokenizer, batch_size=4)
+    assert [one.tags for one in found] == expected
+    for one in found:
+        assert [tuple(entity) for entity in one.entities] == [tuple(entity) for entity in tags_to_entities(one.tags)]
+    return expected
+
+
+def test_the_code_gives_the_tags_of_the_run(run: FinishedRun, copy: Path) -> None:
+    tags = assert_same_tags(copy, random_texts())
+    assert len({tag for row in tags for tag in row}) > 3
+    assert NerPredictor.load(run.folder, "cpu").tag_words(random_texts()) == tags
+
+
+@pytest.mark.parametrize("head", [BertCrfForNer, BertSoftmaxForNer])
+@pytest.mark.parametrize("markup", TRAINED_MARKUPS)
+def test_the_code_gives_the_tags_of_random_models(
+    head: type[FlatTagger], markup: str, bert: PreTrainedTokenizerBase, encoder: Path, tmp_path: Path
+) -> None:
+    is_even = TRAINED_MARKUPS.index(markup) % 2 == 0
+    parts = WordStateOptions(word_pooling="mean", last_layers=2, bilstm_size=8) if is_even else WordStateOptions()
+    write_random_model(tmp_path / "run", head, markup, bert, encoder, parts, casing=is_even)
+    write_copy(tmp_path / "run", tmp_path / "copy", REPO)
+    tags = assert_same_tags(tmp_path / "copy", random_texts())
+    assert len({tag for row in tags for tag in row}) > 5
+
+
+def write_random_model(
+    folder: Path,
+    head: type[FlatTagger],
+    markup: str,
+    tokenizer: PreTrainedTokenizerBase,
+    encoder: Path,
+    parts: WordStateOptions | None = None,
+    casing: bool = False,
+    **changes: Any,
+) -> None:
+    """A trained folder, but for the training: all tags are likely, and so are all transitions."""
+    set_seed(3)
+    config = AutoConfig.from_pretrained(encoder, **changes)
+    head.configure(config, LabelSpace(["LOC", "PER-X"], markup), head.Options())
+    (parts or WordStateOptions()).write(config)
+    config.eval_max_seq_length, config.window_overlap = 64, 10
+    model = head(config)
+    if casing:
+        config.casing_types = [0, *model.add_token_types(3)]
+    for name, weight in model.named_parameters():
+        if weight.dim() > 1 or name.startswith("crf."):
+            torch.nn.init.normal_(weight, std=0.5 if "embeddings" in name or name.startswith("crf.") else 0.2)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def test_words_are_read_as_the_tokenizer_of_the_family_needs(
+    roberta: PreTrainedTokenizerBase, slow_bert: PreTrainedTokenizerBase, encoder: Path, tmp_path: Path
+) -> None:
+    changes = {"model_type": "roberta", "vocab_size": len(roberta), "pad_token_id": 1, "max_position_embeddings": 80}
+    config = AutoConfig.for_model(**{**AutoConfig.from_pretrained(encoder).to_dict(), **changes})
+    config.save_pretrained(tmp_path / "roberta")
+    write_random_model(tmp_path / "one", BertCrfForNer, "bio", roberta, tmp_path / "roberta")
+    write_random_model(tmp_path / "two", BertCrfForNer, "bio", slow_bert, encoder)
+    for name in ("one", "two"):
+        write_copy(tmp_path / name, tmp_path / f"{name}-copy", REPO)
+        assert_same_tags(tmp_path / f"{name}-copy", random_texts())
+
+
+IN_A_FRESH_PROCESS = """
+import json, sys
+from transformers import AutoModel, AutoModelForTokenClassification, AutoTokenizer, pipeline
+folder, texts = sys.argv[1], json.loads(sys.argv[2])
+tokenizer = AutoTokenizer.from_pretrained(folder)
+found = []
+for kind in (AutoModelForTokenClassification, AutoModel):
+    model = kind.from_pretrained(folder, trust_remote_code=True)
+    found.append([one.tags for one in model.tag_words(texts, tokenizer)])
+pipe = pipeline("token-classification", model=folder, trust_remote_code=True, aggregation_strategy="first")
+words = [[one["word"] for one in pipe(" ".join(text))] for text in texts]
+print(json.dumps([type(model).__name__, *found, words]))
+"""
+
+
+def test_transformers_loads_it_where_this_project_is_not(crf_run: FinishedRun, tmp_path: Path) -> None:
+    write_copy(crf_run.folder, tmp_path / "copy", REPO)
+    texts = [["anna", "met", "bob", "near", "new", "york"], ["the", "man", "left"]]
+    environment = {**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules")}
+    environment.pop("PYTHONPATH", None)
+    command = [sys.executable, "-I", "-c", IN_A_FRESH_PROCESS, str(tmp_path / "copy"), json.dumps(texts)]
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    name, *found, words = json.loads(ended.stdout)
+    expected = NerPredictor.load(crf_run.folder, "cpu").tag_words(texts)
+    assert (name, found) == ("BertCrfForNer", [expected, expected])
+    assert words == [["anna", "bob", "new york"], []]
+    assert "scores of tokens" in ended.stderr
+
+
+def test_scores_of_tokens_are_those_of_a_token_classifier(softmax_run: FinishedRun, tmp_path: Path) -> None:
+    write_copy(softmax_run.folder, tmp_path / "copy", REPO)
+    model, tokenizer = load(tmp_path / "copy")
+    plain = AutoModelForTokenClassification.from_pretrained(tmp_path / "copy")
+    batch = tokenizer(["anna met bob", "he left"], padding=True, return_tensors="pt")
+    with warnings.catch_warnings(action="error"), torch.no_grad():
+        torch.testing.assert_close(model(**batch).logits, plain(**batch).logits)
+
+
+def test_a_model_of_words_warns_where_it_scores_tokens(crf_run: FinishedRun, tmp_path: Path) -> None:
+    write_copy(crf_run.folder, tmp_path / "copy", REPO)
+    model, tokenizer = load(tmp_path / "copy")
+    with pytest.warns(UserWarning, match="see tag_words"):
+        model(**tokenizer("anna met bob", return_tensors="pt"))
+    with pytest.raises(TypeError, match="a list of words for each text"):
+        model.tag_words(["anna", "met"], tokenizer)
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_transformers_warns_where_a_crf_is_read_as_a_token_classifier(
+    crf_run: FinishedRun, published: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = crf_run.folder
+    if published:
+        folder = tmp_path / "copy"
+        write_copy(crf_run.folder, folder, REPO)
+    transformers_logging.enable_propagation()
+    try:
+        plain = AutoModelForTokenClassification.from_pretrained(folder)
+    finally:
+        transformers_logging.disable_propagation()
+    (report,) = [record.getMessage() for record in caplog.records if "crf.transitions" in record.getMessage()]
+    assert "UNEXPECTED" in report
+    plain.save_pretrained(tmp_path / "plain")
+    AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path / "plain")
+    with caplog.at_level(logging.WARNING):
+        NerPredictor.load(tmp_path / "plain", "cpu")
+    assert "was a CRF and was saved as BertForTokenClassification" in caplog.text
+
+
+def test_the_project_reads_the_copy_and_does_not_hand_its_code_on(run: FinishedRun, copy: Path, tmp_path: Path) -> None:
+    assert NerPredictor.load(copy, "cpu")(["anna met bob"]) == NerPredictor.load(run.folder, "cpu")(["anna met bob"])
+    write_copy(copy, tmp_path / "again", REPO, "apache-2.0")
+    assert read_json(tmp_path / "again" / "config.json") == read_json(copy / "config.json")
+    assert "auto_map" not in read_json(run.folder / "config.json")
+    options = {**run.options, "model_name_or_path": copy, "output_dir": tmp_path / "next", "max_steps": 1}
+    call_script(run.script, **options, do_train=True)
+    assert "auto_map" not in read_json(tmp_path / "next" / "config.json")
+
+
+def test_a_copy_holds_no_text_of_the_data(copy: Path) -> None:
+    names = "README.md config.json eval_results.json hub_model.py model.safetensors test_results.json tokenizer.json"
+    assert sorted(path.name for path in copy.iterdir()) == [*names.split(), "tokenizer_config.json"]
+
+
+def test_the_card_states_scores_calibration_command_and_licence(run: FinishedRun, copy: Path) -> None:
+    card = (copy / "README.md").read_text("utf-8")
+    _, header, body = card.split("---\n", 2)
+    found = yaml.safe_load(header)
+    assert (found["license"], found["pipeline_tag"]) == ("apache-2.0", "token-classification")
+    assert "base_model" not in found  # the encoder is a folder
+    (index,) = found["model-index"]
+    metrics = {
+        (one["dataset"]["split"], metric["type"]): metric["value"]
+        for one in index["results"]
+        for metric in one["metrics"]
+    }
+    for split, file in (("dev", "eval_results.json"), ("test", "test_results.json")):
+        results = read_json(run.folder / file)
+        assert metrics[split, "f1"] == pytest.approx(results["f1"], abs=1e-4)
+        low, high = results["intervals"]["f1"]
+        assert f"| {split} |" in body
+        assert f"{100 * results['f1']:.2f} [{100 * low:.2f}, {100 * high:.2f}] | {results['support']} |" in body
+    assert f"python {run.script}.py --task_name=tiny" in body
+    assert "| `--num_train_epochs` | `6.0` |" in body
+    assert "calibration error" in body
+    assert "`LOC`, `ORG`, `PER`" in body
+    assert "\n\n\n" not in body
+    assert ("`crf.*` are reported as unexpected" in body) == (run.script == "run_ner_crf")
+
+
+def test_what_cannot_be_published_is_refused(
+    crf_run: FinishedRun, bert: PreTrainedTokenizerBase, encoder: Path, tmp_path: Path
+) -> None:
+    write_random_model(tmp_path / "run", BertCrfPerTypeForNer, "bio", bert, encoder)
+    with pytest.raises(ValueError, match=r"BertCrfPerTypeForNer.*hub_model.py, has only BertCrfForNer and"):
+        write_copy(tmp_path / "run", tmp_path / "copy", REPO)
+    with pytest.raises(ValueError, match="already exists"):
+        write_copy(crf_run.folder, tmp_path / "run", REPO)
+    with pytest.raises(ValueError, match="no such folder"):
+        write_copy(tmp_path / "nothing", tmp_path / "copy", REPO)
+
+
+class Hub(ThreadingHTTPServer):
+    """A stand-in for the part of the hub's interface that publishing uses; small files go into the commit itself."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), HubHandler)
+        self.visibility = ""
+        self.commits: list[dict[str, bytes]] = []
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class HubHandler(BaseHTTPRequestHandler):
+    server: Hub
+
+    def do_GET(self) -> None:  # noqa: N802
+        self._answer(200, {"id": REPO, "private": self.server.visibility == "private", "sha": "0" * 40})
+
+    def do_POST(self) -> None:  # noqa: N802
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers["Authorization"] != "Bearer hf_secret":
+            self._answer(401, {"error": "Invalid token"})
+        elif self.path == "/api/repos/create":
+            status = 409 if self.server.visibility else 200
+            self.server.visibility = self.server.visibility or json.loads(body).get("visibility", "public")
+            self._answer(status, {"url": f"{self.server.address}/{REPO}", "name": REPO})
+        elif self.path.startswith(f"/api/models/{REPO}/preupload/"):
+            files = [{**one, "uploadMode": "regular", "shouldIgnore": False} for one in json.loads(body)["files"]]
+            self._answer(200, {"files": files})
+        elif self.path.startswith(f"/api/models/{REPO}/commit/"):
+            lines = [json.loads(line) for line in body.splitlines()]
+            files = [line["value"] for line in lines if line["key"] == "file"]
+            self.server.commits.append({one["path"]: base64.b64decode(one["content"]) for one in files})
+            self._answer(200, {"commitUrl": f"{self.server.address}/{REPO}/commit/{'1' * 40}", "commitOid": "1" * 40})
+        else:
+            self._answer(200, {})
+
+    def _answer(self, status: int, content: Any) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with Hub() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def test_all_files_are_uploaded_in_one_commit(
+    hub: Hub, softmax_run: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "copy"
+    write_copy(softmax_run.folder, copy, REPO)
+    with pytest.raises(OfflineModeIsEnabled):
+        upload(copy, REPO, False, HfApi(hub.address, token="hf_secret"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    with pytest.raises(HfHubHTTPError):
+        upload(copy, REPO, False, HfApi(hub.address, token="hf_wrong"))
+    assert upload(copy, REPO, True, HfApi(hub.address, token="hf_secret")) == f"{hub.address}/{REPO}"
+    assert hub.visibility == "private"
+    assert hub.commits == [{path.name: path.read_bytes() for path in copy.iterdir()}]
+
+
+def test_a_public_repository_is_no_place_for_a_private_model(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    hub.visibility = "public"
+    with pytest.raises(ValueError, match="is public"):
+        upload(tmp_path, REPO, True, HfApi(hub.address, token="hf_secret"))
+    assert not hub.commits
+
+
+def test_a_dry_run_from_the_command_line_uploads_nothing(
+    crf_run: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from tools.publish import main
+
+    words = [str(crf_run.folder), "--repo_id", REPO, "--dry_run", str(tmp_path / "copy")]
+    monkeypatch.setattr(sys, "argv", ["publish", *words])
+    main()
+    assert (tmp_path / "copy" / "README.md").is_file()
+    assert "No licence was stated." in (tmp_path / "copy" / "README.md").read_text("utf-8")
+    monkeypatch.setattr(sys, "argv", ["publish", str(crf_run.folder), "--repo_id", "not a name"])
+    with pytest.raises(ValueError, match="not a name"):
+        main()
