@@ -83,10 +83,8 @@ def warn_of_lost_crf(config: PreTrainedConfig, source: str) -> None:
     """Warn if a CRF was loaded as an ordinary token classifier, which transformers allows, and saved as one."""
     name = (config.architectures or [""])[0]
     if name in _TOKEN_CLASSIFIERS and hasattr(config, "crf_legal"):
-        message = (
-            "%s was a CRF and was saved as %s, without its transitions: unless it was trained since then, its tags "
-        )
-        logger.warning(message + "are worse than those of the original folder", source, name)
+        message = "%s was a CRF and was saved as %s, without its transitions: unless it was trained again, its tags"
+        logger.warning(f"{message} are worse than those of the original folder", source, name)
 
 
 def name_of(head: type[Tagger]) -> str:

@@ -27,10 +27,7 @@ from tools.settings import Settings
 logger = logging.getLogger(__name__)
 _CODE = Path(__file__).parent.parent / "inference" / "hub_model.py"
 _AUTO_CLASSES = ("AutoModel", "AutoModelForTokenClassification")
-_HEADS: tuple[type[FlatTagger], ...] = (
-    BertCrfForNer,
-    BertSoftmaxForNer,
-)  # whose classes the code has, under the same names
+_HEADS: tuple[type[FlatTagger], ...] = (BertCrfForNer, BertSoftmaxForNer)  # the code has classes of these names
 
 
 def main() -> None:
@@ -54,7 +51,7 @@ def main() -> None:
 
 
 def write_copy(folder: Path, copy: Path, repo_id: str, license: str = "") -> None:
-    """Write what is published to a new folder: model, tokenizer, code, card and scores. No text of the data is in it.
+    """Write what is published to a new folder: model, tokenizer, code, card and scores. No sentence of the data is in it.
 
     Raises:
         ValueError: the folder holds no trained model, or one whose head the code does not have; or the copy exists.

@@ -1,4 +1,4 @@
-"""Published models: the code that decodes without this project, the model card, and the upload to a stand-in of the hub."""
+"""Published models: their code, which decodes without this project, their card, and the upload to a stand-in."""
 
 import base64
 import json
@@ -274,10 +274,10 @@ class Hub(ThreadingHTTPServer):
 class HubHandler(BaseHTTPRequestHandler):
     server: Hub
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         self._answer(200, {"id": REPO, "private": self.server.visibility == "private", "sha": "0" * 40})
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.headers["Authorization"] != "Bearer hf_secret":
             self._answer(401, {"error": "Invalid token"})
