@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def write_copy(folder: Path, copy: Path, repo_id: str, license: str = "") -> None:
-    """Write what is published to a new folder: model, tokenizer, code, card and scores. No sentence of the data is in it.
+    """Write what is published to a new folder: model, tokenizer, code, card and scores, but no sentence of the data.
 
     Raises:
         ValueError: the folder holds no trained model, or one whose head the code does not have; or the copy exists.
