@@ -23,6 +23,8 @@ from tools.settings import Settings
 _SPLITS = ("dev", "test")
 _SCORES = ("f1", "precision", "recall")
 _PACKAGES = ("torch", "transformers", "tokenizers")
+_DATA = ("dataset_name", "task_name", "data_dir", "train_file", "dev_file", "test_file")
+_CACHES = ("cache_dir", "feature_cache_dir", "overwrite_cache")
 
 
 def model_card(files: RunFolder, model: FlatTagger, repo_id: str, license: str, module: str) -> str:
@@ -70,7 +72,7 @@ def _template() -> Any:
         keep_trailing_newline=True,
     )
     environment.filters |= {"code": _code, "percent": _percent, "score": _score}
-    return environment.get_template("model_card.md")
+    return environment.get_template("model_card.md.jinja")
 
 
 def _code(text: Any) -> str:
@@ -153,14 +155,14 @@ def _calibration(files: RunFolder, split: str) -> Reliability | None:
 
 
 def _data(flags: Mapping[str, Any]) -> str:
-    names = ("dataset_name", "task_name", "data_dir", "train_file", "dev_file", "test_file")
-    return ", ".join(f"{name} {_code(flags[name])}" for name in names if flags.get(name))
+    return ", ".join(f"{name} {_code(flags[name])}" for name in _DATA if flags.get(name))
 
 
 def _changed_flags(flags: Mapping[str, Any], head: type[FlatTagger]) -> dict[str, Any]:
-    """Flags of the training that are not at their defaults, but for what the run did and where."""
+    """Flags of the training that are not at their defaults, but for the data, and what the run did and where."""
     settings = Settings.of(head.Options)
-    defaults = {name: value for name, value in settings.flat().items() if name not in vars(settings.actions)}
+    left_out = {*vars(settings.actions), *_DATA, *_CACHES}
+    defaults = {name: value for name, value in settings.flat().items() if name not in left_out}
     return {name: flags[name] for name, value in defaults.items() if flags.get(name, value) != value}
 
 
