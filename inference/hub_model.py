@@ -83,7 +83,7 @@ class BertSoftmaxForNer(PreTrainedModel):
         self.takes_mean_of_pieces = self.word_states.get("word_pooling") == "mean"
         if size := self.word_states.get("bilstm_size", 0):
             self.bilstm = nn.ModuleList([nn.LSTM(width, size, batch_first=True) for _ in range(2)])
-        self.classifier = nn.Linear(2 * size or width, config.num_labels)
+        self.classifier = nn.Linear(2 * size or width, len(config.id2label or {}))
         self.post_init()
 
     def forward(
@@ -126,8 +126,8 @@ class BertSoftmaxForNer(PreTrainedModel):
         """Choose the tags of words from their scores: ``(B, W, C), (B, W) -> B lists``."""
         logits = logits.float().cpu()
         mask = torch.ones(logits.shape[:2]).bool() if word_mask is None else word_mask.bool().cpu()
-        best, counts = self._best_tags(logits, mask).tolist(), mask.sum(1).tolist()
-        return [[self.config.id2label[tag] for tag in row[:words]] for row, words in zip(best, counts, strict=True)]
+        best, counts, names = self._best_tags(logits, mask).tolist(), mask.sum(1).tolist(), self.config.id2label or {}
+        return [[names[tag] for tag in row[:words]] for row, words in zip(best, counts, strict=True)]
 
     @torch.inference_mode()
     def tag_words(
@@ -233,7 +233,7 @@ class BertCrfForNer(BertSoftmaxForNer):
 
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__(config)
-        C = config.num_labels
+        C = self.classifier.out_features
         self.crf = nn.Module()
         for name, shape in (("start_transitions", C), ("end_transitions", C), ("transitions", (C, C))):
             self.crf.register_parameter(name, nn.Parameter(torch.zeros(shape)))
@@ -289,7 +289,8 @@ def _pieces_of_words(words: Sequence[str], tokenizer: PreTrainedTokenizerBase, l
         for piece, word in zip(encoding.ids, encoding.word_ids, strict=True):
             pieces[word].append(piece)
     else:
-        pieces = [tokenizer.convert_tokens_to_ids(tokenizer.tokenize(word)) for word in words]
+        ids_of: Any = tokenizer.convert_tokens_to_ids
+        pieces = [ids_of(tokenizer.tokenize(word)) for word in words]
     stand_ins = (tokenizer.unk_token_id, tokenizer.mask_token_id, tokenizer.eos_token_id)
     unknown = next(one for one in stand_ins if isinstance(one, int))
     reserved = {getattr(tokenizer, name) for name in _STRUCTURE}

@@ -4,13 +4,14 @@ python -m tools.publish outputs/run --repo_id me/my-tagger --license apache-2.0 
 python -m tools.publish outputs/run --repo_id me/my-tagger --license apache-2.0 --private
 """
 
+import argparse
 import logging
+import re
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from huggingface_hub import HfApi
-from huggingface_hub.utils import validate_repo_id
 
 from common.command_line import CommandLine
 from common.log import setup_logging
@@ -33,13 +34,12 @@ _HEADS: tuple[type[FlatTagger], ...] = (BertCrfForNer, BertSoftmaxForNer)  # the
 def main() -> None:
     parser = CommandLine(prog="python -m tools.publish", description="Publish a trained model on the Hugging Face hub.")
     parser.add_argument("model", type=Path, help="output_dir of a training run, or one of its checkpoints")
-    parser.add_argument("--repo_id", required=True, help="name on the hub, as USER/NAME")
+    parser.add_argument("--repo_id", type=_repo_id, required=True, help="name on the hub, as USER/NAME")
     parser.add_argument("--private", action="store_true", help="only you, or your organisation, may see it")
     parser.add_argument("--license", default="", help="licence of the weights, as the hub writes it: apache-2.0, ...")
     parser.add_argument("--dry_run", type=Path, help="new folder to write the files to; nothing is uploaded")
     args = parser.parse_args()
     setup_logging()
-    validate_repo_id(args.repo_id)
     if args.dry_run:
         write_copy(args.model, args.dry_run, args.repo_id, args.license)
         logger.info("%s holds what would be published as %s", args.dry_run, args.repo_id)
@@ -48,6 +48,12 @@ def main() -> None:
         copy = Path(scratch, "model")
         write_copy(args.model, copy, args.repo_id, args.license)
         logger.info("Published: %s", upload(copy, args.repo_id, args.private, HfApi()))
+
+
+def _repo_id(text: str) -> str:
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", text, re.ASCII):
+        raise argparse.ArgumentTypeError("must be USER/NAME")
+    return text
 
 
 def write_copy(folder: Path, copy: Path, repo_id: str, license: str = "") -> None:

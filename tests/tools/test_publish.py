@@ -1,6 +1,5 @@
 """Published models: their code, which decodes without this project, their card, and the upload to a stand-in."""
 
-import base64
 import json
 import logging
 import os
@@ -11,7 +10,6 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +28,13 @@ from models import BertCrfForNer, BertCrfPerTypeForNer, BertSoftmaxForNer
 from models.heads.flat import FlatTagger
 from models.tagger import LabelSpace
 from models.word_states import WordStateOptions
+from processors.features.alignment import drops_spaces_between_words, tokenize_words
 from tests.helpers import FILLERS, NAMES
+from tests.models.families import EVERY_FAMILY, collate, random_rows, tiny_tagger
+from tests.tools.hub import REPO, TOKEN, Hub
 from tests.tools.runs import FinishedRun, call_script, read_json
-from tools.publish import upload, write_copy
+from tools.publish import main, upload, write_copy
 
-REPO = "me/my-tagger"
 ODD_WORDS = ["", " ", "[SEP]", "</s>", "[UNK]", "\u200b", "a\ud800b", "Anna", "BOB", "McKay", "é", "北", "q" * 600]
 WORDS = [*FILLERS, *(name for names in NAMES.values() for one in names for name in one.split()), *ODD_WORDS]
 
@@ -121,7 +121,8 @@ def write_random_model(
             torch.nn.init.normal_(weight, std=sizes[name.partition(".")[0]])
     with torch.no_grad():
         ids = torch.randint(config.vocab_size, (8, 32))
-        model.classifier.bias -= model.eval()(ids).logits.mean((0, 1))  # else all words would prefer the same tags
+        mean = model.eval()(ids).logits.mean((0, 1))
+        model.classifier.bias.sub_(mean)  # else all words would prefer the same tags
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
@@ -137,6 +138,28 @@ def test_words_are_read_as_the_tokenizer_of_the_family_needs(
     for name in ("one", "two"):
         write_copy(tmp_path / name, tmp_path / f"{name}-copy", REPO)
         assert_same_tags(tmp_path / f"{name}-copy", random_texts())
+
+
+def test_words_keep_their_spaces_with_a_tokenizer_that_drops_them(roberta: PreTrainedTokenizerBase) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(roberta.name_or_path, add_prefix_space=False)
+    assert drops_spaces_between_words(tokenizer)
+    for words in random_texts(10):
+        (expected,) = tokenize_words([words], tokenizer, 5)
+        found = hub_model._pieces_of_words(words, tokenizer, 5)
+        assert [piece for word in found for piece in word] == expected.ids.tolist()
+        assert [len(word) for word in found] == expected.counts.tolist()
+
+
+@pytest.mark.parametrize("family", EVERY_FAMILY)
+def test_the_code_scores_words_as_the_project_does(family: str) -> None:
+    tagger = tiny_tagger(BertCrfForNer, family, word_states={"bilstm_size": 4, "word_pooling": "mean"})
+    model = hub_model.BertCrfForNer(tagger.config).eval()
+    model.load_state_dict(tagger.state_dict())
+    row = random_rows([14])
+    batch = {name: value for name, value in collate(row, tagger.config).items() if name != "labels"}
+    del batch["attention_mask"]
+    with torch.no_grad():
+        torch.testing.assert_close(model(**batch).logits, tagger(**batch).logits)
 
 
 MORE_THAN_THE_CARD = """
@@ -268,82 +291,6 @@ def test_what_cannot_be_published_is_refused(
         write_copy(tmp_path / "nothing", tmp_path / "copy", REPO)
 
 
-class Hub(ThreadingHTTPServer):
-    """A stand-in for the part of the hub's interface that publishing uses: weights go to Git LFS."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), HubHandler)
-        self.visibility = ""
-        self.stored: dict[str, bytes] = {}  # by SHA-256
-        self.commits: list[dict[str, bytes]] = []
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class HubHandler(BaseHTTPRequestHandler):
-    server: Hub
-
-    def do_GET(self) -> None:
-        if self._is_known():
-            self._answer(200, {"id": REPO, "private": self.server.visibility == "private", "sha": "0" * 40})
-
-    def do_PUT(self) -> None:
-        self.server.stored[self.path.rpartition("/")[2]] = self._body()
-        self._answer(200, {})
-
-    def do_POST(self) -> None:
-        body = self._body()
-        if not self._is_known():
-            return
-        if self.path == "/api/repos/create":
-            status = 409 if self.server.visibility else 200
-            self.server.visibility = self.server.visibility or json.loads(body).get("visibility", "public")
-            self._answer(status, {"url": f"{self.server.address}/{REPO}", "name": REPO})
-        elif self.path.startswith(f"/api/models/{REPO}/preupload/"):
-            files = [{"path": one["path"], "shouldIgnore": False} for one in json.loads(body)["files"]]
-            for one in files:
-                one["uploadMode"] = "lfs" if one["path"].endswith(".safetensors") else "regular"
-            self._answer(200, {"files": files})
-        elif self.path == f"/{REPO}.git/info/lfs/objects/batch":
-            objects = json.loads(body)["objects"]
-            for one in objects:
-                one["actions"] = {"upload": {"href": f"{self.server.address}/lfs/{one['oid']}"}}
-            self._answer(200, {"transfer": "basic", "objects": objects})
-        elif self.path.startswith(f"/api/models/{REPO}/commit/"):
-            lines = [json.loads(line) for line in body.splitlines()]
-            commit = {"file": lambda one: base64.b64decode(one["content"]), "lfsFile": self._stored}
-            values = [(line["key"], line["value"]) for line in lines if line["key"] in commit]
-            self.server.commits.append({value["path"]: commit[key](value) for key, value in values})
-            self._answer(200, {"commitUrl": f"{self.server.address}/{REPO}/commit/{'1' * 40}", "commitOid": "1" * 40})
-        else:
-            self._answer(200, {})
-
-    def _is_known(self) -> bool:
-        known = self.headers["Authorization"] == "Bearer hf_secret"
-        if not known:
-            self._answer(401, {"error": "Invalid token"})
-        return known
-
-    def _body(self) -> bytes:
-        return self.rfile.read(int(self.headers["Content-Length"]))
-
-    def _stored(self, file: dict[str, Any]) -> bytes:
-        return self.server.stored[file["oid"]]
-
-    def _answer(self, status: int, content: Any) -> None:
-        body = json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     with Hub() as server:
@@ -360,7 +307,7 @@ def test_all_files_are_uploaded_in_one_commit(hub: Hub, softmax_run: FinishedRun
     write_copy(softmax_run.folder, copy, REPO)
     with pytest.raises(OSError, match="Invalid token"):
         upload(copy, REPO, False, HfApi(token="hf_wrong"))
-    assert upload(copy, REPO, True, HfApi(token="hf_secret")) == f"{hub.address}/{REPO}"
+    assert upload(copy, REPO, True, HfApi(token=TOKEN)) == f"{hub.address}/{REPO}"
     assert hub.visibility == "private"
     assert hub.commits == [{path.name: path.read_bytes() for path in copy.iterdir()}]
 
@@ -368,20 +315,19 @@ def test_all_files_are_uploaded_in_one_commit(hub: Hub, softmax_run: FinishedRun
 def test_a_public_repository_is_no_place_for_a_private_model(hub: Hub, tmp_path: Path) -> None:
     hub.visibility = "public"
     with pytest.raises(ValueError, match="is public"):
-        upload(tmp_path, REPO, True, HfApi(token="hf_secret"))
+        upload(tmp_path, REPO, True, HfApi(token=TOKEN))
     assert not hub.commits
 
 
 def test_a_dry_run_from_the_command_line_uploads_nothing(
-    crf_run: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    crf_run: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tools.publish import main
-
     words = [str(crf_run.folder), "--repo_id", REPO, "--dry_run", str(tmp_path / "copy")]
     monkeypatch.setattr(sys, "argv", ["publish", *words])
     main()
     assert (tmp_path / "copy" / "README.md").is_file()
     assert "No licence was stated." in (tmp_path / "copy" / "README.md").read_text("utf-8")
-    monkeypatch.setattr(sys, "argv", ["publish", str(crf_run.folder), "--repo_id", "not a name"])
-    with pytest.raises(ValueError, match="not a name"):
+    monkeypatch.setattr(sys, "argv", ["publish", str(crf_run.folder), "--repo_id", "a name"])
+    with pytest.raises(SystemExit):
         main()
+    assert "--repo_id a name: must be USER/NAME" in capsys.readouterr().err
