@@ -95,7 +95,12 @@ def upload(copy: Path, repo_id: str, private: bool, api: HfApi) -> str:
         ValueError: the repository is public although it should be private.
         OSError: the hub does not answer, or refuses.
     """
-    address = api.create_repo(repo_id, private=private or None, exist_ok=True)
+    try:
+        address = api.create_repo(repo_id, private=private or None, exist_ok=True)
+    except (OSError, ValueError):
+        raise
+    except Exception as error:  # of the HTTP library, another one in other versions of huggingface_hub
+        raise OSError(f"{api.endpoint} does not answer: {error}") from error
     if private and not api.model_info(repo_id).private:
         raise ValueError(f"{address} exists and is public: make it private there, or leave out --private")
     api.upload_folder(repo_id=repo_id, folder_path=copy, commit_message="Publish the model")

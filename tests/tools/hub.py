@@ -10,10 +10,14 @@ TOKEN = "hf_secret"
 
 
 class Hub(ThreadingHTTPServer):
-    """A stand-in for the part of the hub's interface that publishing uses: weights go to Git LFS."""
+    """A stand-in for the part of the hub's interface that publishing uses.
+
+    Weights go to Git LFS, or with ``uses_lfs = False`` into the commit as the other files do.
+    """
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), HubHandler)
+        self.uses_lfs = True
         self.visibility = ""
         self.stored: dict[str, bytes] = {}  # by SHA-256
         self.commits: list[dict[str, bytes]] = []
@@ -45,7 +49,8 @@ class HubHandler(BaseHTTPRequestHandler):
         elif self.path.startswith(f"/api/models/{REPO}/preupload/"):
             files = [{"path": one["path"], "shouldIgnore": False} for one in json.loads(body)["files"]]
             for one in files:
-                one["uploadMode"] = "lfs" if one["path"].endswith(".safetensors") else "regular"
+                is_large = self.server.uses_lfs and one["path"].endswith(".safetensors")
+                one["uploadMode"] = "lfs" if is_large else "regular"
             self._answer(200, {"files": files})
         elif self.path == f"/{REPO}.git/info/lfs/objects/batch":
             objects = json.loads(body)["objects"]

@@ -32,7 +32,7 @@ from processors.features.alignment import drops_spaces_between_words, tokenize_w
 from tests.helpers import FILLERS, NAMES
 from tests.models.families import EVERY_FAMILY, collate, random_rows, tiny_tagger
 from tests.tools.hub import REPO, TOKEN, Hub
-from tests.tools.runs import FinishedRun, call_script, read_json
+from tests.tools.runs import FinishedRun, call_script, edit_json, read_json
 from tools.publish import main, upload, write_copy
 
 ODD_WORDS = ["", " ", "[SEP]", "</s>", "[UNK]", "\u200b", "a\ud800b", "Anna", "BOB", "McKay", "é", "北", "q" * 600]
@@ -279,6 +279,20 @@ def test_the_card_states_scores_calibration_command_and_licence(run: FinishedRun
     assert ("`crf.*` are reported as unexpected" in body) == (run.script == "run_ner_crf")
 
 
+def test_the_card_of_a_model_without_scores_says_so(
+    bert: PreTrainedTokenizerBase, encoder: Path, tmp_path: Path
+) -> None:
+    write_random_model(tmp_path / "run", BertSoftmaxForNer, "bio", bert, encoder, WordStateOptions(bilstm_size=8))
+    edit_json(tmp_path / "run" / "config.json", context_size=0, word_unit="char")
+    write_copy(tmp_path / "run", tmp_path / "copy", REPO)
+    card = (tmp_path / "copy" / "README.md").read_text("utf-8")
+    assert "This model was not scored." in card
+    assert "it reads each sentence by itself" in card
+    assert "lacks the BiLSTM" in card
+    assert "words = list(" in card
+    assert "\n\n\n" not in card
+
+
 def test_what_cannot_be_published_is_refused(
     crf_run: FinishedRun, bert: PreTrainedTokenizerBase, encoder: Path, tmp_path: Path
 ) -> None:
@@ -295,21 +309,32 @@ def test_what_cannot_be_published_is_refused(
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     with Hub() as server:
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", server.address)  # as HF_ENDPOINT does
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)  # its storage has another protocol
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         yield server
         server.shutdown()
 
 
-def test_all_files_are_uploaded_in_one_commit(hub: Hub, softmax_run: FinishedRun, tmp_path: Path) -> None:
+@pytest.mark.parametrize("uses_lfs", [False, True])
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # of huggingface_hub
+def test_all_files_are_uploaded_in_one_commit(
+    uses_lfs: bool, hub: Hub, softmax_run: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     copy = tmp_path / "copy"
     write_copy(softmax_run.folder, copy, REPO)
     with pytest.raises(OSError, match="Invalid token"):
         upload(copy, REPO, False, HfApi(token="hf_wrong"))
+    hub.uses_lfs = uses_lfs
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", uses_lfs)  # Xet would take the place of LFS
     assert upload(copy, REPO, True, HfApi(token=TOKEN)) == f"{hub.address}/{REPO}"
     assert hub.visibility == "private"
     assert hub.commits == [{path.name: path.read_bytes() for path in copy.iterdir()}]
+
+
+def test_a_hub_that_does_not_answer_is_named(hub: Hub, tmp_path: Path) -> None:
+    hub.server_close()
+    with pytest.raises(OSError, match=f"{hub.address} does not answer"):
+        upload(tmp_path, REPO, False, HfApi(token=TOKEN))
 
 
 def test_a_public_repository_is_no_place_for_a_private_model(hub: Hub, tmp_path: Path) -> None:
