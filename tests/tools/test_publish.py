@@ -274,6 +274,7 @@ def test_the_card_states_scores_calibration_command_and_licence(run: FinishedRun
     assert f"python {run.script}.py --task_name=tiny" in body
     assert "| `--num_train_epochs` | `6.0` |" in body
     assert "calibration error" in body
+    assert "neighbouring sentences" not in body
     assert "`LOC`, `ORG`, `PER`" in body
     assert "\n\n\n" not in body
     assert ("`crf.*` are reported as unexpected" in body) == (run.script == "run_ner_crf")
