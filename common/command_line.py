@@ -164,7 +164,7 @@ class Entry(NamedTuple):
     value: str
 
 
-class _Loader(yaml.SafeLoader):
+class YamlLoader(yaml.SafeLoader):
     """A YAML loader that reads 1e-5 as a number, as JSON does, and rejects duplicate names in a mapping."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -172,7 +172,9 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"-?\d+(\.\d*)?[eE][-+]?\d+$"), list("-0123456789"))
+YamlLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"-?\d+(\.\d*)?[eE][-+]?\d+$"), list("-0123456789")
+)
 
 
 def read_config_file(path: Path) -> tuple[list[Entry], list[str]]:
@@ -190,7 +192,9 @@ def read_config_file(path: Path) -> tuple[list[Entry], list[str]]:
     content = path.read_bytes()
     try:
         text = content.decode("utf-8-sig")
-        loader = _Loader(text.expandtabs() if path.suffix == ".json" else text)  # YAML allows no tabs for indentation
+        loader = YamlLoader(
+            text.expandtabs() if path.suffix == ".json" else text
+        )  # YAML allows no tabs for indentation
         node = loader.get_single_node()
         if not isinstance(node, yaml.MappingNode):
             raise ValueError(_ADVICE if text.strip() else f"the file is empty; {_ADVICE}")

@@ -71,6 +71,7 @@ IMPORTS = {
     "tools.convert_corpus": "main()",
     "tools.new_encoder": "main()",
     "tools.publish": "main() upload(copy, repo_id, private, api) write_copy(folder, copy, repo_id, license=)",
+    "tools.sweep": "Sweep(output_dir, search, flags=, script=, metric=, trials=, seed=) main() run_sweep(sweep)",
     "models.tagger": "Tagger(config)",
 }
 METHODS = {
@@ -154,6 +155,7 @@ FLAGS = {
     """,
     "analysis.compare_runs": "baseline latex markdown plot resamples runs score seed split",
     "analysis.report.__main__": "head output run",
+    "tools.sweep": "sweep",
     "tools.new_encoder": "cased encoder keep_layers layers max_positions output_dir vocab width",
     "tools.convert_corpus": """
         offset_unit source span_edges tag_column target to word_column word_unit
