@@ -62,10 +62,15 @@ IMPORTS = {
         max_seq_length=, window_overlap=, batch_tokens=, context_size=)
     """,
     "inference.export_onnx": "export(folder, path, head=) main()",
+    "inference.hub_model": """
+        BertCrfForNer(config) BertSoftmaxForNer(config) Entity(type, first_word, last_word) TaggedText(tags, entities)
+        entities_of(tags)
+    """,
     "analysis.compare_runs": "main(argv=)",
     "analysis.report.__main__": "main()",
     "tools.convert_corpus": "main()",
     "tools.new_encoder": "main()",
+    "tools.publish": "main() upload(copy, repo_id, private, api) write_copy(folder, copy, repo_id, license=)",
     "tools.sweep": "Sweep(output_dir, search, flags=, script=, metric=, trials=, seed=) main() run_sweep(sweep)",
     "models.tagger": "Tagger(config)",
 }
@@ -99,6 +104,10 @@ METHODS = {
     "inference.predictor.NerPredictor": """
         __call__(texts) load(folder, device=, dtype=, batch_tokens=, word_unit=, head=) stream(texts, look_ahead=)
         has_context tag_words(texts, documents=) warm_up()
+    """,
+    "inference.hub_model.BertCrfForNer": """
+        decode(logits, word_mask=) depends_on_words forward(input_ids, attention_mask=, token_type_ids=,
+        word_positions=, word_mask=, word_lengths=) tag_words(texts, tokenizer, batch_size=)
     """,
     "callbacks.Callback": """
         after_evaluate(state) around_backward(state, backward) around_forward(state, forward, batch)
@@ -152,6 +161,7 @@ FLAGS = {
         offset_unit source span_edges tag_column target to word_column word_unit
     """,
     "inference.export_onnx": "head model output",
+    "tools.publish": "dry_run license model private repo_id",
 }
 
 # EVENTS is a file of TensorBoard.

@@ -79,6 +79,14 @@ def head_of(architectures: Sequence[str] | None, folder: Path, source: str | Non
     raise ValueError(f"{folder} holds the head {name}, which is not built in ({', '.join(_BUILT_IN)}); {advice}")
 
 
+def warn_of_lost_crf(config: PreTrainedConfig, source: str) -> None:
+    """Warn if a CRF was loaded as an ordinary token classifier, which transformers allows, and saved as one."""
+    name = (config.architectures or [""])[0]
+    if name in _TOKEN_CLASSIFIERS and hasattr(config, "crf_legal"):
+        message = "%s was a CRF and was saved as %s, without its transitions: unless it was trained again, its tags"
+        logger.warning(f"{message} are worse than those of the original folder", source, name)
+
+
 def name_of(head: type[Tagger]) -> str:
     """What ``--head`` calls a head: its name in ``HEADS``, or ``module:Class``."""
     return next((name for name, one in HEADS.items() if one is head), f"{head.__module__}:{head.__name__}")

@@ -129,7 +129,7 @@ def load_config(settings: ModelSettings, source: str) -> PreTrainedConfig:
         if Path(name).is_dir():
             raise ValueError(f"{name} has no {' or '.join(_CONFIG_FILES)}")
         try:
-            return AutoConfig.from_pretrained(name, cache_dir=settings.cache_dir or None)
+            return _without_code(AutoConfig.from_pretrained(name, cache_dir=settings.cache_dir or None))
         except (OSError, ValueError) as error:
             offline = "not in the local cache, and HF_HUB_OFFLINE is set"
             hub = offline if HF_HUB_OFFLINE else str(error).strip().partition("\n")[0].rstrip(".")
@@ -144,7 +144,14 @@ def load_config(settings: ModelSettings, source: str) -> PreTrainedConfig:
         raise ValueError(f"{path} has no model_type; give the encoder's family with --model_type")
     if found and asked and found != asked:
         raise ValueError(f"--model_type {settings.model_type} does not match the model_type {found} in {path}")
-    return AutoConfig.for_model(found or asked, **values)
+    return _without_code(AutoConfig.for_model(found or asked, **values))
+
+
+def _without_code(config: PreTrainedConfig) -> PreTrainedConfig:
+    """Forget the code that a published model brings: it is not used here, and a new run folder would not have it."""
+    if hasattr(config, "auto_map"):
+        del config.auto_map
+    return config
 
 
 def load_tokenizer(settings: ModelSettings, source: str, config: PreTrainedConfig) -> PreTrainedTokenizerBase:
@@ -226,6 +233,7 @@ def adopt_model(run: Run, model: Tagger) -> Run:
 def _trained_tagger(run: Run, head: type[AnyTagger], config: PreTrainedConfig, source: str) -> AnyTagger:
     """Load a trained tagger, and remove labels without a meaning."""
     heads.head_of_folder(Path(source), head)
+    heads.warn_of_lost_crf(config, source)
     _report_other_settings(run.settings, config)
     heads.name_labels(head, config, source, run.settings.data.task_name)
     labels, file = heads.labels_of(head, config, source), run.settings.data.labels

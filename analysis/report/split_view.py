@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from analysis.calibration import Judged, Reliability, counts_at, judge, reliability
 from analysis.documents import ScoredDocument, count_entities, precision_recall_f1, score_intervals
 from analysis.pairs import KINDS, pair_entities
-from analysis.report.charts import Judged, Reliability, counts_at, draw_calibration, draw_lines, judge, reliability, svg
+from analysis.report.charts import draw_calibration, draw_lines, svg
 from analysis.report.run_data import Split
 from common.entities import Entity
 from processors.examples import join_words

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from analysis.calibration import judge, reliability
 from analysis.documents import ScoredDocument
 from analysis.pairs import all_pairs, type_confusion
-from analysis.report.charts import draw_calibration, draw_lines, draw_on_board, judge, reliability, step_of, svg
+from analysis.report.charts import draw_calibration, draw_lines, draw_on_board, step_of, svg
 from analysis.report.run_data import event_values
 from common.entities import Entity
 from tests.analysis.report.scored import LOC, PER, document, documents_of_each_kind

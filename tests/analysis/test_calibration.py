@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from analysis.report.charts import Judged, counts_at, judge, reliability
+from analysis.calibration import Judged, counts_at, judge, reliability
 from common.entities import Entity
 from tests.analysis.report.scored import LOC, PER, document
 
