@@ -56,7 +56,9 @@ def places(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> dict[str,
 
 
 def short_flags(output_dir: Path) -> str:
-    return f"--max_steps 3 --output_dir {output_dir} --feature_cache_dir {output_dir}-cache --no_cuda"
+    return (
+        f"--max_steps 3 --learning_rate 2e-4 --output_dir {output_dir} --feature_cache_dir {output_dir}-cache --no_cuda"
+    )
 
 
 def run_command(command: str, places: dict[str, str]) -> str:
@@ -78,6 +80,8 @@ def test_training_command_runs(command: str, places: dict[str, str], tmp_path: P
     printed = run_command(f"{command.strip()} {short_flags(tmp_path / 'run')}", places)
     assert (tmp_path / "run" / "model.safetensors").is_file()
     assert "micro" in printed
+    used = json.loads((tmp_path / "run" / "training_args.json").read_text("utf-8"))
+    assert (used["max_steps"], used["learning_rate"]) == (3, 2e-4)  # flags after those of a script win
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import onnxruntime
 import pytest
@@ -28,10 +29,11 @@ FOLLOWERS = [
 ]
 
 
-def crf_tagger(family: str = "bert") -> BertCrfForNer:
+def crf_tagger(family: str = "bert", **changes: Any) -> BertCrfForNer:
     """A CRF whose emissions and transitions both matter, with the legal transitions of BIO."""
     segments = {"bert": {"type_vocab_size": 2}, "distilbert": {}}  # as published
-    model = tiny_tagger(BertCrfForNer, family, initializer_range=0.3, crf_legal=FOLLOWERS, **segments[family])
+    changes |= segments[family]
+    model = tiny_tagger(BertCrfForNer, family, initializer_range=0.3, crf_legal=FOLLOWERS, **changes)
     for weight in model.crf.parameters():
         weight.data.uniform_(-2, 2)
     return model
@@ -41,10 +43,11 @@ def softmax_tagger() -> BertSoftmaxForNer:
     return tiny_tagger(BertSoftmaxForNer, "roberta", initializer_range=0.3, type_vocab_size=1)  # as published
 
 
+WORD_STATES = {"word_pooling": "mean", "last_layers": 2, "bilstm_size": 12}
 Exported = tuple[FlatTagger, onnxruntime.InferenceSession]
 TAGGERS: dict[str, Callable[[], FlatTagger]] = {
     "bert crf": crf_tagger,
-    "distilbert crf": lambda: crf_tagger("distilbert"),
+    "distilbert, all parts, crf": lambda: crf_tagger("distilbert", word_states=WORD_STATES),
     "roberta softmax": softmax_tagger,
 }
 

@@ -70,16 +70,6 @@ def test_script_of_bert_ner_pytorch_runs_unchanged(encoder: Path, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_flags_after_the_script_win(tmp_path: Path) -> None:
-    flags = ["--max_steps", "2", "--learning_rate", "2e-4", "--do_predict", "false", "--output_dir", str(tmp_path)]
-    variables = {"SKIP_INSTALL": "1", "VIRTUAL_ENV": sys.prefix}
-    run(["bash", "scripts/run_ner_crf.sh", *flags], ROOT, **variables)
-    used = json.loads((tmp_path / "training_args.json").read_text("utf-8"))
-    assert (used["max_steps"], used["learning_rate"], used["task_name"]) == (2, 2e-4, "sample")
-    assert not (tmp_path / "test_predictions.jsonl").exists()
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "written"),
     [("run_pl_ner.sh", ["labels.txt", "test_predictions.txt"]), ("run_pl_glue.sh", ["submission/MRPC.tsv"])],
@@ -88,7 +78,7 @@ def test_lightning_scripts_run_on_the_samples_without_arguments(
     script: str, written: list[str], tmp_path: Path
 ) -> None:
     variables = {"SKIP_INSTALL": "1", "VIRTUAL_ENV": sys.prefix, "OUTPUT_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    run(["bash", f"scripts/{script}", "--num_train_epochs", "1", "--gpus", "0"], ROOT, **variables)
+    run(["bash", f"scripts/{script}", "--max_steps", "3", "--gpus", "0"], ROOT, **variables)
     for name in [*written, "config.json", "last.ckpt", "eval_results.txt", "environment.json"]:
         assert (tmp_path / name).is_file(), name
 
