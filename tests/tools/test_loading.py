@@ -69,6 +69,12 @@ def test_a_pretrained_encoder_keeps_its_weights(train_args: Run, pretrained: Pat
         assert name.startswith("pooler") or torch.equal(loaded[f"bert.{name}"], weight), name
 
 
+def test_the_vocabulary_of_the_training_is_recorded_with_the_model(train_args: Run) -> None:
+    config = load_crf(train_args)[1].config
+    assert len(config.vocabulary_digest) == 16
+    assert config.lowers_case is True
+
+
 @pytest.mark.parametrize(
     ("changes", "misfit"),
     [
