@@ -17,6 +17,7 @@ from typing import Any
 import onnxruntime
 import torch
 from numpy.typing import NDArray
+from onnxscript import ir
 from rich.table import Table
 from torch import Tensor, nn
 from torch.export import Dim
@@ -119,6 +120,12 @@ def write_onnx(tagger: FlatTagger, path: Path) -> None:
             verbose=False,
         )
     assert program is not None
+    for node in program.model.graph:
+        for value in node.outputs:
+            value.shape = None  # behind an LSTM it is that of the example; the runtime infers shapes itself
+    ends: list[list[int]] = [[len(tagger.types)] if tagger.nests else [], [tagger.num_scores(tagger.config)]]
+    for output, end in zip(program.model.graph.outputs, ends, strict=True):
+        output.shape = ir.Shape(["batch", "words", *end])
     names = ("eval_max_seq_length", "window_overlap", "context_size", "word_unit", "kept_words")
     found = {name: getattr(tagger.config, name) for name in names if hasattr(tagger.config, name)}
     found |= {"tags": tagger.tag_names, "casing_types": casing_types(tagger)}
