@@ -91,5 +91,8 @@ def check_teacher(teacher: FlatTagger, student: Tagger) -> None:
         faults.append("it has another tokenizer")
     if casing_types(teacher) != casing_types(student):
         faults.append("--casing must be as in its training")
+    contexts = [getattr(one.config, "context_size", None) for one in (teacher, student)]
+    if contexts.count(None) == 1:
+        faults.append("--document_context must be as in its training")
     if faults:
         raise ValueError(f"--teacher {teacher.name_or_path}: {'; '.join(faults)}")

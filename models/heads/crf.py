@@ -121,7 +121,9 @@ class BertCrfForNer(FlatTagger):
 
 def _refuse_temperature(temperature: float) -> None:
     if temperature != 1:
-        raise ValueError("a CRF has no temperature: it teaches and learns the marginals as they are")
+        raise ValueError(
+            "--distill_temperature: a CRF has no temperature, it teaches and learns its marginals as they are; use 1"
+        )
 
 
 def legal_followers(tags: Sequence[str], markup: str) -> list[list[int]]:
