@@ -7,6 +7,7 @@ Each trial is a run of the script in a folder of its own. ``docs/training.md`` e
 
 import json
 import logging
+import shlex
 import signal
 import subprocess
 import sys
@@ -226,9 +227,10 @@ def _write_results(sweep: Sweep, study: "optuna.Study") -> None:
     """Write the table, with the command of the best trial, and the plot of the score against each flag."""
     best = study.best_trial
     flags = {**sweep.flags, **best.params}
-    command = " ".join(["python", sweep.script, *(f"--{name} {value}" for name, value in flags.items())])
+    words = (word for name, value in flags.items() for word in (f"--{name}", str(value)))
+    command = shlex.join(["python", sweep.script, *words, "--do_train", "--do_eval"])
     with atomic_write(sweep.output_dir / "trials.md") as fresh:
-        fresh.write_text(f"{as_markdown(_table(sweep, study))}\n\nBest: `{command} --do_train --do_eval`\n", "utf-8")
+        fresh.write_text(f"{as_markdown(_table(sweep, study))}\n\nBest: `{command}`\n", "utf-8")
     from matplotlib import use
 
     use("Agg")
