@@ -192,9 +192,9 @@ def read_config_file(path: Path) -> tuple[list[Entry], list[str]]:
     content = path.read_bytes()
     try:
         text = content.decode("utf-8-sig")
-        loader = YamlLoader(
-            text.expandtabs() if path.suffix == ".json" else text
-        )  # YAML allows no tabs for indentation
+        if path.suffix == ".json":  # YAML allows no tabs for indentation
+            text = text.expandtabs()
+        loader = YamlLoader(text)
         node = loader.get_single_node()
         if not isinstance(node, yaml.MappingNode):
             raise ValueError(_ADVICE if text.strip() else f"the file is empty; {_ADVICE}")
