@@ -62,7 +62,10 @@ IMPORTS = {
     """,
     "inference.predictor": """
         FoundEntity(type, start, end, surface, confidence) NerPredictor(model, tokenizer, markup, cutter,
-        max_seq_length=, window_overlap=, batch_tokens=, context_size=)
+        max_seq_length=, window_overlap=, batch_tokens=, context_size=, thresholds=)
+    """,
+    "inference.asked": """
+        Asked(threshold=, recall=, precision=, max_missed=, candidates=, certainty=) add_asked(parser) asked_of(args)
     """,
     "inference.export_onnx": "export(folder, path, head=) main()",
     "inference.hub_model": """
@@ -79,11 +82,11 @@ IMPORTS = {
 }
 METHODS = {
     "models.tagger.Tagger": """
-        Options add_token_types(count) candidates(emissions, word_mask, threshold) confidence_temperatures config_class
-        configure(config, labels, options) emissions(states, word_mask)
+        Options add_token_types(count) candidates(emissions, word_mask, threshold) compatible(entities)
+        confidence_temperatures config_class configure(config, labels, options) emissions(states, word_mask)
         encode(annotations) expressible(entities) forward(input_ids, attention_mask=, token_type_ids=,
         word_positions=, word_mask=, labels=, num_items_in_batch=, word_lengths=) from_pretrained(name_or_path, *args,
-        **kwargs) head_weight label_names learning_rates(options) log_probabilities(emissions) losses(emissions,
+        **kwargs) has_candidates head_weight label_names learning_rates(options) log_probabilities(emissions) losses(emissions,
         targets, word_mask) markup missing_labels nests num_scores(config) override(config, options) predict(emissions,
         word_mask, with_confidence=) read_labels(names) reset_head() script select_labels(ids, names) title types
         unexportable training_emissions(states, word_mask, targets) warm_up(emissions, word_mask)
@@ -107,7 +110,7 @@ METHODS = {
         inside, before=, after=)
     """,
     "inference.predictor.NerPredictor": """
-        __call__(texts) load(folder, device=, dtype=, batch_tokens=, word_unit=, head=) stream(texts, look_ahead=)
+        __call__(texts) load(folder, device=, dtype=, batch_tokens=, word_unit=, head=, asked=) stream(texts, look_ahead=)
         has_context tag_words(texts, documents=) warm_up()
     """,
     "inference.hub_model.BertCrfForNer": """
@@ -152,11 +155,12 @@ FLAGS = {
         log_every_n_steps lr_scheduler max_epochs max_seq_length num_nodes task train_batch_size
     """,
     "predict_ner": """
-        batch_tokens device dtype files format head model output replace_bad_utf8 text unit word_unit
+        batch_tokens candidates certainty device dtype files format head max_missed model output precision recall
+        replace_bad_utf8 text threshold unit word_unit
     """,
     "serve_ner": """
-        batch_timeout device dtype head host max_batch_size max_characters max_requests max_texts model port
-        read_timeout timeout workers
+        batch_timeout candidates certainty device dtype head host max_batch_size max_characters max_missed max_requests
+        max_texts model port precision read_timeout recall threshold timeout workers
     """,
     "analysis.compare_runs": "baseline latex markdown plot resamples runs score seed split",
     "analysis.report.__main__": "head output run",
@@ -165,38 +169,44 @@ FLAGS = {
     "tools.convert_corpus": """
         offset_unit source span_edges tag_column target to word_column word_unit
     """,
+    "inference.asked": """
+        Asked(threshold=, recall=, precision=, max_missed=, candidates=, certainty=) add_asked(parser) asked_of(args)
+    """,
     "inference.export_onnx": "head model output",
     "tools.publish": "dry_run license model private repo_id",
 }
 
 # EVENTS is a file of TensorBoard.
-RUN_FILES = """
-    .run.lock .run.lock.holder checkpoint-STEP/config.json checkpoint-STEP/eval_documents.jsonl
-    checkpoint-STEP/eval_results.json checkpoint-STEP/eval_results.txt checkpoint-STEP/model.safetensors
-    checkpoint-STEP/test_documents.jsonl checkpoint-STEP/test_predictions.jsonl
-    checkpoint-STEP/test_results.json checkpoint-STEP/test_results.txt checkpoint-STEP/tokenizer.json
-    checkpoint-STEP/tokenizer_config.json checkpoint-STEP/training_args.json checkpoint-STEP/training_state.pt
-    checkpoint-best/config.json checkpoint-best/eval_documents.jsonl checkpoint-best/eval_results.json
-    checkpoint-best/eval_results.txt checkpoint-best/model.safetensors checkpoint-best/test_documents.jsonl
-    checkpoint-best/test_predictions.jsonl checkpoint-best/test_results.json checkpoint-best/test_results.txt
-    checkpoint-best/tokenizer.json checkpoint-best/tokenizer_config.json checkpoint-best/training_args.json
-    config.json environment.json eval_documents.jsonl eval_results.json eval_results.txt model.safetensors
-    run.log tensorboard/EVENTS test_documents.jsonl test_predictions.jsonl test_results.json test_results.txt
-    tokenizer.json tokenizer_config.json train_results.json training_args.json
+MODEL_FILES = "config.json model.safetensors tokenizer.json tokenizer_config.json training_args.json"
+SCORE_FILES = """
+    eval_dial.json eval_documents.jsonl eval_results.json eval_results.txt test_dial.json test_documents.jsonl
+    test_predictions.jsonl test_results.json test_results.txt
 """
-LIGHTNING_FILES = """
-    .run.lock .run.lock.holder checkpoint-best/config.json checkpoint-best/model.safetensors
-    checkpoint-best/tokenizer.json checkpoint-best/tokenizer_config.json checkpoint-best/training_args.json
-    config.json environment.json eval_documents.jsonl eval_results.json eval_results.txt last.ckpt
-    model.safetensors run.log tensorboard/EVENTS test_documents.jsonl test_predictions.jsonl
-    test_predictions.txt test_results.json test_results.txt tokenizer.json tokenizer_config.json
-    train_results.json training_args.json
-"""
+RUN_FILES = " ".join(
+    [
+        ".run.lock .run.lock.holder environment.json run.log tensorboard/EVENTS train_results.json",
+        "checkpoint-STEP/training_state.pt",
+        *(
+            f"{folder}{name}"
+            for folder in ("", "checkpoint-STEP/", "checkpoint-best/")
+            for name in f"{MODEL_FILES} {SCORE_FILES}".split()
+        ),
+    ]
+)
+LIGHTNING_FILES = " ".join(
+    [
+        ".run.lock .run.lock.holder environment.json run.log tensorboard/EVENTS train_results.json last.ckpt",
+        f"test_predictions.txt {MODEL_FILES} {SCORE_FILES}",
+        *(f"checkpoint-best/{name}" for name in MODEL_FILES.split()),
+    ]
+)
 
 # A dot leads to what a key holds. What is below OPEN_KEYS depends on the data.
 OPEN_KEYS = {"types", "lengths", "packages", "id2label", "label2id"}
 SCORES = """
-    accuracy confusion confusion.matrix confusion.missed confusion.spurious confusion.types documents errors
+    accuracy calibration calibration.bins calibration.bins.confidence calibration.bins.high calibration.bins.low
+    calibration.bins.precision calibration.bins.size calibration.brier calibration.error confusion confusion.matrix confusion.missed confusion.spurious confusion.types
+    dial dial.asked dial.dev_precision dial.dev_recall dial.precision dial.recall documents errors
     errors.boundary errors.missed errors.right errors.spurious errors.type errors.type_and_boundary f1 intervals
     intervals.f1 intervals.precision intervals.recall lengths loss novelty novelty.seen_in_train
     novelty.seen_in_train.f1 novelty.seen_in_train.precision novelty.seen_in_train.recall
