@@ -109,6 +109,7 @@ def write_onnx(tagger: FlatTagger, path: Path) -> None:
     shapes = {
         name: {0: sizes["batch"], 1: sizes["words" if name.startswith("word_") else "tokens"]} for name in example
     }
+    _run_torch(tagger, example)  # a head may make at its first call what tracing could not make
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns about missing packages
     with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # about sizes that it finds to be equal
         program = torch.onnx.export(

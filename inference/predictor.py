@@ -18,7 +18,7 @@ from processors.features.windows import layout_of_tokenizer
 from processors.text.text_files import RawText, without_surrogates
 from processors.text.word_cutting import TextPiece, WordCutter, cut_into_lines, cut_into_pieces
 from tools.decoding import TaggedDocument, batches_of_a_size, decoded_documents, stitched_emissions
-from tools.heads import check_has_model, head_of_folder
+from tools.heads import check_has_model, head_of_folder, head_options
 from tools.loading import load_model_and_tokenizer
 from tools.run import Run
 from tools.settings import EVAL_WINDOW, Settings
@@ -90,6 +90,8 @@ class NerPredictor:
         batch_tokens: int | None = None,
         word_unit: str | None = None,
         head: str | type[Tagger] = "",
+        decode: str = "",
+        transition_biases: str = "",
     ) -> Self:
         """Load the folder of a run, or one of its checkpoints.
 
@@ -100,14 +102,19 @@ class NerPredictor:
             batch_tokens: tokens per batch of the encoder; the default depends on the device.
             word_unit: instead of the unit of the training; another one has no kept words.
             head: the head of the folder if it is not built in, as ``module:Class`` or the class.
+            decode: of a softmax head: ``argmax`` or ``viterbi``, instead of that of the folder.
+            transition_biases: with ``viterbi``: file of biases, instead of those of the folder.
 
         Raises:
-            ValueError: parts of the folder are missing or do not match.
+            ValueError: parts of the folder are missing or do not match, or the head has no such options.
         """
         where = _device(device)
         check_has_model(folder, "name the output_dir of a run")
-        run = Run.of(Settings.of(output_dir=str(folder), word_unit=word_unit or ""))
-        run, model, tokenizer = load_model_and_tokenizer(run, head_of_folder(Path(folder), head))
+        found = head_of_folder(Path(folder), head)
+        asked = {"decode": decode, "transition_biases": transition_biases}
+        options = head_options(found, **{name: value for name, value in asked.items() if value})
+        run = Run.of(Settings(head=options).replace(output_dir=str(folder), word_unit=word_unit or ""))
+        run, model, tokenizer = load_model_and_tokenizer(run, found)
         set_encoder_precision(model, dtype, where)
         torch.nn.Module.to(model, where)
         if not run.corpus.word_unit:

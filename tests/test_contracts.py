@@ -92,7 +92,8 @@ METHODS = {
     "models.BertSoftmaxForNer": """
         decode(emissions, word_mask) distillation_loss(emissions, word_mask, taught, temperature=)
         entity_confidences(emissions, word_mask, entities) expectations(emissions, word_mask, temperature=)
-        span_confidences(emissions, word_mask, spans, inside, after) tag_names token_losses(logits, labels, weights=)
+        legal_crf(device) searches span_confidences(emissions, word_mask, spans, inside, after) tag_names
+        token_losses(logits, labels, weights=)
     """,
     "models.crf.CRF": """
         best_paths(emissions, mask=, nbest=, allowed=) decode(emissions, mask=, nbest=, allowed=) entropy(emissions,
@@ -102,7 +103,8 @@ METHODS = {
         inside, before=, after=)
     """,
     "inference.predictor.NerPredictor": """
-        __call__(texts) load(folder, device=, dtype=, batch_tokens=, word_unit=, head=) stream(texts, look_ahead=)
+        __call__(texts) load(folder, device=, dtype=, batch_tokens=, word_unit=, head=, decode=,
+        transition_biases=) stream(texts, look_ahead=)
         has_context tag_words(texts, documents=) warm_up()
     """,
     "inference.hub_model.BertCrfForNer": """
@@ -120,8 +122,8 @@ METHODS = {
 TRAINING_FLAGS = """
     adam_epsilon adv_alpha adv_epsilon adv_name adv_steps adv_type averaging bf16 bilstm_learning_rate bilstm_size
     cache_dir callback casing class_weights config_file config_name context_dropout context_size crf_constraints
-    crf_learning_rate data_dir dataset_name ddp_timeout dev_file distill_temperature distill_weight do_adv do_eval
-    do_lower_case do_predict do_train document_context early_stopping_patience ema_decay eval_all_checkpoints
+    crf_learning_rate data_dir dataset_name ddp_timeout decode dev_file distill_temperature distill_weight do_adv
+    do_eval do_lower_case do_predict do_train document_context early_stopping_patience ema_decay eval_all_checkpoints
     eval_max_seq_length evaluate_during_training feature_cache_dir fp16 fp16_backend fp16_opt_level
     freeze_embeddings freeze_layers from_scratch gradient_accumulation_steps gradient_checkpointing head
     head_learning_rate help_all labels last_layers layer_decay learning_rate local_rank log_loss_steps logging_steps
@@ -131,8 +133,8 @@ TRAINING_FLAGS = """
     overwrite_cache overwrite_output_dir per_gpu_eval_batch_size per_gpu_train_batch_size predict_checkpoints
     rdrop_alpha report_to resume_from_checkpoint save_steps save_total_limit seed shard_optimizer soft_label
     span_edges span_learning_rate span_size swa_start tag_column task_name teacher test_file tf32 tokenizer_name
-    torch_compile torch_compile_backend train_file train_max_seq_length unlabelled_file warmup_proportion
-    warmup_steps weight_decay window_overlap word_column word_dropout word_pooling word_unit
+    torch_compile torch_compile_backend train_file train_max_seq_length transition_biases unlabelled_file
+    warmup_proportion warmup_steps weight_decay window_overlap word_column word_dropout word_pooling word_unit
 """
 FLAGS = {
     "run_ner_crf": "",
@@ -147,19 +149,18 @@ FLAGS = {
         log_every_n_steps lr_scheduler max_epochs max_seq_length num_nodes task train_batch_size
     """,
     "predict_ner": """
-        batch_tokens device dtype files format head model output replace_bad_utf8 text unit word_unit
+        batch_tokens decode device dtype files format head model output replace_bad_utf8 text transition_biases unit
+        word_unit
     """,
     "serve_ner": """
-        batch_timeout device dtype head host max_batch_size max_characters max_requests max_texts model port
-        read_timeout timeout workers
+        batch_timeout decode device dtype head host max_batch_size max_characters max_requests max_texts model port
+        read_timeout timeout transition_biases workers
     """,
     "analysis.compare_runs": "baseline latex markdown plot resamples runs score seed split",
     "analysis.report.__main__": "head output run",
     "tools.sweep": "sweep",
     "tools.new_encoder": "cased encoder keep_layers layers max_positions output_dir vocab width",
-    "tools.convert_corpus": """
-        offset_unit source span_edges tag_column target to word_column word_unit
-    """,
+    "tools.convert_corpus": "offset_unit source span_edges tag_column target to word_column word_unit",
     "inference.export_onnx": "head model output",
     "tools.publish": "dry_run license model private repo_id",
 }
@@ -213,9 +214,7 @@ DOCUMENT = """
 KEYS = {
     "eval_results.json": SCORES,
     "test_results.json": SCORES,
-    "train_results.json": """
-        best_score loss padding_share seconds skipped_steps steps words_per_second
-    """,
+    "train_results.json": "best_score loss padding_share seconds skipped_steps steps words_per_second",
     "environment.json": "command commit device packages platform processes python threads",
     "training_args.json": """
         adam_epsilon adv_alpha adv_epsilon adv_name adv_steps adv_type averaging bf16 bilstm_learning_rate
@@ -246,13 +245,11 @@ KEYS = {
 }
 HEAD_KEYS = {
     ("crf_run", "training_args.json"): "crf_constraints crf_learning_rate",
-    ("softmax_run", "training_args.json"): "loss",
+    ("softmax_run", "training_args.json"): "decode loss transition_biases",
     ("crf_run", "config.json"): "crf_legal",
-    ("softmax_run", "config.json"): "tag_loss",
+    ("softmax_run", "config.json"): "tag_decoding tag_loss",
 }
-PREDICTION = """
-    entities entities.confidence entities.end entities.start entities.surface entities.type id text
-"""
+PREDICTION = "entities entities.confidence entities.end entities.start entities.surface entities.type id text"
 SERVICE = """
     Entity.confidence Entity.end Entity.start Entity.surface Entity.type Error.error GET/health:200
     GET/health:400 HEAD/health:200 HEAD/health:400 Health.status OneResult.entities POST/predict:200

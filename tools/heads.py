@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
 from pickle import UnpicklingError
@@ -90,6 +91,19 @@ def warn_of_lost_crf(config: PreTrainedConfig, source: str) -> None:
 def name_of(head: type[Tagger]) -> str:
     """What ``--head`` calls a head: its name in ``HEADS``, or ``module:Class``."""
     return next((name for name, one in HEADS.items() if one is head), f"{head.__module__}:{head.__name__}")
+
+
+def head_options(head: type[Tagger], **asked: Any) -> Any:
+    """The options of a head, those not asked for with their defaults.
+
+    Raises:
+        ValueError: the head has no such option.
+    """
+    if unknown := asked.keys() - {one.name for one in fields(head.Options)}:
+        flags = ", ".join(f"--{name} {asked[name]}" for name in sorted(unknown))
+        having = [name for name, one in HEADS.items() if unknown <= {option.name for option in fields(one.Options)}]
+        raise ValueError(f"{flags}: {head.__name__} has no such option; it is one of the head {' or '.join(having)}")
+    return head.Options(**asked)
 
 
 def is_built_in(head: type[Tagger] | str) -> bool:
