@@ -181,13 +181,17 @@ class BertSoftmaxForNer(TokenLossTagger, FlatTagger):
 
     def decode(self, emissions: Tensor, word_mask: Tensor) -> Tensor:
         if self.searches:
-            return self.legal_crf(emissions.device).best_paths(emissions, word_mask).tags  # (B, W)
+            return self._legal_crf().best_paths(emissions, word_mask).tags  # (B, W)
         return emissions.argmax(-1)  # (B, W)
 
-    def legal_crf(self, device: torch.device) -> CRF:
+    def lattice(self) -> CRF:
+        return self._legal_crf(self.confidence_temperatures[1]) if self.searches else super().lattice()
+
+    def _legal_crf(self, temperature: float = 1.0) -> CRF:
         """The CRF of viterbi: the legal tag sequences, whose transitions score their biases."""
         biases = getattr(self.config, "transition_biases", {})
-        return fixed_crf(tuple(self.tag_names), self.markup, tuple(biases.get(kind, 0.0) for kind in KINDS), device)
+        scores = tuple(biases.get(kind, 0.0) / temperature for kind in KINDS)
+        return fixed_crf(tuple(self.tag_names), self.markup, scores, self.device)
 
     def expectations(self, emissions: Tensor, word_mask: Tensor, temperature: float = 1.0) -> Expectations:
         tags = (emissions.float() / temperature).softmax(-1) * word_mask[..., None]  # (B, W, C)
@@ -199,20 +203,3 @@ class BertSoftmaxForNer(TokenLossTagger, FlatTagger):
         """The cross-entropy times the squared temperature, which keeps the size of gradients (Hinton et al. 2015)."""
         log_probabilities = (emissions.float() / temperature).log_softmax(-1)  # (B, W, C)
         return -(taught.tags * log_probabilities).sum() * temperature**2
-
-    def span_confidences(
-        self, emissions: Tensor, word_mask: Tensor, spans: Tensor, inside: Tensor, after: Tensor
-    ) -> Tensor:
-        if self.searches:
-            return self.legal_crf(emissions.device).span_confidence(emissions, word_mask, spans, inside, after=after)
-        probabilities = emissions.softmax(-1)  # (B, W, C)
-        rows, first, last = spans.unbind(1)  # (N,) each
-        L = inside.size(1)
-        words = first[:, None] + torch.arange(L, device=spans.device)  # (N, L)
-        in_span = words <= last[:, None]
-        words = words.clamp(max=emissions.size(1) - 1)
-        of_words = (probabilities[rows[:, None], words] * inside).sum(-1)  # (N, L)
-        following = (last + 1).clamp(max=emissions.size(1) - 1)  # (N,)
-        has_following = (last + 1 < emissions.size(1)) & word_mask[rows, following]
-        of_following = (probabilities[rows, following] * after).sum(-1)  # (N,)
-        return of_words.masked_fill(~in_span, 1).prod(1) * of_following.masked_fill(~has_following, 1)  # independent
