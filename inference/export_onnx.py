@@ -25,6 +25,7 @@ from torch.export import Dim
 from common.command_line import CommandLine
 from common.log import console, setup_logging
 from inference.predictor import NerPredictor
+from models import BertSoftmaxForNer
 from models.heads.flat import FlatTagger
 from models.tagger import casing_types
 from models.word_states import takes_word_lengths
@@ -227,7 +228,12 @@ def _run_torch(tagger: FlatTagger, inputs: dict[str, Tensor]) -> tuple[Tensor, T
 
 @torch.inference_mode()
 def _losses(tagger: FlatTagger, logits: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
-    return tagger.losses(logits, _masked(tags, mask, 0), mask)  # (B,)
+    given = _masked(tags, mask, 0)
+    if (
+        isinstance(tagger, BertSoftmaxForNer) and tagger.searches
+    ):  # by what it searches, not by what it was trained with
+        return -tagger.legal_crf()(logits, given, mask, reduction="none")  # (B,)
+    return tagger.losses(logits, given, mask)  # (B,)
 
 
 def _masked(tags: Tensor, mask: Tensor, value: int) -> Tensor:

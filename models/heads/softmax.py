@@ -181,13 +181,13 @@ class BertSoftmaxForNer(TokenLossTagger, FlatTagger):
 
     def decode(self, emissions: Tensor, word_mask: Tensor) -> Tensor:
         if self.searches:
-            return self._legal_crf().best_paths(emissions, word_mask).tags  # (B, W)
+            return self.legal_crf().best_paths(emissions, word_mask).tags  # (B, W)
         return emissions.argmax(-1)  # (B, W)
 
     def lattice(self) -> CRF:
-        return self._legal_crf(self.confidence_temperatures[1]) if self.searches else super().lattice()
+        return self.legal_crf(self.confidence_temperatures[1]) if self.searches else super().lattice()
 
-    def _legal_crf(self, temperature: float = 1.0) -> CRF:
+    def legal_crf(self, temperature: float = 1.0) -> CRF:
         """The CRF of viterbi: the legal tag sequences, whose transitions score their biases."""
         biases = getattr(self.config, "transition_biases", {})
         scores = tuple(biases.get(kind, 0.0) / temperature for kind in KINDS)

@@ -72,3 +72,15 @@ def _kind(before: str, after: str) -> str:
     if begins_entity(before, after):
         return "end_to_start"
     return "inside_to_end" if split_tag(canonical_tag(after))[0] == "E" else "inside_to_continue"
+
+
+def transition_table(crf: CRF) -> list[dict[int, float]]:
+    """For each tag, and for the start of a text, the tags that may follow and their scores; ``C + 1`` is the end."""
+    C, legal = crf.num_tags, crf.legal
+    assert legal is not None
+    scores = torch.zeros(C + 1, C + 2)
+    scores[:C, :C], scores[C, :C], scores[:C, C + 1] = crf.transitions, crf.start_transitions, crf.end_transitions
+    return [
+        {after: float(scores[before, after]) for after in legal[before].nonzero()[:, 0].tolist()}
+        for before in range(C + 1)
+    ]
