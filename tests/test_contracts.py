@@ -64,7 +64,7 @@ IMPORTS = {
         FoundEntity(type, start, end, surface, confidence) NerPredictor(model, tokenizer, markup, cutter,
         max_seq_length=, window_overlap=, batch_tokens=, context_size=)
     """,
-    "inference.export_onnx": "export(folder, path, head=) main()",
+    "inference.export_onnx": "export(folder, path, head=, max_f1_loss=) main()",
     "inference.hub_model": """
         BertCrfForNer(config) BertSoftmaxForNer(config) Entity(type, first_word, last_word) TaggedText(tags, entities)
         entities_of(tags)
@@ -165,7 +165,8 @@ FLAGS = {
     "tools.sweep": "sweep",
     "tools.new_encoder": "cased encoder keep_layers layers max_positions output_dir vocab width",
     "tools.convert_corpus": "offset_unit source span_edges tag_column target to word_column word_unit",
-    "inference.export_onnx": "head model output",
+    "inference.export_onnx": "head int8 max_f1_loss model output",
+    "tools.fit_transitions": "head output run",
     "tools.publish": "dry_run license model private repo_id",
 }
 
