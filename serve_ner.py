@@ -19,6 +19,7 @@ from fastapi import FastAPI
 
 from common.command_line import Bounds, CommandLine
 from common.log import setup_logging
+from inference.asked import add_asked, asked_of
 from inference.predictor import PRECISIONS, NerPredictor
 from inference.server import CANNOT_START, BoundedProtocol, RateLimit, open_file_limit, run_workers
 from inference.service import ServiceLimits, create_service
@@ -75,6 +76,7 @@ def loaded_service(args: argparse.Namespace, limits: ServiceLimits) -> FastAPI:
         args.device,
         args.dtype,
         head=args.head,
+        asked=asked_of(args),
         decode=args.decode,
         transition_biases=args.transition_biases,
     )
@@ -112,6 +114,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=workers, default=1, help="number of processes, each with its own model")
     parser.add_argument("--device", type=device, help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")
     parser.add_argument("--dtype", choices=PRECISIONS, default="fp32", help="precision of the encoder")
+    add_asked(parser)
     for limit in fields(ServiceLimits):
         described = {"type": limit.metadata["bounds"], "help": limit.metadata["help"], "default": limit.default}
         parser.add_argument(f"--{limit.name}", **described)

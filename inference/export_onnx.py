@@ -28,6 +28,7 @@ from torch.export import Dim
 
 from common.command_line import Bounds, CommandLine
 from common.log import console, setup_logging
+from common.run_files import RunFolder
 from inference.int8 import dev_run, quantised
 from inference.onnx_model import open_session, tagger_metadata
 from inference.predictor import NerPredictor
@@ -89,6 +90,8 @@ def export(folder: Path, path: Path, head: str = "", max_f1_loss: float | None =
         session = open_session(file)
     if file is not path:
         predictor.tokenizer.save_pretrained(path)
+        if (dial := RunFolder(folder).dial("dev")).is_file():  # by which precision or recall can be asked for
+            shutil.copy(dial, path)
     console().print(_speed(tagger, session, longest))
 
 

@@ -166,7 +166,6 @@ FLAGS = {
     "tools.new_encoder": "cased encoder keep_layers layers max_positions output_dir vocab width",
     "tools.convert_corpus": "offset_unit source span_edges tag_column target to word_column word_unit",
     "inference.export_onnx": "head int8 max_f1_loss model output",
-    "tools.fit_transitions": "head output run",
     "tools.publish": "dry_run license model private repo_id",
 }
 

@@ -1,25 +1,24 @@
 """Fit the transition biases of a softmax model on dev; from then on the model decodes legal tag sequences with them.
 
 python -m tools.fit_transitions outputs/run
-python -m tools.fit_transitions outputs/run --output biases.json    # leaves the run as it is
+python -m tools.fit_transitions checkpoint --task_name own --data_dir data    # of another project
 """
 
 import json
 import logging
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from rich.table import Table
 from torch import Tensor
 from torch.func import functional_call
-from torch.nn.utils.rnn import pad_sequence
 
 from analysis.metrics import EntityScores
 from common.command_line import CommandLine
-from common.log import console, setup_logging
+from common.log import console
 from common.run_files import RunFolder
 from common.transition_biases import KINDS, biases_file
 from models import BertSoftmaxForNer
@@ -27,20 +26,18 @@ from models.crf import CRF
 from models.heads.softmax import ARGMAX, VITERBI
 from models.heads.transitions import kinds_of_transitions
 from processors.features.dataset import FeatureDataset
+from tools.command_line import flag_value, parse_settings
 from tools.data import load_and_cache_examples
-from tools.decoding import batches_of_a_size, decoded_documents, stitched_emissions
-from tools.distributed import setup_devices
-from tools.evaluate import check_dataset, score_tagged
+from tools.decoding import decoded_documents, encoded_documents, padded_batches
+from tools.evaluate import check_dataset, evaluate, score_tagged
 from tools.heads import check_has_model, head_of_folder
 from tools.loading import load_model_and_tokenizer
-from tools.recipe import run_script
-from tools.run import Run
+from tools.recipe import run_script, start_run
 from tools.run_folder import data_flags, write_json
-from tools.settings import Settings
 
 logger = logging.getLogger(__name__)
 _PRIOR = 0.01  # half the inverse variance of the biases; keeps those that dev says nothing about at zero
-_BATCH_TOKENS, _BATCH_WORDS = 4096, 8192
+Batch = tuple[Tensor, Tensor, Tensor]  # emissions (B, W, C), tags (B, W), and which of them are known (B, W)
 
 
 class Candidate(NamedTuple):
@@ -58,78 +55,62 @@ class Candidate(NamedTuple):
 
 
 def main() -> None:
-    parser = CommandLine(prog="python -m tools.fit_transitions", description="Fit transition biases on dev.")
-    parser.add_argument("run", type=Path, help="output_dir of a training run with a softmax head")
-    parser.add_argument("--head", default="", help="head of the model if it is your own, as module:Class")
-    parser.add_argument("--output", type=Path, help="file to write the biases to; the run stays as it is")
-    args = parser.parse_args()
-    setup_logging()
-    fit_transitions(args.run, args.output, args.head)
+    parser = CommandLine(description=(__doc__ or "").partition("\n")[0], usage="%(prog)s RUN [flags of its script]")
+    parser.add_argument("folder", metavar="RUN", type=Path, help="output_dir of a run with a softmax head")
+    folder: Path = parser.parse_args(sys.argv[1:2]).folder
+    fit_transitions(folder, sys.argv[2:])
 
 
-def fit_transitions(folder: Path, output: Path | None = None, head: str = "") -> Candidate:
-    """Fit the biases, score dev with and without them, and write the best choice into the config of the run.
+def fit_transitions(folder: Path, flags: Sequence[str] = ()) -> Candidate:
+    """Fit the biases, write the best way to decode into the config of the folder, and score dev with it.
 
-    Biases are chosen only if strict F1 is higher than without them, viterbi only if it is not below argmax.
+    Biases are chosen only if strict F1 on dev is higher than without them, viterbi only if it is not below argmax.
 
     Args:
-        output: file to write the biases to; the run then stays as it is.
+        flags: flags of the folder's script, for other data than those of the run.
 
     Raises:
-        ValueError: the folder holds no trained softmax model, or does not say where its data are.
+        ValueError: the folder holds no trained softmax model, or nothing says where its data are.
     """
     check_has_model(folder, "name the output_dir of a run")
-    found, files = head_of_folder(folder, head), RunFolder(folder)
-    if not issubclass(found, BertSoftmaxForNer):
+    head, files = head_of_folder(folder, flag_value(flags, "head")), RunFolder(folder)
+    if not issubclass(head, BertSoftmaxForNer):
         raise ValueError(
-            f"{folder} holds the head {found.__name__}: only softmax heads have no transitions of their own"
+            f"{folder} holds the head {head.__name__}: only softmax heads have no transitions of their own"
         )
-    settings = Settings.of(found.Options, output_dir=str(folder), **data_flags(files))
-    run, model, tokenizer = load_model_and_tokenizer(Run.of(settings, *setup_devices(settings.machine)), found)
-    dataset = load_and_cache_examples(run, run.corpus.task_name, tokenizer, "dev")
+    data = [f"--{name}={value}" for name, value in data_flags(files).items()] if files.settings.is_file() else []
+    settings = parse_settings(head.Options, None, [*data, f"--output_dir={folder}", "--do_eval", *flags])
+    run = start_run(settings, head)
+    run, model, tokenizer = load_model_and_tokenizer(run, head)
+    dataset = load_and_cache_examples(run, run.settings.data.task_name, tokenizer, "dev")
     check_dataset(dataset, model)
-    model.eval().to(run.device)
-    emissions = all_emissions(model, dataset)
+    encoded = list(encoded_documents(run, model.to(run.device), dataset, "Encoding dev"))
     config = model.config
     config.tag_decoding, config.transition_biases = VITERBI, {}
-    biases = fitted_biases(
-        model.legal_crf(), kinds_of_transitions(tuple(model.tag_names)), gold(model, dataset, emissions)
-    )
+    gold = [batch for emissions, documents in encoded for batch in _gold(model, dataset, emissions, documents)]
+    biases = fitted_biases(model.legal_crf(), kinds_of_transitions(tuple(model.tag_names)), gold)
     candidates = []
     for name, decoding, own in (("argmax", ARGMAX, {}), ("viterbi", VITERBI, {}), ("with biases", VITERBI, biases)):
         config.tag_decoding, config.transition_biases = decoding, own
-        tagged = decoded_documents(model, dataset, emissions, range(dataset.num_documents), run.markup)
+        tagged = [one for part in encoded for one in decoded_documents(model, dataset, *part, run.markup)]
         candidates.append(Candidate(name, decoding, own, score_tagged(tagged, dataset, run.markup).entities))
-    best = max(reversed(candidates[:2]), key=lambda one: one.strict_f1)  # viterbi if they are equal
-    best = max(best, candidates[2], key=lambda one: one.strict_f1)
+    by_word, legal, biased = candidates
+    best = legal if legal.strict_f1 >= by_word.strict_f1 else by_word
+    best = biased if biased.strict_f1 > best.strict_f1 else best
     console().print(_table(candidates, best))
-    if output is not None:
-        write_json(output, biases_file(biases))
-        logger.info("Biases written to %s; the run is unchanged", output)
-    else:
-        _keep(files, best)
+    _keep(files, best)
+    config.tag_decoding, config.transition_biases = best.decoding, best.biases
+    evaluate(run, model, tokenizer)  # scores and thresholds of dev follow
+    if files.results("test").is_file():
+        logger.info("The scores of test are those from before; run --do_predict to compute them again")
     return best
 
 
-@torch.inference_mode()
-def all_emissions(model: BertSoftmaxForNer, dataset: FeatureDataset) -> Tensor:
-    """Emissions of all words of a dataset, in order: ``(words, C)``."""
-    batches = batches_of_a_size(dataset.lengths, _BATCH_TOKENS)
-    return stitched_emissions(model, dataset, range(len(dataset)), batches, model.device)
-
-
-Batch = tuple[Tensor, Tensor, Tensor]  # emissions (B, W, C), tags (B, W), and which of them are known (B, W)
-
-
-def gold(model: BertSoftmaxForNer, dataset: FeatureDataset, emissions: Tensor) -> list[Batch]:
-    """The documents with their tags, in batches of similar length."""
-    lengths = np.asarray(dataset.arrays["document_words"], np.int64)
-    documents = emissions.clone().split(lengths.tolist())  # no inference tensors
+def _gold(model: BertSoftmaxForNer, dataset: FeatureDataset, emissions: Tensor, documents: range) -> list[Batch]:
     found = []
-    for batch in batches_of_a_size(lengths, _BATCH_WORDS):
-        rows = pad_sequence([documents[index] for index in batch], batch_first=True)
-        tags = model.encode([dataset.annotation(int(index)) for index in batch]).to(rows.device)
-        found.append((rows, tags.clamp(min=0), tags != -100))
+    for rows, mask, indices in padded_batches(dataset, emissions, documents):
+        tags = model.encode([dataset.annotation(index) for index in indices]).to(rows.device)
+        found.append((rows, tags.clamp(min=0), mask & (tags != -100)))
     return found
 
 
@@ -158,7 +139,7 @@ def fitted_biases(crf: CRF, kinds: Tensor, batches: Sequence[Batch]) -> dict[str
 
 
 def _keep(files: RunFolder, best: Candidate) -> None:
-    """Write a choice into the config of a run, and its biases into a file."""
+    """Write a choice into the config of a folder, and its biases into a file."""
     config = json.loads(files.config.read_text("utf-8"))
     config.pop("transition_biases", None)
     config["tag_decoding"] = best.decoding
@@ -167,8 +148,7 @@ def _keep(files: RunFolder, best: Candidate) -> None:
         config["transition_biases"] = best.biases
         write_json(files.transition_biases, biases_file(best.biases))
     write_json(files.config, config)
-    advice = "the scores in the folder are those of before: run it again with --do_eval and --do_predict"
-    logger.info("%s now decodes by %s, %s; %s", files.path, best.decoding, best.name, advice)
+    logger.info("%s now decodes by %s: %s", files.path, best.decoding, best.name)
 
 
 def _table(candidates: Sequence[Candidate], best: Candidate) -> Table:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-from common.entities import Annotation, Entity, in_text_order, outermost, text_order
+from common.entities import Annotation, Entity, disjoint, in_text_order, outermost, text_order
 from common.tag_schemes import MARKUPS, OUTSIDE, tag_set, tags_to_entities
 from models.heads.crf import BertCrfForNer
 from models.heads.transitions import legal_followers
@@ -60,6 +60,11 @@ class BertCrfPerTypeForNer(BertCrfForNer):
     def expressible(self, entities: Sequence[Entity]) -> list[Entity]:
         types = dict.fromkeys(one.type for one in entities)
         return [one for name in types for one in outermost([other for other in entities if other.type == name])]
+
+    def compatible(self, entities: Sequence[Entity]) -> list[Entity]:
+        types = dict.fromkeys(one.type for one in entities)
+        kept = {one for name in types for one in disjoint([other for other in entities if other.type == name])}
+        return [one for one in entities if one in kept]
 
     def encode(self, annotations: Sequence[Annotation]) -> Tensor:
         types = self.types

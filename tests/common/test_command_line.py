@@ -22,7 +22,6 @@ SCRIPTS = {
     "tools.new_encoder": ["--vocab=vocab.txt", "--output_dir=encoder"],
     "tools.convert_corpus": ["source", "target", "--to=jsonl"],
     "inference.export_onnx": ["run"],
-    "tools.fit_transitions": ["run"],
     "analysis.report.__main__": ["run"],
 }
 every_script = pytest.mark.parametrize("script", SCRIPTS)

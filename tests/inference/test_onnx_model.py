@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import predict_ner
+from inference.asked import Asked
 from inference.export_onnx import export, main, random_inputs, write_onnx
 from inference.onnx_model import onnx_tagger, open_session
 from inference.predictor import NerPredictor
@@ -22,7 +23,7 @@ from tests.tools.runs import FinishedRun, edit_json, read_json
 TEXTS = ["the man met dan lee near new york", "", "acme left paris, and anna saw it. " * 20]
 
 
-def with_transitions(tagger: FlatTagger) -> FlatTagger:
+def with_transitions(tagger: BertCrfForNer) -> BertCrfForNer:
     torch.manual_seed(2)
     for weight in tagger.crf.parameters():
         weight.data.uniform_(-2, 2)
@@ -67,7 +68,8 @@ def folder(crf_run: FinishedRun, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 def test_a_folder_of_file_and_tokenizer_predicts_as_the_run(folder: Path, crf_run: FinishedRun) -> None:
-    assert {path.name for path in folder.iterdir()} == {"model.onnx", "tokenizer.json", "tokenizer_config.json"}
+    files = {"model.onnx", "tokenizer.json", "tokenizer_config.json", "eval_dial.json"}
+    assert {path.name for path in folder.iterdir()} == files
     torch_ones, onnx_ones = NerPredictor.load(crf_run.folder, "cpu"), NerPredictor.load(folder)
     assert (onnx_ones.max_seq_length, onnx_ones.cutter.unit) == (torch_ones.max_seq_length, torch_ones.cutter.unit)
     expected, found = torch_ones(TEXTS), onnx_ones(TEXTS)
@@ -78,6 +80,9 @@ def test_a_folder_of_file_and_tokenizer_predicts_as_the_run(folder: Path, crf_ru
     words = [text.split() or ["a"] for text in TEXTS]
     assert onnx_ones.tag_words(words) == torch_ones.tag_words(words)
     onnx_ones.warm_up()
+    asked = Asked(recall=0.9)
+    many = [NerPredictor.load(one, asked=asked, device="cpu")(TEXTS) for one in (crf_run.folder, folder)]
+    assert [[one[:4] for one in text] for text in many[0]] == [[one[:4] for one in text] for text in many[1]]
 
 
 def test_the_command_takes_a_file(
