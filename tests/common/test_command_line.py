@@ -49,6 +49,7 @@ MAY_BE_ZERO = {
         "gpus",
         "port",
         "batch_timeout",
+        "max_f1_loss",
     ),
 }
 
