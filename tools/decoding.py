@@ -53,9 +53,16 @@ class TaggedDocument(NamedTuple):
 def tag_documents(
     run: Run, model: Tagger, dataset: FeatureDataset, desc: str, with_confidence: bool = False
 ) -> Iterator[TaggedDocument]:
-    """Tag all documents, in order. Each rank encodes a share of the windows and gets the whole result.
+    """Tag all documents, in order. Each rank encodes a share of the windows and gets the whole result."""
+    for documents, emissions in document_emissions(run, model, dataset, desc):
+        yield from decoded_documents(model, dataset, emissions, documents, run.markup, with_confidence)
 
-    Windows are stitched before decoding, so a text of any length gets one best path.
+
+@torch.no_grad()
+def document_emissions(run: Run, model: Tagger, dataset: FeatureDataset, desc: str) -> Iterator[tuple[range, Tensor]]:
+    """The emissions ``(words, C)`` of all documents, in order, for some documents at a time; all ranks get them.
+
+    Windows are stitched, so that a text of any length is decoded at once.
     """
     model.eval()
     hidden = not (is_main() and sys.stderr.isatty())
@@ -67,7 +74,7 @@ def tag_documents(
             batches = shared_batches(lengths, run.settings.optimisation.per_gpu_eval_batch_size * max(1, run.n_gpu))
             with run.precision.autocast():
                 emissions = sum_over_ranks(stitched_emissions(model, dataset, windows, batches, run.device))
-            yield from decoded_documents(model, dataset, emissions, range(first, last), run.markup, with_confidence)
+            yield range(first, last), emissions
             bar.update(last - first)
 
 
@@ -125,23 +132,37 @@ def decoded_documents(
         documents: indices in the dataset.
         markup: tag scheme for entities of heads that do not choose tags.
     """
-    lengths = np.asarray(dataset.arrays["document_words"][documents.start : documents.stop], np.int64)
-    starts = np.concatenate(([0], np.cumsum(lengths)))
     found = [TaggedDocument(document, [], [], [], 0.0) for document in documents]
-    for batch in batches_of_a_size(lengths, _WORDS_A_DECODING_BATCH):
-        W = int(lengths[batch].max())
-        index = torch.from_numpy(np.minimum(starts[batch, None] + np.arange(W), len(emissions) - 1))  # (B, W)
-        mask = torch.from_numpy(np.arange(W) < lengths[batch, None]).to(emissions.device)  # (B, W)
-        rows = emissions[index.to(emissions.device)]  # (B, W, C)
+    for batch, rows, mask in padded_rows(dataset, emissions, documents):
         losses = [0.0] * len(batch)  # unless all are annotated; words whose label the model lacks do not count
-        annotations = [dataset.annotation(documents[document]) for document in batch]
+        annotations = [dataset.annotation(document) for document in batch]
         if not any(annotation.entities is None for annotation in annotations):
             losses = model.losses(rows, model.encode(annotations).to(mask.device), mask).tolist()
             # Where scores are not numbers, the loss shows it, and training must go on: a search would raise an error.
             rows = torch.where(rows < torch.inf, rows, 0.0)
         predictions = model.predict(rows, mask, with_confidence)
-        for document, prediction, loss in zip(batch, predictions, losses, strict=True):
+        for document, annotation, prediction, loss in zip(batch, annotations, predictions, losses, strict=True):
             entities, confidences = prediction.entities, prediction.confidences
-            tags = prediction.tags or entities_to_tags(outermost(entities), int(lengths[document]), MARKUPS[markup])
-            found[document] = TaggedDocument(documents[document], tags, entities, confidences, loss)
+            tags = prediction.tags or entities_to_tags(outermost(entities), annotation.words, MARKUPS[markup])
+            found[document - documents.start] = TaggedDocument(document, tags, entities, confidences, loss)
     yield from found
+
+
+def padded_rows(
+    dataset: FeatureDataset, emissions: Tensor, documents: range
+) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+    """Batches of documents of similar length: their indices, emissions ``(B, W, C)`` and mask ``(B, W)``.
+
+    Documents without words are left out.
+
+    Args:
+        emissions: ``(words, C)`` of these documents.
+        documents: indices in the dataset.
+    """
+    lengths = np.asarray(dataset.arrays["document_words"][documents.start : documents.stop], np.int64)
+    starts = np.concatenate(([0], np.cumsum(lengths)))
+    for batch in batches_of_a_size(lengths, _WORDS_A_DECODING_BATCH):
+        W = int(lengths[batch].max())
+        index = torch.from_numpy(np.minimum(starts[batch, None] + np.arange(W), len(emissions) - 1))  # (B, W)
+        mask = torch.from_numpy(np.arange(W) < lengths[batch, None]).to(emissions.device)  # (B, W)
+        yield [documents[int(place)] for place in batch], emissions[index.to(emissions.device)], mask
