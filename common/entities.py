@@ -49,9 +49,14 @@ class Annotation:
         return Annotation(self.words, [one for one in self.entities if one.type in types], unannotated)
 
 
+def text_order(entity: Entity) -> tuple[int, int, str]:
+    """Key to sort by: first word, then longest first, then type."""
+    return entity.first_word, -entity.last_word, entity.type
+
+
 def in_text_order(entities: Iterable[Entity]) -> list[Entity]:
-    """Remove duplicates and sort by first word, then longest first, then type."""
-    return sorted(set(entities), key=lambda one: (one.first_word, -one.last_word, one.type))
+    """Remove duplicates and sort."""
+    return sorted(set(entities), key=text_order)
 
 
 def outermost(entities: Iterable[Entity]) -> list[Entity]:

@@ -8,11 +8,12 @@ from typing import Any, ClassVar, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import MODEL_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import TokenClassifierOutput
 
 from common.entities import Annotation, Entity
 from common.options import NoOptions
+from models.encoders import encoder_class, head_dropout, new_encoder, width_of
 from models.word_states import BiLstm, WordStateOptions, encode, states_of_words, without_some_words
 
 # On a GPU, cuDNN's attention compiles a plan for every new batch size and length, which takes longer than an epoch of
@@ -23,13 +24,6 @@ _ATTENTION_SUPPORT = ("_supports_sdpa", "_supports_flash_attn", "_supports_flex_
 _UNUSED = [r"\bpooler\."]  # weights that no tagger needs
 # Families whose states depend on padding.
 _MIXES_PADDING_IN = ("canine", "convbert", "fnet", "funnel", "mobilebert", "nystromformer", "yoso")
-_MORE_THAN_TEXT = {  # forward parameter -> input that it stands for
-    "decoder_input_ids": "input for a decoder",
-    "bbox": "page layout",
-    "pixel_values": "images",
-    "input_features": "audio",
-    "xpath_tags_seq": "HTML",
-}
 
 
 class Prediction(NamedTuple):
@@ -86,19 +80,19 @@ class Tagger(PreTrainedModel):
 
     def __init__(self, config: PreTrainedConfig) -> None:
         for name in _ATTENTION_SUPPORT:  # else transformers falls back to eager attention
-            setattr(self, name, getattr(_encoder_class(config), name, False))
+            setattr(self, name, getattr(encoder_class(config), name, False))
         super().__init__(config)
-        encoder = _new_encoder(config)
+        encoder = new_encoder(config)
         self.base_model_prefix = encoder.base_model_prefix
         setattr(self, self.base_model_prefix, encoder)
         self.word_options = WordStateOptions.of(config)
-        self.width = _width(config)  # H, size of the states of words
+        self.width = width_of(config)  # H, size of the states of words
         if size := self.word_options.bilstm_size:
             self.bilstm = BiLstm(self.width, size)
             self.width = 2 * size
-        self.dropout = nn.Dropout(_head_dropout(config))
+        self.dropout = nn.Dropout(head_dropout(config))
         self.classifier = nn.Linear(self.width, self.num_scores(config))
-        self.takes_token_types = "token_type_ids" in inspect.signature(_encoder_class(config).forward).parameters
+        self.takes_token_types = "token_type_ids" in inspect.signature(encoder_class(config).forward).parameters
 
     @classmethod
     def from_pretrained(cls, name_or_path: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
@@ -202,6 +196,29 @@ class Tagger(PreTrainedModel):
         """Predict entities of B texts from emissions ``(B, W, C)`` and mask ``(B, W)``."""
         raise NotImplementedError
 
+    def candidates(self, emissions: Tensor, word_mask: Tensor, threshold: float) -> list[list[tuple[Entity, float]]]:
+        """Find all entities with a probability of at least ``threshold``, whatever the head would predict.
+
+        Probabilities are the confidences of `predict`. Entities of a text may overlap and contradict each other.
+
+        Args:
+            emissions, word_mask: ``(B, W, C)`` and ``(B, W)``.
+            threshold: more than 0, up to 1.
+
+        Returns:
+            Entities with their probabilities, per row, in text order.
+
+        Raises:
+            ValueError: the head knows the probabilities of its predictions only.
+        """
+        raise ValueError(f"{type(self).__name__} gives no probabilities of entities that it does not predict")
+
+    @property
+    def confidence_temperatures(self) -> tuple[float, float]:
+        """What emissions (or scores of spans) and transitions are divided by for confidences; see `tools.calibrate`."""
+        emissions, transitions = getattr(self.config, "confidence_temperatures", (1.0, 1.0))
+        return emissions, transitions
+
     def warm_up(self, emissions: Tensor, word_mask: Tensor) -> None:
         """Compile and initialise everything that `predict` may need."""
         self.predict(emissions, word_mask, with_confidence=True)
@@ -270,7 +287,7 @@ class Tagger(PreTrainedModel):
         layers = self.word_options.last_layers
         if mask is None or self.config.model_type not in _MIXES_PADDING_IN:
             return encode(encoder, inputs, layers)
-        states = self.head_weight.new_zeros(*mask.shape, _width(self.config))
+        states = self.head_weight.new_zeros(*mask.shape, width_of(self.config))
         lengths = mask.sum(1)
         for length in lengths.unique().tolist():  # group rows by length, without padding
             chosen = (lengths == length)[:, None] & mask.bool()  # (B, T)
@@ -354,43 +371,3 @@ def casing_types(model: PreTrainedModel) -> tuple[int, ...]:
 def known_words(labels: Tensor) -> Tensor:
     """Mask of words with any known target: ``(B, W, ...) -> (B, W)``."""
     return (labels != -100).reshape(*labels.shape[:2], -1).any(-1)
-
-
-def _encoder_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
-    """Find the class of the bare encoder.
-
-    Raises:
-        ValueError: there is none, or it needs other inputs than text.
-    """
-    found = MODEL_MAPPING.get(type(config), None)
-    encoder_class = found[0] if isinstance(found, tuple) else found
-    if encoder_class is None:
-        raise ValueError(f"transformers has no encoder for {config.model_type}")
-    parameters = inspect.signature(encoder_class.forward).parameters
-    if more := [what for name, what in _MORE_THAN_TEXT.items() if name in parameters]:
-        raise ValueError(f"{config.model_type} models need other inputs than text: {', '.join(more)}")
-    return cast(type[PreTrainedModel], encoder_class)
-
-
-def _new_encoder(config: PreTrainedConfig) -> PreTrainedModel:
-    """Make the bare encoder, without the unused pooler if the family allows it."""
-    if config.model_type == "big_bird":  # else the first short batch switches to this permanently
-        config.attention_type = "original_full"
-    encoder_class = _encoder_class(config)
-    has_pooler = "add_pooling_layer" in inspect.signature(encoder_class.__init__).parameters
-    encoder = encoder_class(config, **({"add_pooling_layer": False} if has_pooler else {}))
-    if config.model_type == "xlnet":
-        encoder.mask_emb.requires_grad_(False)  # used in pretraining only; DDP would wait for its gradient
-    return encoder
-
-
-def _head_dropout(config: PreTrainedConfig) -> float:
-    names = ("classifier_dropout", "hidden_dropout_prob", "seq_classif_dropout", "dropout")
-    return next((float(value) for name in names if (value := getattr(config, name, None)) is not None), 0.1)
-
-
-def _width(config: PreTrainedConfig) -> int:
-    width = getattr(config, "hidden_size", None) or getattr(config, "d_model", None) or getattr(config, "dim", None)
-    if width is None:
-        raise ValueError(f"the config of {config.model_type!r} has no hidden size (hidden_size, d_model or dim)")
-    return int(width)

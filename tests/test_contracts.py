@@ -40,7 +40,10 @@ IMPORTS = {
         BertCrfForNer(config) BertCrfPerTypeForNer(config) BertSoftmaxForNer(config) BertSpanForNer(config) HEADS
         head_named(name)
     """,
-    "models.crf": "CRF(num_tags, batch_first=, legal=) Paths(tags, scores) legal_transitions(tags)",
+    "models.crf": """
+        CRF(num_tags, batch_first=, legal=) Paths(tags, scores) ProbableSpans(rows, types, firsts, lasts, probabilities)
+        SpanTags(only, first, middle, last, before, after_only, after_last) legal_transitions(tags)
+    """,
     "processors": """
         DataError(message, path=, line=) Example(guid, words, entities=, text=, offsets=, line=, word_lines=,
         unannotated=, confidences=, words_given=, document=) convert_examples_to_features(examples, label_list,
@@ -76,7 +79,8 @@ IMPORTS = {
 }
 METHODS = {
     "models.tagger.Tagger": """
-        Options add_token_types(count) config_class configure(config, labels, options) emissions(states, word_mask)
+        Options add_token_types(count) candidates(emissions, word_mask, threshold) confidence_temperatures config_class
+        configure(config, labels, options) emissions(states, word_mask)
         encode(annotations) expressible(entities) forward(input_ids, attention_mask=, token_type_ids=,
         word_positions=, word_mask=, labels=, num_items_in_batch=, word_lengths=) from_pretrained(name_or_path, *args,
         **kwargs) head_weight label_names learning_rates(options) log_probabilities(emissions) losses(emissions,
@@ -87,18 +91,18 @@ METHODS = {
     "models.BertCrfForNer": """
         decode(emissions, word_mask) distillation_loss(emissions, word_mask, taught, temperature=)
         entity_confidences(emissions, word_mask, entities) expectations(emissions, word_mask, temperature=)
-        span_confidences(emissions, word_mask, spans, inside, after) tag_names
+        calibrated(emissions) lattice() tag_names
     """,
     "models.BertSoftmaxForNer": """
         decode(emissions, word_mask) distillation_loss(emissions, word_mask, taught, temperature=)
         entity_confidences(emissions, word_mask, entities) expectations(emissions, word_mask, temperature=)
-        span_confidences(emissions, word_mask, spans, inside, after) tag_names token_losses(logits, labels, weights=)
+        calibrated(emissions) lattice() tag_names token_losses(logits, labels, weights=)
     """,
     "models.crf.CRF": """
         best_paths(emissions, mask=, nbest=, allowed=) decode(emissions, mask=, nbest=, allowed=) entropy(emissions,
         mask=, allowed=, differentiable=) forward(emissions, tags=, mask=, reduction=, allowed=, weight=)
         log_partition(emissions, mask=, allowed=) marginals(emissions, mask=, pairwise=, allowed=, differentiable=)
-        sample(emissions, mask=, n=, generator=, allowed=) set_legal(legal) span_confidence(emissions, mask, spans,
+        probable_spans(emissions, mask, tags, threshold) sample(emissions, mask=, n=, generator=, allowed=) set_legal(legal) span_confidence(emissions, mask, spans,
         inside, before=, after=)
     """,
     "inference.predictor.NerPredictor": """

@@ -3,5 +3,6 @@
 from .layer import CRF
 from .legal import legal_transitions
 from .paths import Paths
+from .spans import ProbableSpans, SpanTags
 
-__all__ = ["CRF", "Paths", "legal_transitions"]
+__all__ = ["CRF", "Paths", "ProbableSpans", "SpanTags", "legal_transitions"]

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 # How a row was computed, or why it was not: the values of `State.mode`.
@@ -91,3 +92,38 @@ def raise_for_rows(mode: Tensor) -> None:
         rows = (mode == code).nonzero().flatten().tolist()
         if rows:
             raise ValueError(f"{what} in row{'s' * (len(rows) > 1)} {', '.join(map(str, rows))} of the batch")
+
+
+def check_inputs(
+    num_tags: int, device: torch.device, emissions: Tensor, tags: Tensor | None, mask: Tensor | None
+) -> None:
+    """Check shapes and types as pytorch-crf does, but do not look at the mask's values: any mask is right."""
+    shape = emissions.shape
+    if len(shape) != 3:
+        raise ValueError(f"emissions must have dimension of 3, got {len(shape)}")
+    B, W, C = shape
+    if num_tags != C:
+        raise ValueError(f"expected last dimension of emissions is {num_tags}, got {C}")
+    if emissions.is_complex():
+        raise ValueError(f"emissions must be real numbers, got {emissions.dtype}")
+    if tags is not None and (tags.is_floating_point() or tags.is_complex()):
+        raise ValueError(f"tags must be whole numbers, got {tags.dtype}")
+    if device != emissions.device:
+        raise RuntimeError(f"the layer is on {device}, the emissions on {emissions.device}")
+    for name, tensor in (("tags", tags), ("mask", mask)):
+        if tensor is not None and tensor.device != emissions.device:
+            raise RuntimeError(f"{name} must be on {emissions.device} as the emissions are, got {tensor.device}")
+        if tensor is not None and tensor.shape != (B, W):
+            raise ValueError(
+                f"the first two dimensions of emissions and {name} must match, got {(B, W)} and {tuple(tensor.shape)}"
+            )
+
+
+def check_allowed(emissions: Tensor, allowed: Tensor) -> None:
+    if allowed.device != emissions.device:
+        raise RuntimeError(f"allowed must be on {emissions.device} as the emissions are, got {allowed.device}")
+    if allowed.shape != emissions.shape or allowed.dtype != torch.bool:
+        raise ValueError(
+            f"allowed must be a bool tensor of shape {tuple(emissions.shape)}, "
+            f"got {allowed.dtype} of {tuple(allowed.shape)}"
+        )

@@ -9,12 +9,13 @@ from torch import Tensor
 from . import differentiable as in_torch
 from . import posterior
 from .base import Base
-from .chains import NO_PATH, SCALED, Chains, raise_for_rows
+from .chains import NO_PATH, SCALED, Chains, check_allowed, check_inputs, raise_for_rows
 from .graph import decode_in_graph
 from .lattice import Lattice, exact_type, lattice_of
 from .nbest import nbest_paths
 from .ops import best_paths, chain_value, entropy, marginals, savable
 from .paths import PADDING, Paths, rows_as_lists
+from .spans import ProbableSpans, SpanTags, probable_spans, span_probability
 
 
 class CRF(Base):  # type: ignore[misc]
@@ -314,8 +315,25 @@ class CRF(Base):  # type: ignore[misc]
         """
         self._validate(emissions, mask=mask)
         chains = self._chains(emissions, mask)
-        probability = posterior.span_probability(self._lattice(chains), spans, inside, before, after)
+        probability = span_probability(self._lattice(chains), spans, inside, before, after)
         return probability.to(chains.emissions.dtype)
+
+    @torch.no_grad()
+    def probable_spans(self, emissions: Tensor, mask: Tensor | None, tags: SpanTags, threshold: float) -> ProbableSpans:
+        """All entities with a probability of at least `threshold`, of any length; exact, as `span_confidence`.
+
+        Args:
+            emissions, mask: as for `forward`.
+            tags: the tags that make an entity, for each type.
+            threshold: more than 0, up to 1.
+
+        Raises:
+            ValueError: shapes do not fit, the threshold is out of range, or a row has no legal path.
+        """
+        if not 0 < threshold <= 1:
+            raise ValueError(f"threshold {threshold} is not in (0, 1]")
+        self._validate(emissions, mask=mask)
+        return probable_spans(self._lattice(self._chains(emissions, mask)), tags, threshold)
 
     def _chains(self, emissions: Tensor, mask: Tensor | None, allowed: Tensor | None = None) -> Chains:
         """What the backends compute on: rows first, one floating-point type, the mask bool."""
@@ -357,13 +375,7 @@ class CRF(Base):  # type: ignore[misc]
         return lattice_of(chains, exact_type(chains.emissions.device))
 
     def _allowed(self, emissions: Tensor, allowed: Tensor) -> Tensor:
-        if allowed.device != emissions.device:
-            raise RuntimeError(f"allowed must be on {emissions.device} as the emissions are, got {allowed.device}")
-        if allowed.shape != emissions.shape or allowed.dtype != torch.bool:
-            raise ValueError(
-                f"allowed must be a bool tensor of shape {tuple(emissions.shape)}, "
-                f"got {allowed.dtype} of {tuple(allowed.shape)}"
-            )
+        check_allowed(emissions, allowed)
         return self._rows_first(allowed).contiguous()
 
     def _rows_first(self, tensor: Tensor) -> Tensor:
@@ -372,27 +384,7 @@ class CRF(Base):  # type: ignore[misc]
     _turned = _rows_first  # the same exchange gives results the order of their arguments
 
     def _validate(self, emissions: Tensor, tags: Tensor | None = None, mask: Tensor | None = None) -> None:
-        """As pytorch-crf, but without looking at the mask's values: any mask is right."""
-        shape = emissions.shape
-        if len(shape) != 3:
-            raise ValueError(f"emissions must have dimension of 3, got {len(shape)}")
-        B, W, C = shape
-        if self.num_tags != C:
-            raise ValueError(f"expected last dimension of emissions is {self.num_tags}, got {C}")
-        if emissions.is_complex():
-            raise ValueError(f"emissions must be real numbers, got {emissions.dtype}")
-        if tags is not None and (tags.is_floating_point() or tags.is_complex()):
-            raise ValueError(f"tags must be whole numbers, got {tags.dtype}")
-        if self._parameter("transitions").device != emissions.device:
-            raise RuntimeError(f"the layer is on {self.transitions.device}, the emissions on {emissions.device}")
-        for name, tensor in (("tags", tags), ("mask", mask)):
-            if tensor is not None and tensor.device != emissions.device:
-                raise RuntimeError(f"{name} must be on {emissions.device} as the emissions are, got {tensor.device}")
-            if tensor is not None and tensor.shape != (B, W):
-                raise ValueError(
-                    f"the first two dimensions of emissions and {name} must match, "
-                    f"got {(B, W)} and {tuple(tensor.shape)}"
-                )
+        check_inputs(self.num_tags, self._parameter("transitions").device, emissions, tags, mask)
 
 
 def _as(tensor: Tensor, dtype: torch.dtype) -> Tensor:

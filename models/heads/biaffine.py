@@ -77,11 +77,13 @@ class BiaffineForNer(SpanPairTagger):
     def total_loss(self, shares: Tensor) -> Tensor:
         return shares.sum(0)
 
-    def found(self, block: Block) -> tuple[Tensor, Tensor, Tensor]:
-        scores, classes = block.scores.max(-1)  # (B, w, v)
-        chosen = (classes > 0) & block.counts
-        places = torch.cat([chosen.nonzero(), classes[chosen].unsqueeze(-1) - 1], -1)
-        return places, scores[chosen], block.scores[chosen].softmax(-1).amax(-1)
+    def found(self, block: Block) -> tuple[Tensor, Tensor]:
+        best = block.scores.argmax(-1, keepdim=True)  # (B, w, v, 1)
+        classes = torch.arange(1, block.scores.size(-1), device=best.device)  # (K,)
+        return (best == classes) & block.counts.unsqueeze(-1), block.scores[..., 1:]
+
+    def probabilities(self, block: Block) -> Tensor:
+        return (block.scores / self.confidence_temperatures[0]).softmax(-1)[..., 1:]
 
     def compatible(self, entities: Sequence[Entity]) -> list[Entity]:
         """Leave out entities that cross one that is given before, or have its words."""

@@ -94,10 +94,16 @@ class BertCrfForNer(FlatTagger):
         expected = expected + (taught.tags[:, 0] @ crf.start_transitions + of_last @ crf.end_transitions).sum()
         return crf.log_partition(emissions, word_mask).sum() - expected
 
-    def span_confidences(
-        self, emissions: Tensor, word_mask: Tensor, spans: Tensor, inside: Tensor, after: Tensor
-    ) -> Tensor:
-        return self.crf.span_confidence(emissions, word_mask, spans, inside, after=after)  # (N,)
+    def lattice(self) -> CRF:
+        temperature = self.confidence_temperatures[1]
+        if temperature == 1:
+            return self.crf
+        scaled = super().lattice()
+        scaled.set_legal(self.crf.legal)
+        with torch.no_grad():
+            for name, scores in self.crf.named_parameters():
+                scaled.get_parameter(name).copy_(scores / temperature)
+        return scaled
 
     def select_labels(self, ids: Sequence[int], names: Sequence[str]) -> None:
         """Keep these tags only. Transitions from and to special tokens become start and end transitions."""

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-from common.entities import Annotation, Entity, in_text_order, outermost
+from common.entities import Annotation, Entity, in_text_order, outermost, text_order
 from common.tag_schemes import MARKUPS, OUTSIDE, tag_set, tags_to_entities
 from models.heads.crf import BertCrfForNer, legal_followers
 from models.tagger import LabelSpace, Prediction, keep_rows, set_label_names
@@ -106,6 +106,14 @@ class BertCrfPerTypeForNer(BertCrfForNer):
         return super()._confidences_at(
             [(used[chain], one) for chain, one in zip(chains, entities, strict=True)], *folded
         )
+
+    def candidates(self, emissions: Tensor, word_mask: Tensor, threshold: float) -> list[list[tuple[Entity, float]]]:
+        chains = iter(super().candidates(*self._folded(emissions, word_mask), threshold))  # B * K
+        found = [
+            [(entity._replace(type=name), value) for name in self.types for entity, value in next(chains)]
+            for _ in emissions
+        ]
+        return [sorted(row, key=lambda one: text_order(one[0])) for row in found]
 
     def log_probabilities(self, emissions: Tensor) -> Tensor:
         """Log-softmax of each word's emissions, for each type by itself: ``(B, W, K * T)``."""

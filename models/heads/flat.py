@@ -6,10 +6,10 @@ from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from common.entities import Annotation, Entity, outermost
+from common.entities import Annotation, Entity, outermost, text_order
 from common.tag_dialects import canonical_tags
 from common.tag_schemes import (
     IGNORED_LABEL,
@@ -17,6 +17,7 @@ from common.tag_schemes import (
     OUTSIDE,
     SCHEMES,
     TagEncoder,
+    TagScheme,
     begins_entity,
     entities_to_tags,
     markup_of_tags,
@@ -24,6 +25,7 @@ from common.tag_schemes import (
     tag_set,
     tags_to_entities,
 )
+from models.crf import CRF, SpanTags
 from models.heads.class_weights import FlatOptions, class_weights, configure_class_weights, warn_of_other_weights
 from models.tagger import LabelSpace, Prediction, Tagger, set_label_names
 
@@ -46,7 +48,7 @@ class Expectations(NamedTuple):
 class FlatTagger(Tagger):
     """A tagger whose labels are the tags of a scheme. Of overlapping entities it can express only the longest.
 
-    Subclasses implement `losses`, `decode` and `span_confidences`.
+    Subclasses implement `losses` and `decode`, and `lattice` unless words are independent.
     """
 
     Options: ClassVar[type] = FlatOptions
@@ -104,21 +106,22 @@ class FlatTagger(Tagger):
         """Best tags: ``(B, W, C), (B, W) -> (B, W)``; arbitrary for masked words."""
         raise NotImplementedError
 
-    def span_confidences(
-        self, emissions: Tensor, word_mask: Tensor, spans: Tensor, inside: Tensor, after: Tensor
-    ) -> Tensor:
-        """Probability that the words of a span, and the word after it, have any of the given tags.
+    def lattice(self) -> CRF:
+        """The CRF whose distribution over tag sequences gives the confidences; by default, words are independent.
 
-        Args:
-            emissions, word_mask: ``(B, W, C)`` and ``(B, W)``.
-            spans: ``(N, 3)`` row, first and last word of each span.
-            inside: ``(N, L, C)`` true for the allowed tags of the k-th word of the span.
-            after: ``(N, C)`` true for the allowed tags of the word after the span, if there is one.
-
-        Returns:
-            Probabilities ``(N,)``.
+        It reads emissions divided by the first of ``config.confidence_temperatures``; its own scores are divided by the
+        second (``tools/calibrate.py``).
         """
-        raise NotImplementedError
+        with torch.device("meta"):  # draws no random numbers
+            crf = CRF(len(self.tag_names), batch_first=True)
+        crf.to_empty(device=self.device)
+        for scores in crf.parameters():
+            nn.init.zeros_(scores)
+        return crf
+
+    def calibrated(self, emissions: Tensor) -> Tensor:
+        """The emissions that `lattice` reads."""
+        return emissions / self.confidence_temperatures[0]
 
     def expectations(self, emissions: Tensor, word_mask: Tensor, temperature: float = 1.0) -> Expectations:
         """What a student learns from this head's distribution over the tag sequences of a batch.
@@ -176,11 +179,22 @@ class FlatTagger(Tagger):
     ) -> list[float]:
         """Exact confidences of entities, each with its row of the emissions."""
         confidences: list[float] = []
+        lattice, emissions = self.lattice(), self.calibrated(emissions)
         for start in range(0, len(places), _SPANS_AT_ONCE):
             tensors = _span_tensors(places[start : start + _SPANS_AT_ONCE], self.tag_names, self.markup)
             on_device = (tensor.to(emissions.device) for tensor in tensors)
-            confidences += self.span_confidences(emissions, word_mask, *on_device).tolist()
+            confidences += lattice.span_confidence(emissions, word_mask, *on_device).tolist()
         return confidences
+
+    def candidates(self, emissions: Tensor, word_mask: Tensor, threshold: float) -> list[list[tuple[Entity, float]]]:
+        names = [split_tag(tag)[1] for tag in self.tag_names if tag != OUTSIDE]
+        types = list(dict.fromkeys(names))
+        tags = SpanTags(*(part.to(emissions.device) for part in _tags_of_types(types, self.tag_names, self.markup)))
+        spans = self.lattice().probable_spans(self.calibrated(emissions), word_mask, tags, threshold)
+        found: list[list[tuple[Entity, float]]] = [[] for _ in emissions]
+        for row, kind, first, last, probability in zip(*(part.tolist() for part in spans), strict=True):
+            found[row].append((Entity(types[kind], first, last), probability))
+        return [sorted(row, key=lambda one: text_order(one[0])) for row in found]
 
     def warm_up(self, emissions: Tensor, word_mask: Tensor) -> None:
         self.decode(emissions, word_mask)
@@ -199,35 +213,45 @@ def _tag_encoder(tags: tuple[str, ...], markup: str) -> TagEncoder:
 
 def _span_tensors(
     places: Sequence[tuple[int, Entity]], tag_names: list[str], markup: str
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Make ``spans (N, 3)``, ``inside (N, L, C)`` and ``after (N, C)`` for `FlatTagger.span_confidences`."""
-    ids = {tag: index for index, tag in enumerate(tag_names)}
-    types = {split_tag(tag)[1] for tag in tag_names if tag != OUTSIDE}
-    schemes = (MARKUPS[markup], *SCHEMES.values())  # of one the tags are all, unless the model lacks some
-    scheme = next((scheme for scheme in schemes if set(tag_set(types, scheme)) == set(tag_names)), None)
-    longest = max(entity.words for _, entity in places)
-    inside = torch.zeros(len(places), longest, len(ids), dtype=torch.bool)
-    after = torch.zeros(len(places), len(ids), dtype=torch.bool)
-    for index, (_, entity) in enumerate(places):
-        length = entity.words
-        if scheme is not None:
-            tags = [[tag] for tag in entities_to_tags([Entity(entity.type, 0, length - 1)], length, scheme)]
-        else:
-            tags = _readable_tags(entity.type, length, tag_names)
-        for word, choice in enumerate(tags):
-            inside[index, word, [ids[tag] for tag in choice]] = True
-        after[index] = torch.tensor(
-            [tag == OUTSIDE or all(begins_entity(last, tag) for last in tags[-1]) for tag in tag_names]
-        )
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """``spans (N, 3)``, ``inside (N, L, C)``, ``before (N, C)`` and ``after (N, C)`` for `CRF.span_confidence`."""
+    types = list(dict.fromkeys(entity.type for _, entity in places))
+    tags = _tags_of_types(types, tag_names, markup)
     spans = torch.tensor([(row, entity.first_word, entity.last_word) for row, entity in places])
-    return spans, inside, after
+    kinds = torch.tensor([types.index(entity.type) for _, entity in places])  # (N,)
+    words = spans[:, 2] - spans[:, 1] + 1  # (N,)
+    own, is_only = tags.at(kinds), (words == 1)[:, None]  # (N, 1)
+    inside = own.middle[:, None].repeat(1, int(words.max()), 1)  # (N, L, C)
+    inside[:, 0] = torch.where(is_only, own.only, own.first)
+    inside[torch.arange(len(words)), words - 1] = torch.where(is_only, own.only, own.last)
+    return spans, inside, own.before, torch.where(is_only, own.after_only, own.after_last)
 
 
-def _readable_tags(entity_type: str, length: int, tag_names: list[str]) -> list[list[str]]:
-    """For each word of an entity, list the tags that ``conlleval`` accepts for it."""
-    own = [tag for tag in tag_names if tag != OUTSIDE and split_tag(tag)[1] == entity_type]
-    if length == 1:
-        return [own]
-    first = [tag for tag in own if not all(begins_entity(tag, following) for following in own)]
-    last = [tag for tag in own if not all(begins_entity(previous, tag) for previous in own)]
-    return [first, *[[tag for tag in first if tag in last]] * (length - 2), last]
+def _tags_of_types(types: Sequence[str], tag_names: Sequence[str], markup: str) -> SpanTags:
+    """The tags of the words in and around entities of K types: all ``(K, C)``."""
+    all_types = {split_tag(tag)[1] for tag in tag_names if tag != OUTSIDE}
+    schemes = (MARKUPS[markup], *SCHEMES.values())  # of one the tags are all, unless the model lacks some
+    scheme = next((scheme for scheme in schemes if set(tag_set(all_types, scheme)) == set(tag_names)), None)
+    rows = [_tags_of_type(name, tag_names, scheme) for name in types]
+    return SpanTags(*(torch.tensor([[tag in row[part] for tag in tag_names] for row in rows]) for part in range(7)))
+
+
+def _tags_of_type(name: str, tag_names: Sequence[str], scheme: TagScheme | None) -> tuple[set[str], ...]:
+    """The parts of `SpanTags` of one type, as sets of tags."""
+    if scheme is not None:
+        (only,), (first, last), (_, middle, _) = (
+            entities_to_tags([Entity(name, 0, length - 1)], length, scheme) for length in (1, 2, 3)
+        )
+        onlys, firsts, middles, lasts = {only}, {first}, {middle}, {last}
+    else:  # all tags that conlleval accepts
+        onlys = {tag for tag in tag_names if tag != OUTSIDE and split_tag(tag)[1] == name}
+        firsts = {tag for tag in onlys if not all(begins_entity(tag, following) for following in onlys)}
+        lasts = {tag for tag in onlys if not all(begins_entity(previous, tag) for previous in onlys)}
+        middles = firsts & lasts
+    opening = onlys | firsts
+    before = {tag for tag in tag_names if tag == OUTSIDE or any(begins_entity(tag, one) for one in opening)}
+    after_only, after_last = (
+        {tag for tag in tag_names if tag == OUTSIDE or all(begins_entity(one, tag) for one in end)}
+        for end in (onlys, lasts)
+    )
+    return onlys, firsts, middles, lasts, before, after_only, after_last

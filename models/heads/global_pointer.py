@@ -69,10 +69,11 @@ class GlobalPointerForNer(SpanPairTagger):
     def total_loss(self, shares: Tensor) -> Tensor:
         return torch.cat([shares, torch.zeros_like(shares[:1])]).logsumexp(0).sum((1, 2))
 
-    def found(self, block: Block) -> tuple[Tensor, Tensor, Tensor]:
-        chosen = (block.scores > 0) & block.counts.unsqueeze(-1)
-        scores = block.scores[chosen]
-        return chosen.nonzero(), scores, scores.sigmoid()
+    def found(self, block: Block) -> tuple[Tensor, Tensor]:
+        return (block.scores > 0) & block.counts.unsqueeze(-1), block.scores
+
+    def probabilities(self, block: Block) -> Tensor:
+        return (block.scores / self.confidence_temperatures[0]).sigmoid()
 
     def select_labels(self, ids: Sequence[int], names: Sequence[str]) -> None:
         keep_rows(self.type_scores, [*ids, *(len(self.types) + index for index in ids)])

@@ -135,18 +135,3 @@ class BertSoftmaxForNer(TokenLossTagger, FlatTagger):
         """The cross-entropy times the squared temperature, which keeps the size of gradients (Hinton et al. 2015)."""
         log_probabilities = (emissions.float() / temperature).log_softmax(-1)  # (B, W, C)
         return -(taught.tags * log_probabilities).sum() * temperature**2
-
-    def span_confidences(
-        self, emissions: Tensor, word_mask: Tensor, spans: Tensor, inside: Tensor, after: Tensor
-    ) -> Tensor:
-        probabilities = emissions.softmax(-1)  # (B, W, C)
-        rows, first, last = spans.unbind(1)  # (N,) each
-        L = inside.size(1)
-        words = first[:, None] + torch.arange(L, device=spans.device)  # (N, L)
-        in_span = words <= last[:, None]
-        words = words.clamp(max=emissions.size(1) - 1)
-        of_words = (probabilities[rows[:, None], words] * inside).sum(-1)  # (N, L)
-        following = (last + 1).clamp(max=emissions.size(1) - 1)  # (N,)
-        has_following = (last + 1 < emissions.size(1)) & word_mask[rows, following]
-        of_following = (probabilities[rows, following] * after).sum(-1)  # (N,)
-        return of_words.masked_fill(~in_span, 1).prod(1) * of_following.masked_fill(~has_following, 1)  # independent

@@ -8,10 +8,11 @@ from typing import Any, ClassVar, cast
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from common.entities import Annotation, Entity, in_text_order
+from common.entities import Annotation, Entity, in_text_order, text_order
 from common.options import option
 from common.tag_schemes import IGNORED_LABEL, OUTSIDE
 from models.heads.class_weights import class_weights, configure_class_weights, warn_of_other_weights
@@ -156,9 +157,8 @@ class BertSpanForNer(TokenLossTagger):
         Given the emissions, the labels of words are independent: the word has its start label, the last word its end
         label, and no word between them ends an entity of the type.
         """
-        probabilities = emissions.detach().float().unflatten(-1, (2, -1)).softmax(-1).cpu().numpy()  # (B, W, 2, L)
         found = []
-        for row, W in zip(probabilities, word_mask.sum(1).tolist(), strict=True):
+        for row, W in zip(self._probabilities(emissions), word_mask.sum(1).tolist(), strict=True):
             best = row[:W].argmax(-1)  # (W, 2)
             entities = []
             for label, name in enumerate(self.label_names):
@@ -176,6 +176,28 @@ class BertSpanForNer(TokenLossTagger):
         starts, ends = probabilities[:, :, self.label_names.index(entity.type)].T  # (W,) each
         first, last = entity.first_word, entity.last_word
         return float(starts[first] * (1 - ends[first:last]).prod() * ends[last])
+
+    def candidates(self, emissions: Tensor, word_mask: Tensor, threshold: float) -> list[list[tuple[Entity, float]]]:
+        found = []
+        for row, W in zip(self._probabilities(emissions), word_mask.sum(1).tolist(), strict=True):
+            candidates = []
+            for label, name in enumerate(self.label_names):
+                starts, ends = row[:W, :, label].T  # (W,) each
+                for first in (starts >= threshold).nonzero()[0] if name != OUTSIDE else ():
+                    probability = starts[first]  # that it starts here, and has not ended
+                    for last in range(first, W):
+                        if probability * ends[last] >= threshold:
+                            candidates.append((Entity(name, int(first), last), float(probability * ends[last])))
+                        probability = probability * (1 - ends[last])
+                        if probability < threshold:
+                            break
+            found.append(sorted(candidates, key=lambda one: text_order(one[0])))
+        return found
+
+    def _probabilities(self, emissions: Tensor) -> NDArray[np.float32]:
+        """Probabilities of start and end labels: ``(B, W, 2, L)``."""
+        scores = emissions.detach().float().unflatten(-1, (2, -1)) / self.confidence_temperatures[0]
+        return scores.softmax(-1).cpu().numpy()
 
     def log_probabilities(self, emissions: Tensor) -> Tensor:
         """Log-softmax of the start labels and of the end labels: ``(B, W, 2 L)``."""

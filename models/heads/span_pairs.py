@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedConfig
 
-from common.entities import Annotation, Entity, in_text_order
+from common.entities import Annotation, Entity, in_text_order, text_order
 from common.options import option
 from common.tag_schemes import IGNORED_LABEL
 from models.tagger import LabelSpace, Prediction, Tagger
@@ -48,7 +48,7 @@ class SpanPairTagger(Tagger):
     Emissions are vectors of single words, so windows can be joined; spans are scored in loss and prediction only, in
     blocks of bounded size. ``classifier`` projects states to the vectors of first and last words.
 
-    Subclasses implement `pair_scores`, `block_loss`, `total_loss` and `found`.
+    Subclasses implement `pair_scores`, `block_loss`, `total_loss`, `found` and `probabilities`.
     """
 
     Options: ClassVar[type] = SpanPairOptions
@@ -80,13 +80,16 @@ class SpanPairTagger(Tagger):
         """Combine the shares of N blocks: ``(N, B, ...) -> (B,)``."""
 
     @abstractmethod
-    def found(self, block: Block) -> tuple[Tensor, Tensor, Tensor]:
+    def found(self, block: Block) -> tuple[Tensor, Tensor]:
         """Choose the spans of a block that are entities.
 
         Returns:
-            Places ``(N, 4)`` as row, first and last word in the block, and type; scores ``(N,)``, which rank the
-            entities of a text; confidences ``(N,)``.
+            Mask ``(B, w, v, K)`` of these entities; scores ``(B, w, v, K)``, which rank the entities of a text.
         """
+
+    @abstractmethod
+    def probabilities(self, block: Block) -> Tensor:
+        """Probability of each span and type: ``(B, w, v, K)``."""
 
     def compatible(self, entities: Sequence[Entity]) -> list[Entity]:
         """Leave out entities that contradict one that is given before."""
@@ -169,23 +172,35 @@ class SpanPairTagger(Tagger):
 
     @torch.no_grad()
     def predict(self, emissions: Tensor, word_mask: Tensor, with_confidence: bool = False) -> list[Prediction]:
-        candidates: list[list[tuple[float, float, Entity]]] = [[] for _ in emissions]
-        for row, score, confidence, entity in self._candidates(emissions, word_mask):
-            candidates[row].append((score, confidence, entity))
+        entities: list[list[tuple[float, float, Entity]]] = [[] for _ in emissions]
+        for block in self._blocks(emissions, word_mask):
+            chosen, scores = self.found(block)
+            for row, entity, *values in self._entities(block, chosen, scores, self.probabilities(block)):
+                entities[row].append((*values, entity))
         predictions = []
-        for found in candidates:
+        for found in entities:
             found.sort(key=lambda one: (-one[0], one[2]))
             confidences = {entity: confidence for _, confidence, entity in found}
-            entities = in_text_order(self.compatible(list(confidences)))
-            chosen = [confidences[one] for one in entities] if with_confidence else []
-            predictions.append(Prediction(entities, chosen))
+            kept = in_text_order(self.compatible(list(confidences)))
+            predictions.append(Prediction(kept, [confidences[one] for one in kept] if with_confidence else []))
         return predictions
 
-    def _candidates(self, emissions: Tensor, word_mask: Tensor) -> Iterator[tuple[int, float, float, Entity]]:
-        """Yield row, score, confidence and entity of all spans that are entities."""
+    @torch.no_grad()
+    def candidates(self, emissions: Tensor, word_mask: Tensor, threshold: float) -> list[list[tuple[Entity, float]]]:
+        found: list[list[tuple[Entity, float]]] = [[] for _ in emissions]
+        for block in self._blocks(emissions, word_mask):
+            probabilities = self.probabilities(block)
+            chosen = (probabilities >= threshold) & block.counts.unsqueeze(-1)
+            for row, entity, probability in self._entities(block, chosen, probabilities):
+                found[row].append((entity, probability))
+        return [sorted(row, key=lambda one: text_order(one[0])) for row in found]
+
+    def _blocks(self, emissions: Tensor, word_mask: Tensor) -> Iterator[Block]:
+        return (self._block(emissions, word_mask, *ends) for ends in self._block_starts(emissions))
+
+    def _entities(self, block: Block, chosen: Tensor, *values: Tensor) -> Iterator[tuple[Any, ...]]:
+        """Row, entity and values of each chosen span and type of a block; all tensors ``(B, w, v, K)``."""
         names = self.types
-        for first, end in self._block_starts(emissions):
-            chosen = self.found(self._block(emissions, word_mask, first, end))
-            places, scores, confidences = (tensor.tolist() for tensor in chosen)
-            for (row, start, last, kind), score, confidence in zip(places, scores, confidences, strict=True):
-                yield row, score, confidence, Entity(names[kind], first + start, first + last)
+        numbers = [value[chosen].tolist() for value in values]
+        for (row, first, last, kind), *own in zip(chosen.nonzero().tolist(), *numbers, strict=True):
+            yield row, Entity(names[kind], block.first + first, block.first + last), *own
