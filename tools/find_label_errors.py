@@ -196,7 +196,7 @@ def _write(home: Path, records: Sequence[dict[str, Any]]) -> None:
     page = write_label_errors_page(records, home / "label_errors.html")
     rows = [
         [
-            record["place"],
+            Path(record["place"]).name,
             _shown(record["gold"]),
             _shown(record["suggestion"]),
             f"{record['suspicion']:.4f}",

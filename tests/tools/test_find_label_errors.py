@@ -93,8 +93,9 @@ def found(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
         "model_name_or_path": encoder,
         "feature_cache_dir": home / "cache",
         "from_scratch": True,
-        "learning_rate": 2e-3,
-        "num_train_epochs": 12.0,
+        "learning_rate": 3e-3,
+        "num_train_epochs": 15.0,
+        "evaluate_during_training": False,
         "no_cuda": True,
         "folds": 2,
         "min_suspicion": 0.3,
@@ -114,7 +115,7 @@ def test_wrong_labels_come_first(found: tuple[Path, dict[str, Any]]) -> None:
     assert [record["rank"] for record in records] == list(range(1, len(records) + 1))
     assert [record["suspicion"] for record in records] == sorted((one["suspicion"] for one in records), reverse=True)
     assert min(record["suspicion"] for record in records) >= 0.3
-    first = {record["kind"]: record for record in records[:4] if "paris" in record["words"]}
+    first = {record["kind"]: record for record in records[:2]}
     assert first["missing"]["gold"] is None
     assert first["missing"]["suggestion"]["text"] == first["wrong"]["gold"]["text"] == "paris"
     assert (first["wrong"]["gold"]["type"], first["wrong"]["suggestion"]["type"]) == ("PER", "LOC")
