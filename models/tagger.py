@@ -40,6 +40,18 @@ class Prediction(NamedTuple):
     tags: list[str] | None = None
 
 
+class Uncertainty(NamedTuple):
+    """How unsure a head is of the labels of B texts.
+
+    Args:
+        entropy: entropy of its distribution over the labels of a whole text, in nats, ``(B,)``.
+        best: log-probability of the best labels of a whole text, ``(B,)``.
+    """
+
+    entropy: Tensor
+    best: Tensor
+
+
 @dataclass(frozen=True)
 class LabelSpace:
     """Labels of a new head.
@@ -212,6 +224,14 @@ class Tagger(PreTrainedModel):
             ValueError: the head knows the probabilities of its predictions only.
         """
         raise ValueError(f"{type(self).__name__} gives no probabilities of entities that it does not predict")
+
+    def uncertainty(self, emissions: Tensor, word_mask: Tensor) -> Uncertainty:
+        """Compute how unsure the head is of each row: ``(B, W, C), (B, W)``.
+
+        Raises:
+            ValueError: the head has no distribution over the labels of a text.
+        """
+        raise ValueError(f"{type(self).__name__} has no distribution over the labels of a text")
 
     @property
     def confidence_temperatures(self) -> tuple[float, float]:

@@ -23,6 +23,7 @@ from common.entities import Entity
 from common.log import console, console_table, setup_logging
 from common.options import option
 from models import BertCrfForNer
+from models.heads.flat import FlatTagger
 from models.tagger import Tagger
 from processors.corpus import Corpus
 from processors.examples import Example
@@ -150,8 +151,12 @@ def judge(
     for documents, emissions in document_emissions(run, model, dataset, "Judging"):
         for batch, rows, mask in padded_rows(dataset, emissions, documents):
             gold = [gold_entities(dataset.annotation(document), model.nests) for document in batch]
-            probabilities = model.entity_confidences(rows, mask, gold)
             candidates = model.candidates(rows, mask, least)
+            if isinstance(model, FlatTagger):
+                probabilities = model.entity_confidences(rows, mask, gold)
+            else:  # of gold entities below the threshold only that is known
+                known = [dict(found) for found in candidates]
+                probabilities = [[row.get(one, 0.0) for one in own] for own, row in zip(gold, known, strict=True)]
             predictions = model.predict(rows, mask, with_confidence=True)
             for document, *found, prediction in zip(batch, gold, probabilities, candidates, predictions, strict=True):
                 suspicions = [one for one in suspicions_in_text(*found) if one.suspicion >= min_suspicion]
