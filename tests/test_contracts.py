@@ -102,7 +102,8 @@ METHODS = {
         best_paths(emissions, mask=, nbest=, allowed=) decode(emissions, mask=, nbest=, allowed=) entropy(emissions,
         mask=, allowed=, differentiable=) forward(emissions, tags=, mask=, reduction=, allowed=, weight=)
         log_partition(emissions, mask=, allowed=) marginals(emissions, mask=, pairwise=, allowed=, differentiable=)
-        probable_spans(emissions, mask, tags, threshold) sample(emissions, mask=, n=, generator=, allowed=) set_legal(legal) span_confidence(emissions, mask, spans,
+        probable_spans(emissions, mask, tags, threshold) sample(emissions, mask=, n=, generator=, allowed=)
+        set_legal(legal) span_confidence(emissions, mask, spans,
         inside, before=, after=)
     """,
     "inference.predictor.NerPredictor": """

@@ -10,7 +10,8 @@ from torch import nn
 from transformers import AutoModel, T5GemmaConfig
 
 from models import HEADS, BertCrfForNer, BertSoftmaxForNer
-from models.tagger import Tagger, _width
+from models.encoders import width_of
+from models.tagger import Tagger
 from tests.models.families import (
     EVERY_FAMILY,
     FAMILIES,
@@ -166,7 +167,7 @@ def test_dropout_acts_in_training_only() -> None:
 
 def test_an_encoder_of_unknown_width_is_refused() -> None:
     with pytest.raises(ValueError, match=r"'t5gemma' has no hidden size"):
-        _width(T5GemmaConfig())
+        width_of(T5GemmaConfig())
 
 
 def test_the_head_has_one_row_a_label() -> None:
