@@ -106,7 +106,7 @@ class AnnotationTools:
         async def inception_predict(request: Request) -> dict[str, Any]:
             return await self.answer(request, self.max_bytes, self._predict_cas)
 
-        @router.post("/inception/train", status_code=501, responses=untrained)
+        @router.post("/inception/train", status_code=501, responses={400: errors[400], 501: untrained[501]})
         async def inception_train() -> dict[str, Any]:
             raise HTTPException(501, f"{_NO_TRAINING}; mark the recommender as not trainable")
 

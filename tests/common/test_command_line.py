@@ -21,6 +21,8 @@ SCRIPTS = {
     "analysis.compare_runs": ["run"],
     "tools.new_encoder": ["--vocab=vocab.txt", "--output_dir=encoder"],
     "tools.convert_corpus": ["source", "target", "--to=jsonl"],
+    "tools.find_label_errors": [],
+    "tools.select_texts": ["run", "texts.txt", "--output=out"],
     "inference.export_onnx": ["run"],
     "analysis.report.__main__": ["run"],
 }
@@ -49,6 +51,7 @@ MAY_BE_ZERO = {
         "gpus",
         "port",
         "batch_timeout",
+        "min_suspicion",
     ),
 }
 
