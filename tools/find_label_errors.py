@@ -103,7 +103,7 @@ def find_label_errors(settings: Settings, options: LabelErrorOptions, head: type
     folds = make_folds(examples, options.folds, settings.optimisation.seed)
     for fold in folds:
         settings_of_fold = write_fold(fold, examples, corpus, settings)
-        run, model, tokenizer = trained_model(settings_of_fold, head)
+        run, model, tokenizer = trained_model(settings_of_fold, head, "do_predict")
         logger.info("Fold %d of %d: %d texts to judge", fold.number, len(folds), len(fold.held_out))
         judged += judge(run, model, tokenizer, fold.held_out, options.min_suspicion)
         unlock_run_folder()

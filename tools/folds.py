@@ -1,7 +1,7 @@
 """Cross-validation over the train split: its folds, and for each fold a model that has not seen its texts."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,34 +66,52 @@ def make_folds(examples: Sequence[Example], count: int, seed: int) -> list[Fold]
 
 
 def write_fold(fold: Fold, examples: Sequence[Example], corpus: Corpus, settings: Settings) -> Settings:
-    """Write the texts of a fold as splits of a corpus, and return the settings of its run.
+    """Write the texts of a fold as a corpus, the held-out ones as its test split, and return the settings of its run.
 
     Args:
         settings: those of the whole; ``output_dir`` holds the folds.
     """
     home = Path(settings.actions.output_dir)
-    data = home / "folds" / str(fold.number)
-    data.mkdir(parents=True, exist_ok=True)
-    (data / "labels.txt").write_text("\n".join(corpus.entity_types()) + "\n", "utf-8")
     splits: dict[str, Iterable[Example]] = {
         "train": (examples[text] for text in fold.others),
         "test": (examples[text] for text in fold.held_out),
     }
     if corpus.has("dev"):
         splits["dev"] = corpus.examples("dev")
+    of_data = settings_of_splits(home / "folds" / str(fold.number), splits, corpus.entity_types(), settings)
+    return of_data.replace(output_dir=str(home / f"fold_{fold.number}"))
+
+
+def settings_of_splits(
+    folder: Path, splits: Mapping[str, Iterable[Example]], types: Sequence[str], settings: Settings
+) -> Settings:
+    """Write splits of a corpus, and return the settings of a run that reads them and does nothing yet.
+
+    Args:
+        folder: for one file per split, and the types.
+        types: entity types, of which some splits may lack some.
+        settings: of another corpus.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "labels.txt").write_text("\n".join(types) + "\n", "utf-8")
     for split, texts in splits.items():
-        FORMATS["jsonl"].write(texts, data / f"{split}.jsonl")
+        FORMATS["jsonl"].write(texts, folder / f"{split}.jsonl")
     of_source = {"train_file": "", "dev_file": "", "test_file": "", "dataset_name": "", "word_column": ""}
-    of_written = {"data_dir": str(data), "labels": "", "tag_column": "last", "offset_unit": "auto"}
-    actions = {"do_eval": False, "do_predict": False, "eval_all_checkpoints": False, "predict_checkpoints": ""}
-    folder = {"output_dir": str(home / f"fold_{fold.number}"), "overwrite_output_dir": False}
-    return settings.replace(**of_source, **of_written, **actions, **folder)
+    of_written = {"data_dir": str(folder), "labels": "", "tag_column": "last", "offset_unit": "auto"}
+    actions = {"do_train": False, "do_eval": False, "do_predict": False, "overwrite_output_dir": False}
+    of_checkpoints = {"eval_all_checkpoints": False, "predict_checkpoints": "", "resume_from_checkpoint": ""}
+    return settings.replace(**of_source, **of_written, **actions, **of_checkpoints)
 
 
-def trained_model(settings: Settings, head: type[Tagger]) -> tuple[Run, Tagger, PreTrainedTokenizerBase]:
-    """The model of a fold, ready to be applied; it is trained unless that is done, from its last checkpoint if any."""
+def trained_model(settings: Settings, head: type[Tagger], action: str) -> tuple[Run, Tagger, PreTrainedTokenizerBase]:
+    """The model of a run, which is trained unless that is done, from its last checkpoint if there is one.
+
+    Args:
+        settings: from `settings_of_splits`.
+        action: what follows: ``do_eval`` or ``do_predict``.
+    """
     if not RunFolder(Path(settings.actions.output_dir)).config.is_file():
         run = start_run(settings.replace(do_train=True, resume_from_checkpoint="auto"), head)
         train_and_save(*load_model_and_tokenizer(run, head))
-    run = start_run(settings.replace(do_train=False, do_predict=True, resume_from_checkpoint=""), head)
+    run = start_run(settings.replace(**{action: True}), head)
     return load_model_and_tokenizer(run, head)
