@@ -158,8 +158,9 @@ def judge(
                 known = [dict(found) for found in candidates]
                 probabilities = [[row.get(one, 0.0) for one in own] for own, row in zip(gold, known, strict=True)]
             predictions = model.predict(rows, mask, with_confidence=True)
-            for document, *found, prediction in zip(batch, gold, probabilities, candidates, predictions, strict=True):
-                suspicions = [one for one in suspicions_in_text(*found) if one.suspicion >= min_suspicion]
+            for place, (document, prediction) in enumerate(zip(batch, predictions, strict=True)):
+                found = suspicions_in_text(gold[place], probabilities[place], candidates[place])
+                suspicions = [one for one in found if one.suspicion >= min_suspicion]
                 yield JudgedText(texts[document], suspicions, prediction.entities, prediction.confidences)
 
 
@@ -241,8 +242,8 @@ def _corrections(judged: Sequence[JudgedText], examples: Sequence[Example], by_d
         return sorted(corrections, key=lambda one: -one.suspicion)
     names = [one.example.document or one.example.guid for one in corrections]
     highest: dict[str, float] = {}
-    for name, one in zip(names, corrections, strict=True):
-        highest[name] = max(highest.get(name, 0.0), one.suspicion)
+    for name, correction in zip(names, corrections, strict=True):
+        highest[name] = max(highest.get(name, 0.0), correction.suspicion)
     order = sorted(range(len(names)), key=lambda place: (-highest[names[place]], names[place], place))
     return [corrections[place] for place in order]
 

@@ -93,8 +93,8 @@ def score_texts(
             predictions = model.predict(rows, mask, with_confidence=True)
             scores = SCORES[by](model, rows, mask, predictions)
             for document, prediction, score in zip(batch, predictions, scores, strict=True):
-                found = {"entities": prediction.entities, "confidences": prediction.confidences}
-                yield Scored(replace(examples[document], **found), score)
+                entities, confidences = prediction.entities, prediction.confidences
+                yield Scored(replace(examples[document], entities=entities, confidences=confidences), score)
 
 
 def choose(

@@ -60,7 +60,7 @@ def test_what_is_suspicious() -> None:
     ]
     found = list(suspicions_in_text([right, wrong_type, too_long], [0.9, 0.1, 0.35], candidates))
     assert found == [
-        Suspicion(pytest.approx(0.1), right, 0.9, None, None),
+        Suspicion(1 - 0.9, right, 0.9, None, None),
         Suspicion(0.9, wrong_type, 0.1, Entity("ORG", 3, 3), 0.7),
         Suspicion(0.65, too_long, 0.35, Entity("ORG", 6, 7), 0.6),
         Suspicion(0.5, None, None, Entity("MISC", 9, 10), 0.5),
