@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from common.command_line import Bounds, CommandLine
 from common.log import setup_logging
+from inference.asked import add_asked, asked_of
 from inference.formats import FORMATS, check_output, write_predictions
 from inference.predictor import PRECISIONS, NerPredictor
 from processors.formats.brat import check_brat_types
@@ -30,7 +31,8 @@ def main() -> None:
     setup_logging()
     check_sources(args.files)
     check_output(args.format, args.output, args.files)
-    predictor = NerPredictor.load(args.model, args.device, args.dtype, args.batch_tokens, args.word_unit, args.head)
+    options = args.batch_tokens, args.word_unit, args.head, asked_of(args)
+    predictor = NerPredictor.load(args.model, args.device, args.dtype, *options)
     if args.format == "brat":
         check_brat_types(predictor.model.types)
     if predictor.has_context and args.unit == "line" and args.files:
@@ -63,6 +65,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")
     parser.add_argument("--batch_tokens", type=Bounds(int, at_least=1), help="tokens per batch of the encoder")
     parser.add_argument("--word_unit", choices=WORD_UNITS, help="word unit, instead of that of the model")
+    add_asked(parser)
     parser.add_argument("--replace_bad_utf8", action="store_true", help="read bytes that are not UTF-8 as U+FFFD")
     args = parser.parse_args()
     if not (args.files or args.text):

@@ -19,6 +19,7 @@ from fastapi import FastAPI
 
 from common.command_line import Bounds, CommandLine
 from common.log import setup_logging
+from inference.asked import add_asked, asked_of
 from inference.predictor import PRECISIONS, NerPredictor
 from inference.server import CANNOT_START, BoundedProtocol, RateLimit, open_file_limit, run_workers
 from inference.service import ServiceLimits, create_service
@@ -69,7 +70,7 @@ def set_up_logging() -> None:
 
 def loaded_service(args: argparse.Namespace, limits: ServiceLimits) -> FastAPI:
     """Load and warm up the model, and create its service."""
-    predictor = NerPredictor.load(args.model, args.device, args.dtype, head=args.head)
+    predictor = NerPredictor.load(args.model, args.device, args.dtype, head=args.head, asked=asked_of(args))
     predictor.warm_up()
     logger.info("Model loaded and warmed up")
     return create_service(predictor, limits)
@@ -101,6 +102,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=workers, default=1, help="number of processes, each with its own model")
     parser.add_argument("--device", type=device, help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")
     parser.add_argument("--dtype", choices=PRECISIONS, default="fp32", help="precision of the encoder")
+    add_asked(parser)
     for limit in fields(ServiceLimits):
         described = {"type": limit.metadata["bounds"], "help": limit.metadata["help"], "default": limit.default}
         parser.add_argument(f"--{limit.name}", **described)

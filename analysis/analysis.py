@@ -1,13 +1,15 @@
 """Detailed analysis of a model's predictions on a split, and its tables for the terminal."""
 
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from itertools import chain, islice, product
 from typing import Any
 
 import numpy as np
 from rich.table import Table
 
+from analysis.calibration import Reliability, judge, reliability
+from analysis.dial import DialRow
 from analysis.documents import ScoredDocument, count_entities, digest_of, score_intervals
 from analysis.metrics import EntityScores, Score
 from analysis.pairs import (
@@ -35,6 +37,8 @@ class Analysis:
         confusion: type confusion matrix, see `analysis.pairs.type_confusion`.
         lengths: scores by entity length in words.
         novelty: scores of entities seen and unseen in train; ``None`` without a train split.
+        calibration: calibration of the confidences; ``None`` without confidences.
+        dial: precision and recall at thresholds that were chosen on dev; ``None`` if the head has no candidates.
         documents: hash of texts and gold entities, to check that two models were scored on the same data.
     """
 
@@ -44,18 +48,24 @@ class Analysis:
     confusion: dict[str, Any]
     lengths: dict[str, Score]
     novelty: dict[str, Score] | None
+    calibration: Reliability | None
+    dial: list[DialRow] | None
     documents: str
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def analyse(documents: Sequence[ScoredDocument], known_names: Set[str] | None) -> Analysis:
+def analyse(
+    documents: Sequence[ScoredDocument], known_names: Set[str] | None, dial: list[DialRow] | None = None
+) -> Analysis:
     """Compare gold and predicted entities.
 
     Args:
         known_names: texts of the entities in train; ``None`` without a train split.
+        dial: see `Analysis`.
     """
+    with_confidences = all(len(one.confidences) == len(one.predicted) for one in documents)
     pairs = all_pairs(documents)
     return Analysis(
         intervals=score_intervals(count_entities(documents)),
@@ -64,6 +74,8 @@ def analyse(documents: Sequence[ScoredDocument], known_names: Set[str] | None) -
         confusion=type_confusion(pairs),
         lengths=scores_by_length(documents),
         novelty=None if known_names is None else scores_by_novelty(documents, known_names),
+        calibration=reliability(judge(documents)) if with_confidences else None,
+        dial=dial,
         documents=digest_of(documents),
     )
 
@@ -102,7 +114,7 @@ def score_table(scores: EntityScores, title: str, intervals: Mapping[str, Sequen
 
 
 def analysis_tables(analysis: Analysis) -> Table:
-    """Make the tables of matching schemes, parts, kinds of error, and the most frequent confusions."""
+    """Make the tables of matching schemes, parts, errors, confusions, calibration and operating points."""
     by_length = {f"length {name}": score for name, score in analysis.lengths.items()}
     parts = {**(analysis.novelty or {}), **by_length}
     readings = [(name, *_percent(score)) for name, score in analysis.schemes.items()]
@@ -118,6 +130,15 @@ def analysis_tables(analysis: Analysis) -> Table:
         console_table(("error", "entities"), errors),
         console_table(("gold", "predicted", "entities"), confused, names=2),
     )
+    tables = []
+    if analysis.calibration is not None:
+        numbers = {"expected error": analysis.calibration.error, "Brier score": analysis.calibration.brier}
+        tables.append(console_table(("calibration", ""), [(name, f"{value:.4f}") for name, value in numbers.items()]))
+    if analysis.dial:
+        dial = [(row.asked, *(f"{100 * value:.2f}" for value in list(astuple(row))[1:])) for row in analysis.dial]
+        tables.append(console_table(("asked of each type", "dev P", "dev R", "P", "R"), dial))
+    if tables:
+        grid.add_row(*tables)
     return grid
 
 

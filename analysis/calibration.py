@@ -26,7 +26,8 @@ class Judged(NamedTuple):
     gold: int
 
 
-class Bin(NamedTuple):
+@dataclass(frozen=True)
+class Bin:
     """Entities of similar confidence: their mean confidence, and their precision with its 95 % Wilson interval."""
 
     confidence: float

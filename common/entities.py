@@ -65,11 +65,15 @@ def outermost(entities: Iterable[Entity]) -> list[Entity]:
     Ties go to the entity given first.
     """
     longest_first = sorted(dict.fromkeys(entities), key=lambda one: -one.words)
-    taken = bytearray(1 + max((one.last_word for one in longest_first), default=-1))
+    return sorted(disjoint(longest_first), key=lambda one: one.first_word)
+
+
+def disjoint(entities: Sequence[Entity]) -> list[Entity]:
+    """Leave out entities that overlap one that is given before."""
+    taken = bytearray(1 + max((one.last_word for one in entities), default=-1))
     kept: list[Entity] = []
-    for entity in longest_first:
-        # an entity that overlaps a longer one has its first or last word in it
-        if not (taken[entity.first_word] or taken[entity.last_word]):
+    for entity in entities:
+        if not any(taken[entity.first_word : entity.last_word + 1]):
             taken[entity.first_word : entity.last_word + 1] = bytes([1]) * entity.words
             kept.append(entity)
-    return sorted(kept, key=lambda one: one.first_word)
+    return kept

@@ -35,6 +35,10 @@ class RunFolder:
         """Gold and predicted entities of a split."""
         return self.path / f"{_SPLIT_NAMES[split]}_documents.jsonl"
 
+    def dial(self, split: str) -> Path:
+        """What thresholds on probabilities give on a split; those of dev are what precision and recall are asked by."""
+        return self.path / f"{_SPLIT_NAMES[split]}_dial.json"
+
     def submission(self, task: str) -> Path:
         return self.path / f"{task}_predict.json"
 
@@ -49,7 +53,8 @@ class RunFolder:
 
     def results_of_all_kinds(self) -> list[Path]:
         """All existing files with scores and predictions of the run."""
-        scored = [name for split in ("eval", "test") for name in (f"{split}_results.*", f"{split}_documents.jsonl")]
+        suffixes = ("results.*", "documents.jsonl", "dial.json")
+        scored = [f"{split}_{suffix}" for split in ("eval", "test") for suffix in suffixes]
         others = (self.train_results, self.predictions, self.tag_predictions, self.nonfinite_steps, self.report)
         patterns = (*scored, "*_predict.json", *(path.name for path in others))
         return [path for pattern in patterns for path in self.path.glob(pattern)]
@@ -66,6 +71,7 @@ class RunFolder:
             self.train_results: "steps, loss, speed",
             self.results("dev"): "scores of dev",
             self.documents("dev"): "entities of dev, gold and predicted",
+            self.dial("dev"): "precision and recall of thresholds",
             self.results("test"): "scores of test",
             self.documents("test"): "entities of test, gold and predicted",
             self.predictions: "predictions of test",

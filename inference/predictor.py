@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from inference.asked import Asked
 from models.tagger import Tagger, casing_types
 from processors.examples import Example
 from processors.features.build import FeatureSpec, build_feature_arrays, default_overlap
@@ -17,7 +18,7 @@ from processors.features.dataset import FeatureDataset
 from processors.features.windows import layout_of_tokenizer
 from processors.text.text_files import RawText, without_surrogates
 from processors.text.word_cutting import TextPiece, WordCutter, cut_into_lines, cut_into_pieces
-from tools.decoding import TaggedDocument, batches_of_a_size, decoded_documents, stitched_emissions
+from tools.decoding import TaggedDocument, Thresholds, batches_of_a_size, decoded_documents, stitched_emissions
 from tools.heads import check_has_model, head_of_folder
 from tools.loading import load_model_and_tokenizer
 from tools.run import Run
@@ -59,6 +60,7 @@ class NerPredictor:
         batch_tokens: tokens per batch of the encoder; the default depends on the device.
         context_size: of a model with ``--document_context``: tokens of context on each side of a sentence, at most; 0:
             as many as fit. A text is then a document, and its lines are its sentences. ``None``: no context.
+        thresholds: give candidates above these; ``None``: what the head predicts.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class NerPredictor:
         window_overlap: int = -1,
         batch_tokens: int | None = None,
         context_size: int | None = None,
+        thresholds: Thresholds | None = None,
     ) -> None:
         if batch_tokens is not None and batch_tokens < 1:
             raise ValueError(f"batch_tokens {batch_tokens} is not positive")
@@ -79,6 +82,7 @@ class NerPredictor:
         layout = layout_of_tokenizer(tokenizer, model.config.model_type, list(casing_types(model)))
         overlap = default_overlap(layout.capacity(max_seq_length)) if window_overlap < 0 else window_overlap
         self._spec, self._markup = FeatureSpec(max_seq_length, overlap, layout, context_size), markup
+        self._thresholds = thresholds
         self._batch_tokens = batch_tokens or _BATCH_TOKENS.get(model.device.type, _BATCH_TOKENS["cpu"])
 
     @classmethod
@@ -90,6 +94,7 @@ class NerPredictor:
         batch_tokens: int | None = None,
         word_unit: str | None = None,
         head: str | type[Tagger] = "",
+        asked: Asked | None = None,
     ) -> Self:
         """Load the folder of a run, or one of its checkpoints.
 
@@ -100,6 +105,7 @@ class NerPredictor:
             batch_tokens: tokens per batch of the encoder; the default depends on the device.
             word_unit: instead of the unit of the training; another one has no kept words.
             head: the head of the folder if it is not built in, as ``module:Class`` or the class.
+            asked: which entities to give, by their probability; default: those that the head predicts.
 
         Raises:
             ValueError: parts of the folder are missing or do not match.
@@ -118,7 +124,8 @@ class NerPredictor:
             )
         cutter = WordCutter(run.corpus.word_unit or "auto", run.corpus.kept_words)
         windows = run.eval_max_seq_length, run.window_overlap
-        return cls(model, tokenizer, run.markup, cutter, *windows, batch_tokens, run.context_size)
+        thresholds = asked.thresholds(Path(folder), model.types) if asked else None
+        return cls(model, tokenizer, run.markup, cutter, *windows, batch_tokens, run.context_size, thresholds)
 
     @property
     def has_context(self) -> bool:
@@ -208,7 +215,9 @@ class NerPredictor:
         windows, every = range(len(dataset)), range(dataset.num_documents)
         batches = batches_of_a_size(dataset.lengths, self._batch_tokens)
         emissions = stitched_emissions(self.model, dataset, windows, batches, self.model.device)
-        return list(decoded_documents(self.model, dataset, emissions, every, self._markup, with_confidence=True))
+        return list(
+            decoded_documents(self.model, dataset, emissions, every, self._markup, True, thresholds=self._thresholds)
+        )
 
 
 def _device(name: str | torch.device | None) -> torch.device:

@@ -234,6 +234,15 @@ class Tagger(PreTrainedModel):
         raise ValueError(f"{type(self).__name__} has no distribution over the labels of a text")
 
     @property
+    def has_candidates(self) -> bool:
+        """Whether `candidates` is implemented."""
+        return type(self).candidates is not Tagger.candidates
+
+    def compatible(self, entities: Sequence[Entity]) -> list[Entity]:
+        """Leave out entities that contradict one that is given before; by default, none do."""
+        return list(entities)
+
+    @property
     def confidence_temperatures(self) -> tuple[float, float]:
         """What emissions (or scores of spans) and transitions are divided by for confidences; see `tools.calibrate`."""
         emissions, transitions = getattr(self.config, "confidence_temperatures", (1.0, 1.0))

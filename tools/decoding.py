@@ -1,7 +1,8 @@
 """Decode whole documents: encode windows, stitch their emissions, and run the head once per document."""
 
+import math
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from common.entities import Entity, outermost
+from analysis.dial import LEAST
+from common.entities import Entity, outermost, text_order
 from common.tag_schemes import MARKUPS, entities_to_tags
-from models.tagger import Tagger
+from models.tagger import Prediction, Tagger
 from processors.features.dataset import FeatureDataset
 from tools.distributed import is_main, rank, sum_over_ranks, world_size
 from tools.run import Run
@@ -39,6 +41,8 @@ class TaggedDocument(NamedTuple):
         tags: one tag per word; if the head does not choose tags, those of the outermost entities.
         entities: predicted entities, which may overlap if the head allows it.
         confidences: one per entity; empty if not requested.
+        candidates: all entities of at least the requested probability, with their probabilities, in text order; empty
+            if not requested.
         loss: loss of the gold annotation, summed over words; 0 if there is none.
     """
 
@@ -47,23 +51,31 @@ class TaggedDocument(NamedTuple):
     entities: list[Entity]
     confidences: list[float]
     loss: float
+    candidates: Sequence[tuple[Entity, float]] = ()
 
 
-@torch.no_grad()
 def tag_documents(
-    run: Run, model: Tagger, dataset: FeatureDataset, desc: str, with_confidence: bool = False
+    run: Run,
+    model: Tagger,
+    dataset: FeatureDataset,
+    desc: str,
+    with_confidence: bool = False,
+    least: float | None = None,
 ) -> Iterator[TaggedDocument]:
-    """Tag all documents, in order. Each rank encodes a share of the windows and gets the whole result."""
-    for documents, emissions in document_emissions(run, model, dataset, desc):
-        yield from decoded_documents(model, dataset, emissions, documents, run.markup, with_confidence)
+    """Tag all documents, in order. Each rank encodes a share of the windows and gets the whole result.
+
+    Windows are stitched before decoding, so a text of any length gets one best path.
+
+    Args:
+        least: probability from which entities are candidates; ``None``: no candidates.
+    """
+    for emissions, documents in encoded_documents(run, model, dataset, desc):
+        yield from decoded_documents(model, dataset, emissions, documents, run.markup, with_confidence, least)
 
 
 @torch.no_grad()
-def document_emissions(run: Run, model: Tagger, dataset: FeatureDataset, desc: str) -> Iterator[tuple[range, Tensor]]:
-    """The emissions ``(words, C)`` of all documents, in order, for some documents at a time; all ranks get them.
-
-    Windows are stitched, so that a text of any length is decoded at once.
-    """
+def encoded_documents(run: Run, model: Tagger, dataset: FeatureDataset, desc: str) -> Iterator[tuple[Tensor, range]]:
+    """Yield the emissions ``(words, C)`` of some documents, and the indices of these documents, in order."""
     model.eval()
     hidden = not (is_main() and sys.stderr.isatty())
     with tqdm(total=dataset.num_documents, desc=desc, unit=" texts", disable=hidden, leave=False) as bar:
@@ -74,7 +86,7 @@ def document_emissions(run: Run, model: Tagger, dataset: FeatureDataset, desc: s
             batches = shared_batches(lengths, run.settings.optimisation.per_gpu_eval_batch_size * max(1, run.n_gpu))
             with run.precision.autocast():
                 emissions = sum_over_ranks(stitched_emissions(model, dataset, windows, batches, run.device))
-            yield range(first, last), emissions
+            yield emissions, range(first, last)
             bar.update(last - first)
 
 
@@ -117,43 +129,16 @@ def stitched_emissions(
     return scores
 
 
-def decoded_documents(
-    model: Tagger,
-    dataset: FeatureDataset,
-    emissions: Tensor,
-    documents: range,
-    markup: str,
-    with_confidence: bool = False,
-) -> Iterator[TaggedDocument]:
-    """Decode documents from the emissions of their words, in order.
+class DocumentBatch(NamedTuple):
+    """Documents of similar length: emissions ``(B, W, C)``, mask ``(B, W)``, indices in the dataset."""
 
-    Args:
-        emissions: ``(words, C)`` of these documents.
-        documents: indices in the dataset.
-        markup: tag scheme for entities of heads that do not choose tags.
-    """
-    found = [TaggedDocument(document, [], [], [], 0.0) for document in documents]
-    for batch, rows, mask in padded_rows(dataset, emissions, documents):
-        losses = [0.0] * len(batch)  # unless all are annotated; words whose label the model lacks do not count
-        annotations = [dataset.annotation(document) for document in batch]
-        if not any(annotation.entities is None for annotation in annotations):
-            losses = model.losses(rows, model.encode(annotations).to(mask.device), mask).tolist()
-            # Where scores are not numbers, the loss shows it, and training must go on: a search would raise an error.
-            rows = torch.where(rows < torch.inf, rows, 0.0)
-        predictions = model.predict(rows, mask, with_confidence)
-        for document, annotation, prediction, loss in zip(batch, annotations, predictions, losses, strict=True):
-            entities, confidences = prediction.entities, prediction.confidences
-            tags = prediction.tags or entities_to_tags(outermost(entities), annotation.words, MARKUPS[markup])
-            found[document - documents.start] = TaggedDocument(document, tags, entities, confidences, loss)
-    yield from found
+    emissions: Tensor
+    word_mask: Tensor
+    documents: list[int]
 
 
-def padded_rows(
-    dataset: FeatureDataset, emissions: Tensor, documents: range
-) -> Iterator[tuple[list[int], Tensor, Tensor]]:
-    """Batches of documents of similar length: their indices, emissions ``(B, W, C)`` and mask ``(B, W)``.
-
-    Documents without words are left out.
+def padded_batches(dataset: FeatureDataset, emissions: Tensor, documents: range) -> Iterator[DocumentBatch]:
+    """Batch the documents that have words.
 
     Args:
         emissions: ``(words, C)`` of these documents.
@@ -165,4 +150,75 @@ def padded_rows(
         W = int(lengths[batch].max())
         index = torch.from_numpy(np.minimum(starts[batch, None] + np.arange(W), len(emissions) - 1))  # (B, W)
         mask = torch.from_numpy(np.arange(W) < lengths[batch, None]).to(emissions.device)  # (B, W)
-        yield [documents[int(place)] for place in batch], emissions[index.to(emissions.device)], mask
+        yield DocumentBatch(emissions[index.to(emissions.device)], mask, [documents[place] for place in batch])
+
+
+@torch.no_grad()
+def decoded_documents(
+    model: Tagger,
+    dataset: FeatureDataset,
+    emissions: Tensor,
+    documents: range,
+    markup: str,
+    with_confidence: bool = False,
+    least: float | None = None,
+    thresholds: "Thresholds | None" = None,
+) -> Iterator[TaggedDocument]:
+    """Decode documents from the emissions of their words, in order.
+
+    Args:
+        emissions: ``(words, C)`` of these documents.
+        documents: indices in the dataset.
+        markup: tag scheme for entities of heads that do not choose tags.
+        least: probability from which entities are candidates; ``None``: no candidates.
+        thresholds: predict candidates; ``None``: what the head predicts.
+    """
+    found = [TaggedDocument(document, [], [], [], 0.0) for document in documents]
+    for batch in padded_batches(dataset, emissions, documents):
+        rows, mask = batch.emissions, batch.word_mask
+        losses = [0.0] * len(rows)  # unless all are annotated; words whose label the model lacks do not count
+        annotations = [dataset.annotation(document) for document in batch.documents]
+        if not any(annotation.entities is None for annotation in annotations):
+            losses = model.losses(rows, model.encode(annotations).to(mask.device), mask).tolist()
+            # Where scores are not numbers, the loss shows it, and training must go on: a search would raise an error.
+            rows = torch.where(rows < torch.inf, rows, 0.0)
+        if thresholds is not None:
+            predictions = thresholds.choose(model, rows, mask)
+        else:
+            predictions = model.predict(rows, mask, with_confidence)
+        candidates = [[]] * len(rows) if least is None else model.candidates(rows, mask, least)
+        for document, prediction, loss, probable in zip(batch.documents, predictions, losses, candidates, strict=True):
+            entities, confidences = prediction.entities, prediction.confidences
+            words = int(dataset.arrays["document_words"][document])
+            tags = prediction.tags or entities_to_tags(outermost(entities), words, MARKUPS[markup])
+            found[document - documents.start] = TaggedDocument(document, tags, entities, confidences, loss, probable)
+    yield from found
+
+
+class Thresholds(NamedTuple):
+    """Which candidates are entities, instead of the prediction of the head.
+
+    Args:
+        by_type: least probability of each type.
+        overlapping: give all of them; otherwise those that contradict no more probable candidate of any type.
+    """
+
+    by_type: Mapping[str, float]
+    overlapping: bool = False
+
+    def choose(self, model: Tagger, emissions: Tensor, word_mask: Tensor) -> list[Prediction]:
+        lowest = min(self.by_type.values(), default=1.0)
+        chosen = []
+        for row in model.candidates(emissions, word_mask, lowest if self.overlapping else min(lowest, LEAST)):
+            candidates = row if self.overlapping else compatible_candidates(model, row)
+            found = [one for one in candidates if one[1] >= self.by_type.get(one[0].type, math.inf)]
+            found.sort(key=lambda one: text_order(one[0]))
+            chosen.append(Prediction([entity for entity, _ in found], [value for _, value in found]))
+        return chosen
+
+
+def compatible_candidates(model: Tagger, candidates: Sequence[tuple[Entity, float]]) -> list[tuple[Entity, float]]:
+    """Leave out candidates that contradict a more probable one; most probable first."""
+    probabilities = dict(candidates)
+    most_probable_first = sorted(probabilities, key=lambda one: -probabilities[one])
+    return [(one, probabilities[one]) for one in model.compatible(most_probable_first)]

@@ -10,6 +10,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from analysis.analysis import Analysis, analyse, analysis_tables, score_table, suspicions
+from analysis.dial import LEAST, Candidates, Dial, Dials
 from analysis.documents import ScoredDocument, training_names, write_documents
 from analysis.metrics import EntityScores, score_entities, score_tags
 from analysis.report.charts import draw_on_board
@@ -24,7 +25,7 @@ from processors.formats.writers import FORMAT_VERSION, SUBMISSIONS, entity_recor
 from processors.spans import Span
 from processors.tasks import task_named
 from tools.data import load_and_cache_examples
-from tools.decoding import TaggedDocument, tag_documents
+from tools.decoding import TaggedDocument, compatible_candidates, tag_documents
 from tools.distributed import is_main, run_on_main
 from tools.loading import adopt_model
 from tools.run import Run
@@ -73,7 +74,7 @@ def evaluate(run: Run, model: Tagger, tokenizer: PreTrainedTokenizerBase, prefix
     run = adopt_model(run, model)
     dataset = load_and_cache_examples(run, run.settings.data.task_name, tokenizer, "dev")
     check_dataset(dataset, model)
-    tagged = list(tag_documents(run, model, dataset, "Evaluating", with_confidence=True))
+    tagged = list(tag_documents(run, model, dataset, "Evaluating", True, LEAST if model.has_candidates else None))
     return analyse_and_report(run, model, dataset, tagged, "dev", prefix)
 
 
@@ -88,7 +89,7 @@ def analyse_and_report(
     """Compute, print, write and return all scores of predictions; plot them if TensorBoard is enabled.
 
     Args:
-        tagged: predictions with confidences.
+        tagged: predictions with confidences, and with candidates if the head has them.
         split: ``dev`` or ``test``.
         prefix: subfolder of ``output_dir`` for the results.
     """
@@ -96,12 +97,32 @@ def analyse_and_report(
     _warn_of_unknown_labels(model, dataset, split)
     documents = [_scored_document(dataset, document, model.nests) for document in tagged]
     scores = score_tagged(tagged, dataset, run.markup, model.nests)
-    analysis = scores.analysis = analyse(documents, training_names(run.corpus))
+    dials = _dials(dataset, tagged, model) if model.has_candidates else None
+    of_dev = dials if split == "dev" else _dials_of_dev(folder)
+    rows = of_dev.rows(dials) if dials and of_dev else None
+    analysis = scores.analysis = analyse(documents, training_names(run.corpus), rows)
     report_scores(scores, folder, split, f"{split} {prefix}".strip())
     run_on_main(lambda: write_documents(folder.documents(split), documents))
+    if dials:
+        run_on_main(lambda: dials.write(folder.dial(split)))
     if "tensorboard" in run.settings.logging.reporters:
-        run_on_main(lambda: draw_on_board(run.folder.path, prefix, split, documents, analysis.confusion))
+        run_on_main(lambda: draw_on_board(run.folder.path, prefix, split, documents, analysis, dials))
     return scores.as_dict()
+
+
+def _dials(dataset: FeatureDataset, tagged: Iterable[TaggedDocument], model: Tagger) -> Dials:
+    compatible, overlapping = list[Candidates](), list[Candidates]()
+    for one in tagged:
+        source = dataset.document(one.document)
+        gold = gold_entities(source.annotation, model.nests)
+        overlapping.append(Candidates(source.source, gold, one.candidates))
+        compatible.append(Candidates(source.source, gold, compatible_candidates(model, one.candidates)))
+    return Dials(Dial.of(compatible, model.types), Dial.of(overlapping, model.types))
+
+
+def _dials_of_dev(folder: RunFolder) -> Dials | None:
+    """The dials that the run's dev split has given; ``None`` if it was not scored, or by an earlier version."""
+    return Dials.read(folder.dial("dev")) if folder.dial("dev").is_file() else None
 
 
 def score_dataset(run: Run, model: Tagger, dataset: FeatureDataset, desc: str) -> SplitScores:
@@ -222,7 +243,8 @@ def predict(run: Run, model: Tagger, tokenizer: PreTrainedTokenizerBase, prefix:
     labelled, submission, unlabelled = [], [], 0
     submission_line = SUBMISSIONS.get(task_named(task).submission or "")
     with (folder.predictions if is_main() else Path(os.devnull)).open("w", encoding="utf-8") as file:
-        for tagged in tag_documents(run, model, dataset, "Predicting", with_confidence=True):
+        least = LEAST if model.has_candidates else None
+        for tagged in tag_documents(run, model, dataset, "Predicting", True, least):
             document = dataset.document(tagged.document)
             record = prediction_record(document, tagged)
             file.write(json_line(record) + "\n")

@@ -32,7 +32,7 @@ from processors.formats.writers import entity_record, json_line
 from processors.tasks import task_named
 from tools.command_line import chosen_head, parse_flags
 from tools.data import check_entities, load_and_cache_examples
-from tools.decoding import document_emissions, padded_rows
+from tools.decoding import encoded_documents, padded_batches
 from tools.evaluate import gold_entities
 from tools.folds import make_folds, trained_model, write_fold
 from tools.recipe import run_script
@@ -148,8 +148,8 @@ def judge(
     if dataset.num_documents != len(texts):
         raise ValueError(f"{len(texts)} texts were written, but {dataset.num_documents} were read")
     least = min(_LEAST_CANDIDATE, max(min_suspicion, _LOWEST_CANDIDATE))
-    for documents, emissions in document_emissions(run, model, dataset, "Judging"):
-        for batch, rows, mask in padded_rows(dataset, emissions, documents):
+    for emissions, documents in encoded_documents(run, model, dataset, "Judging"):
+        for rows, mask, batch in padded_batches(dataset, emissions, documents):
             gold = [gold_entities(dataset.annotation(document), model.nests) for document in batch]
             candidates = model.candidates(rows, mask, least)
             if isinstance(model, FlatTagger):

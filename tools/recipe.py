@@ -93,8 +93,6 @@ def check_actions(settings: Settings) -> None:
         require(settings, "data_dir")
     if not (actions.do_train or actions.do_eval or actions.do_predict):
         raise ValueError("nothing to do: add --do_train, --do_eval or --do_predict")
-    if actions.resume_from_checkpoint and not actions.do_train:
-        raise ValueError("--resume_from_checkpoint requires --do_train")
 
 
 def lock_and_tidy(folder: Path, may_be_new: bool) -> None:
@@ -135,6 +133,8 @@ def _without_effect(settings: Settings) -> Iterator[str]:
         yield "--eval_all_checkpoints has no effect without --do_eval"
     if actions.predict_checkpoints and not actions.do_predict:
         yield f"--predict_checkpoints {actions.predict_checkpoints} has no effect without --do_predict"
+    if actions.resume_from_checkpoint and not actions.do_train:
+        yield "--resume_from_checkpoint has no effect without --do_train"
     if settings.machine.shard_optimizer and distributed.world_size() == 1:
         yield "--shard_optimizer has no effect in a single process; see docs/distributed.md"
 

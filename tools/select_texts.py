@@ -24,7 +24,7 @@ from processors.formats.writers import FORMATS
 from processors.text.near_duplicates import NearDuplicates
 from processors.text.text_files import check_sources, read_texts
 from tools.data import cut_texts, dataset_of_texts
-from tools.decoding import document_emissions, padded_rows
+from tools.decoding import encoded_documents, padded_batches
 from tools.distributed import setup_devices
 from tools.heads import check_has_model, head_of_folder
 from tools.loading import load_model_and_tokenizer
@@ -88,8 +88,8 @@ def score_texts(
         ValueError: the head of the model has no such score.
     """
     dataset = dataset_of_texts(run, tokenizer, examples)
-    for documents, emissions in document_emissions(run, model, dataset, "Scoring"):
-        for batch, rows, mask in padded_rows(dataset, emissions, documents):
+    for emissions, documents in encoded_documents(run, model, dataset, "Scoring"):
+        for rows, mask, batch in padded_batches(dataset, emissions, documents):
             predictions = model.predict(rows, mask, with_confidence=True)
             scores = SCORES[by](model, rows, mask, predictions)
             for document, prediction, score in zip(batch, predictions, scores, strict=True):

@@ -4,6 +4,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -11,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from markupsafe import Markup, escape
+from numpy.typing import NDArray
 from tensorboardX import SummaryWriter
 
-from analysis.calibration import Judged, Reliability, counts_at, judge, reliability
+from analysis.analysis import Analysis
+from analysis.calibration import Reliability, counts_at, judge
+from analysis.dial import LEAST, DialRow, Dials
 from analysis.documents import ScoredDocument, precision_recall_f1
 from callbacks.trackers import picture
 from common.run_files import RunFolder
@@ -98,7 +102,7 @@ def draw_lines(figure: "Figure", x_label: str, curves: Mapping[str, Sequence[Poi
 def draw_calibration(figure: "Figure", found: Reliability) -> None:
     """Draw precision by confidence with 95 % intervals; below, how many entities there are."""
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(5, 1))
-    confidence, precision, low, high, sizes = np.array(found.bins).reshape(-1, 5).T
+    confidence, precision, low, high, sizes = np.array([astuple(one) for one in found.bins]).reshape(-1, 5).T
     axes.plot([0, 1], [0, 1], color=_GREY, linestyle=":", linewidth=1)
     reach = np.maximum((precision - low, high - precision), 0)
     axes.errorbar(confidence, precision, reach, fmt="o", color=_BLUE, markersize=4, capsize=2)
@@ -124,8 +128,27 @@ def draw_confusion(figure: "Figure", confusion: Mapping[str, Any]) -> None:
     axes.set(xlabel="predicted", ylabel="gold")
 
 
+def draw_dials(figure: "Figure", dials: Dials, rows: Sequence[DialRow] = ()) -> None:
+    """Draw precision by recall over all thresholds, the same for all types, and the points that were asked for."""
+    axes = figure.subplots()
+    for label, dial, (colour, dashes) in (
+        ("most probable candidates", dials.compatible, _LINES[0]),
+        ("all candidates", dials.overlapping, _LINES[1]),
+    ):
+        axes.plot(dial.overall.recall, dial.overall.precision, dashes, color=colour, label=label, linewidth=1.2)
+    for row in rows:
+        axes.plot(row.recall, row.precision, "o", color=_GREEN, markersize=3)
+    axes.set(xlabel="recall", ylabel="precision")
+    figure.legend(loc="outside upper left", ncols=2)
+
+
 def draw_on_board(
-    run: Path, checkpoint: str, split: str, documents: Sequence[ScoredDocument], confusion: Mapping[str, Any]
+    run: Path,
+    checkpoint: str,
+    split: str,
+    documents: Sequence[ScoredDocument],
+    analysis: Analysis,
+    dials: Dials | None = None,
 ) -> None:
     """Add the scores of a split to the TensorBoard events of a run.
 
@@ -134,17 +157,24 @@ def draw_on_board(
         checkpoint: name of the checkpoint that was scored; empty for the run's final model.
         split: part of the names in TensorBoard.
         documents: with confidences.
-        confusion: as `analysis.pairs.type_confusion` returns it.
+        analysis: of these documents.
+        dials: of this split, if the head has candidates.
     """
     step = step_of(run, checkpoint)
     judged = judge(documents)
     with SummaryWriter(str(RunFolder(run).tensorboard), filename_suffix=f".{split}.{step}") as writer:
-        _add_curve(writer, f"{split}/entities", judged, step)
-        pictures = {}
-        if confusion["types"]:
-            pictures["confusion"] = partial(draw_confusion, confusion=confusion)
-        if len(judged.right):
-            pictures["calibration"] = partial(draw_calibration, found=reliability(judged))
+        if dials is not None:
+            counts = np.stack([dials.compatible.overall.counts(max(LEAST, threshold)) for threshold in _THRESHOLDS])
+        else:
+            counts = counts_at(judged, _THRESHOLDS)
+        _add_curve(writer, f"{split}/entities", counts, step)
+        pictures: dict[str, Callable[[Figure], None]] = {}
+        if analysis.confusion["types"]:
+            pictures["confusion"] = partial(draw_confusion, confusion=analysis.confusion)
+        if analysis.calibration is not None and analysis.calibration.bins:
+            pictures["calibration"] = partial(draw_calibration, found=analysis.calibration)
+        if dials is not None:
+            pictures["dial"] = partial(draw_dials, dials=dials, rows=analysis.dial or ())
         for name, draw in pictures.items():
             writer.add_image(f"{split}/{name}", picture(draw, 5.5, 5), step, dataformats="HWC")
 
@@ -158,8 +188,8 @@ def step_of(run: Path, checkpoint: str) -> int:
     return int(json.loads(results.read_text("utf-8"))["steps"]) if results.is_file() else 0
 
 
-def _add_curve(writer: SummaryWriter, name: str, judged: Judged, step: int) -> None:
-    counts = counts_at(judged, _THRESHOLDS)  # (K, 3)
+def _add_curve(writer: SummaryWriter, name: str, counts: NDArray[np.int64], step: int) -> None:
+    """Add correct, predicted and gold entities ``(K, 3)`` at the thresholds."""
     correct, predicted, gold = counts.T
     precision, recall, _ = precision_recall_f1(counts).T
     writer.add_pr_curve_raw(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from tensorboardX.proto.event_pb2 import Event
 
+from analysis.dial import Dials
 from analysis.documents import ScoredDocument, read_documents
 from callbacks.trackers import transition_scores
 from common.run_files import RunFolder
@@ -27,11 +28,12 @@ _ANALYSED = {"intervals", "schemes", "errors", "confusion", "lengths"}
 
 @dataclass
 class Split:
-    """The scores of a split, as in ``eval_results.json``, and its documents."""
+    """The scores of a split, as in ``eval_results.json``, its documents, and its dials if the head has candidates."""
 
     name: str
     results: dict[str, Any]
     documents: list[ScoredDocument]
+    dials: Dials | None
 
     @property
     def has_confidences(self) -> bool:
@@ -94,7 +96,8 @@ def read_run(folder: Path, named: str = "") -> RunData:
     for name, action in _SPLITS.items():
         results, documents = files.results(name), files.documents(name)
         if documents.is_file() and set(found := _json_of(results)) >= _ANALYSED:
-            splits.append(Split(name, found, read_documents(documents)))
+            dials = Dials.read(files.dial(name)) if files.dial(name).is_file() else None
+            splits.append(Split(name, found, read_documents(documents), dials))
         elif results.is_file() or name == "dev" or not files.predictions.is_file():  # otherwise the split has no labels
             missing[f"Scores and sentences of {name}"] = _command(folder, head, action)
     scalars = read_scalars(files.tensorboard)

@@ -10,9 +10,10 @@ import numpy as np
 from markupsafe import Markup
 
 from analysis.calibration import Judged, Reliability, counts_at, judge, reliability
+from analysis.dial import DialRow
 from analysis.documents import ScoredDocument, count_entities, precision_recall_f1, score_intervals
 from analysis.pairs import KINDS, pair_entities
-from analysis.report.charts import draw_calibration, draw_lines, svg
+from analysis.report.charts import draw_calibration, draw_dials, draw_lines, svg
 from analysis.report.run_data import Split
 from common.entities import Entity
 from processors.examples import join_words
@@ -43,10 +44,11 @@ def split_view(split: Split) -> SplitView:
         split.name,
         results,
         split.documents,
+        split.dials,
         intervals={name: interval for name, interval in found.items() if interval},
         parts=(results.get("novelty") or {}) | {f"length {name}": one for name, one in results["lengths"].items()},
         calibration=reliability(judged) if judged else None,
-        confidence_charts=_confidence_charts(judged) if judged and len(judged.right) else [],
+        confidence_charts=_confidence_charts(judged, split) if judged and len(judged.right) else [],
     )
 
 
@@ -62,7 +64,7 @@ def _interval(name: str, documents: list[ScoredDocument]) -> list[float] | None:
     return score_intervals(count_entities(of_type)).get("f1")
 
 
-def _confidence_charts(judged: Judged) -> list[Markup]:
+def _confidence_charts(judged: Judged, split: Split) -> list[Markup]:
     found = reliability(judged)
     thresholds = np.linspace(0, judged.confidences.max(), 101)
     scores = 100 * precision_recall_f1(counts_at(judged, thresholds))  # (K, 3)
@@ -71,14 +73,18 @@ def _confidence_charts(judged: Judged) -> list[Markup]:
         f"{one.size} entities of mean confidence {one.confidence:.0%} are {one.precision:.0%} correct"
         for one in found.bins
     )
-    return [
-        svg(partial(draw_calibration, found=found), "Share correct by confidence", "; ".join(bins), height=3.1),
-        svg(
+    charts = [svg(partial(draw_calibration, found=found), "Share correct by confidence", "; ".join(bins), height=3.1)]
+    if split.dials is None:
+        least = svg(
             partial(draw_lines, x_label="least confidence", curves=curves),
             "Scores if less confident entities are dropped, %",
             f"best F1 {scores[:, 2].max():.2f} at {thresholds[scores[:, 2].argmax()]:.2f}",
-        ),
-    ]
+        )
+        return [*charts, least]
+    rows = [DialRow(**row) for row in split.results.get("dial") or ()]
+    points = (f"asked for {row.asked}: precision {row.precision:.1%}, recall {row.recall:.1%}" for row in rows)
+    title = "Precision and recall of all thresholds on probabilities"
+    return [*charts, svg(partial(draw_dials, dials=split.dials, rows=rows), title, "; ".join(points), height=3.1)]
 
 
 Row = list[Any]

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-from common.entities import Annotation, Entity, in_text_order, outermost, text_order
+from common.entities import Annotation, Entity, disjoint, in_text_order, outermost, text_order
 from common.tag_schemes import MARKUPS, OUTSIDE, tag_set, tags_to_entities
 from models.heads.crf import BertCrfForNer, legal_followers
 from models.tagger import LabelSpace, Prediction, Uncertainty, keep_rows, set_label_names
@@ -59,6 +59,11 @@ class BertCrfPerTypeForNer(BertCrfForNer):
     def expressible(self, entities: Sequence[Entity]) -> list[Entity]:
         types = dict.fromkeys(one.type for one in entities)
         return [one for name in types for one in outermost([other for other in entities if other.type == name])]
+
+    def compatible(self, entities: Sequence[Entity]) -> list[Entity]:
+        types = dict.fromkeys(one.type for one in entities)
+        kept = {one for name in types for one in disjoint([other for other in entities if other.type == name])}
+        return [one for one in entities if one in kept]
 
     def encode(self, annotations: Sequence[Annotation]) -> Tensor:
         types = self.types

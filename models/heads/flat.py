@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from common.entities import Annotation, Entity, outermost, text_order
+from common.entities import Annotation, Entity, disjoint, outermost, text_order
 from common.tag_dialects import canonical_tags
 from common.tag_schemes import (
     IGNORED_LABEL,
@@ -94,6 +94,9 @@ class FlatTagger(Tagger):
 
     def expressible(self, entities: Sequence[Entity]) -> list[Entity]:
         return outermost(entities)
+
+    def compatible(self, entities: Sequence[Entity]) -> list[Entity]:
+        return disjoint(entities)
 
     def encode(self, annotations: Sequence[Annotation]) -> Tensor:
         return _tag_encoder(tuple(self.tag_names), self.markup)(annotations)  # (B, W)

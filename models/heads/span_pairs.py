@@ -91,10 +91,6 @@ class SpanPairTagger(Tagger):
     def probabilities(self, block: Block) -> Tensor:
         """Probability of each span and type: ``(B, w, v, K)``."""
 
-    def compatible(self, entities: Sequence[Entity]) -> list[Entity]:
-        """Leave out entities that contradict one that is given before."""
-        return list(entities)
-
     def expressible(self, entities: Sequence[Entity]) -> list[Entity]:
         short = [one for one in in_text_order(entities) if one.words <= self.config.longest_span]
         return in_text_order(self.compatible(sorted(short, key=lambda one: -one.words)))

@@ -142,6 +142,12 @@ def build_feature_arrays(
                 ids = np.concatenate((before, passage.ids[low:high], after))
                 arrays.add_window(ids, casings, owned[:-1], int(owned[-1]), (first - low, high - end))
             arrays.add_document(
-                example.guid, example.text or "", example.offsets or [], example.annotation, type_ids, len(windows)
+                example.guid,
+                example.text or "",
+                example.offsets or [],
+                example.annotation,
+                type_ids,
+                len(windows),
+                example.document,
             )
     return arrays.concatenated()

@@ -42,8 +42,10 @@ _KINDS = {
     "unannotated": _Kind(np.int32, 2, "document_unannotated"),  # first and last word of each range
     "text_bytes": _Kind(np.int32),
     "guid_bytes": _Kind(np.int32),
+    "source_bytes": _Kind(np.int32),
     "texts": _Kind(np.uint8, 1, "text_bytes"),  # UTF-8 of all documents
     "guids": _Kind(np.uint8, 1, "guid_bytes"),
+    "sources": _Kind(np.uint8, 1, "source_bytes"),  # names of the documents that texts are sentences of
 }
 
 
@@ -72,12 +74,16 @@ class InputFeatures:
 
 @dataclass(frozen=True)
 class Document:
-    """One text, the character offsets ``(W, 2)`` of its words, and its annotation."""
+    """One text, the character offsets ``(W, 2)`` of its words, and its annotation.
+
+    ``source`` is the name of the document that the text is a sentence of, or empty.
+    """
 
     guid: str
     text: str
     offsets: NDArray[np.int32]
     annotation: Annotation
+    source: str = ""
 
     @property
     def words(self) -> list[str]:
@@ -136,9 +142,11 @@ class FeatureCollector:
         annotation: Annotation,
         type_ids: Mapping[str, int],
         windows: int,
+        source: str = "",
     ) -> None:
         self._add(
             guids=np.frombuffer(guid.encode("utf-8", "surrogatepass"), np.uint8),
+            sources=np.frombuffer(source.encode("utf-8", "surrogatepass"), np.uint8),
             texts=np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8),
             offsets=offsets,  # of a text to predict they may be left out
             document_words=[annotation.words],
@@ -260,9 +268,9 @@ class FeatureDataset(Dataset[InputFeatures]):
         return FeatureDataset(arrays, self.layout, self.types, self.encode)
 
     def document(self, index: int) -> Document:
-        encoded = (self._part(name, index).tobytes() for name in ("guids", "texts"))
-        guid, text = (raw.decode("utf-8", "surrogatepass") for raw in encoded)
-        return Document(guid, text, self._part("offsets", index), self.annotation(index))
+        encoded = (self._part(name, index).tobytes() for name in ("guids", "texts", "sources"))
+        guid, text, source = (raw.decode("utf-8", "surrogatepass") for raw in encoded)
+        return Document(guid, text, self._part("offsets", index), self.annotation(index), source)
 
     def annotation(self, index: int, start: int = 0, end: int | None = None) -> Annotation:
         """Annotation of a document, or of its words ``start`` to ``end`` (exclusive), indexed relative to ``start``.
