@@ -173,7 +173,7 @@ class LabelingInterface:
         for control in root.iter("Labels"):
             name, text = control.get("name", ""), control.get("toName", "")
             if text in texts and texts[text].startswith("$"):
-                labels = {}
+                labels: dict[str, str] = {}
                 for label in control.iter("Label"):
                     value = label.get("value") or ""
                     others = (label.get("predicted_values") or "").split(",")
@@ -185,6 +185,7 @@ class LabelingInterface:
 
     def prediction(self, entities: Sequence[FoundEntity]) -> dict[str, Any]:
         """Regions of the entities whose types have a label, and the lowest confidence among them."""
+        labelled = [one for one in entities if one.type in self.labels]
         regions = [
             {
                 "id": f"entity-{number}",
@@ -194,10 +195,9 @@ class LabelingInterface:
                 "value": {"start": one.start, "end": one.end, "text": one.surface, "labels": [self.labels[one.type]]},
                 "score": round(one.confidence, 6),
             }
-            for number, one in enumerate(entities)
-            if one.type in self.labels
+            for number, one in enumerate(labelled)
         ]
-        return {"result": regions, "score": min((region["score"] for region in regions), default=1.0)}
+        return {"result": regions, "score": round(min((one.confidence for one in labelled), default=1.0), 6)}
 
 
 def _declared_nothing(xml: str, name: str) -> str:

@@ -1,6 +1,7 @@
 """How unsure a head is of a text: as its distribution over all label sequences says."""
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -37,8 +38,8 @@ def of_independent(scores: Tensor) -> tuple[float, float]:
     return sum(one for one, _ in both), sum(one for _, one in both)
 
 
-def path_scores(crf: torch.nn.Module, emissions: Tensor) -> Tensor:
-    scores, C = [], emissions.size(1)
+def path_scores(model: Any, emissions: Tensor) -> Tensor:
+    crf, scores, C = model.crf, [], emissions.size(1)
     for path in itertools.product(range(C), repeat=len(emissions)):
         steps = list(itertools.pairwise([C, *path, C + 1]))
         if all(crf.legal[step] for step in steps):
@@ -57,7 +58,7 @@ def check(model: Tagger, emissions: Tensor, expected: list[tuple[float, float]])
 def test_of_a_crf() -> None:
     model = tagger(BertCrfForNer)
     emissions = 2 * torch.randn(2, W, 5)
-    check(model, emissions, [entropy_and_best(path_scores(model.crf, emissions[row, : W - row])) for row in (0, 1)])
+    check(model, emissions, [entropy_and_best(path_scores(model, emissions[row, : W - row])) for row in (0, 1)])
 
 
 def test_of_a_softmax_words_are_independent_and_calibrated() -> None:
@@ -74,7 +75,7 @@ def test_of_a_crf_per_type_the_types_add_up() -> None:
     expected = []
     for row in (0, 1):
         types = emissions[row, : W - row].unflatten(-1, (2, -1)).unbind(1)
-        both = [entropy_and_best(path_scores(model.crf, of_type)) for of_type in types]
+        both = [entropy_and_best(path_scores(model, of_type)) for of_type in types]
         expected.append((sum(one for one, _ in both), sum(one for _, one in both)))
     check(model, emissions, expected)
 
