@@ -95,6 +95,8 @@ def find_label_errors(settings: Settings, options: LabelErrorOptions, head: type
         raise ValueError("the folds are trained by one process; start it without a launcher")
     if task_named(settings.data.task_name).plain_tags:
         raise ValueError(f"--task_name {settings.data.task_name}: its labels are classes of words, not entities")
+    if head.candidates is Tagger.candidates:
+        raise ValueError(f"{head.__name__} gives no probabilities of entities that it does not predict")
     home, corpus = Path(settings.actions.output_dir), corpus_of(settings.data)
     check_entities(corpus)
     examples = [one for one in corpus.examples_with_lines("train") if one.words and one.entities is not None]

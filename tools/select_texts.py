@@ -8,6 +8,7 @@ python -m tools.select_texts outputs/run unlabelled.txt --number 200 --to label_
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -17,9 +18,9 @@ from transformers import PreTrainedTokenizerBase
 
 from common.command_line import Bounds, CommandLine
 from common.log import console, console_table, setup_logging
-from models.tagger import Prediction, Tagger
+from models.tagger import Prediction, Tagger, Uncertainty
 from processors.examples import DataError, Example, Findings
-from processors.formats.brat import check_brat_types
+from processors.formats.brat import check_brat_types, write_brat
 from processors.formats.writers import FORMATS
 from processors.text.near_duplicates import NearDuplicates
 from processors.text.text_files import check_sources, read_texts
@@ -49,12 +50,19 @@ class Scored:
 
 def by_entropy(model: Tagger, rows: Tensor, mask: Tensor, predictions: Sequence[Prediction]) -> list[float]:
     """Entropy of the distribution over the labels of the whole text, in nats."""
-    return model.uncertainty(rows, mask).entropy.tolist()
+    return _uncertainty(model, rows, mask).entropy.tolist()
 
 
 def by_path(model: Tagger, rows: Tensor, mask: Tensor, predictions: Sequence[Prediction]) -> list[float]:
     """Negative log-probability of the best labels of the text, per word (Shen et al. 2018)."""
-    return (-model.uncertainty(rows, mask).best / mask.sum(1)).tolist()
+    return (-_uncertainty(model, rows, mask).best / mask.sum(1)).tolist()
+
+
+def _uncertainty(model: Tagger, rows: Tensor, mask: Tensor) -> Uncertainty:
+    try:
+        return model.uncertainty(rows, mask)
+    except ValueError as error:
+        raise ValueError(f"{error}; choose --by expected_errors") from error
 
 
 def by_expected_errors(model: Tagger, rows: Tensor, mask: Tensor, predictions: Sequence[Prediction]) -> list[float]:
@@ -166,7 +174,9 @@ def main() -> None:
         scored += score_texts(run, model, tokenizer, cut_texts(run, part), args.by)
     known = cut_texts(run, read_texts(args.leave_out))
     chosen, passed_over = choose(scored, lambda found: len(found) >= args.number, args.most_similar, known)
-    write = write_plain if args.to == "plain" else FORMATS[args.to].write
+    writers: dict[str, Callable[[Iterable[Example], Path], Findings]]
+    writers = {"plain": write_plain, "brat": partial(write_brat, more_types=model.types)}
+    write = writers.get(args.to) or FORMATS[args.to].write
     args.output.parent.mkdir(parents=True, exist_ok=True)
     for kind, count in write((one.example for one in chosen), args.output).counts.items():
         logger.warning("%s: %d %s", args.output, count, kind)

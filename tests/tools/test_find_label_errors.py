@@ -180,6 +180,8 @@ def test_a_corrected_file_is_a_training_file(found: tuple[Path, dict[str, Any]],
 
 def test_what_cannot_be_judged_is_refused(found: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     _, options = found
+    with pytest.raises(SystemExit, match="StartEnd gives no probabilities"):
+        find(**options, head="tests.models.heads.start_end:StartEnd")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(SystemExit, match="by one process"):
         find(**options)

@@ -85,6 +85,8 @@ def test_what_is_written_can_be_read(softmax_run: FinishedRun, texts: Path, to: 
     read = list(Corpus("", split_files={"test": output}).examples("test"))
     assert sorted((one.text or "").lower() for one in read) == sorted([*KNOWN, *STRANGE])
     assert any(one.entities for one in read)
+    if to == "brat":
+        assert "LOC\nORG\nPER\n" in (output / "annotation.conf").read_text("utf-8")
 
 
 def test_annotated_texts_are_left_out(crf_run: FinishedRun, texts: Path, tmp_path: Path) -> None:
