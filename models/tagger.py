@@ -41,12 +41,7 @@ class Prediction(NamedTuple):
 
 
 class Uncertainty(NamedTuple):
-    """How unsure a head is of the labels of B texts.
-
-    Args:
-        entropy: entropy of its distribution over the labels of a whole text, in nats, ``(B,)``.
-        best: log-probability of the best labels of a whole text, ``(B,)``.
-    """
+    """Entropy over the labels of a whole text, in nats, and log-probability of the best ones: ``(B,)`` each."""
 
     entropy: Tensor
     best: Tensor
