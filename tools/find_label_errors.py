@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 
 from analysis.label_errors import Suspicion, suspicions_in_text
 from analysis.report.label_errors import write_label_errors_page
+from common.durable import remove_folder
 from common.entities import Entity
 from common.log import console, console_table, setup_logging
 from common.options import option
@@ -128,13 +129,15 @@ def _check_same_folds(home: Path, settings: Settings, options: LabelErrorOptions
     wanted = {name: value for name, value in settings.flat().items() if name not in ignored}
     wanted = json.loads(json.dumps(wanted | {"folds": options.folds, "train": corpus.digest("train")}))
     path = home / "folds.json"
-    if not path.is_file():
-        home.mkdir(parents=True, exist_ok=True)
-        write_json(path, wanted)
-        return
-    found = json.loads(path.read_text("utf-8"))
+    found = json.loads(path.read_text("utf-8")) if path.is_file() else wanted
     if others := [name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name)]:
-        raise ValueError(f"{home} holds folds with another {', '.join(sorted(others))}; name another --output_dir")
+        if not settings.actions.overwrite_output_dir:
+            advice = "name another --output_dir, or add --overwrite_output_dir"
+            raise ValueError(f"{home} holds folds with another {', '.join(sorted(others))}; {advice}")
+        for old in home.glob("fold_*"):
+            remove_folder(old)
+    home.mkdir(parents=True, exist_ok=True)
+    write_json(path, wanted)
 
 
 @torch.no_grad()
