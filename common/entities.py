@@ -1,7 +1,7 @@
 """Entities over words, and the annotation of a text or window."""
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 
@@ -29,16 +29,42 @@ class Annotation:
         words: number of words.
         entities: in any order; ``None`` if nothing is annotated.
         unannotated: inclusive word ranges ``(first_word, last_word)`` without annotation.
+        complete: types of which all entities are annotated; ``None``: all types. A word outside of the entities is
+            then ``O``, or of an entity of any other type.
     """
 
     words: int
     entities: Sequence[Entity] | None
     unannotated: Sequence[tuple[int, int]] = ()
+    complete: frozenset[str] | None = None
 
     @property
-    def is_complete(self) -> bool:
-        """Whether all words are annotated, so that predictions can be scored."""
-        return self.entities is not None and not self.unannotated
+    def is_partial(self) -> bool:
+        """Whether there is an annotation, but not of all words or not of all types."""
+        return self.entities is not None and (bool(self.unannotated) or self.complete is not None)
+
+    def open_types(self, types: Iterable[str]) -> list[str]:
+        """Those of the types of which there may be entities that are not annotated."""
+        return [] if self.complete is None else [name for name in types if name not in self.complete]
+
+    def judged(self, predicted: Iterable[Entity]) -> list[Entity]:
+        """Select the predicted entities that the annotation shows to be right or wrong."""
+        unknown = bytearray(self.words)
+        for first, last in self.unannotated:
+            unknown[first : last + 1] = bytes([1]) * (last + 1 - first)
+        gold, complete = set(self.entities or ()), self.complete
+        return [
+            one
+            for one in predicted
+            if one in gold
+            or ((complete is None or one.type in complete) and not any(unknown[one.first_word : one.last_word + 1]))
+        ]
+
+    def annotated_words(self, entity_type: str) -> int:
+        """Number of words of which is known whether they are in an entity of this type."""
+        if self.entities is None or self.open_types([entity_type]):
+            return 0
+        return self.words - len({word for first, last in self.unannotated for word in range(first, last + 1)})
 
     def of_types(self, types: Collection[str]) -> "Annotation":
         """The annotation for a model of these types: words of entities of other types count as unannotated."""
@@ -46,7 +72,18 @@ class Annotation:
         if self.entities is None or not others:
             return self
         unannotated = [*self.unannotated, *((one.first_word, one.last_word) for one in others)]
-        return Annotation(self.words, [one for one in self.entities if one.type in types], unannotated)
+        return replace(self, entities=[one for one in self.entities if one.type in types], unannotated=unannotated)
+
+
+def ranges_of(words: Iterable[int]) -> list[tuple[int, int]]:
+    """The inclusive ranges ``(first, last)`` of words given in ascending order."""
+    ranges: list[tuple[int, int]] = []
+    for word in words:
+        if ranges and ranges[-1][1] + 1 == word:
+            ranges[-1] = ranges[-1][0], word
+        else:
+            ranges.append((word, word))
+    return ranges
 
 
 def text_order(entity: Entity) -> tuple[int, int, str]:

@@ -8,7 +8,7 @@ published scores.
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -280,6 +280,49 @@ class TagEncoder:
             for first, last in annotation.unannotated:
                 row[first : last + 1] = IGNORED_LABEL
         return torch.from_numpy(labels)
+
+    def sets(self, annotations: Sequence[Annotation]) -> torch.Tensor:
+        """Encode annotations as the sets of tags that words may have ``(B, W, C)``: 1 for these, 0 for others.
+
+        All are -100 for padding and for words of which nothing is known. A word outside of the entities of a text that
+        is annotated for some types only may be ``O`` or have any tag of the other types. The words next to an entity
+        cannot continue it.
+        """
+        labels = self(annotations).numpy()  # (B, W)
+        sets = np.full((*labels.shape, len(self.tags)), IGNORED_LABEL, np.int64)  # (B, W, C)
+        outside = self._ids[OUTSIDE]
+        for row, own, annotation in zip(sets, labels, annotations, strict=True):
+            if annotation.entities is None:
+                continue
+            row, own = row[: annotation.words], own[: annotation.words]
+            row[own != IGNORED_LABEL] = 0
+            row[own == IGNORED_LABEL] = 1
+            known = (own != IGNORED_LABEL).nonzero()[0]
+            row[known, own[known]] = 1
+            row[own == outside] |= self._tags_of(annotation.open_types(self._types))
+            if not annotation.is_partial:
+                continue
+            for _, first, last in annotation.entities:
+                if last + 1 < annotation.words and own[last] != IGNORED_LABEL:
+                    row[last + 1] &= self._separates[own[last]]
+                if first > 0 and own[first] != IGNORED_LABEL:
+                    row[first - 1] &= self._separates[:, own[first]]
+            row[row.all(1)] = IGNORED_LABEL
+        return torch.from_numpy(sets)
+
+    @cached_property
+    def _types(self) -> list[str]:
+        return list(dict.fromkeys(split_tag(tag)[1] for tag in self.tags if tag != OUTSIDE))
+
+    def _tags_of(self, types: Sequence[str]) -> NDArray[np.int64]:
+        """1 for ``O`` and the tags of these types: ``(C,)``."""
+        return np.array([tag == OUTSIDE or split_tag(tag)[1] in types for tag in self.tags], np.int64)
+
+    @cached_property
+    def _separates(self) -> NDArray[np.int64]:
+        """``[i, j]`` is 1 if tag j after tag i does not continue an entity: ``(C, C)``."""
+        tags = self.tags
+        return np.array([[j == OUTSIDE or begins_entity(i, j) for j in tags] for i in tags], np.int64)
 
     def _entity_ids(self, entity_type: str, words: int) -> list[int]:
         """Label ids of the words of an entity."""

@@ -56,12 +56,16 @@ class LabelSpace:
         markup: tag scheme, one of `common.tag_schemes.MARKUPS`, for heads that choose tags.
         single_words: whether every entity is one word, as in part-of-speech tagging.
         count_words: counts the words of each type in the training data, and those of no entity under ``O``.
+        unknown_words: whether the training data have texts with words that are not annotated.
+        unknown_types: whether the training data have texts that are annotated for some types only.
     """
 
     types: Sequence[str]
     markup: str
     single_words: bool = False
     count_words: Callable[[], Mapping[str, int]] = dict
+    unknown_words: bool = False
+    unknown_types: bool = False
 
 
 class Tagger(PreTrainedModel):
@@ -188,7 +192,8 @@ class Tagger(PreTrainedModel):
     def encode(self, annotations: Sequence[Annotation]) -> Tensor:
         """Encode the annotations of texts or windows as targets ``(B, W, ...)``; -100 for unknown words and padding.
 
-        Words of entities whose type the model lacks count as unknown.
+        Words of entities whose type the model lacks count as unknown. Where annotations are not complete for all types,
+        targets may have a further dimension, so that others are computed as fast as without them.
         """
         raise NotImplementedError
 

@@ -1,11 +1,11 @@
 """Examples as read from a file, and data errors with file and line."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common.entities import Annotation, Entity
+from common.entities import Annotation, Entity, ranges_of
 
 # Han, kana, bopomofo, their punctuation, and full-width forms; not emoji, and not Korean, which uses spaces.
 WIDE = (
@@ -82,6 +82,7 @@ class Example:
         line: line of the file on which the example starts; in a brat folder, the number of the text.
         word_lines: line of each word, if each word has its own line.
         unannotated: inclusive word ranges ``(first_word, last_word)`` without annotation.
+        complete: types of which all entities are annotated; ``None``: all types.
         confidences: confidence of each entity, if a model predicted them.
         words_given: whether the file has these words; otherwise they were cut from its text.
         document: name of the document that the text is a sentence of; empty if the file does not tell.
@@ -98,6 +99,7 @@ class Example:
     confidences: list[float] | None = None
     words_given: bool = True
     document: str = ""
+    complete: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
         for first, last in (*(entity[1:] for entity in self.entities or ()), *self.unannotated):
@@ -110,7 +112,12 @@ class Example:
 
     @property
     def annotation(self) -> Annotation:
-        return Annotation(len(self.words), self.entities, self.unannotated)
+        return Annotation(len(self.words), self.entities, self.unannotated, self.complete)
+
+    def set_unannotated(self, words: Iterable[int]) -> None:
+        """Mark words as not annotated; those of entities always are."""
+        known = {word for one in self.entities or () for word in range(one.first_word, one.last_word + 1)}
+        self.unannotated = ranges_of(sorted(set(words) - known))
 
     def place(self, entity: Entity) -> tuple[int, int]:
         """First and last character (exclusive) of an entity in the text."""

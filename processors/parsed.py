@@ -12,7 +12,7 @@ from processors.examples import DataError, Example, Findings, join_words
 from processors.formats.brat import brat_texts
 from processors.spans import TagReader
 
-FORMAT_VERSION = 9
+FORMAT_VERSION = 10
 _INVENTORY, _EXAMPLES, _HASHES = "inventory.json", "examples.jsonl", "sentences.txt"
 
 
@@ -23,6 +23,8 @@ class Inventory:
     Args:
         source: the file or data set.
         unlabelled: sentences without annotation.
+        unannotated_words: words of other sentences that are not annotated.
+        incomplete: sentences that are annotated for some types only.
         entities: nested and overlapping ones included.
         nested_entities: those of them that overlap a longer one, so that flat tags cannot express them.
         types: number of entities of each type.
@@ -38,6 +40,8 @@ class Inventory:
     source: str
     sentences: int = 0
     unlabelled: int = 0
+    unannotated_words: int = 0
+    incomplete: int = 0
     words: int = 0
     entities: int = 0
     nested_entities: int = 0
@@ -72,6 +76,9 @@ class Inventory:
             document = example.document
             self.sentences += 1
             self.unlabelled += example.entities is None
+            if example.entities is not None:
+                self.unannotated_words += sum(last + 1 - first for first, last in example.unannotated)
+                self.incomplete += example.complete is not None
             self.words += len(example.words)
             self.cut_texts += not example.words_given
             self.entities += len(entities)
@@ -121,7 +128,8 @@ def read_examples(folder: Path) -> Iterator[Example]:
     """The examples of a parsed split, in order, without their lines."""
     with (folder / _EXAMPLES).open(encoding="utf-8") as file:
         for line in file:
-            guid, words, entities, text, offsets, unannotated, confidences, words_given, document = json.loads(line)
+            guid, words, entities, text, offsets, unannotated, complete, *others = json.loads(line)
+            confidences, words_given, document = others
             yield Example(
                 guid,
                 words,
@@ -132,6 +140,7 @@ def read_examples(folder: Path) -> Iterator[Example]:
                 confidences=confidences,
                 words_given=words_given,
                 document=document,
+                complete=None if complete is None else frozenset(complete),
             )
 
 
@@ -148,5 +157,6 @@ def _record(example: Example) -> list[object]:
     text, offsets = example.text, example.offsets
     if (text, offsets) == join_words(example.words):  # which `Example` does by itself
         text = offsets = None
-    others = (example.unannotated, example.confidences, example.words_given, example.document)
+    complete = None if example.complete is None else sorted(example.complete)
+    others = (example.unannotated, complete, example.confidences, example.words_given, example.document)
     return [example.guid, example.words, example.entities, text, offsets, *others]

@@ -18,6 +18,7 @@ from torch.func import functional_call
 
 from analysis.metrics import EntityScores
 from common.command_line import CommandLine
+from common.entities import Annotation
 from common.log import console
 from common.run_files import RunFolder
 from common.transition_biases import KINDS, biases_file
@@ -110,7 +111,9 @@ def fit_transitions(folder: Path, flags: Sequence[str] = ()) -> Candidate:
 def _gold(model: BertSoftmaxForNer, dataset: FeatureDataset, emissions: Tensor, documents: range) -> list[Batch]:
     found = []
     for rows, mask, indices in padded_batches(dataset, emissions, documents):
-        tags = model.encode([dataset.annotation(index) for index in indices]).to(rows.device)
+        annotations = (dataset.annotation(index) for index in indices)
+        whole = [Annotation(one.words, None) if one.is_partial else one for one in annotations]
+        tags = model.encode(whole).to(rows.device)
         found.append((rows, tags.clamp(min=0), mask & (tags != -100)))
     return found
 

@@ -251,7 +251,9 @@ def _tagger_to_train(run: Run, head: type[AnyTagger], config: PreTrainedConfig, 
     stored, former = deepcopy(config), _former_labels(run, head, config, source)
     single_words = task_named(run.corpus.task_name).plain_tags
     count_words = partial(words_by_type, run.corpus, "train")
-    labels = LabelSpace(run.corpus.entity_types(), run.markup, single_words, count_words)
+    train = run.corpus.inventory("train") if run.corpus.has("train") else None
+    unknown = (bool(train.unannotated_words), bool(train.incomplete)) if train else (False, False)
+    labels = LabelSpace(run.corpus.entity_types(), run.markup, single_words, count_words, *unknown)
     head.configure(config, labels, _options(run, head))
     if not heads.is_built_in(head):
         config.head_source = f"{head.__module__}:{head.__name__}"  # for messages only, never imported

@@ -72,6 +72,10 @@ class BiaffineForNer(SpanPairTagger):
     def block_loss(self, block: Block, gold: Tensor) -> Tensor:
         classes = F.pad(gold, (1, 0)).int().argmax(-1)  # (B, w, v), 0 for none
         losses = F.cross_entropy(block.scores.movedim(-1, 1), classes, reduction="none")
+        if block.unknown is not None:  # a span that is no annotated entity is none, or of one of these types
+            may_be = F.pad(block.unknown, (1, 0), value=True)  # (B, w, 1, 1 + K)
+            inside = block.scores.masked_fill(~may_be, -torch.inf).logsumexp(-1)
+            losses = torch.where(classes == 0, block.scores.logsumexp(-1) - inside, losses)
         return losses.masked_fill(~block.counts, 0).sum((1, 2))  # (B,)
 
     def total_loss(self, shares: Tensor) -> Tensor:

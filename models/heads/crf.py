@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
+from common.entities import Annotation
 from common.options import option
 from common.tag_schemes import OUTSIDE
 from models.crf import CRF
@@ -18,6 +19,7 @@ from models.heads.transitions import legal_followers, legal_matrix
 from models.tagger import LabelSpace
 
 logger = logging.getLogger(__name__)
+CRF_WEIGHTS = "--class_weights: the CRF weights the words of known tags, but some words are not annotated; leave it out"
 # Special tokens that other projects include in the chain -> the tags that they have there.
 _FRAMES = {("[CLS]", "[SEP]"): ("[CLS]", "[SEP]"), ("[START]", "[END]"): (OUTSIDE, OUTSIDE)}
 
@@ -43,6 +45,8 @@ class BertCrfForNer(FlatTagger):
 
     @classmethod
     def configure(cls, config: PreTrainedConfig, labels: LabelSpace, options: Any) -> None:
+        if options.class_weights and (labels.unknown_words or labels.unknown_types):
+            raise ValueError(CRF_WEIGHTS)
         super().configure(config, labels, options)
         tags = list((config.id2label or {}).values())
         config.crf_legal = legal_followers(tags, labels.markup) if options.crf_constraints else None
@@ -66,8 +70,16 @@ class BertCrfForNer(FlatTagger):
     def learning_rates(self, options: Any) -> dict[str, float]:
         return {"classifier": options.crf_learning_rate, "crf": options.crf_learning_rate}
 
+    def _needs_sets(self, annotations: Sequence[Annotation]) -> bool:
+        return any(one.is_partial for one in annotations)
+
     def losses(self, emissions: Tensor, targets: Tensor, word_mask: Tensor) -> Tensor:
-        known, weights = word_mask & (targets != -100), self._tag_weights(emissions.device)
+        weights = self._tag_weights(emissions.device)
+        if targets.dim() == 3:  # sets of tags
+            if weights is not None:
+                raise ValueError(CRF_WEIGHTS)
+            return -self.crf(emissions, mask=word_mask, allowed=targets != 0, reduction="none")  # (B,)
+        known = word_mask & (targets != -100)
         return -self.crf(emissions, targets, known, reduction="none", weight=weights)  # (B,)
 
     def decode(self, emissions: Tensor, word_mask: Tensor) -> Tensor:

@@ -70,7 +70,7 @@ class BertCrfPerTypeForNer(BertCrfForNer):
         types = self.types
         known = [one.of_types(types) for one in annotations]
         chains = [_chain(one, name) for one in known for name in types]  # B * K
-        return super().encode(chains).unflatten(0, (-1, len(types))).transpose(1, 2)  # (B, W, K)
+        return super().encode(chains).unflatten(0, (-1, len(types))).transpose(1, 2)  # (B, W, K) or (B, W, K, T)
 
     def losses(self, emissions: Tensor, targets: Tensor, word_mask: Tensor) -> Tensor:
         chains, masks = self._folded(emissions, word_mask)
@@ -147,4 +147,5 @@ def _chain(annotation: Annotation, entity_type: str) -> Annotation:
     if annotation.entities is None:
         return annotation
     own = [one._replace(type=_NO_TYPE) for one in annotation.entities if one.type == entity_type]
-    return Annotation(annotation.words, own, annotation.unannotated)
+    complete = frozenset[str]() if annotation.open_types([entity_type]) else None
+    return Annotation(annotation.words, own, annotation.unannotated, complete)

@@ -99,7 +99,13 @@ class FlatTagger(Tagger):
         return disjoint(entities)
 
     def encode(self, annotations: Sequence[Annotation]) -> Tensor:
-        return _tag_encoder(tuple(self.tag_names), self.markup)(annotations)  # (B, W)
+        """Encode annotations as tags ``(B, W)``, or as sets of tags ``(B, W, C)`` where some types are not complete."""
+        encoder = _tag_encoder(tuple(self.tag_names), self.markup)
+        return encoder.sets(annotations) if self._needs_sets(annotations) else encoder(annotations)
+
+    def _needs_sets(self, annotations: Sequence[Annotation]) -> bool:
+        """Whether words have sets of tags; words of which nothing is known need none if words are independent."""
+        return any(one.complete is not None for one in annotations)
 
     def _tag_weights(self, device: torch.device) -> Tensor | None:
         """Weight of each tag in the loss ``(C,)``; ``None`` without ``--class_weights``."""

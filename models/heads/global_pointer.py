@@ -63,6 +63,8 @@ class GlobalPointerForNer(SpanPairTagger):
 
     def block_loss(self, block: Block, gold: Tensor) -> Tensor:
         others = block.counts.unsqueeze(-1) & ~gold
+        if block.unknown is not None:
+            others = others & ~block.unknown
         sides = (block.scores.masked_fill(~others, _NEVER), (-block.scores).masked_fill(~gold, _NEVER))
         return torch.stack([side.logsumexp((1, 2)) for side in sides], 1)  # (B, 2, K)
 

@@ -38,7 +38,17 @@ def label_smoothing(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits, labels, reduction="none", label_smoothing=0.1)
 
 
+def cross_entropy_of_sets(log_probabilities: Tensor) -> Tensor:
+    return -log_probabilities
+
+
+def focal_of_sets(log_probabilities: Tensor) -> Tensor:
+    return -((1 - log_probabilities.exp()) ** 2) * log_probabilities
+
+
 LOSSES: dict[str, TokenLoss] = {"ce": cross_entropy, "focal": focal, "lsr": label_smoothing}
+# Losses of words that may have one of several labels, from the log-probability that they have any of them.
+_SET_LOSSES = {"ce": cross_entropy_of_sets, "focal": focal_of_sets}
 
 
 def loss_named(name: str) -> str:
@@ -79,6 +89,8 @@ class TokenLossTagger(Tagger):
     def configure(cls, config: PreTrainedConfig, labels: LabelSpace, options: Any) -> None:
         super().configure(config, labels, options)
         config.tag_loss = loss_named(options.loss)
+        if labels.unknown_types:
+            refuse_sets(config.tag_loss, bool(options.class_weights))
 
     @classmethod
     def override(cls, config: PreTrainedConfig, options: Any) -> None:
@@ -100,13 +112,32 @@ class TokenLossTagger(Tagger):
         """Loss of each decision, 0 where the label is -100: ``(..., C), (...) -> (...)``.
 
         Args:
+            labels: number of the label; or ``(..., C)``, 0 for each label that the decision cannot have.
             weights: ``(C,)`` weight of each label.
         """
         if self.tag_loss not in LOSSES:
             raise ValueError(f"the model was trained with --loss {self.tag_loss}; add this flag if you trust its code")
+        if labels.dim() == logits.dim():  # sets of labels
+            refuse_sets(self.tag_loss, weights is not None)
+            return _SET_LOSSES[self.tag_loss](_log_probability(logits.float(), labels != 0))
         losses = LOSSES[self.tag_loss](logits.reshape(-1, logits.size(-1)).float(), labels.reshape(-1))
         losses = losses.view(labels.shape)
         return losses if weights is None else losses * weights[labels.clamp(min=0)]
+
+
+def _log_probability(logits: Tensor, allowed: Tensor) -> Tensor:
+    """Log-probability of sets of labels: ``(..., C), (..., C) -> (...)``, exactly 0 for sets of all."""
+    inside = logits.masked_fill(~allowed, -torch.inf).logsumexp(-1)
+    return inside - logits.logsumexp(-1)
+
+
+def refuse_sets(loss: str, weighted: bool) -> None:
+    """Raise a ValueError if a loss is not defined for words that may have one of several labels."""
+    reason = "some texts are annotated for some types only, so that their words may have one of several labels"
+    if loss not in _SET_LOSSES:
+        raise ValueError(f"--loss {loss}: {reason}, for which only {' and '.join(_SET_LOSSES)} are defined")
+    if weighted:
+        raise ValueError(f"--class_weights: {reason}, which have no weight; leave it out")
 
 
 ARGMAX, VITERBI = DECODINGS = ("argmax", "viterbi")
@@ -176,7 +207,8 @@ class BertSoftmaxForNer(TokenLossTagger, FlatTagger):
         return getattr(self.config, "tag_decoding", ARGMAX) == VITERBI
 
     def losses(self, emissions: Tensor, targets: Tensor, word_mask: Tensor) -> Tensor:
-        labels = targets.masked_fill(~word_mask, -100)
+        mask = word_mask if targets.dim() == 2 else word_mask.unsqueeze(-1)
+        labels = targets.masked_fill(~mask, -100)
         return self.token_losses(emissions, labels, self._tag_weights(emissions.device)).sum(1)  # (B,)
 
     def decode(self, emissions: Tensor, word_mask: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Head that labels the words at which entities start, and those at which they end."""
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
@@ -93,7 +93,8 @@ class BertSpanForNer(TokenLossTagger):
         return self._scores(states, None)
 
     def training_emissions(self, states: Tensor, word_mask: Tensor, targets: Tensor) -> Tensor:
-        return self._scores(states, targets[..., 0])
+        starts = targets[:, :, 0]
+        return self._scores(states, starts if starts.dim() == 2 else _only_labels(starts))
 
     def _scores(self, states: Tensor, start_labels: Tensor | None) -> Tensor:
         """Scores ``(B, W, 2 L)`` of starts and ends.
@@ -132,6 +133,7 @@ class BertSpanForNer(TokenLossTagger):
         return kept
 
     def encode(self, annotations: Sequence[Annotation]) -> Tensor:
+        """Encode starts and ends ``(B, W, 2)``, or as sets ``(B, W, 2, L)`` where some types are not complete."""
         ids = {name: index for index, name in enumerate(self.label_names)}
         W = max(1, *(one.words for one in annotations))
         targets = np.full((len(annotations), W, 2), IGNORED_LABEL)
@@ -144,10 +146,16 @@ class BertSpanForNer(TokenLossTagger):
                 row[entity.first_word, 0] = row[entity.last_word, 1] = ids[entity.type]
             for first, last in known.unannotated:
                 row[first : last + 1] = IGNORED_LABEL
-        return torch.from_numpy(targets)  # (B, W, 2)
+        labels = torch.from_numpy(targets)  # (B, W, 2)
+        if not any(one.complete is not None for one in annotations):
+            return labels
+        sets = F.one_hot(labels.clamp(min=0), len(ids))  # (B, W, 2, L)
+        for own, row, annotation in zip(sets, labels, annotations, strict=True):
+            own[row == ids[OUTSIDE]] |= _labels_of([OUTSIDE, *annotation.open_types(self.types)], ids)
+        return sets.masked_fill((labels == IGNORED_LABEL).unsqueeze(-1), IGNORED_LABEL)
 
     def losses(self, emissions: Tensor, targets: Tensor, word_mask: Tensor) -> Tensor:
-        labels = targets.masked_fill(~word_mask.unsqueeze(-1), IGNORED_LABEL)
+        labels = targets.masked_fill(~word_mask.view(*word_mask.shape, *[1] * (targets.dim() - 2)), IGNORED_LABEL)
         weights = class_weights(self.config, self.label_names, emissions.device)  # (L,)
         return self.token_losses(emissions.unflatten(-1, (2, -1)), labels, weights).sum((1, 2)) / 2  # (B,)
 
@@ -224,3 +232,13 @@ class BertSpanForNer(TokenLossTagger):
         first = cast(nn.Linear, self.end_fc[0])
         first.weight = nn.Parameter(first.weight.detach()[:, columns])
         set_label_names(self.config, names)
+
+
+def _labels_of(names: Sequence[str], ids: Mapping[str, int]) -> Tensor:
+    """1 for these labels: ``(L,)``."""
+    return F.one_hot(torch.tensor([ids[name] for name in names]), len(ids)).sum(0)
+
+
+def _only_labels(sets: Tensor) -> Tensor:
+    """The labels of words that can have one only, -100 for others: ``(B, W, L) -> (B, W)``."""
+    return torch.where((sets == 1).sum(-1) == 1, sets.argmax(-1), IGNORED_LABEL)

@@ -19,6 +19,7 @@ from models.tagger import LabelSpace, Prediction, Tagger
 
 _SCORES_AT_ONCE = 2**22  # bounds memory: a loss of more scores is computed, and computed again backwards, in blocks
 _NO_ENTITY = -1
+_NO_TYPE = -1
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,13 @@ class Block(NamedTuple):
         first: first word of the first of them.
         scores: ``(B, w, v, S)``; ``[:, i, j]`` is the span of the words ``first + i`` to ``first + j``.
         counts: ``(B, w, v)`` true for spans of known words in the right order and not too long.
+        unknown: ``(B, w, 1, K)`` true for types of which a span may be an entity that is not annotated; ``None``: none.
     """
 
     first: int
     scores: Tensor
     counts: Tensor
+    unknown: Tensor | None = None
 
 
 class SpanPairTagger(Tagger):
@@ -99,6 +102,8 @@ class SpanPairTagger(Tagger):
         """Encode entities at their first words: ``(B, W, M)``, with the codes of up to M entities that start there.
 
         A code is ``(words - 1) * K + type``; -1 is no further entity, -100 an unknown word.
+
+        Where some types are not complete: ``(B, W, 2, M)``, with the codes, and with the numbers of these types.
         """
         types = {name: index for index, name in enumerate(self.types)}
         known = [one.of_types(types) for one in annotations]
@@ -117,23 +122,40 @@ class SpanPairTagger(Tagger):
                 row[word, : len(own)] = own
             for first, last in annotation.unannotated:
                 row[first : last + 1] = IGNORED_LABEL
-        return torch.from_numpy(targets)
+        if not any(one.complete is not None for one in known):
+            return torch.from_numpy(targets)
+        M = max(M, len(types))
+        both = np.full((len(known), W, 2, M), _NO_TYPE)
+        both[:, :, 0, : targets.shape[2]] = targets
+        for own, annotation in zip(both, known, strict=True):
+            for place, name in enumerate(annotation.open_types(types)):
+                own[:, 1, place] = types[name]
+        both[(targets == IGNORED_LABEL).all(-1)] = IGNORED_LABEL
+        return torch.from_numpy(both)
 
     def losses(self, emissions: Tensor, targets: Tensor, word_mask: Tensor) -> Tensor:
         # Compiled, each number of blocks would be another graph.
         return cast(Tensor, torch.compiler.disable(self._losses)(emissions, targets, word_mask))
 
     def _losses(self, emissions: Tensor, targets: Tensor, word_mask: Tensor) -> Tensor:
+        unknown: Tensor | None = None
+        if targets.dim() == 4:
+            targets, unknown = targets.unbind(2)  # (B, W, M) both
         known = word_mask & (targets != IGNORED_LABEL).all(-1)  # (B, W)
         targets = targets.masked_fill(~known.unsqueeze(-1), _NO_ENTITY)
         starts = self._block_starts(emissions)
         if len(starts) == 1 or not torch.is_grad_enabled():
-            shares = [self._share(emissions, targets, known, *ends) for ends in starts]
+            shares = [self._share(emissions, targets, unknown, known, *ends) for ends in starts]
         else:
-            shares = [checkpoint(self._share, emissions, targets, known, *ends, use_reentrant=False) for ends in starts]
+            shares = [
+                checkpoint(self._share, emissions, targets, unknown, known, *ends, use_reentrant=False)
+                for ends in starts
+            ]
         return self.total_loss(torch.stack(shares))  # (B,)
 
-    def _share(self, emissions: Tensor, targets: Tensor, known: Tensor, first: int, end: int) -> Tensor:
+    def _share(
+        self, emissions: Tensor, targets: Tensor, unknown: Tensor | None, known: Tensor, first: int, end: int
+    ) -> Tensor:
         block = self._block(emissions, known, first, end)
         B, w, v = block.counts.shape
         K = len(self.types)
@@ -143,6 +165,10 @@ class SpanPairTagger(Tagger):
         places = torch.where(codes >= 0, codes + shift, v * K)
         gold = torch.zeros(B, w, v * K + 1, dtype=torch.bool, device=targets.device).scatter_(2, places, True)
         gold = gold[..., :-1].view(B, w, v, K) & block.counts.unsqueeze(-1)
+        if unknown is not None:
+            types = unknown[:, first:end].clamp(min=_NO_TYPE)  # (B, w, M)
+            is_open = (types.unsqueeze(-1) == torch.arange(K, device=types.device)).any(2)  # (B, w, K)
+            block = block._replace(unknown=is_open.unsqueeze(2))
         return self.block_loss(block, gold)
 
     def _block_starts(self, emissions: Tensor) -> list[tuple[int, int]]:

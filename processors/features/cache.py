@@ -20,7 +20,7 @@ from processors.features.alignment import vocabulary_of
 from processors.features.build import FeatureSpec, build_feature_arrays
 from processors.features.dataset import Encode, FeatureArrays, FeatureCollector, FeatureDataset
 
-_FORMAT_VERSION = 6
+_FORMAT_VERSION = 7
 _CHUNK = 2000
 _How = tuple[FeatureSpec, PreTrainedTokenizerBase, list[str]]  # arguments of `build_feature_arrays`
 _SENTENCES_WORTH_A_POOL = 30_000  # worker processes take seconds to import torch and transformers

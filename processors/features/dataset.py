@@ -1,7 +1,9 @@
 """Features as flat arrays, in memory or mapped from disk, and the data set that reads windows from them."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,11 +43,13 @@ _KINDS = {
     "document_unannotated": _Kind(np.int32),
     "unannotated": _Kind(np.int32, 2, "document_unannotated"),  # first and last word of each range
     "text_bytes": _Kind(np.int32),
+    "complete_bytes": _Kind(np.int32),
     "guid_bytes": _Kind(np.int32),
     "source_bytes": _Kind(np.int32),
     "texts": _Kind(np.uint8, 1, "text_bytes"),  # UTF-8 of all documents
     "guids": _Kind(np.uint8, 1, "guid_bytes"),
     "sources": _Kind(np.uint8, 1, "source_bytes"),  # names of the documents that texts are sentences of
+    "completes": _Kind(np.uint8, 1, "complete_bytes"),  # JSON list of the types annotated completely; empty: all
 }
 
 
@@ -153,6 +157,7 @@ class FeatureCollector:
             entities=[(type_ids[one.type], *one[1:]) for one in in_text_order(annotation.entities or ())],
             document_entities=[-1 if annotation.entities is None else len(set(annotation.entities))],
             unannotated=annotation.unannotated,
+            completes=_encoded_types(annotation.complete),
             document_windows=[windows],
         )
 
@@ -284,7 +289,10 @@ class FeatureDataset(Dataset[InputFeatures]):
             rows = self._part("entities", index)
             entities = [Entity(self.types[kind], first, last) for kind, first, last in _within(rows, start, end, words)]
         ranges = self._part("unannotated", index)
-        return Annotation(end - start, entities, _within(ranges, start, end, words))
+        complete = None
+        if len(self.arrays["completes"]):  # of few datasets
+            complete = _decoded_types(self._part("completes", index).tobytes())
+        return Annotation(end - start, entities, _within(ranges, start, end, words), complete)
 
     def collate(self, features: Sequence[InputFeatures]) -> dict[str, torch.Tensor]:
         """Pad windows to the longest of the batch and encode their annotations as ``labels``.
@@ -365,6 +373,16 @@ def _within(rows: NDArray[np.int32], start: int, end: int, words: int) -> list[A
         return rows.tolist()
     inside = rows[(rows[:, -2] < end) & (rows[:, -1] >= start)].tolist()
     return [(*other, max(first - start, 0), min(last, end - 1) - start) for *other, first, last in inside]
+
+
+def _encoded_types(types: frozenset[str] | None) -> NDArray[np.uint8]:
+    encoded = b"" if types is None else json.dumps(sorted(types)).encode()
+    return np.frombuffer(encoded, np.uint8)
+
+
+@lru_cache(maxsize=256)
+def _decoded_types(encoded: bytes) -> frozenset[str] | None:
+    return frozenset(json.loads(encoded)) if encoded else None
 
 
 def _starts(counts: NDArray[np.int32]) -> NDArray[np.int64]:
