@@ -60,11 +60,12 @@ class Annotation:
             or ((complete is None or one.type in complete) and not any(unknown[one.first_word : one.last_word + 1]))
         ]
 
-    def annotated_words(self, entity_type: str) -> int:
-        """Number of words of which is known whether they are in an entity of this type."""
-        if self.entities is None or self.open_types([entity_type]):
+    @property
+    def annotated_words(self) -> int:
+        """Number of words that are annotated, with some types or all."""
+        if self.entities is None:
             return 0
-        return self.words - len({word for first, last in self.unannotated for word in range(first, last + 1)})
+        return self.words - sum(last + 1 - first for first, last in self.unannotated)
 
     def of_types(self, types: Collection[str]) -> "Annotation":
         """The annotation for a model of these types: words of entities of other types count as unannotated."""

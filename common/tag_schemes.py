@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from common.entities import Annotation, Entity, outermost
 
 OUTSIDE = "O"
+UNKNOWN = "?"  # in files: the tag of a word that is not annotated
 # BMES and BILOU use other letters for the same positions.
 _CANONICAL_PREFIX = {"B": "B", "I": "I", "M": "I", "E": "E", "L": "E", "S": "S", "U": "S"}
 

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from copy import copy
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
@@ -86,6 +86,7 @@ class Corpus:
         span_edges: how to treat entities that cut words; see `processors.spans.Reading`.
         offset_unit: unit of character offsets; see `processors.spans.Reading`.
         labels_file: a file with one tag or entity type per line that defines the labels.
+        complete_types: types of which all entities are annotated in texts that do not tell; empty: all types.
         cache_dir: folder for parsed splits and downloads: each file is parsed once. By default it is temporary.
     """
 
@@ -101,6 +102,7 @@ class Corpus:
     offset_unit: str = "auto"
     labels_file: Path | None = None
     cache_dir: Path | None = None
+    complete_types: tuple[str, ...] = ()
     _opened: _Opened = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -175,6 +177,7 @@ class Corpus:
             tag_column=self.tag_column,
             word_column=self.word_column,
             class_names=self._class_names,
+            complete_types=self.complete_types,
             tags=TagReader(self._task.plain_tags),
         )
 
@@ -184,7 +187,8 @@ class Corpus:
         kind = detect_format(source, self._opened.contents[split][1]) if is_file else "data set"
         if self.word_column and kind != "columns":
             raise DataError("--word_column is for files of columns only; leave it out", self.source_name(split))
-        return READERS[kind](source, reading) if is_file else read_hub_split(source, self.dataset_name, reading)
+        examples = READERS[kind](source, reading) if is_file else read_hub_split(source, self.dataset_name, reading)
+        return _with_complete_types(examples, self.complete_types) if self.complete_types else examples
 
     def _digest(self, split: str, reading: Reading) -> str:
         if split not in self._opened.contents:
@@ -301,6 +305,14 @@ class Corpus:
             looked = f", nor {self.data_dir / source}" if self.data_dir and not source.is_absolute() else ""
             raise DataError(f"there is no such file or brat folder (--{split}_file){looked}", source)
         return source
+
+
+def _with_complete_types(examples: Iterable[Example], types: Iterable[str]) -> Iterator[Example]:
+    complete = frozenset(types)
+    for example in examples:
+        if example.entities is not None and example.complete is None:
+            example.complete = complete
+        yield example
 
 
 def _content_of(path: Path) -> tuple[str, bytes]:

@@ -24,7 +24,8 @@ class Inventory:
         source: the file or data set.
         unlabelled: sentences without annotation.
         unannotated_words: words of other sentences that are not annotated.
-        incomplete: sentences that are annotated for some types only.
+        complete_types: number of sentences that are annotated for some types only, for each of these.
+        incomplete: number of all such sentences.
         entities: nested and overlapping ones included.
         nested_entities: those of them that overlap a longer one, so that flat tags cannot express them.
         types: number of entities of each type.
@@ -41,6 +42,7 @@ class Inventory:
     sentences: int = 0
     unlabelled: int = 0
     unannotated_words: int = 0
+    complete_types: dict[str, int] = field(default_factory=dict)
     incomplete: int = 0
     words: int = 0
     entities: int = 0
@@ -79,6 +81,8 @@ class Inventory:
             if example.entities is not None:
                 self.unannotated_words += sum(last + 1 - first for first, last in example.unannotated)
                 self.incomplete += example.complete is not None
+                for name in sorted(example.complete or ()):
+                    self.complete_types[name] = self.complete_types.get(name, 0) + 1
             self.words += len(example.words)
             self.cut_texts += not example.words_given
             self.entities += len(entities)

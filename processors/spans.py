@@ -1,4 +1,4 @@
-"""How a file is read: tags, and annotations over characters or words, to entities; units of character offsets."""
+"""How a file is read: tags, and annotations over characters or words, to entities."""
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
@@ -11,6 +11,7 @@ from common.entities import Entity, in_text_order
 from common.tag_schemes import (
     OUTSIDE,
     SCHEMES,
+    UNKNOWN,
     MixedSchemesError,
     TagScheme,
     detect_scheme,
@@ -19,11 +20,13 @@ from common.tag_schemes import (
     tags_to_entities,
 )
 from processors.examples import DataError, Example, Findings
+from processors.offset_units import TABLES
 from processors.text.word_cutting import WordCutter, find_words
 
 SPAN_EDGES = ("snap", "drop", "error")
-OFFSET_UNITS = ("auto", "code_point", "utf16")
 T = TypeVar("T")
+Regions = Sequence[tuple[int, int]] | None
+_REGION = "annotated region"
 _ADVICE = "correct it, use --span_edges snap or drop, or label characters with --word_unit char"
 
 
@@ -89,10 +92,20 @@ class TagReader:
         if self.plain:
             return [Entity(tag, word, word) for word, tag in enumerate(tags)]
         pairs = list(tag_pairs(tags))
-        self.transitions.update(pairs)
-        for pair in set(pairs) - self.first_lines.keys():
+        found = pairs
+        if UNKNOWN in tags:
+            found = [pair for pair in pairs if UNKNOWN not in pair]
+            tags = [OUTSIDE if tag == UNKNOWN else tag for tag in tags]
+        self.transitions.update(found)
+        for pair in set(found) - self.first_lines.keys():
             self.first_lines[pair] = lines[min(pairs.index(pair), len(lines) - 1)]
         return tags_to_entities(tags)
+
+    def annotate(self, example: Example, tags: Sequence[str], lines: Sequence[int]) -> None:
+        """Set the entities of a sentence, and which of its words have the tag ``?`` and are not annotated."""
+        example.entities = self.entities(tags, lines)
+        if UNKNOWN in tags and not self.plain:
+            example.set_unannotated(word for word, tag in enumerate(tags) if tag == UNKNOWN)
 
     def scheme(self, source: str) -> TagScheme | None:
         """Detect the scheme of all tags read so far; ``None`` if there are none.
@@ -139,6 +152,7 @@ class Reading:
             ``last`` tries the usual keys.
         word_column: number or name of the word column; by default the first column that does not number the words.
         class_names: names of tags that are stored as numbers.
+        complete_types: types that are annotated completely in texts that do not tell; empty: all.
         tags: converts tags to entities.
         findings: collects problems and faults.
     """
@@ -152,6 +166,7 @@ class Reading:
     tag_column: str = "last"
     word_column: str = ""
     class_names: tuple[str, ...] = ()
+    complete_types: tuple[str, ...] = ()
     tags: TagReader = field(default_factory=TagReader)
     findings: Findings = field(default_factory=Findings)
 
@@ -177,6 +192,7 @@ class Reading:
         spans: Sequence[Span] | None,
         source: Source,
         offsets: list[tuple[int, int]] | None = None,
+        regions: Regions = None,
     ) -> Example:
         """Make an example of a text and spans over its characters.
 
@@ -185,6 +201,7 @@ class Reading:
             spans: annotations over its characters; ``None`` for a text without annotation.
             source: location for messages.
             offsets: character offsets of the words, in order, if the file has words; otherwise the text is cut.
+            regions: what is annotated, ``(start, end)`` in characters; a word is if all of it is.
         """
         words_given = offsets is not None
         offsets = WordCutter(self.word_unit, self.kept_words).split(text)[1] if offsets is None else offsets
@@ -193,16 +210,27 @@ class Reading:
         if spans is None:
             return example
         starts, ends = [start for start, _ in offsets], [end for _, end in offsets]
-        entities = []
-        for span in self._in_characters(text, self._sound(spans, source), source):
+        entities, annotated = [], set[int]()
+        in_regions = [Span(_REGION, *region) for region in regions or ()]
+        for span in self._in_characters(text, [*self._sound(spans, source), *in_regions], source):
+            if span.type == _REGION:
+                annotated.update(range(bisect_left(starts, span.start), bisect_right(ends, span.end)))
+                continue
             first, after = bisect_right(ends, span.start), bisect_left(starts, span.end)
             if self._fits(span, example, first, after, source):
                 entities.append(Entity(span.type, first, after - 1))
         example.entities = in_text_order(entities)
+        if regions is not None:
+            example.set_unannotated(set(range(len(words))) - annotated)
         return example
 
     def example_of_words(
-        self, words: list[str], spans: Sequence[Span] | None, source: Source, text: str | None = None
+        self,
+        words: list[str],
+        spans: Sequence[Span] | None,
+        source: Source,
+        text: str | None = None,
+        regions: Regions = None,
     ) -> Example:
         """Make an example of words and spans over them.
 
@@ -211,6 +239,7 @@ class Reading:
             spans: annotations over the words; ``None`` for unlabelled words.
             source: location for messages.
             text: the text from which the words were cut; ignored if it contains anything else.
+            regions: what is annotated, ``(start, end)`` in words.
         """
         example = Example(source.guid, words, None, line=source.line)
         if text is not None and (offsets := find_words(words, text)) is not None:
@@ -227,7 +256,19 @@ class Reading:
             else:
                 entities.append(Entity(span.type, span.start, span.end - 1))
         example.entities = in_text_order(entities)
+        self.mark_regions(example, regions, source)
         return example
+
+    def mark_regions(self, example: Example, regions: Regions, source: Source) -> None:
+        """Mark the words outside of regions ``(start, end)`` of words as not annotated."""
+        if regions is None:
+            return
+        for start, end in regions:
+            if end > len(example.words):
+                message = f"the {_REGION} [{start}, {end}) lies outside the {len(example.words)} words"
+                self.findings.fault(source.error(message))
+        annotated = {word for start, end in regions for word in range(start, end)}
+        example.set_unannotated(set(range(len(example.words))) - annotated)
 
     def _sound(self, spans: Sequence[Span], source: Source) -> list[Span]:
         """Drop spans that are faulty regardless of the text."""
@@ -336,33 +377,3 @@ def same_letters(one: str, other: str) -> bool:
 def shown(span: Span, surface: str) -> str:
     """Format a span for messages."""
     return f"{span.type} {surface!r} [{span.start}, {span.end})"
-
-
-def code_points(text: str) -> Sequence[int]:
-    """Table of offsets in code points, as Python counts."""
-    return range(len(text) + 1)
-
-
-def utf16_units(text: str) -> Sequence[int]:
-    """Table of offsets as JavaScript counts: characters beyond U+FFFF, such as most emoji, are two units."""
-    table: list[int] = []
-    for position, character in enumerate(text):
-        table += [position, -1] if character > "\uffff" else [position]
-    return [*table, len(text)]
-
-
-def single_line_feeds(text: str) -> Sequence[int]:
-    """Table of offsets that count a Windows line end (``\\r\\n``) as one character."""
-    return [i for i in range(len(text) + 1) if i == 0 or text[i - 1 : i + 1] != "\r\n"]
-
-
-TABLES: dict[str, Callable[[str], Sequence[int]]] = {
-    "code_point": code_points,
-    "utf16": utf16_units,
-    "line_feed": single_line_feeds,
-}
-
-
-def in_utf16(text: str, position: int) -> int:
-    """Convert a character offset to UTF-16 units."""
-    return position + sum(character > "\uffff" for character in text[:position])

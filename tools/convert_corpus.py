@@ -13,7 +13,8 @@ from common.durable import remove_folder
 from processors.corpus import Corpus
 from processors.examples import DataError
 from processors.formats.writers import FORMATS, Format
-from processors.spans import OFFSET_UNITS, SPAN_EDGES
+from processors.offset_units import OFFSET_UNITS
+from processors.spans import SPAN_EDGES
 from processors.tasks import SPLITS, find_split_file
 from processors.text.word_cutting import WORD_UNITS
 

@@ -167,6 +167,15 @@ def _report(corpus: Corpus, split: str, dataset: FeatureDataset, max_seq_length:
     if inventory.nested_entities and not nests:
         message = "%s: %d of %d entities overlap longer ones: flat tags cannot express them, and they are not scored"
         logger.warning(message, split, inventory.nested_entities, inventory.entities)
+    if inventory.unannotated_words:
+        logger.info("%s: %d of %d words are not annotated", split, inventory.unannotated_words, inventory.words)
+    if inventory.incomplete:
+        counted = ", ".join(f"{name} in {count}" for name, count in sorted(inventory.complete_types.items()))
+        message = "%s: %d of %d sentences are annotated for some types only (%s)"
+        logger.info(message, split, inventory.incomplete, inventory.sentences, counted or "completely for none")
+    if unknown := sorted(inventory.complete_types.keys() - corpus.entity_types()):
+        message = "%s: %s is said to be annotated completely, but is none of the types %s"
+        logger.warning(message, split, ", ".join(unknown), ", ".join(corpus.entity_types()))
     report_findings(split, inventory.findings, inventory.source)
     for entity_type in corpus.types_unseen_in_training(split) if split != "train" else []:
         place = inventory.place(inventory.type_lines[entity_type])

@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ from callbacks import ScoredText
 from common.entities import Annotation, Entity, outermost
 from common.log import console
 from common.run_files import RunFolder
-from common.tag_schemes import MARKUPS, entities_to_tags
+from common.tag_schemes import MARKUPS, OUTSIDE, entities_to_tags
 from models.tagger import Tagger, casing_types, known_words
 from processors.features.dataset import Document, FeatureDataset
+from processors.formats.partial import annotated_ranges
 from processors.formats.writers import FORMAT_VERSION, SUBMISSIONS, entity_record, json_line
 from processors.spans import Span
 from processors.tasks import task_named
@@ -36,6 +38,38 @@ _EXAMPLES = 8
 
 
 @dataclass
+class Coverage:
+    """How much of a split is annotated.
+
+    Args:
+        words: number of all words.
+        annotated: number of annotated words, by the types that their texts are complete for; ``None``: all types.
+        types: types that are annotated or predicted.
+    """
+
+    words: int = 0
+    annotated: Counter[frozenset[str] | None] = field(default_factory=Counter)
+    types: set[str] = field(default_factory=set)
+
+    def add(self, annotation: Annotation, predicted: Iterable[Entity]) -> None:
+        self.words += annotation.words
+        self.annotated[annotation.complete] += annotation.annotated_words
+        self.types.update(one.type for one in (*(annotation.entities or ()), *predicted))
+
+    @property
+    def is_partial(self) -> bool:
+        return self.annotated[None] < self.words
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of the words that are annotated for each type."""
+        return {name: self._words_of(name) / max(1, self.words) for name in sorted(self.types)}
+
+    def _words_of(self, name: str) -> int:
+        return sum(count for complete, count in self.annotated.items() if complete is None or name in complete)
+
+
+@dataclass
 class SplitScores:
     """Scores of a split.
 
@@ -44,15 +78,19 @@ class SplitScores:
         loss: mean loss per word.
         examples: some texts with gold and predicted entities, those with errors first.
         analysis: further scores; ``None`` during training.
+        coverage: how much of the split is annotated.
     """
 
     entities: EntityScores
     loss: float
     examples: list[ScoredText] = field(default_factory=list)
     analysis: Analysis | None = None
+    coverage: Coverage = field(default_factory=Coverage)
 
     def as_dict(self) -> dict[str, Any]:
         further = self.analysis.as_dict() if self.analysis else {}
+        if self.coverage.is_partial:
+            further["annotated"] = self.coverage.shares
         return {"loss": self.loss, **self.entities.as_dict(), **further}
 
     def headline(self) -> dict[str, float]:
@@ -95,8 +133,9 @@ def analyse_and_report(
     """
     folder = RunFolder(run.folder.path / prefix)
     _warn_of_unknown_labels(model, dataset, split)
-    documents = [_scored_document(dataset, document, model.nests) for document in tagged]
     scores = score_tagged(tagged, dataset, run.markup, model.nests)
+    tagged = [judged(one, dataset.annotation(one.document)) for one in tagged]
+    documents = [_scored_document(dataset, document, model.nests) for document in tagged]
     dials = _dials(dataset, tagged, model) if model.has_candidates else None
     of_dev = dials if split == "dev" else _dials_of_dev(folder)
     rows = of_dev.rows(dials) if dials and of_dev else None
@@ -131,6 +170,29 @@ def score_dataset(run: Run, model: Tagger, dataset: FeatureDataset, desc: str) -
     return score_tagged(tag_documents(run, model, dataset, desc), dataset, run.markup, model.nests)
 
 
+def judged(tagged: TaggedDocument, annotation: Annotation) -> TaggedDocument:
+    """Leave out the predictions of a document of which its annotation does not tell whether they are right."""
+    if not annotation.is_partial:
+        return tagged
+    entities = annotation.judged(tagged.entities)
+    probable = set(annotation.judged(entity for entity, _ in tagged.candidates))
+    tags = list(tagged.tags)
+    for one in set(tagged.entities) - set(entities):
+        tags[one.first_word : one.last_word + 1] = [OUTSIDE] * one.words
+    return tagged._replace(
+        tags=tags,
+        entities=entities,
+        confidences=[value for one, value in zip(tagged.entities, tagged.confidences, strict=False) if one in entities],
+        candidates=[pair for pair in tagged.candidates if pair[0] in probable],
+    )
+
+
+def _annotated_tags(annotation: Annotation, *tags: Sequence[str]) -> Iterator[tuple[Sequence[str], ...]]:
+    """The tags of each stretch of words that are annotated."""
+    for first, last in annotated_ranges(annotation):
+        yield tuple(own[first : last + 1] for own in tags)
+
+
 def score_tagged(
     documents: Iterable[TaggedDocument], dataset: FeatureDataset, markup: str, nests: bool = False
 ) -> SplitScores:
@@ -142,18 +204,22 @@ def score_tagged(
     """
     gold, found, tags, loss = [], [], [], 0.0
     right, wrong = list[int](), list[int]()
-    for tagged in documents:
-        annotation = dataset.annotation(tagged.document)
+    coverage = Coverage()
+    for one in documents:
+        annotation = dataset.annotation(one.document)
+        tagged = judged(one, annotation)
+        coverage.add(annotation, one.entities)
         gold.append(gold_entities(annotation, nests))
         found.append(tagged.entities)
-        tags.append((entities_to_tags(outermost(gold[-1]), annotation.words, MARKUPS[markup]), tagged.tags))
+        wanted = entities_to_tags(outermost(gold[-1]), annotation.words, MARKUPS[markup])
+        tags += _annotated_tags(annotation, wanted, tagged.tags) if annotation.is_partial else [(wanted, tagged.tags)]
         loss += tagged.loss
         (right if set(gold[-1]) == set(tagged.entities) else wrong).append(tagged.document)
     shown = [*wrong, *right][:_EXAMPLES]
     examples = [_scored_text(dataset, index, gold[index], found[index]) for index in shown]
     scores = score_entities(gold, found)
     scores.strict, scores.accuracy = score_tags(tags, markup)
-    return SplitScores(scores, loss / max(1, dataset.num_words), examples)
+    return SplitScores(scores, loss / max(1, coverage.annotated.total()), examples, coverage=coverage)
 
 
 def gold_entities(annotation: Annotation, nests: bool) -> list[Entity]:
@@ -179,7 +245,8 @@ def _warn_of_unknown_labels(model: Tagger, dataset: FeatureDataset, split: str) 
     """Log how many annotated words have a label that the model lacks."""
     if not model.missing_labels:
         return
-    annotations = [replace(dataset.annotation(n), unannotated=()) for n in range(dataset.num_documents)]
+    known = (dataset.annotation(n) for n in range(dataset.num_documents))
+    annotations = [replace(one, unannotated=(), complete=None) for one in known]
     if unknown := sum(int((~known_words(model.encode([one])))[0, : one.words].sum()) for one in annotations):
         message = "%s: %d of %d words have a tag that the model lacks; they do not count in the loss: %s"
         logger.warning(message, split, unknown, dataset.num_words, ", ".join(model.missing_labels))
@@ -214,9 +281,15 @@ def report_scores(scores: SplitScores, folder: RunFolder, split: str, title: str
         for entity_type, score in scores.entities.types.items():
             numbers = f"precision = {score.precision} recall = {score.recall} f1 = {score.f1} support = {score.support}"
             lines.append(f"{entity_type}: {numbers}")
+        for entity_type, share in scores.coverage.shares.items() if scores.coverage.is_partial else ():
+            lines.append(f"{entity_type}: annotated = {share}")
         for key, (low, high) in analysis.intervals.items() if analysis else ():
             lines.append(f"{key} 95 % interval = {low} {high}")
         folder.results(split, "txt").write_text("\n".join(lines) + "\n", "utf-8")
+        if scores.coverage.is_partial:
+            shares = ", ".join(f"{name} {100 * share:.1f} %" for name, share in scores.coverage.shares.items())
+            message = "%s: annotated in part, predictions elsewhere do not count; words annotated for each type: %s"
+            logger.info(message, title, shares)
         place = folder.results(split).with_suffix("")
         logger.info("%s: F1 %.4f, loss %.4f; written to %s", title, scores.entities.micro.f1, scores.loss, place)
 
@@ -251,7 +324,7 @@ def predict(run: Run, model: Tagger, tokenizer: PreTrainedTokenizerBase, prefix:
             if submission_line is not None:
                 spans = [Span(one["type"], one["start"], one["end"]) for one in record["entities"]]
                 submission.append(submission_line(document.guid, document.text, spans))
-            if not document.annotation.is_complete:
+            if document.annotation.entities is None:
                 unlabelled += 1
             else:
                 labelled.append(tagged)

@@ -115,4 +115,5 @@ def corpus_of(data: DataSettings) -> Corpus:
         offset_unit=data.offset_unit,
         labels_file=Path(data.labels) if data.labels else None,
         cache_dir=Path(data.feature_cache_dir),
+        complete_types=tuple(filter(None, map(str.strip, data.complete_types.split(",")))),
     )

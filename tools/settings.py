@@ -9,7 +9,8 @@ from typing import Any
 from common.options import NoOptions, faults_of, option
 from common.tag_schemes import TRAINED_MARKUPS
 from models.word_states import WordStateOptions
-from processors.spans import OFFSET_UNITS, SPAN_EDGES
+from processors.offset_units import OFFSET_UNITS
+from processors.spans import SPAN_EDGES
 from processors.text.word_cutting import WORD_UNITS
 from tools.training_settings import REPORTERS, LoggingSettings, OptimisationSettings
 
@@ -72,6 +73,11 @@ class DataSettings:
     )
     offset_unit: str = option(
         "auto", "how annotation files count characters; utf16: emoji count as two, as in JavaScript", OFFSET_UNITS
+    )
+    complete_types: str = option(
+        "",
+        "entity types, separated by commas, that the corpus annotates completely; entities of others may be missing; "
+        "default: all types, unless texts tell",
     )
     markup: str = option("bios", "tag scheme used for training, whatever the files use", TRAINED_MARKUPS, common=True)
     feature_cache_dir: str = option("outputs/feature_cache", "folder in which features are cached between runs")

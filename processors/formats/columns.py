@@ -9,7 +9,7 @@ from operator import ne
 from pathlib import Path
 
 from common.tag_dialects import Dialect, UnknownTagsError, canonical_tags
-from common.tag_schemes import is_tag, split_tag, tags_to_entities
+from common.tag_schemes import UNKNOWN, is_tag, split_tag, tags_to_entities
 from processors.examples import DataError, Example
 from processors.formats.text_lines import read_lines
 from processors.spans import Reading
@@ -243,7 +243,7 @@ def _holds_entities(values: dict[str, int]) -> bool:
 def _dialect(tags: dict[str, int], rivals: list[int], path: Path) -> Dialect:
     """Dialect of tags, given with the first line of each."""
     try:
-        dialect = canonical_tags(tags)
+        dialect = canonical_tags(tags.keys() - {UNKNOWN})
         bare = [tag for tag, usual in dialect.tags.items() if usual == f"I-{tag}"]
         if len(bare) > _MOST_BARE_TYPES:
             raise UnknownTagsError(bare, f"are not tags: {len(bare)} values are too many for types of entities")
@@ -257,6 +257,7 @@ def _dialect(tags: dict[str, int], rivals: list[int], path: Path) -> Dialect:
         if rivals:
             advice = f"tags are in column {rivals[0]}: --tag_column {rivals[0]} reads them"
         raise DataError(f"{message}; {advice}", path, lines[0]) from None
+    dialect.tags[UNKNOWN] = UNKNOWN
     return dialect
 
 
@@ -286,18 +287,18 @@ def read_columns(path: Path, reading: Reading) -> Iterator[Example]:
     for document, rows in _sentences(path, layout, reading):
         words = [fields[layout.word] for _, fields in rows]
         lines = [number for number, _ in rows]
-        found = None
+        guid = f"{reading.split}-{sentences}"
+        example = Example(guid, words, line=lines[0], word_lines=lines, document=document)
         if layout.tag is not None:
             written = [fields[layout.tag] for _, fields in rows]
             usual = [layout.dialect.tags[tag] for tag in written] if layout.dialect else written
             counts[layout.dialect.description if layout.dialect else ""] += sum(map(ne, written, usual))
-            found = reading.tags.entities(usual, lines)
+            reading.tags.annotate(example, usual, lines)
         counts["empty words, kept"] += words.count("")
-        entities[-1] += len(found or ())
+        entities[-1] += len(example.entities or ())
         for column in layout.rivals:
             entities[column] += len(tags_to_entities([fields[column] for _, fields in rows]))
-        guid = f"{reading.split}-{sentences}"
-        yield Example(guid, words, found, line=lines[0], word_lines=lines, document=document)
+        yield example
         sentences, words_read = sentences + 1, words_read + len(words)
     findings.raise_faults()
     if layout.has_index and not reading.word_column:

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 from processors.examples import Example, Findings
+from processors.formats.partial import partial_keys
 from processors.spans import Source, Span, place_of
 
 _LABELS = ("labels", "hypertextlabels", "paragraphlabels")
@@ -64,6 +65,7 @@ def task_of(example: Example) -> dict[str, Any]:
     task: dict[str, Any] = {"data": {"id": example.guid, "text": example.text}, "annotations": [], "predictions": []}
     if example.entities is None:
         return task
+    task["data"] |= partial_keys(example, "code_point")
     regions: list[dict[str, Any]] = []
     for number, entity in enumerate(example.entities):
         start, end = example.place(entity)

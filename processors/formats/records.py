@@ -10,10 +10,11 @@ from typing import Any
 
 from common.entities import Entity
 from common.tag_dialects import UnknownTagsError, canonical_tags
-from common.tag_schemes import is_tag
+from common.tag_schemes import UNKNOWN, is_tag
 from processors.examples import Example, Findings
 from processors.formats import label_studio
 from processors.formats.annotations import spans_of
+from processors.formats.partial import PARTIAL_KEYS, complete_types_of, regions_of
 from processors.spans import Reading, Source, Span, place_of
 from processors.text.word_cutting import find_words
 
@@ -73,8 +74,9 @@ class RecordReader:
             words = record["data"].get("tokens")
             given = bool(words) and isinstance(words, list) and all(isinstance(word, dict) for word in words)
             offsets = _offsets_of_tokens(words, text, source) if given else None
-            example = self.reading.example(text, spans, source, offsets)
-            example.document = _document_of(record["data"])
+            data = record["data"]
+            example = self.reading.example(text, spans, source, offsets, regions_of(data, source))
+            example.document, example.complete = _document_of(data), complete_types_of(data, source)
             if example.entities is None and self.reading.labelled:
                 findings.add("tasks without an annotation, left out")
                 return []
@@ -85,7 +87,8 @@ class RecordReader:
         examples, label_key = self._examples(record, source)
         for example in examples:
             example.document = example.document or _document_of(record)
-        used = {label_key, "sentences", *WORD_KEYS, *TEXT_KEYS}
+            example.complete = complete_types_of(record, source)
+        used = {label_key, "sentences", *WORD_KEYS, *TEXT_KEYS, *PARTIAL_KEYS}
         unused = [key for key, value in record.items() if key not in used and isinstance(value, list | dict) and value]
         if any(example.entities is None for example in examples):
             if self.reading.labelled:
@@ -141,17 +144,19 @@ class RecordReader:
             raise source.error(wrong or f"expected a key tokens or text, found {', '.join(record) or 'none'}")
         key = _chosen(record, _SPAN_KEYS)
         spans = spans_of(record[key], text, source, self.reading.findings) if key else None
-        return [self.reading.example(text, spans, source, offsets)], key
+        return [self.reading.example(text, spans, source, offsets, regions_of(record, source))], key
 
     def _words(self, words: list[str], text: str | None, record: dict[str, Any], key: str, source: Source) -> Example:
         """Make an example of words with tags, with spans, or without annotation."""
         if key and _are_spans(record[key], key):
             spans = spans_of(record[key], words, source, self.reading.findings, last_included=key in _WORD_SPAN_KEYS)
-            example = self.reading.example_of_words(words, spans, source, text)
+            example = self.reading.example_of_words(words, spans, source, text, regions_of(record, source))
         else:
             example = self.reading.example_of_words(words, None, source, text)
             tags = self._tags(record[key], len(words), key, source) if key else None
-            example.entities = None if tags is None else self.reading.tags.entities(tags, [source.line])
+            if tags is not None:
+                self.reading.tags.annotate(example, tags, [source.line])
+                self.reading.mark_regions(example, regions_of(record, source), source)
         example.confidences = _confidences(record, example.entities)
         return example
 
@@ -186,7 +191,7 @@ class RecordReader:
         if len(tags) != words:
             raise source.error(f"{words} tokens but {len(tags)} {key}")
         names = [self._named(tag, key, source) for tag in tags]
-        if self.reading.tags.plain or all(map(is_tag, names)):
+        if self.reading.tags.plain or all(name == UNKNOWN or is_tag(name) for name in names):
             return names
         usual, description = self._dialect
         if not usual:
@@ -204,10 +209,10 @@ class RecordReader:
             values = silent._unquoted(record.get(_chosen(record, self._tag_keys))) if isinstance(record, dict) else None
             tags |= {value for value in values if isinstance(value, str)} if isinstance(values, list) else set()
         try:
-            dialect = canonical_tags(tags)
+            dialect = canonical_tags(tags - {UNKNOWN})
         except UnknownTagsError as error:
             return {}, str(error)
-        return dialect.tags, dialect.description
+        return dialect.tags | {UNKNOWN: UNKNOWN}, dialect.description
 
     def _named(self, tag: Any, key: str, source: Source) -> str:
         if isinstance(tag, str):

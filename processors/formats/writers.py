@@ -10,16 +10,19 @@ from typing import Any
 
 from common.durable import atomic_write
 from common.entities import Entity, outermost
-from common.tag_schemes import MARKUPS, entities_to_tags
+from common.tag_schemes import MARKUPS, UNKNOWN, entities_to_tags
 from processors.examples import DataError, Example, Findings, without_lone_surrogates
 from processors.formats import label_studio
 from processors.formats.brat import write_brat
 from processors.formats.columns import is_document_mark
-from processors.spans import Span, in_utf16
+from processors.formats.partial import partial_keys
+from processors.offset_units import in_utf16
+from processors.spans import Span
 
 # Version of prediction and document files; in 2, `start` and `end` are characters, `first_word` and `last_word` words.
 FORMAT_VERSION = 2
 _BREAKS = re.compile("[\t\n]|\r$")
+_MARKING = ("jsonl", "doccano", "label_studio")
 _BYTE_ORDER_MARK = "\ufeff"
 
 
@@ -30,25 +33,30 @@ class Format:
     Args:
         suffix: suffix of the file; empty for a folder.
         writer: writes examples to a new path and returns what the format could not express.
+        marks: what it can mark as not annotated: ``words``, and entities of some ``types``.
     """
 
     suffix: str
     writer: Callable[[Iterable[Example], Path], Findings]
+    marks: tuple[str, ...] = ("words", "types")
 
     def write(self, examples: Iterable[Example], path: Path) -> Findings:
         """Write examples and return what the format could not express.
 
         Raises:
-            DataError: an example is partly annotated, or the format cannot express it.
+            DataError: the format cannot express an example, or what of it is not annotated.
         """
-        return self.writer(map(_annotated_as_a_whole, examples), path)
+        return self.writer(map(self._checked, examples), path)
 
-
-def _annotated_as_a_whole(example: Example) -> Example:
-    if example.unannotated and example.entities is not None:
-        ranges = ", ".join(f"{first} to {last}" for first, last in example.unannotated)
-        raise DataError(f"{example.guid}: words {ranges} are not annotated, which no format can mark; leave it out")
-    return example
+    def _checked(self, example: Example) -> Example:
+        advice = f"which this format cannot mark; leave it out, or use one of {', '.join(_MARKING)}"
+        if example.unannotated and example.entities is not None and "words" not in self.marks:
+            ranges = ", ".join(f"{first} to {last}" for first, last in example.unannotated)
+            raise DataError(f"{example.guid}: words {ranges} are not annotated, {advice}")
+        if example.complete is not None and "types" not in self.marks:
+            complete = ", ".join(sorted(example.complete)) or "no type"
+            raise DataError(f"{example.guid}: only {complete} is annotated completely, {advice}")
+        return example
 
 
 def _write_columns(examples: Iterable[Example], path: Path) -> Findings:
@@ -76,6 +84,8 @@ def _write_columns(examples: Iterable[Example], path: Path) -> Findings:
                 tags = ["\t" if " " in word else "" for word in words]
             else:
                 tags = [f"\t{_checked_tag(tag, example, findings)}" for tag in _flat_tags(example)]
+                for first, last in example.unannotated:
+                    tags[first : last + 1] = [f"\t{UNKNOWN}"] * (last + 1 - first)
                 nested = len(example.entities) - len(outermost(example.entities))
                 findings.add("entities that overlap longer ones, which columns cannot hold, left out", count=nested)
             file.writelines(f"{word}{tag}\n" for word, tag in zip(words, tags, strict=True))
@@ -127,6 +137,7 @@ def _token_record(example: Example) -> dict[str, Any]:
         record["doc_id"] = example.document
     if example.entities is None:
         return record
+    record |= partial_keys(example, "word")
     if len(outermost(example.entities)) == len(example.entities):
         return {**record, "tags": _flat_tags(example)}
     text, offsets = example.text or "", example.offsets or []
@@ -147,6 +158,7 @@ def doccano_record(example: Example, offset_unit: str = "code_point") -> dict[st
         places: Iterable[tuple[int, int]] = map(example.place, example.entities)
         if offset_unit == "utf16":
             places = ((in_utf16(text, start), in_utf16(text, end)) for start, end in places)
+        record |= partial_keys(example, offset_unit)
         record["label"] = [[*place, entity.type] for place, entity in zip(places, example.entities, strict=True)]
     return record
 
@@ -171,8 +183,8 @@ FORMATS = {
         ".jsonl", lambda examples, path: write_records((doccano_record(one, "utf16") for one in examples), path)
     ),
     "label_studio": Format(".json", lambda examples, path: write_tasks(map(label_studio.task_of, examples), path)),
-    "brat": Format("", write_brat),
-    "conll": Format(".txt", _write_columns),
+    "brat": Format("", write_brat, marks=()),
+    "conll": Format(".txt", _write_columns, marks=("words",)),
     "jsonl": Format(".jsonl", lambda examples, path: write_records(map(_token_record, examples), path)),
 }
 

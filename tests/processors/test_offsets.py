@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.spans import TABLES, in_utf16
+from processors.offset_units import TABLES, in_utf16
 
 
 @pytest.mark.parametrize(
