@@ -288,11 +288,11 @@ class FeatureDataset(Dataset[InputFeatures]):
         if self.arrays["document_entities"][index] >= 0:
             rows = self._part("entities", index)
             entities = [Entity(self.types[kind], first, last) for kind, first, last in _within(rows, start, end, words)]
-        ranges = self._part("unannotated", index)
+        ranges = _within(self._part("unannotated", index), start, end, words)
         complete = None
         if len(self.arrays["completes"]):  # of few datasets
             complete = _decoded_types(self._part("completes", index).tobytes())
-        return Annotation(end - start, entities, _within(ranges, start, end, words), complete)
+        return Annotation(end - start, entities, [(first, last) for first, last in ranges], complete)
 
     def collate(self, features: Sequence[InputFeatures]) -> dict[str, torch.Tensor]:
         """Pad windows to the longest of the batch and encode their annotations as ``labels``.

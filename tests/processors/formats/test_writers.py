@@ -102,14 +102,6 @@ def test_columns_hold_the_longest_of_overlapping_entities_and_count_the_others(t
     assert (tmp_path / "out.txt").read_text("utf-8") == "u\tO\nv\tB-C\nx\tI-C\ny\tI-C\n\n"
 
 
-@pytest.mark.parametrize("name", FORMATS)
-def test_texts_that_are_annotated_in_parts_are_refused(tmp_path: Path, name: str) -> None:
-    example = Example("a", ["u", "v", "x"], [Entity("A", 0, 0)], unannotated=[(1, 1)])
-    with pytest.raises(DataError, match="a: words 1 to 1 are not annotated"):
-        FORMATS[name].write([example], tmp_path / "out")
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_columns_tell_what_they_cannot_hold(tmp_path: Path) -> None:
     path = tmp_path / "out.txt"
     examples = [Example("a", ["x\ty", "\n", "\r", "b\r"], []), Example("b", [], [])]
