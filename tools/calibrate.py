@@ -99,9 +99,12 @@ def judged(
     for batch in batches:
         predictions = model.predict(batch.emissions, batch.word_mask, with_confidence=True)
         for document, prediction in zip(batch.documents, predictions, strict=True):
-            wanted = set(gold_entities(dataset.annotation(document), model.nests))
-            confidences += prediction.confidences
-            right += [entity in wanted for entity in prediction.entities]
+            annotation = dataset.annotation(document)
+            wanted, told = set(gold_entities(annotation, model.nests)), set(annotation.judged(prediction.entities))
+            pairs = zip(prediction.entities, prediction.confidences, strict=True)
+            found = [(entity in wanted, confidence) for entity, confidence in pairs if entity in told]
+            confidences += [confidence for _, confidence in found]
+            right += [is_right for is_right, _ in found]
             gold += len(wanted)
     return Judged(np.array(confidences, np.float64), np.array(right, bool), gold)
 

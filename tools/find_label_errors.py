@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from analysis.label_errors import Suspicion, suspicions_in_text
 from analysis.report.label_errors import write_label_errors_page
 from common.durable import remove_folder
-from common.entities import Entity
+from common.entities import Annotation, Entity
 from common.log import console, console_table, setup_logging
 from common.options import option
 from models import BertCrfForNer
@@ -155,8 +155,11 @@ def judge(
     least = min(_LEAST_CANDIDATE, max(min_suspicion, _LOWEST_CANDIDATE))
     for emissions, documents in encoded_documents(run, model, dataset, "Judging"):
         for rows, mask, batch in padded_batches(dataset, emissions, documents):
-            gold = [gold_entities(dataset.annotation(document), model.nests) for document in batch]
-            candidates = model.candidates(rows, mask, least)
+            annotations = [dataset.annotation(document) for document in batch]
+            gold = [gold_entities(one, model.nests) for one in annotations]
+            candidates = [
+                _told(one, found) for one, found in zip(annotations, model.candidates(rows, mask, least), strict=True)
+            ]
             if isinstance(model, FlatTagger):
                 probabilities = model.entity_confidences(rows, mask, gold)
             else:  # of gold entities below the threshold only that is known
@@ -167,6 +170,14 @@ def judge(
                 found = suspicions_in_text(gold[place], probabilities[place], candidates[place])
                 suspicions = [one for one in found if one.suspicion >= min_suspicion]
                 yield JudgedText(texts[document], suspicions, prediction.entities, prediction.confidences)
+
+
+def _told(annotation: Annotation, candidates: list[tuple[Entity, float]]) -> list[tuple[Entity, float]]:
+    """The candidates that contradict or confirm what is annotated, of a text that is annotated in part."""
+    if not annotation.is_partial:
+        return candidates
+    told = set(annotation.judged(entity for entity, _ in candidates))
+    return [pair for pair in candidates if pair[0] in told]
 
 
 def _ranked(judged: Sequence[JudgedText], examples: Sequence[Example], corpus: Corpus) -> list[dict[str, Any]]:

@@ -40,9 +40,7 @@ def write_halves(folder: Path, is_told: bool) -> Path:
 
 
 @pytest.mark.parametrize("script", ["run_ner_crf", "run_ner_softmax"])
-def test_types_that_are_missing_in_a_half_are_learnt_from_the_other(
-    script: str, encoder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_types_that_are_missing_in_a_half_are_learnt_from_the_other(script: str, encoder: Path, tmp_path: Path) -> None:
     found = {}
     for is_told in (True, False):
         home = tmp_path / str(is_told)
@@ -50,12 +48,8 @@ def test_types_that_are_missing_in_a_half_are_learnt_from_the_other(
         call_script(script, **options, do_train=True, from_scratch=True, do_eval=True, num_train_epochs=6, save_steps=0)
         found[is_told] = read_json(home / "run" / "eval_results.json")["f1"]
     assert found[True] > 0.95 > found[False] + 0.1
-    assert "train: 120 of 120 sentences are annotated for some types only (LOC in 60, ORG in 60, PER in 60)" in (
-        caplog.text
-    )
 
 
-ENTITIES = [Entity("PER", 0, 0), Entity("LOC", 3, 3)]
 TEXTS: list[dict[str, Any]] = [
     {"tokens": ["anna", "saw", "it", "paris"], "tags": ["B-PER", "O", "?", "O"], "complete": ["PER"]},
     {"tokens": ["bob", "saw", "rome"], "tags": ["B-PER", "O", "B-LOC"]},
@@ -77,7 +71,7 @@ def test_only_what_is_annotated_is_scored(partial_args: Run, caplog: pytest.LogC
     assert "dev: 1 of 7 words are not annotated" in caplog.text
     assert "dev: 1 of 2 sentences are annotated for some types only (PER in 1)" in caplog.text
     assert dataset.annotation(0) == Annotation(4, [Entity("PER", 0, 0)], [(2, 2)], frozenset({"PER"}))
-    assert dataset.annotation(1) == Annotation(3, [Entity("PER", 0, 0), Entity("LOC", 2, 2)])
+    assert dataset.annotation(1) == Annotation(3, [Entity("PER", 0, 0), Entity("LOC", 2, 2)], [])
     first = [Entity("PER", 0, 0), Entity("PER", 1, 1), Entity("PER", 2, 2), Entity("LOC", 3, 3)]
     second = [Entity("LOC", 1, 1), Entity("LOC", 2, 2)]
     tagged = [
