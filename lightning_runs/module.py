@@ -24,7 +24,7 @@ from tools.checkpoint import publish_model
 from tools.distributed import Interrupted, Interruption, rank, run_on_main, watch_for_interruption, world_size
 from tools.optimizer import build_optimizer, build_schedule, checkpoint_layers, freeze
 from tools.run import Run
-from tools.train import Training, count_steps, lengths_to_train
+from tools.train import Training, count_steps, draws_to_train, lengths_to_train
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +78,7 @@ class BaseTransformer(LightningModule):
             rank=rank(),
             world_size=world_size(),
             seed=optimisation.seed,
+            drawn=draws_to_train(self._dataset, self.run.settings),
         )
         self._order = self._sampler.order_digest
         self.steps_per_epoch = self._sampler.steps

@@ -14,6 +14,7 @@ from transformers.modeling_outputs import TokenClassifierOutput
 from common.entities import Annotation, Entity
 from common.options import NoOptions
 from models.encoders import encoder_class, head_dropout, new_encoder, width_of
+from models.rows import keep_rows
 from models.word_states import BiLstm, WordStateOptions, encode, states_of_words, without_some_words
 
 # On a GPU, cuDNN's attention compiles a plan for every new batch size and length, which takes longer than an epoch of
@@ -56,8 +57,7 @@ class LabelSpace:
         markup: tag scheme, one of `common.tag_schemes.MARKUPS`, for heads that choose tags.
         single_words: whether every entity is one word, as in part-of-speech tagging.
         count_words: counts the words of each type in the training data, and those of no entity under ``O``.
-        unknown_words: whether the training data have texts with words that are not annotated.
-        unknown_types: whether the training data have texts that are annotated for some types only.
+        unknown_words, unknown_types: whether some training texts are annotated for some words, or types, only.
     """
 
     types: Sequence[str]
@@ -193,7 +193,7 @@ class Tagger(PreTrainedModel):
         """Encode the annotations of texts or windows as targets ``(B, W, ...)``; -100 for unknown words and padding.
 
         Words of entities whose type the model lacks count as unknown. Where annotations are not complete for all types,
-        targets may have a further dimension, so that others are computed as fast as without them.
+        targets may have a further dimension.
         """
         raise NotImplementedError
 
@@ -367,6 +367,10 @@ class Tagger(PreTrainedModel):
         else:
             super()._init_weights(module)
 
+    def keep_labels_of(self, former: "Tagger") -> None:
+        """Take over the head of a model that has some of this one's labels; a ValueError if the head cannot."""
+        raise ValueError(f"--add_types: {type(self).__name__} cannot keep its types; train it anew on all types")
+
     def select_labels(self, ids: Sequence[int], names: Sequence[str]) -> None:
         """Keep only the labels ``ids``, in this order and with these names.
 
@@ -378,12 +382,6 @@ class Tagger(PreTrainedModel):
             raise ValueError(f"{type(self).__name__} cannot leave out or reorder its labels {self.label_names}")
         keep_rows(head, ids)
         set_label_names(self.config, names)
-
-
-def keep_rows(layer: nn.Linear, rows: Sequence[int]) -> None:
-    """Keep only these outputs of a layer, in this order."""
-    layer.weight, layer.bias = (nn.Parameter(part.detach()[list(rows)]) for part in (layer.weight, layer.bias))
-    layer.out_features = len(rows)
 
 
 def set_label_names(config: PreTrainedConfig, names: Sequence[str]) -> None:

@@ -5,9 +5,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from common.tag_schemes import MARKUPS, TagEncoder
+from processors.corpora import Corpora
 from processors.corpus import Corpus, repeated_sentences, sentences_of_train
 from processors.examples import DataError, Example, Findings
 from processors.features.build import FeatureSpec, build_feature_arrays, default_overlap
@@ -74,13 +76,28 @@ def load_training_data(run: Run, tokenizer: PreTrainedTokenizerBase) -> FeatureD
         DataError: as for `load_and_cache_examples`, or the unlabelled file is missing or broken.
     """
     dataset = load_and_cache_examples(run, run.settings.data.task_name, tokenizer, "train")
-    if not (file := run.settings.optimisation.unlabelled_file):
+    corpus, file = run.corpus, run.settings.optimisation.unlabelled_file
+    if isinstance(corpus, Corpora):
+        dataset.weights = _weights_of_windows(corpus, dataset)
+    if not file:
         return dataset
     examples = cut_texts(run, read_texts([file]))
     arrays = build_feature_arrays(examples, _feature_spec(run, tokenizer, run.window("train")), tokenizer)
     if is_main():
         logger.info("%s: %d texts without labels, %d words", file, len(examples), int(arrays["document_words"].sum()))
-    return dataset.joined(arrays)
+    joined = dataset.joined(arrays)
+    if dataset.weights is not None:
+        joined.weights = np.pad(dataset.weights, (0, len(joined) - len(dataset)), constant_values=1.0)
+    return joined
+
+
+def _weights_of_windows(corpora: Corpora, dataset: FeatureDataset) -> NDArray[np.float64] | None:
+    """The weight of the corpus of each window; ``None`` if all are 1."""
+    weights = {member.name: member.weight for member in corpora.members}
+    if set(weights.values()) == {1.0}:
+        return None
+    of_documents = [weights[corpora.member_of(dataset.document(n).guid)] for n in range(dataset.num_documents)]
+    return np.repeat(of_documents, dataset.arrays["document_windows"])
 
 
 def cut_texts(run: Run, texts: Iterable[RawText]) -> list[Example]:

@@ -21,6 +21,7 @@ from common.log import console
 from common.run_files import RunFolder
 from common.tag_schemes import MARKUPS, OUTSIDE, entities_to_tags
 from models.tagger import Tagger, casing_types, known_words
+from processors.corpora import Corpora
 from processors.features.dataset import Document, FeatureDataset
 from processors.formats.partial import annotated_ranges
 from processors.formats.writers import FORMAT_VERSION, SUBMISSIONS, entity_record, json_line
@@ -79,6 +80,7 @@ class SplitScores:
         examples: some texts with gold and predicted entities, those with errors first.
         analysis: further scores; ``None`` during training.
         coverage: how much of the split is annotated.
+        corpora: scores of each corpus of several.
     """
 
     entities: EntityScores
@@ -86,11 +88,14 @@ class SplitScores:
     examples: list[ScoredText] = field(default_factory=list)
     analysis: Analysis | None = None
     coverage: Coverage = field(default_factory=Coverage)
+    corpora: "dict[str, SplitScores]" = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         further = self.analysis.as_dict() if self.analysis else {}
         if self.coverage.is_partial:
             further["annotated"] = self.coverage.shares
+        if self.corpora:
+            further["corpora"] = {name: own.as_dict() for name, own in self.corpora.items()}
         return {"loss": self.loss, **self.entities.as_dict(), **further}
 
     def headline(self) -> dict[str, float]:
@@ -134,6 +139,9 @@ def analyse_and_report(
     folder = RunFolder(run.folder.path / prefix)
     _warn_of_unknown_labels(model, dataset, split)
     scores = score_tagged(tagged, dataset, run.markup, model.nests)
+    if isinstance(run.corpus, Corpora):
+        for name, own in _by_corpus(run.corpus, dataset, tagged).items():
+            scores.corpora[name] = score_tagged(own, dataset, run.markup, model.nests)
     tagged = [judged(one, dataset.annotation(one.document)) for one in tagged]
     documents = [_scored_document(dataset, document, model.nests) for document in tagged]
     dials = _dials(dataset, tagged, model) if model.has_candidates else None
@@ -147,6 +155,15 @@ def analyse_and_report(
     if "tensorboard" in run.settings.logging.reporters:
         run_on_main(lambda: draw_on_board(run.folder.path, prefix, split, documents, analysis, dials))
     return scores.as_dict()
+
+
+def _by_corpus(
+    corpora: Corpora, dataset: FeatureDataset, tagged: Iterable[TaggedDocument]
+) -> dict[str, list[TaggedDocument]]:
+    found = dict[str, list[TaggedDocument]]()
+    for one in tagged:
+        found.setdefault(corpora.member_of(dataset.document(one.document).guid), []).append(one)
+    return found
 
 
 def _dials(dataset: FeatureDataset, tagged: Iterable[TaggedDocument], model: Tagger) -> Dials:
@@ -203,7 +220,7 @@ def score_tagged(
         nests: whether the model can predict overlapping entities; otherwise only the outermost gold entities count.
     """
     gold, found, tags, loss = [], [], [], 0.0
-    right, wrong = list[int](), list[int]()
+    right, wrong = list[tuple[int, int]](), list[tuple[int, int]]()  # documents, and their places in these lists
     coverage = Coverage()
     for one in documents:
         annotation = dataset.annotation(one.document)
@@ -214,9 +231,9 @@ def score_tagged(
         wanted = entities_to_tags(outermost(gold[-1]), annotation.words, MARKUPS[markup])
         tags += _annotated_tags(annotation, wanted, tagged.tags) if annotation.is_partial else [(wanted, tagged.tags)]
         loss += tagged.loss
-        (right if set(gold[-1]) == set(tagged.entities) else wrong).append(tagged.document)
+        (right if set(gold[-1]) == set(tagged.entities) else wrong).append((one.document, len(gold) - 1))
     shown = [*wrong, *right][:_EXAMPLES]
-    examples = [_scored_text(dataset, index, gold[index], found[index]) for index in shown]
+    examples = [_scored_text(dataset, document, gold[place], found[place]) for document, place in shown]
     scores = score_entities(gold, found)
     scores.strict, scores.accuracy = score_tags(tags, markup)
     return SplitScores(scores, loss / max(1, coverage.annotated.total()), examples, coverage=coverage)
@@ -283,9 +300,16 @@ def report_scores(scores: SplitScores, folder: RunFolder, split: str, title: str
             lines.append(f"{entity_type}: {numbers}")
         for entity_type, share in scores.coverage.shares.items() if scores.coverage.is_partial else ():
             lines.append(f"{entity_type}: annotated = {share}")
+        for name, own in scores.corpora.items():
+            one = own.entities.micro
+            lines.append(f"{name}: precision = {one.precision} recall = {one.recall} f1 = {one.f1}")
         for key, (low, high) in analysis.intervals.items() if analysis else ():
             lines.append(f"{key} 95 % interval = {low} {high}")
         folder.results(split, "txt").write_text("\n".join(lines) + "\n", "utf-8")
+        for name, own in scores.corpora.items():
+            score = own.entities.micro
+            numbers = (100 * score.f1, 100 * score.precision, 100 * score.recall, score.support)
+            logger.info("%s of %s: F1 %.2f, precision %.2f, recall %.2f of %d entities", title, name, *numbers)
         if scores.coverage.is_partial:
             shares = ", ".join(f"{name} {100 * share:.1f} %" for name, share in scores.coverage.shares.items())
             message = "%s: annotated in part, predictions elsewhere do not count; words annotated for each type: %s"

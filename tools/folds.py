@@ -97,7 +97,7 @@ def settings_of_splits(
     for split, texts in splits.items():
         FORMATS["jsonl"].write(texts, folder / f"{split}.jsonl")
     of_source = {"train_file": "", "dev_file": "", "test_file": "", "dataset_name": "", "word_column": ""}
-    of_source["complete_types"] = ""  # which each text tells
+    of_source |= {"complete_types": "", "corpora": ""}  # each text tells its types
     of_written = {"data_dir": str(folder), "labels": "", "tag_column": "last", "offset_unit": "auto"}
     actions = {"do_train": False, "do_eval": False, "do_predict": False, "overwrite_output_dir": False}
     of_checkpoints = {"eval_all_checkpoints": False, "predict_checkpoints": "", "resume_from_checkpoint": ""}

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,13 +21,12 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from models.tagger import LabelSpace, Tagger, casing_types
+from models.tagger import Tagger, casing_types
 from models.word_states import WordStateOptions
-from processors.corpus import words_by_type
 from processors.features.alignment import CASINGS, drops_spaces_between_words, vocabulary_of
-from processors.tasks import task_named
 from tools import heads
 from tools.distributed import is_main, main_process_first
+from tools.new_types import former_tagger, keep_types, labels_to_train
 from tools.run import Run
 from tools.settings import EVAL_WINDOW, MachineSettings, ModelSettings, Settings
 
@@ -249,18 +247,15 @@ def _trained_tagger(run: Run, head: type[AnyTagger], config: PreTrainedConfig, s
 def _tagger_to_train(run: Run, head: type[AnyTagger], config: PreTrainedConfig, source: str) -> AnyTagger:
     """Make a tagger for the types of the corpus, reusing the head of ``source`` if kind and labels are the same."""
     stored, former = deepcopy(config), _former_labels(run, head, config, source)
-    single_words = task_named(run.corpus.task_name).plain_tags
-    count_words = partial(words_by_type, run.corpus, "train")
-    train = run.corpus.inventory("train") if run.corpus.has("train") else None
-    unknown = (bool(train.unannotated_words), bool(train.incomplete)) if train else (False, False)
-    labels = LabelSpace(run.corpus.entity_types(), run.markup, single_words, count_words, *unknown)
+    kept = former_tagger(head, deepcopy(stored), source, former) if run.settings.model.add_types else None
+    labels = labels_to_train(run, kept)
     head.configure(config, labels, _options(run, head))
     if not heads.is_built_in(head):
         config.head_source = f"{head.__module__}:{head.__name__}"  # for messages only, never imported
     wanted = heads.label_names(config)
     same_labels = heads.label_names(stored) == wanted
     keeps_head = bool(former) and (same_labels or {*(former or ())} - {""} == set(wanted))
-    _word_states_to_train(run, stored if keeps_head else None, source).write(config)
+    _word_states_to_train(run, stored if keeps_head or kept else None, source).write(config)
     if run.settings.model.from_scratch:
         return head(config)
     if keeps_head and same_labels:
@@ -271,11 +266,13 @@ def _tagger_to_train(run: Run, head: type[AnyTagger], config: PreTrainedConfig, 
         model = head(config)
         model.load_state_dict(trained.state_dict())
         return model
-    if former:
+    if former and not kept:
         logger.info("Labels changed: reinitialising the head of %s (%s)", source, heads.difference(former, wanted))
     model = heads.read_model(head, source, config, new_head=True)
     if former is not None:
         model.reset_head()
+    if kept:
+        keep_types(model, kept)
     return model
 
 

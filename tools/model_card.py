@@ -23,7 +23,7 @@ from tools.settings import Settings
 _SPLITS = ("dev", "test")
 _SCORES = ("f1", "precision", "recall")
 _PACKAGES = ("torch", "transformers", "tokenizers")
-_DATA = ("dataset_name", "task_name", "data_dir", "train_file", "dev_file", "test_file")
+_DATA = ("corpora", "dataset_name", "task_name", "data_dir", "train_file", "dev_file", "test_file")
 _CACHES = ("cache_dir", "feature_cache_dir", "overwrite_cache")
 
 

@@ -89,7 +89,7 @@ def check_actions(settings: Settings) -> None:
     actions, data = settings.actions, settings.data
     require(settings, "task_name", "output_dir")
     require(settings, *(["model_name_or_path"] if actions.do_train else []))
-    if not (data.dataset_name or data.data_dir or data.train_file or data.dev_file or data.test_file):
+    if not (data.corpora or data.dataset_name or data.data_dir or data.train_file or data.dev_file or data.test_file):
         require(settings, "data_dir")
     if not (actions.do_train or actions.do_eval or actions.do_predict):
         raise ValueError("nothing to do: add --do_train, --do_eval or --do_predict")

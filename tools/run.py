@@ -8,6 +8,7 @@ import torch
 
 from common.entities import Entity
 from common.run_files import RunFolder
+from processors.corpora import read_corpora
 from processors.corpus import Corpus
 from processors.features.dataset import Encode
 from tools.precision import Precision, choose_precision
@@ -101,7 +102,15 @@ class Run:
 
 
 def corpus_of(data: DataSettings) -> Corpus:
-    """Make the corpus from the settings."""
+    """Make the corpus from the settings; of several corpora, one of all.
+
+    Raises:
+        DataError: the file that names several corpora is wrong.
+    """
+    labels_file, cache_dir = Path(data.labels) if data.labels else None, Path(data.feature_cache_dir)
+    if data.corpora:
+        common = {"labels_file": labels_file, "cache_dir": cache_dir, "word_unit": data.word_unit}
+        return read_corpora(Path(data.corpora), data.task_name, **common)
     files = {"train": data.train_file, "dev": data.dev_file, "test": data.test_file}
     return Corpus(
         task_name=data.task_name,
@@ -113,7 +122,7 @@ def corpus_of(data: DataSettings) -> Corpus:
         word_unit=data.word_unit,
         span_edges=data.span_edges,
         offset_unit=data.offset_unit,
-        labels_file=Path(data.labels) if data.labels else None,
-        cache_dir=Path(data.feature_cache_dir),
+        labels_file=labels_file,
+        cache_dir=cache_dir,
         complete_types=tuple(filter(None, map(str.strip, data.complete_types.split(",")))),
     )

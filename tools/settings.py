@@ -40,6 +40,9 @@ class ActionSettings:
     )
 
 
+_SPLIT_FILES = ("train_file", "dev_file", "test_file")
+
+
 @dataclass(frozen=True)
 class DataSettings:
     """The corpus, how it is read, and where its features are cached."""
@@ -53,6 +56,11 @@ class DataSettings:
     test_file: str = option("", "file of the test split, likewise", needs={"dataset_name": [""]})
     dataset_name: str = option(
         "", "a Hugging Face dataset (name, name:configuration or folder) instead of data_dir", common=True
+    )
+    corpora: str = option(
+        "",
+        "YAML file of several corpora to train one model on, with their types and weights; see docs/labels.md",
+        needs={name: [""] for name in ("data_dir", "dataset_name", *_SPLIT_FILES, "complete_types")},
     )
     labels: str = option(
         "", "file with one tag or entity type per line; default: labels.txt in data_dir, or the labels in the data"
@@ -93,6 +101,9 @@ class ModelSettings:
     )
     model_name_or_path: str = option("", "encoder: a name on the Hugging Face hub, or a folder", common=True)
     head: str = option("", "head: crf, softmax, or your own as module:Class; default: that of the script", common=True)
+    add_types: bool = option(
+        False, "train the model of model_name_or_path further, with its types and new ones; its head is kept"
+    )
     config_name: str = option("", "config of the encoder, if it is elsewhere: name, folder or file")
     tokenizer_name: str = option("", "tokenizer, if it is elsewhere: name, folder or vocabulary file")
     cache_dir: str = option("", "folder for downloaded encoders")

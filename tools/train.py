@@ -20,7 +20,7 @@ from callbacks import Callbacks, Checkpoints, TrainState
 from common.durable import remove_folder
 from common.run_files import RunFolder
 from models.tagger import Tagger
-from processors.features.batching import BucketBatchSampler, StepFeed
+from processors.features.batching import BucketBatchSampler, StepFeed, draw_by_weight
 from processors.features.dataset import FeatureDataset
 from tools import distributed
 from tools.callback_setup import build_callbacks
@@ -308,6 +308,12 @@ def lengths_to_train(dataset: Any, settings: Settings) -> Any:
     return partial(dataset.begin_epoch, context_dropout=dropout, seed=settings.optimisation.seed)
 
 
+def draws_to_train(dataset: Any, settings: Settings) -> Callable[[int], NDArray[np.int64]] | None:
+    """Windows of an epoch for the sampler, as a function of the epoch; ``None``: all of them."""
+    weights = getattr(dataset, "weights", None)
+    return None if weights is None else partial(draw_by_weight, weights, seed=settings.optimisation.seed)
+
+
 def _step_feed(settings: Settings, dataset: FeatureDataset, n_gpu: int) -> StepFeed:
     """Batches of this rank, one list per optimiser step."""
     optimisation = settings.optimisation
@@ -319,6 +325,7 @@ def _step_feed(settings: Settings, dataset: FeatureDataset, n_gpu: int) -> StepF
         world_size=distributed.world_size(),
         seed=optimisation.seed,
         max_tokens=optimisation.max_batch_tokens * max(1, n_gpu),
+        drawn=draws_to_train(dataset, settings),
     )
     return StepFeed(dataset, sampler, num_workers=optimisation.num_workers, pin_memory=n_gpu > 0)
 

@@ -16,7 +16,7 @@ from models.crf import CRF
 from models.heads.class_weights import FlatOptions
 from models.heads.flat import Expectations, FlatTagger
 from models.heads.transitions import legal_followers, legal_matrix
-from models.tagger import LabelSpace
+from models.tagger import LabelSpace, Tagger
 
 logger = logging.getLogger(__name__)
 CRF_WEIGHTS = "--class_weights: the CRF weights the words of known tags, but some words are not annotated; leave it out"
@@ -116,6 +116,14 @@ class BertCrfForNer(FlatTagger):
             for name, scores in self.crf.named_parameters():
                 scaled.get_parameter(name).copy_(scores / temperature)
         return scaled
+
+    @torch.no_grad()
+    def keep_labels_of(self, former: Tagger) -> None:
+        super().keep_labels_of(former)
+        own = torch.tensor([self.label_names.index(name) for name in former.label_names])
+        self.crf.start_transitions[own] = former.crf.start_transitions
+        self.crf.end_transitions[own] = former.crf.end_transitions
+        self.crf.transitions[own[:, None], own] = former.crf.transitions
 
     def select_labels(self, ids: Sequence[int], names: Sequence[str]) -> None:
         """Keep these tags only. Transitions from and to special tokens become start and end transitions."""

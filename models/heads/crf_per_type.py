@@ -10,7 +10,8 @@ from common.entities import Annotation, Entity, disjoint, in_text_order, outermo
 from common.tag_schemes import MARKUPS, OUTSIDE, tag_set, tags_to_entities
 from models.heads.crf import BertCrfForNer
 from models.heads.transitions import legal_followers
-from models.tagger import LabelSpace, Prediction, Uncertainty, keep_rows, set_label_names
+from models.rows import keep_rows, take_rows
+from models.tagger import LabelSpace, Prediction, Tagger, Uncertainty, set_label_names
 
 _NO_TYPE = ""  # of the tags of a chain, B and I, which the chains of all types share
 
@@ -128,6 +129,14 @@ class BertCrfPerTypeForNer(BertCrfForNer):
     def log_probabilities(self, emissions: Tensor) -> Tensor:
         """Log-softmax of each word's emissions, for each type by itself: ``(B, W, K * T)``."""
         return emissions.unflatten(-1, (len(self.types), -1)).float().log_softmax(-1).flatten(-2)
+
+    def keep_labels_of(self, former: Tagger) -> None:
+        T = len(self.tag_names)
+        rows = [self.types.index(name) * T + tag for name in former.label_names for tag in range(T)]
+        take_rows(self.classifier, former.classifier, rows)
+        self.crf.load_state_dict(former.crf.state_dict())
+        if self.word_options.bilstm_size:
+            self.bilstm.load_state_dict(former.bilstm.state_dict())
 
     def select_labels(self, ids: Sequence[int], names: Sequence[str]) -> None:
         """Keep these types only; the CRF, which all types share, stays as it is."""

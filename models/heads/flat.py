@@ -27,6 +27,7 @@ from common.tag_schemes import (
 )
 from models.crf import CRF, SpanTags
 from models.heads.class_weights import FlatOptions, class_weights, configure_class_weights, warn_of_other_weights
+from models.rows import take_rows
 from models.tagger import LabelSpace, Prediction, Tagger, Uncertainty, set_label_names
 
 logger = logging.getLogger(__name__)
@@ -110,6 +111,12 @@ class FlatTagger(Tagger):
     def _tag_weights(self, device: torch.device) -> Tensor | None:
         """Weight of each tag in the loss ``(C,)``; ``None`` without ``--class_weights``."""
         return class_weights(self.config, [split_tag(tag)[1] or OUTSIDE for tag in self.tag_names], device)
+
+    def keep_labels_of(self, former: Tagger) -> None:
+        own = [self.label_names.index(name) for name in former.label_names]
+        take_rows(self.classifier, former.classifier, own)
+        if self.word_options.bilstm_size:
+            self.bilstm.load_state_dict(former.bilstm.state_dict())
 
     def decode(self, emissions: Tensor, word_mask: Tensor) -> Tensor:
         """Best tags: ``(B, W, C), (B, W) -> (B, W)``; arbitrary for masked words."""

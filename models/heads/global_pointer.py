@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from models.heads.span_pairs import Block, SpanPairTagger
-from models.tagger import LabelSpace, keep_rows, set_label_names
+from models.rows import keep_rows
+from models.tagger import LabelSpace, set_label_names
 
 _NEVER = -1e30  # score of what does not count; a finite one has a gradient of zero
 

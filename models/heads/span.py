@@ -17,7 +17,8 @@ from common.options import option
 from common.tag_schemes import IGNORED_LABEL, OUTSIDE
 from models.heads.class_weights import class_weights, configure_class_weights, warn_of_other_weights
 from models.heads.softmax import TokenLossOptions, TokenLossTagger
-from models.tagger import LabelSpace, Prediction, Uncertainty, keep_rows, set_label_names
+from models.rows import keep_rows
+from models.tagger import LabelSpace, Prediction, Uncertainty, set_label_names
 
 
 @dataclass(frozen=True)

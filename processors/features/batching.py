@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 _STEPS_PER_CHUNK = 100
+_OF_DRAWS = 2  # beside seed and epoch, which the order of the data is drawn from
 
 
 class BucketBatchSampler(Sampler[list[int]]):
@@ -27,6 +28,7 @@ class BucketBatchSampler(Sampler[list[int]]):
         rounds: gradient accumulation rounds per step.
         rank, world_size: index of this process and number of training processes.
         seed: seed of the shuffling.
+        drawn: returns the windows of an epoch, in any order; by default all of them, once.
         max_tokens: if positive, the maximum number of padded tokens per batch, used instead of ``batch_size``; the last
             steps of very small data may have up to twice as many.
 
@@ -43,12 +45,15 @@ class BucketBatchSampler(Sampler[list[int]]):
         world_size: int = 1,
         seed: int = 0,
         max_tokens: int = 0,
+        drawn: Callable[[int], NDArray[np.int64]] | None = None,
     ) -> None:
         self._lengths_in = lengths if callable(lengths) else None
         self._lengths = np.asarray(lengths(0) if callable(lengths) else lengths)
         self._shares = world_size * rounds
-        if len(self._lengths) < self._shares:
-            counts = f"{len(self._lengths)} windows cannot fill {world_size} processes x {rounds} accumulation rounds"
+        self._drawn = drawn
+        windows = len(self._lengths if drawn is None else drawn(0))
+        if windows < self._shares:
+            counts = f"{windows} windows cannot fill {world_size} processes x {rounds} accumulation rounds"
             raise ValueError(f"{counts}; use fewer, or more data")
         if max_tokens and self._lengths.max() > max_tokens:
             longest = f"a window of {self._lengths.max()} tokens"
@@ -99,7 +104,7 @@ class BucketBatchSampler(Sampler[list[int]]):
 
     def _dealt_steps(self) -> list[NDArray[np.int64]]:
         generator = np.random.default_rng((self._seed, self._epoch))
-        order = generator.permutation(len(self._lengths))
+        order = generator.permutation(len(self._lengths) if self._drawn is None else self._drawn(self._epoch))
         chunk_size = self._batch_size * self._shares * _STEPS_PER_CHUNK
         steps: list[NDArray[np.int64]] = []
         for start in range(0, len(order), chunk_size):
@@ -136,6 +141,24 @@ class BucketBatchSampler(Sampler[list[int]]):
         border = len(both) - self._shares if self._max_tokens else (len(both) + 1) // 2
         feasible = border >= self._shares or not self._max_tokens
         steps[-2:] = [both[:border], both[border:]] if feasible else [both]
+
+
+def draw_by_weight(weights: NDArray[np.float64], epoch: int, seed: int) -> NDArray[np.int64]:
+    """Draw the windows of an epoch: each as often as its weight says, and for the fraction at random.
+
+    The number of windows of a weight is the same in each epoch, the nearest to their weight times their number. The
+    draw depends on the arguments only, so that ranks and resumed runs agree.
+
+    Args:
+        weights: of each window, ``(N,)``.
+    """
+    parts = []
+    for place, weight in enumerate(np.unique(weights)):
+        windows = (weights == weight).nonzero()[0]
+        copies, rest = divmod(max(1, round(weight * len(windows))), len(windows))
+        generator = np.random.default_rng((seed, epoch, _OF_DRAWS, place))
+        parts += [windows] * copies + [generator.permutation(windows)[:rest]]
+    return np.concatenate(parts)
 
 
 class StepLoader(DataLoader[Any]):

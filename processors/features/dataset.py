@@ -205,6 +205,7 @@ class FeatureDataset(Dataset[InputFeatures]):
         self.encode = encode
         counts = {"document_windows", *(kind.counted_by for kind in _KINDS.values() if kind.counted_by)}
         self._starts = {name: _starts(np.maximum(arrays[name], 0)) for name in counts}
+        self.weights: NDArray[np.float64] | None = None  # how often each window is seen in an epoch; `None`: once
         self._bare: NDArray[np.bool_] | None = None  # windows without their context
         self._lengths = arrays["window_tokens"]
 
