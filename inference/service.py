@@ -1,8 +1,6 @@
 """A predictor as a web service: ``POST /predict`` and ``GET /health``; errors are JSON."""
 
 import asyncio
-import json
-import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -11,20 +9,19 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 from starlette.exceptions import HTTPException as AnyHTTPException
-from starlette.requests import ClientDisconnect
 
 from common.options import option
+from inference.annotation_routes import AnnotationTools, Respond
 from inference.formats import json_entities
 from inference.predictor import FoundEntity, NerPredictor
+from inference.request_bodies import CLOSE, parse_json, read_body, validated
 from processors.examples import LONE_SURROGATE
 
 _BYTES_PER_CHARACTER = 12  # the longest JSON escape: two surrogates of six characters
 _BYTES_PER_TEXT = 64  # quotes, comma and white space around it
-_FAULTS_SHOWN = 10
 _SECONDS: dict[str, Any] = {"at_least": 0.01, "at_most": 86_400}
-_CLOSE = {"Connection": "close"}  # if the rest of the connection cannot be trusted, or may never arrive
 
 
 @dataclass(frozen=True)
@@ -47,6 +44,11 @@ class ServiceLimits:
     def max_bytes(self) -> int:
         """Maximum size of a request body, in bytes."""
         return _BYTES_PER_CHARACTER * self.max_characters + _BYTES_PER_TEXT * (1 + self.max_texts)
+
+    @property
+    def max_tool_bytes(self) -> int:
+        """The same for annotation tools, which send the annotations and the set-up of the project along."""
+        return 2**21 + 8 * self.max_bytes
 
 
 def _without_lone_surrogates(text: str) -> str:
@@ -138,6 +140,26 @@ def create_service(predictor: NerPredictor, limits: ServiceLimits) -> FastAPI:
     async def health() -> Health:
         return Health(status="ok")
 
+    async def answer(request: Request, max_bytes: int, respond: Respond) -> dict[str, Any]:
+        if slots.locked():
+            raise HTTPException(503, f"{limits.max_requests} requests in progress; try again", {"Retry-After": "1"})
+        try:
+            async with slots, asyncio.timeout(limits.timeout):
+                body = await read_body(request, max_bytes, limits.read_timeout)
+                return await respond(parse_json(request.headers.get("content-type", ""), body))
+        except TimeoutError:
+            raise HTTPException(504, f"no answer within {limits.timeout:g} seconds; send less, or try again") from None
+
+    async def find(texts: Sequence[str]) -> list[list[FoundEntity]]:
+        return await batcher.submit(checked_texts(texts, limits))
+
+    async def predict_texts(content: Any) -> dict[str, Any]:
+        asked = validated(TextsRequest, content)
+        is_list = "texts" in asked.model_fields_set
+        found = await find(asked.texts if is_list else [asked.text])
+        results = [{"entities": json_entities(entities)} for entities in found]
+        return {"results": results} if is_list else results[0]
+
     @app.post(
         "/predict",
         response_model=None,
@@ -151,76 +173,30 @@ def create_service(predictor: NerPredictor, limits: ServiceLimits) -> FastAPI:
     )
     async def predict(request: Request) -> dict[str, Any]:
         """``{"entities": [...]}`` for a text, ``{"results": [{"entities": [...]}, ...]}`` for several."""
-        if slots.locked():
-            raise HTTPException(503, f"{limits.max_requests} requests in progress; try again", {"Retry-After": "1"})
-        try:
-            async with slots, asyncio.timeout(limits.timeout):
-                body = await _read_body(request, limits)
-                texts, is_list = parse_request(request.headers.get("content-type", ""), body, limits)
-                found = await batcher.submit(texts)
-        except TimeoutError:
-            raise HTTPException(504, f"no answer within {limits.timeout:g} seconds; send less, or try again") from None
-        results = [{"entities": json_entities(entities)} for entities in found]
-        return {"results": results} if is_list else results[0]
+        return await answer(request, limits.max_bytes, predict_texts)
 
+    tools = AnnotationTools(answer, find, limits.max_tool_bytes, predictor.model.name_or_path)
+    app.include_router(tools.router(errors))
     return app
 
 
 async def _check_length(request: Request) -> None:
     if {"content-length", "transfer-encoding"} <= set(request.headers):
         # Proxies disagree about where such a request ends, and may read the rest as another one (RFC 9112, 6.3).
-        raise HTTPException(400, "Content-Length and Transfer-Encoding exclude each other", _CLOSE)
+        raise HTTPException(400, "Content-Length and Transfer-Encoding exclude each other", CLOSE)
 
 
-async def _read_body(request: Request, limits: ServiceLimits) -> bytes:
-    body = bytearray()
-    try:
-        async with asyncio.timeout(limits.read_timeout):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > limits.max_bytes:
-                    raise HTTPException(413, f"the body has more than {limits.max_bytes} bytes; send less at a time")
-    except TimeoutError:
-        raise HTTPException(408, f"no complete body within {limits.read_timeout:g} seconds", _CLOSE) from None
-    except ClientDisconnect:  # nobody reads the answer
-        raise HTTPException(400, "the body is incomplete") from None
-    return bytes(body)
-
-
-def parse_request(content_type: str, body: bytes, limits: ServiceLimits) -> tuple[list[str], bool]:
-    """The texts in the body of a request, and whether they came as a list.
+def checked_texts(texts: Sequence[str], limits: ServiceLimits) -> list[str]:
+    """The texts of a request.
 
     Raises:
-        HTTPException: 415 for another media type, 400 if the body is not JSON in UTF-8, 422 if it has another shape or
-            a lone surrogate, 413 beyond the limits.
+        HTTPException: 413 beyond the limits.
     """
-    if not re.fullmatch(r'application/json\s*(;\s*charset="?utf-8"?\s*)?', content_type.strip(), re.IGNORECASE):
-        raise HTTPException(415, "send JSON in UTF-8 with the header Content-Type: application/json")
-    try:
-        request = TextsRequest.model_validate(json.loads(body.decode("utf-8-sig"), object_pairs_hook=_unique_names))
-    except ValidationError as error:
-        faults = [
-            ": ".join([*filter(None, [".".join(map(str, fault["loc"]))]), fault["msg"].removeprefix("Value error, ")])
-            for fault in error.errors(include_url=False, include_context=False, include_input=False)
-        ]
-        more = [f"and {len(faults) - _FAULTS_SHOWN} more"] if len(faults) > _FAULTS_SHOWN else []
-        raise HTTPException(422, "; ".join([*faults[:_FAULTS_SHOWN], *more])) from None
-    except (ValueError, RecursionError) as error:
-        raise HTTPException(400, f"not JSON in UTF-8: {error}") from None
-    is_list = "texts" in request.model_fields_set
-    texts = request.texts if is_list else [request.text]
     if len(texts) > limits.max_texts:
         raise HTTPException(413, f"{len(texts)} texts; a request has at most {limits.max_texts}")
     if (characters := sum(map(len, texts))) > limits.max_characters:
         raise HTTPException(413, f"{characters} characters; a request has at most {limits.max_characters}")
-    return texts, is_list
-
-
-def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name appears twice in an object")
-    return found
+    return list(texts)
 
 
 async def _refused(_: Request, error: Exception) -> JSONResponse:

@@ -40,6 +40,13 @@ class Prediction(NamedTuple):
     tags: list[str] | None = None
 
 
+class Uncertainty(NamedTuple):
+    """Entropy over the labels of a whole text, in nats, and log-probability of the best ones: ``(B,)`` each."""
+
+    entropy: Tensor
+    best: Tensor
+
+
 @dataclass(frozen=True)
 class LabelSpace:
     """Labels of a new head.
@@ -212,6 +219,14 @@ class Tagger(PreTrainedModel):
             ValueError: the head knows the probabilities of its predictions only.
         """
         raise ValueError(f"{type(self).__name__} gives no probabilities of entities that it does not predict")
+
+    def uncertainty(self, emissions: Tensor, word_mask: Tensor) -> Uncertainty:
+        """Compute how unsure the head is of each row: ``(B, W, C), (B, W)``.
+
+        Raises:
+            ValueError: the head has no distribution over the labels of a text.
+        """
+        raise ValueError(f"{type(self).__name__} has no distribution over the labels of a text")
 
     @property
     def has_candidates(self) -> bool:

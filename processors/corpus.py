@@ -127,6 +127,10 @@ class Corpus:
         """A generator that holds the corpus, and with it its temporary folder, as long as it is used."""
         yield from read_examples(folder)
 
+    def examples_with_lines(self, split: str) -> Iterator[Example]:
+        """Read a split from its file instead of the cache, which does not have the lines of examples and words."""
+        return self._read(split, self._reading(split))
+
     def inventory(self, split: str) -> Inventory:
         """What a split holds."""
         return self._parsed(split)[1]

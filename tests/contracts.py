@@ -61,6 +61,8 @@ IMPORTS = {
     "tools.convert_corpus": "main()",
     "tools.new_encoder": "main()",
     "tools.publish": "main() upload(copy, repo_id, private, api) write_copy(folder, copy, repo_id, license=)",
+    "tools.find_label_errors": "find_label_errors(settings, options, head) main()",
+    "tools.select_texts": "main()",
     "tools.sweep": "Sweep(output_dir, search, flags=, script=, metric=, trials=, seed=) main() run_sweep(sweep)",
     "models.tagger": "Tagger(config)",
 }
@@ -74,7 +76,7 @@ METHODS = {
         log_probabilities(emissions) losses(emissions, targets, word_mask) markup missing_labels nests
         num_scores(config) override(config, options) predict(emissions, word_mask, with_confidence=)
         read_labels(names) reset_head() script select_labels(ids, names) title types unexportable
-        training_emissions(states, word_mask, targets) warm_up(emissions, word_mask)
+        training_emissions(states, word_mask, targets) uncertainty(emissions, word_mask) warm_up(emissions, word_mask)
     """,
     "models.BertCrfForNer": """
         decode(emissions, word_mask) distillation_loss(emissions, word_mask, taught, temperature=)
@@ -95,8 +97,8 @@ METHODS = {
         generator=, allowed=) set_legal(legal) span_confidence(emissions, mask, spans, inside, before=, after=)
     """,
     "inference.predictor.NerPredictor": """
-        __call__(texts) load(folder, device=, dtype=, batch_tokens=, word_unit=, head=, decode=,
-        transition_biases=, asked=) stream(texts, look_ahead=) has_context tag_words(texts, documents=)
+        __call__(texts) load(folder, device=, dtype=, batch_tokens=, word_unit=, head=, asked=, decode=,
+        transition_biases=) stream(texts, look_ahead=) has_context tag_words(texts, documents=)
         warm_up()
     """,
     "inference.hub_model.BertCrfForNer": """
@@ -155,6 +157,8 @@ FLAGS = {
     "analysis.compare_runs": "baseline latex markdown plot resamples runs score seed split",
     "analysis.report.__main__": "head output run",
     "tools.sweep": "sweep",
+    "tools.find_label_errors": f"{TRAINING_FLAGS} folds min_suspicion tasks",
+    "tools.select_texts": "by files head leave_out most_similar no_cuda number output run to",
     "tools.new_encoder": "cased encoder keep_layers layers max_positions output_dir vocab width",
     "tools.convert_corpus": """
         offset_unit source span_edges tag_column target to word_column word_unit
@@ -254,8 +258,11 @@ HEAD_KEYS = {
 }
 PREDICTION = "entities entities.confidence entities.end entities.start entities.surface entities.type id text"
 SERVICE = """
-    Entity.confidence Entity.end Entity.start Entity.surface Entity.type Error.error GET/health:200
-    GET/health:400 HEAD/health:200 HEAD/health:400 Health.status OneResult.entities POST/predict:200
-    POST/predict:400 POST/predict:408 POST/predict:413 POST/predict:415 POST/predict:422 POST/predict:500
-    POST/predict:503 POST/predict:504 Results.results text texts
+    Entity.confidence Entity.end Entity.start Entity.surface Entity.type Error.error GET/health:200,400
+    GET/label_studio/health:200,400 HEAD/health:200,400 Health.status OneResult.entities
+    POST/inception/predict:200,400,408,413,415,422,500,501,503,504 POST/inception/train:400,501
+    POST/label_studio/predict:200,400,408,413,415,422,500,503,504
+    POST/label_studio/setup:200,400,408,413,415,422,500,503,504
+    POST/label_studio/webhook:200,400,408,413,415,422,500,501,503,504
+    POST/predict:200,400,408,413,415,422,500,503,504 Results.results text texts
 """

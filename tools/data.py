@@ -1,6 +1,7 @@
 """Load datasets: rank 0 builds the features, all ranks open them, and problems in the data are logged."""
 
 import logging
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from processors.features.build import FeatureSpec, build_feature_arrays, default
 from processors.features.cache import open_or_build_features
 from processors.features.dataset import FeatureDataset
 from processors.features.windows import layout_of_tokenizer
-from processors.text.text_files import check_sources, read_texts
+from processors.text.text_files import RawText, check_sources, read_texts
 from processors.text.word_cutting import WordCutter
 from tools.distributed import is_main, main_process_first
 from tools.run import Run
@@ -75,16 +76,31 @@ def load_training_data(run: Run, tokenizer: PreTrainedTokenizerBase) -> FeatureD
     dataset = load_and_cache_examples(run, run.settings.data.task_name, tokenizer, "train")
     if not (file := run.settings.optimisation.unlabelled_file):
         return dataset
-    cutter = WordCutter(run.corpus.word_unit or "auto", run.corpus.kept_words)
-    examples = []
-    for raw in read_texts([file]):
-        words, offsets = cutter.split(raw.text)
-        if words:
-            examples.append(Example(str(raw.id), words, text=raw.text, offsets=offsets, words_given=False))
+    examples = cut_texts(run, read_texts([file]))
     arrays = build_feature_arrays(examples, _feature_spec(run, tokenizer, run.window("train")), tokenizer)
     if is_main():
         logger.info("%s: %d texts without labels, %d words", file, len(examples), int(arrays["document_words"].sum()))
     return dataset.joined(arrays)
+
+
+def cut_texts(run: Run, texts: Iterable[RawText]) -> list[Example]:
+    """Raw texts as examples without annotation, cut into words as the model expects; those without words are left out.
+
+    ``run`` must be that of a loaded model.
+    """
+    cutter = WordCutter(run.corpus.word_unit or "auto", run.corpus.kept_words)
+    examples = []
+    for raw in texts:
+        words, offsets = cutter.split(raw.text)
+        if words:
+            examples.append(Example(str(raw.id), words, text=raw.text, offsets=offsets, words_given=False))
+    return examples
+
+
+def dataset_of_texts(run: Run, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]) -> FeatureDataset:
+    """Features of examples without annotation, in memory, with the windows of prediction."""
+    spec = _feature_spec(run, tokenizer, run.window("test"))
+    return FeatureDataset(build_feature_arrays(examples, spec, tokenizer), spec.layout)
 
 
 def _feature_spec(run: Run, tokenizer: PreTrainedTokenizerBase, window: int) -> FeatureSpec:

@@ -10,7 +10,7 @@ from common.entities import Annotation, Entity, disjoint, in_text_order, outermo
 from common.tag_schemes import MARKUPS, OUTSIDE, tag_set, tags_to_entities
 from models.heads.crf import BertCrfForNer
 from models.heads.transitions import legal_followers
-from models.tagger import LabelSpace, Prediction, keep_rows, set_label_names
+from models.tagger import LabelSpace, Prediction, Uncertainty, keep_rows, set_label_names
 
 _NO_TYPE = ""  # of the tags of a chain, B and I, which the chains of all types share
 
@@ -120,6 +120,10 @@ class BertCrfPerTypeForNer(BertCrfForNer):
             for _ in emissions
         ]
         return [sorted(row, key=lambda one: text_order(one[0])) for row in found]
+
+    def uncertainty(self, emissions: Tensor, word_mask: Tensor) -> Uncertainty:
+        of_chains = super().uncertainty(*self._folded(emissions, word_mask))
+        return Uncertainty(*(part.view(len(emissions), -1).sum(1) for part in of_chains))  # they are independent
 
     def log_probabilities(self, emissions: Tensor) -> Tensor:
         """Log-softmax of each word's emissions, for each type by itself: ``(B, W, K * T)``."""

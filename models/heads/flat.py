@@ -27,7 +27,7 @@ from common.tag_schemes import (
 )
 from models.crf import CRF, SpanTags
 from models.heads.class_weights import FlatOptions, class_weights, configure_class_weights, warn_of_other_weights
-from models.tagger import LabelSpace, Prediction, Tagger, set_label_names
+from models.tagger import LabelSpace, Prediction, Tagger, Uncertainty, set_label_names
 
 logger = logging.getLogger(__name__)
 _SPANS_AT_ONCE = 4096  # bounds memory; each call traverses the whole lattice once
@@ -198,6 +198,11 @@ class FlatTagger(Tagger):
         for row, kind, first, last, probability in zip(*(part.tolist() for part in spans), strict=True):
             found[row].append((Entity(types[kind], first, last), probability))
         return [sorted(row, key=lambda one: text_order(one[0])) for row in found]
+
+    def uncertainty(self, emissions: Tensor, word_mask: Tensor) -> Uncertainty:
+        lattice, emissions = self.lattice(), self.calibrated(emissions)
+        best = lattice.best_paths(emissions, word_mask).scores - lattice.log_partition(emissions, word_mask)
+        return Uncertainty(lattice.entropy(emissions, word_mask), best)
 
     def warm_up(self, emissions: Tensor, word_mask: Tensor) -> None:
         self.decode(emissions, word_mask)

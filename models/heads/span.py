@@ -17,7 +17,7 @@ from common.options import option
 from common.tag_schemes import IGNORED_LABEL, OUTSIDE
 from models.heads.class_weights import class_weights, configure_class_weights, warn_of_other_weights
 from models.heads.softmax import TokenLossOptions, TokenLossTagger
-from models.tagger import LabelSpace, Prediction, keep_rows, set_label_names
+from models.tagger import LabelSpace, Prediction, Uncertainty, keep_rows, set_label_names
 
 
 @dataclass(frozen=True)
@@ -198,6 +198,13 @@ class BertSpanForNer(TokenLossTagger):
         """Probabilities of start and end labels: ``(B, W, 2, L)``."""
         scores = emissions.detach().float().unflatten(-1, (2, -1)) / self.confidence_temperatures[0]
         return scores.softmax(-1).cpu().numpy()
+
+    def uncertainty(self, emissions: Tensor, word_mask: Tensor) -> Uncertainty:
+        """The labels of starts and ends are independent, given the emissions."""
+        scores = emissions.float() / self.confidence_temperatures[0]
+        logs = scores.unflatten(-1, (2, -1)).log_softmax(-1) * word_mask[..., None, None]  # (B, W, 2, L)
+        entropy = -(logs.exp() * logs).sum((1, 2, 3))
+        return Uncertainty(entropy, logs.amax(-1).sum((1, 2)))
 
     def log_probabilities(self, emissions: Tensor) -> Tensor:
         """Log-softmax of the start labels and of the end labels: ``(B, W, 2 L)``."""

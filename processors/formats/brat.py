@@ -96,16 +96,19 @@ def _kind(line: str, source: Source, number: int) -> str:
     return _KINDS[line[0]]
 
 
-def write_brat(examples: Iterable[Example], folder: Path) -> Findings:
+def write_brat(examples: Iterable[Example], folder: Path, more_types: Iterable[str] = ()) -> Findings:
     """Write texts, annotations, and an ``annotation.conf`` with the types to a new folder.
 
     Files are named by number and example name, to keep the order.
+
+    Args:
+        more_types: types that annotators may use although no example has them.
 
     Raises:
         DataError: some types are empty or contain white space, which brat does not allow; nothing is written.
     """
     findings = Findings()
-    types: set[str] = set()
+    types = set(more_types)
     with atomic_write(folder, sync=False) as aside:
         aside.mkdir()
         for number, example in enumerate(examples):

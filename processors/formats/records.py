@@ -69,7 +69,12 @@ class RecordReader:
             findings.add(f"texts with the answer {record['answer']!r}, left out")
             return []
         if label_studio.is_task(record):
-            example = self.reading.example(*label_studio.read_task(record, source, findings), source)
+            text, spans = label_studio.read_task(record, source, findings)
+            words = record["data"].get("tokens")
+            given = bool(words) and isinstance(words, list) and all(isinstance(word, dict) for word in words)
+            offsets = _offsets_of_tokens(words, text, source) if given else None
+            example = self.reading.example(text, spans, source, offsets)
+            example.document = _document_of(record["data"])
             if example.entities is None and self.reading.labelled:
                 findings.add("tasks without an annotation, left out")
                 return []
@@ -78,9 +83,8 @@ class RecordReader:
             return [self.reading.example(*label_studio.read_min_record(record, source, findings), source)]
         record = {key: value if key in TEXT_KEYS else self._unquoted(value) for key, value in record.items()}
         examples, label_key = self._examples(record, source)
-        name = next((record[key] for key in DOCUMENT_KEYS if isinstance(record.get(key), str | int)), "")
         for example in examples:
-            example.document = example.document or str(name)
+            example.document = example.document or _document_of(record)
         used = {label_key, "sentences", *WORD_KEYS, *TEXT_KEYS}
         unused = [key for key, value in record.items() if key not in used and isinstance(value, list | dict) and value]
         if any(example.entities is None for example in examples):
@@ -216,6 +220,11 @@ class RecordReader:
         if not 0 <= tag < len(self.reading.class_names):
             raise source.error(f"class {tag} of {key} is not one of the {len(self.reading.class_names)} in --labels")
         return self.reading.class_names[tag]
+
+
+def _document_of(record: dict[str, Any]) -> str:
+    """Name of the document that the text of a record belongs to; empty if it has none."""
+    return str(next((record[key] for key in DOCUMENT_KEYS if isinstance(record.get(key), str | int)), ""))
 
 
 def _chosen(record: dict[str, Any], keys: Sequence[str]) -> str:

@@ -108,20 +108,23 @@ def _checked_tag(tag: str, example: Example, findings: Findings) -> str:
     return findings.mended(tag)
 
 
-def _write_records(record_of: Callable[[Example], dict[str, Any]], examples: Iterable[Example], path: Path) -> Findings:
+def write_records(records: Iterable[Mapping[str, Any]], path: Path) -> Findings:
+    """Write JSON lines."""
     findings = Findings()
     with atomic_write(path) as complete, complete.open("w", encoding="utf-8", newline="\n") as file:
-        file.writelines(f"{_json(record_of(example), findings)}\n" for example in examples)
+        file.writelines(f"{_json(record, findings)}\n" for record in records)
     return findings
 
 
-def _json(record: dict[str, Any], findings: Findings) -> str:
+def _json(record: Mapping[str, Any], findings: Findings) -> str:
     return findings.mended(json.dumps(record, ensure_ascii=False))
 
 
 def _token_record(example: Example) -> dict[str, Any]:
     """Record of tokens with tags, or with entities if some overlap."""
     record: dict[str, Any] = {"id": example.guid, "text": example.text, "tokens": example.words}
+    if example.document:
+        record["doc_id"] = example.document
     if example.entities is None:
         return record
     if len(outermost(example.entities)) == len(example.entities):
@@ -136,7 +139,7 @@ def entity_record(entity: Entity, text: str, offsets: Any) -> dict[str, Any]:
     return {**entity._asdict(), "start": start, "end": end, "text": text[start:end]}
 
 
-def _doccano_record(example: Example, offset_unit: str = "code_point") -> dict[str, Any]:
+def doccano_record(example: Example, offset_unit: str = "code_point") -> dict[str, Any]:
     """Record for doccano; a text without annotation has no ``label``."""
     text = example.text or ""
     record: dict[str, Any] = {"id": example.guid, "text": text}
@@ -148,12 +151,12 @@ def _doccano_record(example: Example, offset_unit: str = "code_point") -> dict[s
     return record
 
 
-def _write_tasks(examples: Iterable[Example], path: Path) -> Findings:
+def write_tasks(tasks: Iterable[Mapping[str, Any]], path: Path) -> Findings:
     """Write a JSON array with one task per line."""
     findings = Findings()
-    tasks = (_json(label_studio.task_of(example), findings) for example in examples)
+    lines = (_json(task, findings) for task in tasks)
     with atomic_write(path) as complete, complete.open("w", encoding="utf-8", newline="\n") as file:
-        file.writelines(chain(["["], _separated(tasks), ["\n]\n"]))
+        file.writelines(chain(["["], _separated(lines), ["\n]\n"]))
     return findings
 
 
@@ -163,14 +166,14 @@ def _separated(lines: Iterable[str]) -> Iterator[str]:
 
 
 FORMATS = {
-    "doccano": Format(".jsonl", lambda examples, path: _write_records(_doccano_record, examples, path)),
+    "doccano": Format(".jsonl", lambda examples, path: write_records(map(doccano_record, examples), path)),
     "doccano_utf16": Format(
-        ".jsonl", lambda examples, path: _write_records(lambda one: _doccano_record(one, "utf16"), examples, path)
+        ".jsonl", lambda examples, path: write_records((doccano_record(one, "utf16") for one in examples), path)
     ),
-    "label_studio": Format(".json", _write_tasks),
+    "label_studio": Format(".json", lambda examples, path: write_tasks(map(label_studio.task_of, examples), path)),
     "brat": Format("", write_brat),
     "conll": Format(".txt", _write_columns),
-    "jsonl": Format(".jsonl", lambda examples, path: _write_records(_token_record, examples, path)),
+    "jsonl": Format(".jsonl", lambda examples, path: write_records(map(_token_record, examples), path)),
 }
 
 

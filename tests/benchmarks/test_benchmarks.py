@@ -140,3 +140,31 @@ def test_every_difference_between_two_runs_is_listed(home: Path, tmp_path: Path)
     assert re.search(r"train_results.json: loss is [\d.]+, then 3.0", found)
     assert "test_predictions.jsonl: only in the second" in found
     assert len(found.splitlines()) == 3
+
+
+def test_label_errors(home: Path, encoder: Path, tmp_path: Path) -> None:
+    options = {**options_of_run(encoder, home / "corpus", home), "output_dir": tmp_path / "errors"}
+    options |= {"from_scratch": True, "num_train_epochs": 10.0, "folds": 2, "share": 0.1, "report_to": "none"}
+    printed = table_of("label_errors", *flags(**options, evaluate_during_training=False, min_suspicion=0.05))
+    rows = {line.split("|")[1].strip(): line.split("|")[2:-1] for line in printed.splitlines() if line.startswith("| ")}
+    assert {"type", "dropped", "all"} <= rows.keys()
+    corrupted = json.loads((tmp_path / "errors" / "corrupted.json").read_text("utf-8"))
+    assert (
+        int(rows["all"][0]) == len(corrupted) == round(0.1 * (home / "corpus" / "train.txt").read_text().count(" B-"))
+    )
+    assert all(before != after for _, _, before, after in corrupted)
+
+
+def test_active_learning(home: Path, encoder: Path, tmp_path: Path) -> None:
+    options = {**options_of_run(encoder, home / "corpus", home), "output_dir": tmp_path / "learning"}
+    options |= {"from_scratch": True, "max_steps": 40, "evaluate_during_training": False, "report_to": "none"}
+    of_simulation = ["--seeds", "1", "--strategies", "random", "path", "--shares", "0.2", "0.5", "1", "--target", "0.8"]
+    printed = table_of("active_learning", *flags(**options), *of_simulation)
+    assert "80% of the F1 of all 40 sentences" in printed
+    assert (tmp_path / "learning" / "active_learning.md").read_text("utf-8").strip() in printed
+    rows = [line.split("|")[1].strip() for line in printed.splitlines() if line.startswith("| ")]
+    assert rows == ["chosen by", "random", "path"]
+    weights = list((tmp_path / "learning").rglob("model.safetensors"))
+    written = {path: path.stat().st_mtime_ns for path in weights}
+    assert table_of("active_learning", *flags(**options), *of_simulation).endswith(printed.splitlines()[-1] + "\n")
+    assert {path: path.stat().st_mtime_ns for path in weights} == written

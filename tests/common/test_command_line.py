@@ -21,6 +21,8 @@ SCRIPTS = {
     "analysis.compare_runs": ["run"],
     "tools.new_encoder": ["--vocab=vocab.txt", "--output_dir=encoder"],
     "tools.convert_corpus": ["source", "target", "--to=jsonl"],
+    "tools.find_label_errors": [],
+    "tools.select_texts": ["run", "texts.txt", "--output=out"],
     "inference.export_onnx": ["run"],
     "analysis.report.__main__": ["run"],
 }
@@ -50,6 +52,7 @@ MAY_BE_ZERO = {
         "port",
         "batch_timeout",
         "max_f1_loss",
+        "min_suspicion",
     ),
 }
 
