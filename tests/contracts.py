@@ -200,7 +200,7 @@ SCORES = """
     confusion.matrix confusion.missed confusion.spurious confusion.types dial dial.asked dial.dev_precision
     dial.dev_recall dial.precision dial.recall documents errors errors.boundary errors.missed errors.right
     errors.spurious errors.type errors.type_and_boundary f1 intervals intervals.f1 intervals.precision
-    intervals.recall lengths loss novelty novelty.seen_in_train novelty.seen_in_train.f1
+    intervals.recall lengths loss novelty novelty.seen_in_train nesting novelty.seen_in_train.f1
     novelty.seen_in_train.precision novelty.seen_in_train.recall novelty.seen_in_train.support novelty.unseen
     novelty.unseen.f1 novelty.unseen.precision novelty.unseen.recall novelty.unseen.support precision recall
     schemes schemes.exact schemes.exact.correct schemes.exact.f1 schemes.exact.incorrect schemes.exact.missed
