@@ -18,6 +18,7 @@ from common.log import setup_logging
 from inference.asked import add_asked, asked_of
 from inference.formats import FORMATS, check_output, write_predictions
 from inference.predictor import PRECISIONS, NerPredictor
+from models.heads.softmax import DECODINGS
 from processors.formats.brat import check_brat_types
 from processors.text.text_files import RawText, check_sources, read_texts, without_surrogates
 from processors.text.word_cutting import WORD_UNITS
@@ -31,8 +32,17 @@ def main() -> None:
     setup_logging()
     check_sources(args.files)
     check_output(args.format, args.output, args.files)
-    options = args.batch_tokens, args.word_unit, args.head, asked_of(args)
-    predictor = NerPredictor.load(args.model, args.device, args.dtype, *options)
+    predictor = NerPredictor.load(
+        args.model,
+        args.device,
+        args.dtype,
+        args.batch_tokens,
+        args.word_unit,
+        args.head,
+        asked_of(args),
+        args.decode,
+        args.transition_biases,
+    )
     if args.format == "brat":
         check_brat_types(predictor.model.types)
     if predictor.has_context and args.unit == "line" and args.files:
@@ -57,6 +67,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--model", required=True, help="output_dir of a training run")
     parser.add_argument("--head", default="", help="head of the model if it is your own, as module:Class")
+    text = "tags of a softmax head: the best of each word, or the best legal sequence; default: that of the model"
+    parser.add_argument("--decode", choices=DECODINGS, default="", help=text)
+    parser.add_argument("--transition_biases", default="", help="with --decode viterbi: JSON file of biases")
     parser.add_argument("--text", action="append", default=[], help="a text; may be given several times")
     parser.add_argument("--unit", choices=["line", "file"], default="line", help="what a text is in a .txt file")
     parser.add_argument("--format", choices=FORMATS, default="jsonl", help="format of the output")

@@ -23,6 +23,7 @@ from inference.asked import add_asked, asked_of
 from inference.predictor import PRECISIONS, NerPredictor
 from inference.server import CANNOT_START, BoundedProtocol, RateLimit, open_file_limit, run_workers
 from inference.service import ServiceLimits, create_service
+from models.heads.softmax import DECODINGS
 from tools.recipe import run_script
 
 logger = logging.getLogger("inference.serve")
@@ -70,7 +71,15 @@ def set_up_logging() -> None:
 
 def loaded_service(args: argparse.Namespace, limits: ServiceLimits) -> FastAPI:
     """Load and warm up the model, and create its service."""
-    predictor = NerPredictor.load(args.model, args.device, args.dtype, head=args.head, asked=asked_of(args))
+    predictor = NerPredictor.load(
+        args.model,
+        args.device,
+        args.dtype,
+        head=args.head,
+        asked=asked_of(args),
+        decode=args.decode,
+        transition_biases=args.transition_biases,
+    )
     predictor.warm_up()
     logger.info("Model loaded and warmed up")
     return create_service(predictor, limits)
@@ -95,6 +104,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--model", required=True, help="output_dir of a training run")
     parser.add_argument("--head", default="", help="head of the model if it is your own, as module:Class")
+    text = "tags of a softmax head: the best of each word, or the best legal sequence; default: that of the model"
+    parser.add_argument("--decode", choices=DECODINGS, default="", help=text)
+    parser.add_argument("--transition_biases", default="", help="with --decode viterbi: JSON file of biases")
     parser.add_argument("--host", type=address, default="127.0.0.1", help="address to listen on; 0.0.0.0 for all")
     port = Bounds(int, at_least=0, at_most=65_535)
     parser.add_argument("--port", type=port, default=8000, help="port to listen on; 0 for a free one")

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom
 
 from common.entities import Entity
 from processors.formats.writers import FORMAT_VERSION
@@ -286,6 +285,8 @@ class Dials:
 
 def _p_value(mean: float, n: int, bound: float) -> float:
     """Bound on the probability of such a mean or a lower one of n losses in [0, 1] with an expectation of ``bound``."""
+    from scipy.stats import binom  # importing it takes long
+
     if n == 0 or mean >= bound:
         return 1.0
     parts = ((mean, bound), (1 - mean, 1 - bound))

@@ -24,6 +24,7 @@ class RunFolder:
         self.tag_predictions = path / "test_predictions.txt"  # a word and its tag per line; written by run_pl_ner.py
         self.submissions = path / "submission"  # predictions for the GLUE test splits, in the format of its server
         self.best_checkpoint = path / "checkpoint-best"  # the best model on dev
+        self.transition_biases = path / "viterbi_calibration.json"  # written by tools.fit_transitions
         self.training_state = path / "training_state.pt"  # optimiser, schedule, position in the data, generators
         self.last_lightning_checkpoint = path / "last.ckpt"  # from which a Lightning run resumes
 

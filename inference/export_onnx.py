@@ -2,15 +2,19 @@
 
 python -m inference.export_onnx outputs/run
 python -m inference.export_onnx outputs/run --output ner.onnx
+python -m inference.export_onnx outputs/run --output onnx_folder      # with the tokenizer: all that prediction needs
+python -m inference.export_onnx outputs/run --int8 --max_f1_loss 0.3  # quantised, if dev says that it is good enough
 """
 
 import json
 import logging
+import shutil
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from timeit import timeit
 from typing import Any
 
@@ -22,9 +26,13 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.export import Dim
 
-from common.command_line import CommandLine
+from common.command_line import Bounds, CommandLine
 from common.log import console, setup_logging
+from common.run_files import RunFolder
+from inference.int8 import dev_run, quantised
+from inference.onnx_model import open_session, tagger_metadata
 from inference.predictor import NerPredictor
+from models import BertSoftmaxForNer
 from models.heads.flat import FlatTagger
 from models.tagger import casing_types
 from models.word_states import takes_word_lengths
@@ -39,40 +47,72 @@ def main() -> None:
     description = "Write a trained model as one ONNX file, compare it with the model, and time both."
     parser = CommandLine(prog="python -m inference.export_onnx", description=description)
     parser.add_argument("model", type=Path, help="output_dir of a training run")
-    parser.add_argument("--output", type=Path, help="file to write; default: model.onnx in that folder")
+    parser.add_argument("--output", type=Path, help="file .onnx, or folder, to write; default: model.onnx in that run")
     parser.add_argument("--head", default="", help="head of the model if it is your own, as module:Class")
+    parser.add_argument("--int8", action="store_true", help="quantise weights to 8 bits; default: model_int8.onnx")
+    points = Bounds(float, at_least=0, at_most=100)
+    text = "with --int8: F1 points on dev that may be lost; no file is written if it is more"
+    parser.add_argument("--max_f1_loss", type=points, default=0.5, help=text)
     args = parser.parse_args()
     setup_logging()
-    export(args.model, args.output or args.model / "model.onnx", args.head)
+    path = args.output or args.model / ("model_int8.onnx" if args.int8 else "model.onnx")
+    export(args.model, path, args.head, args.max_f1_loss if args.int8 else None)
 
 
-def export(folder: Path, path: Path, head: str = "") -> None:
+def export(folder: Path, path: Path, head: str = "", max_f1_loss: float | None = None) -> None:
     """Write the file, and print its differences from the model and the speed of both.
 
     Args:
+        path: the file, or a folder for a file and the tokenizer if it does not end in ``.onnx``.
         head: the head of the folder if it is not built in, as ``module:Class``.
+        max_f1_loss: for weights of 8 bits: F1 points on dev that may be lost.
 
     Raises:
-        ValueError: the folder holds no trained model, its head cannot be exported, or the file gives other tags.
+        ValueError: the folder holds no trained model, its head cannot be exported, or the file gives other tags; of an
+            8-bit file: it loses more F1 on dev, and is not written.
     """
     predictor = NerPredictor.load(folder, device="cpu", head=head)
     tagger, longest = predictor.model, predictor.max_seq_length
     if tagger.unexportable or not isinstance(tagger, FlatTagger):
         raise ValueError(f"{folder} holds the head {type(tagger).__name__}: {tagger.unexportable}")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path if path.suffix == ".onnx" else path / "model.onnx"
+    if max_f1_loss is None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        session = _write_equal(tagger, file, longest)
+    else:
+        run = dev_run(folder, tagger)  # before anything takes its time
+        with TemporaryDirectory() as scratch:
+            exact, small = Path(scratch, "model.onnx"), Path(scratch, "int8.onnx")
+            _write_equal(tagger, exact, longest)
+            quantised(exact, small, run, tagger, predictor.tokenizer, max_f1_loss)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(small, file)
+        session = open_session(file)
+    if file is not path:
+        predictor.tokenizer.save_pretrained(path)
+        if (dial := RunFolder(folder).dial("dev")).is_file():  # by which precision or recall can be asked for
+            shutil.copy(dial, path)
+    console().print(_speed(tagger, session, longest))
+
+
+def _write_equal(tagger: FlatTagger, path: Path, longest: int) -> onnxruntime.InferenceSession:
     write_onnx(tagger, path)
     session = open_session(path)
     comparison = compare(tagger, session, longest)
     console().print(comparison.table(path))
     if not comparison.is_equal:
         raise ValueError(f"{path} differs from the model: do not use it, and report the table above")
+    return session
+
+
+def _speed(tagger: FlatTagger, session: onnxruntime.InferenceSession, longest: int) -> Table:
     table = Table("rows x tokens", title=f"Milliseconds per batch, {torch.get_num_threads()} threads")
     for column in ("torch", "onnxruntime", "speed-up"):
         table.add_column(column, justify="right")
     for B, T, W in (shape for shape in _TIMED_SHAPES if shape[1] <= longest):
         torch_ms, onnx_ms = time_both(tagger, session, B, T, W)
         table.add_row(f"{B} x {T}", *(f"{figure:.2f}" for figure in (torch_ms, onnx_ms, torch_ms / onnx_ms)))
-    console().print(table)
+    return table
 
 
 class TaggerGraph(nn.Module):
@@ -102,13 +142,14 @@ def write_onnx(tagger: FlatTagger, path: Path) -> None:
 
     The metadata holds the tag names in the order of their ids, the tag scheme, the token types of the casing, and
     windows and words of the evaluation as far as the config has them; of a head that tags each type by itself, also the
-    types.
+    types; and what `inference.onnx_model` needs to decode emissions.
     """
     example = random_inputs(tagger, B=2, T=6, W=4, generator=torch.Generator().manual_seed(0))
     sizes = {name: Dim(name) for name in ("batch", "tokens", "words")}
     shapes = {
         name: {0: sizes["batch"], 1: sizes["words" if name.startswith("word_") else "tokens"]} for name in example
     }
+    _run_torch(tagger, example)  # a head may make at its first call what tracing could not make
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns about missing packages
     with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # about sizes that it finds to be equal
         program = torch.onnx.export(
@@ -132,7 +173,7 @@ def write_onnx(tagger: FlatTagger, path: Path) -> None:
     if tagger.nests:
         found["types"] = tagger.types
     metadata = {name: json.dumps(value, ensure_ascii=False) for name, value in found.items()}
-    program.model.metadata_props.update(metadata, markup=tagger.markup)
+    program.model.metadata_props.update(metadata, markup=tagger.markup, **tagger_metadata(tagger))
     program.save(path)
 
 
@@ -168,13 +209,6 @@ class Comparison:
         table.add_row("largest loss of score", f"{self.regret:.1e}")
         table.add_row("all tags equal or tied", "yes" if self.is_equal else "NO")
         return table
-
-
-def open_session(path: Path) -> onnxruntime.InferenceSession:
-    """Open the file on the CPU, with as many threads as torch uses."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def compare(
@@ -226,7 +260,12 @@ def _run_torch(tagger: FlatTagger, inputs: dict[str, Tensor]) -> tuple[Tensor, T
 
 @torch.inference_mode()
 def _losses(tagger: FlatTagger, logits: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
-    return tagger.losses(logits, _masked(tags, mask, 0), mask)  # (B,)
+    given = _masked(tags, mask, 0)
+    if (
+        isinstance(tagger, BertSoftmaxForNer) and tagger.searches
+    ):  # by what it searches, not by what it was trained with
+        return -tagger.legal_crf()(logits, given, mask, reduction="none")  # (B,)
+    return tagger.losses(logits, given, mask)  # (B,)
 
 
 def _masked(tags: Tensor, mask: Tensor, value: int) -> Tensor:

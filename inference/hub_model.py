@@ -64,6 +64,8 @@ class Window(NamedTuple):
 class BertSoftmaxForNer(PreTrainedModel):
     """An encoder of any family and a linear layer over the states of words; each word gets its best tag.
 
+    With ``config.tag_transitions`` the tags of a text are its best legal sequence: for each of the C tags and the
+    start, it has the score of each tag that may follow, ``C + 1`` for the end.
     ``config.word_states`` says how the states of words are made if not from the last layer at each word's first piece.
     """
 
@@ -120,7 +122,8 @@ class BertSoftmaxForNer(PreTrainedModel):
     def depends_on_words(self) -> bool:
         """Whether the best tag of a word is not simply that of its first piece, as in other token classifiers."""
         has_casing = bool(getattr(self.config, "casing_types", None))
-        return has_casing or self.takes_mean_of_pieces or hasattr(self, "bilstm") or hasattr(self, "crf")
+        searches = hasattr(self, "crf") or bool(getattr(self.config, "tag_transitions", None))
+        return has_casing or self.takes_mean_of_pieces or hasattr(self, "bilstm") or searches
 
     def decode(self, logits: Tensor, word_mask: Tensor | None = None) -> list[list[str]]:
         """Choose the tags of words from their scores: ``(B, W, C), (B, W) -> B lists``."""
@@ -160,7 +163,14 @@ class BertSoftmaxForNer(PreTrainedModel):
         return tagged
 
     def _best_tags(self, logits: Tensor, mask: Tensor) -> Tensor:
-        return logits.argmax(-1)  # (B, W)
+        transitions, C = getattr(self.config, "tag_transitions", None), logits.size(-1)
+        if not transitions:
+            return logits.argmax(-1)  # (B, W)
+        scores = torch.full((C + 2, C + 2), -torch.inf, dtype=torch.double)
+        for tag, followers in enumerate(transitions):
+            for follower, score in followers.items():
+                scores[tag, int(follower)] = score
+        return _best_paths(logits, mask, scores)
 
     def _states_of_tokens(self, inputs: dict[str, Tensor]) -> Tensor:
         """The encoder's states ``(B, T, H)``: of the last layer, or the mean of the last layers."""
@@ -240,24 +250,14 @@ class BertCrfForNer(BertSoftmaxForNer):
         self.post_init()
 
     def _best_tags(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """Search the best legal path (Viterbi 1967) in double precision: ``(B, W, C), (B, W) -> (B, W)``."""
-        C, emissions = logits.size(-1), logits.double()
-        scores = torch.zeros(C + 2, C + 2, dtype=torch.double)  # row C is the start, column C + 1 the end
+        C = logits.size(-1)
+        scores = torch.zeros(C + 2, C + 2, dtype=torch.double)
         scores[:C, :C], scores[C, :C], scores[:C, C + 1] = (
             getattr(self.crf, name).detach() for name in ("transitions", "start_transitions", "end_transitions")
         )
         for tag, followers in enumerate(getattr(self.config, "crf_legal", None) or []):
             scores[tag, [other for other in range(C + 2) if other not in followers]] = -torch.inf
-        best, origins = scores[C, :C] + emissions[:, 0], []  # (B, C)
-        for word in range(1, emissions.size(1)):
-            arriving, origin = (best[:, :, None] + scores[:C, :C]).max(1)  # (B, C)
-            is_word = mask[:, word, None]
-            best = torch.where(is_word, arriving + emissions[:, word], best)
-            origins.append(torch.where(is_word, origin, torch.arange(C)))
-        path = [(best + scores[:C, C + 1]).argmax(1)]  # from the last word to the first, (B,) each
-        for origin in reversed(origins):
-            path.append(origin.gather(1, path[-1][:, None])[:, 0])
-        return torch.stack(path[::-1], 1)
+        return _best_paths(logits, mask, scores)
 
 
 def entities_of(tags: Sequence[str]) -> list[Entity]:
@@ -272,6 +272,25 @@ def entities_of(tags: Sequence[str]) -> list[Entity]:
             entities.append(Entity(entity_type, word, word))
         before, type_before = prefix, entity_type
     return entities
+
+
+def _best_paths(logits: Tensor, mask: Tensor, scores: Tensor) -> Tensor:
+    """Search the best path (Viterbi 1967) in double precision: ``(B, W, C), (B, W) -> (B, W)``.
+
+    Args:
+        scores: ``(C + 2, C + 2)`` of tags that follow each other; row C is the start, column C + 1 the end.
+    """
+    C, emissions = logits.size(-1), logits.double()
+    best, origins = scores[C, :C] + emissions[:, 0], []  # (B, C)
+    for word in range(1, emissions.size(1)):
+        arriving, origin = (best[:, :, None] + scores[:C, :C]).max(1)  # (B, C)
+        is_word = mask[:, word, None]
+        best = torch.where(is_word, arriving + emissions[:, word], best)
+        origins.append(torch.where(is_word, origin, torch.arange(C)))
+    path = [(best + scores[:C, C + 1]).argmax(1)]  # from the last word to the first, (B,) each
+    for origin in reversed(origins):
+        path.append(origin.gather(1, path[-1][:, None])[:, 0])
+    return torch.stack(path[::-1], 1)
 
 
 def _pieces_of_words(words: Sequence[str], tokenizer: PreTrainedTokenizerBase, limit: int) -> list[list[int]]:

@@ -2,7 +2,8 @@
 
 import logging
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -19,7 +20,7 @@ from processors.features.windows import layout_of_tokenizer
 from processors.text.text_files import RawText, without_surrogates
 from processors.text.word_cutting import TextPiece, WordCutter, cut_into_lines, cut_into_pieces
 from tools.decoding import TaggedDocument, Thresholds, batches_of_a_size, decoded_documents, stitched_emissions
-from tools.heads import check_has_model, head_of_folder
+from tools.heads import check_has_model, has_weights, head_of_folder, head_options
 from tools.loading import load_model_and_tokenizer
 from tools.run import Run
 from tools.settings import EVAL_WINDOW, Settings
@@ -95,27 +96,39 @@ class NerPredictor:
         word_unit: str | None = None,
         head: str | type[Tagger] = "",
         asked: Asked | None = None,
+        decode: str = "",
+        transition_biases: str = "",
     ) -> Self:
         """Load the folder of a run, or one of its checkpoints.
 
         Args:
-            folder: an ``output_dir``, or a token classifier whose config names its labels.
+            folder: an ``output_dir``, or a token classifier whose config names its labels; or an ONNX file of
+                `inference.export_onnx` with the tokenizer next to it, or a folder with nothing but these two.
             device: by default a GPU if there is one.
             dtype: ``fp32``, ``bf16`` or ``int8``; see `set_encoder_precision`.
             batch_tokens: tokens per batch of the encoder; the default depends on the device.
             word_unit: instead of the unit of the training; another one has no kept words.
             head: the head of the folder if it is not built in, as ``module:Class`` or the class.
             asked: which entities to give, by their probability; default: those that the head predicts.
+            decode: of a softmax head: ``argmax`` or ``viterbi``, instead of that of the folder.
+            transition_biases: with ``viterbi``: file of biases, instead of those of the folder.
 
         Raises:
-            ValueError: parts of the folder are missing or do not match.
+            ValueError: parts of the folder are missing or do not match, or the head has no such options.
         """
-        where = _device(device)
-        check_has_model(folder, "name the output_dir of a run")
-        run = Run.of(Settings.of(output_dir=str(folder), word_unit=word_unit or ""))
-        run, model, tokenizer = load_model_and_tokenizer(run, head_of_folder(Path(folder), head))
-        set_encoder_precision(model, dtype, where)
-        torch.nn.Module.to(model, where)
+        named = {"decode": decode, "transition_biases": transition_biases}
+        options = {name: value for name, value in named.items() if value}
+        settings = Settings.of(output_dir=str(folder), word_unit=word_unit or "")
+        if graph := _graph_of(Path(folder)):
+            run, model, tokenizer = _load_graph(settings, graph, device, dtype, head, options)
+        else:
+            where = _device(device)
+            check_has_model(folder, "name the output_dir of a run")
+            found = head_of_folder(Path(folder), head)
+            run = Run.of(replace(settings, head=head_options(found, **options)))
+            run, model, tokenizer = load_model_and_tokenizer(run, found)
+            set_encoder_precision(model, dtype, where)
+            torch.nn.Module.to(model, where)
         if not run.corpus.word_unit:
             logger.warning(
                 "%s does not say which word unit it was trained with: assuming characters for texts that are "
@@ -124,7 +137,7 @@ class NerPredictor:
             )
         cutter = WordCutter(run.corpus.word_unit or "auto", run.corpus.kept_words)
         windows = run.eval_max_seq_length, run.window_overlap
-        thresholds = asked.thresholds(Path(folder), model.types) if asked else None
+        thresholds = asked.thresholds(graph.parent if graph else Path(folder), model.types) if asked else None
         return cls(model, tokenizer, run.markup, cutter, *windows, batch_tokens, run.context_size, thresholds)
 
     @property
@@ -218,6 +231,32 @@ class NerPredictor:
         return list(
             decoded_documents(self.model, dataset, emissions, every, self._markup, True, thresholds=self._thresholds)
         )
+
+
+def _graph_of(path: Path) -> Path | None:
+    """The ONNX file that a path names: itself, or that of a folder that has no other model."""
+    file = path if path.suffix == ".onnx" else path / "model.onnx"
+    return file if file is path or (file.is_file() and not has_weights(path)) else None
+
+
+def _load_graph(
+    settings: Settings,
+    path: Path,
+    device: str | torch.device | None,
+    dtype: str,
+    head: str | type[Tagger],
+    options: Mapping[str, str],
+) -> tuple[Run, Tagger, PreTrainedTokenizerBase]:
+    """See `inference.onnx_model.load_onnx`."""
+    if device is not None and torch.device(device).type != "cpu":
+        raise ValueError(f"{path} runs on the CPU, not on {device}")
+    if dtype != "fp32":
+        raise ValueError(f"{path} has its own precision; {dtype} is for models of torch")
+    try:
+        from inference.onnx_model import load_onnx
+    except ImportError as error:
+        raise ValueError(f"{path} needs onnxruntime ({error}): pip install onnxruntime") from error
+    return load_onnx(Run.of(settings), path, head, **options)
 
 
 def _device(name: str | torch.device | None) -> torch.device:

@@ -18,7 +18,7 @@ BELOW = {
     "analysis": {"common", "processors"},
     "tools": {"common", "processors", "models", "callbacks", "analysis"},
     "analysis/report": {"common", "processors", "models", "callbacks", "analysis", "tools"},
-    "inference": {"common", "processors", "models", "tools"},
+    "inference": {"common", "processors", "models", "analysis", "tools"},
     "lightning_runs": {"common", "processors", "models", "callbacks", "analysis", "tools"},
 }
 PORTABLE = ROOT / "models" / "crf"  # copied into other projects, under any name

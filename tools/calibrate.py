@@ -34,6 +34,7 @@ from tools.run_folder import write_json
 
 logger = logging.getLogger(__name__)
 _EVALUATIONS = 60
+_RANGE = 0.2, 5.0  # of temperatures; without errors in dev, ever smaller ones would be ever better
 _CERTAIN = 1e-6  # confidences are kept so far from 0 and 1
 _FEWEST = 50  # predicted entities in each half
 
@@ -118,7 +119,7 @@ def fit(model: Tagger, dataset: FeatureDataset, batches: Sequence[DocumentBatch]
     with tqdm(total=_EVALUATIONS, desc="Fitting", disable=not sys.stderr.isatty(), leave=False) as bar:
 
         def temperatures_of(logs: NDArray[np.float64]) -> tuple[float, float]:
-            values = np.exp(logs).tolist()
+            values = np.exp(logs).clip(*_RANGE).tolist()
             return (values[0], values[1]) if has_transitions else (values[0], 1.0)
 
         def cross_entropy(logs: NDArray[np.float64]) -> float:

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
 from pickle import UnpicklingError
@@ -42,8 +43,25 @@ def head_of_folder(folder: Path, named: str | type[Tagger] = "") -> type[Tagger]
         architectures, source = config.get("architectures"), config.get("head_source")
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{path} is not the config of a model: {error}") from error
+    return head_of(architectures, folder, source, named)
+
+
+def head_of(
+    architectures: Sequence[str] | None, folder: Path, source: str | None = None, named: str | type[Tagger] = ""
+) -> type[Tagger]:
+    """Find the head class from config entries.
+
+    A token classifier of transformers counts as a softmax head. A custom head is known once its class is imported.
+
+    Args:
+        architectures, source: entries ``architectures`` and ``head_source`` of the config.
+        named: see `head_of_folder`.
+
+    Raises:
+        ValueError: the head is unknown, or not the named one.
+    """
     wanted = head_named(named) if named and isinstance(named, str) else named or None  # imports the module first
-    found = head_of(architectures, folder, source)
+    found = _head_of(architectures, folder, source)
     if wanted and found is not wanted:
         own = name_of(found)
         own = "" if found.script == f"run_ner_{own}.py" else f" --head {own}"
@@ -51,17 +69,7 @@ def head_of_folder(folder: Path, named: str | type[Tagger] = "") -> type[Tagger]
     return found
 
 
-def head_of(architectures: Sequence[str] | None, folder: Path, source: str | None = None) -> type[Tagger]:
-    """Find the head class from config entries.
-
-    A token classifier of transformers counts as a softmax head. A custom head is known once its class is imported.
-
-    Args:
-        architectures, source: entries ``architectures`` and ``head_source`` of the config.
-
-    Raises:
-        ValueError: the head is unknown.
-    """
+def _head_of(architectures: Sequence[str] | None, folder: Path, source: str | None) -> type[Tagger]:
     if not architectures:
         return _head_by_weights(folder)
     name = architectures[0]
@@ -90,6 +98,19 @@ def warn_of_lost_crf(config: PreTrainedConfig, source: str) -> None:
 def name_of(head: type[Tagger]) -> str:
     """What ``--head`` calls a head: its name in ``HEADS``, or ``module:Class``."""
     return next((name for name, one in HEADS.items() if one is head), f"{head.__module__}:{head.__name__}")
+
+
+def head_options(head: type[Tagger], **asked: Any) -> Any:
+    """The options of a head, those not asked for with their defaults.
+
+    Raises:
+        ValueError: the head has no such option.
+    """
+    if unknown := asked.keys() - {one.name for one in fields(head.Options)}:
+        flags = ", ".join(f"--{name} {asked[name]}" for name in sorted(unknown))
+        having = [name for name, one in HEADS.items() if unknown <= {option.name for option in fields(one.Options)}]
+        raise ValueError(f"{flags}: {head.__name__} has no such option; it is one of the head {' or '.join(having)}")
+    return head.Options(**asked)
 
 
 def is_built_in(head: type[Tagger] | str) -> bool:

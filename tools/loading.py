@@ -83,7 +83,7 @@ def load_model_and_tokenizer(
         run = _adapted(run, model)
         run = replace(run, casing_types=tell_casing(settings, model, tokenizer))
     check_vocabulary(tokenizer, config)
-    _check_same_vocabulary(do_train, model.config, tokenizer)
+    check_same_vocabulary(do_train, model.config, tokenizer)
     return run, model, tokenizer
 
 
@@ -94,7 +94,7 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfi
         raise ValueError(f"the tokenizer has {len(tokenizer)} entries, the encoder {entries}: they do not match")
 
 
-def _check_same_vocabulary(do_train: bool, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+def check_same_vocabulary(do_train: bool, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
     """Check that a trained model is used with the tokenizer that it was trained with; record it when training."""
     entries = sorted(vocabulary_of(tokenizer).items(), key=lambda entry: entry[1])
     digest = hashlib.sha256(json.dumps(entries).encode()).hexdigest()[:16]

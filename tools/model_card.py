@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from analysis.calibration import Reliability, judge, reliability
 from analysis.documents import read_documents
 from common.run_files import RunFolder
-from models import BertCrfForNer
+from models import BertCrfForNer, BertSoftmaxForNer
 from models.heads.flat import FlatTagger
 from models.tagger import casing_types
 from models.word_states import WordStateOptions
@@ -137,6 +137,7 @@ def _lacking_in_transformers(model: FlatTagger) -> list[str]:
     options = WordStateOptions.of(model.config)
     parts = {
         "the CRF (`crf.*` are reported as unexpected weights)": isinstance(model, BertCrfForNer),
+        "the search for the best legal tag sequence": isinstance(model, BertSoftmaxForNer) and model.searches,
         "the BiLSTM (`bilstm.*` are reported as unexpected weights)": options.bilstm_size > 0,
         "the mean over the pieces of a word": options.word_pooling == "mean",
         "the mean of the last layers": options.last_layers > 1,

@@ -18,6 +18,7 @@ from common.log import setup_logging
 from common.run_files import RunFolder
 from models import BertCrfForNer, BertSoftmaxForNer
 from models.heads.flat import FlatTagger
+from models.heads.transitions import transition_table
 from tools.heads import check_has_model, head_of_folder
 from tools.loading import load_model_and_tokenizer
 from tools.model_card import model_card
@@ -75,6 +76,8 @@ def write_copy(folder: Path, copy: Path, repo_id: str, license: str = "") -> Non
     run, model, tokenizer = load_model_and_tokenizer(Run.of(Settings.of(output_dir=str(folder))), head)
     config = model.config
     config.eval_max_seq_length, config.window_overlap = run.eval_max_seq_length, run.window_overlap
+    if isinstance(model, BertSoftmaxForNer) and model.searches:
+        config.tag_transitions = transition_table(model.legal_crf())
     config.auto_map = dict.fromkeys(_AUTO_CLASSES, f"{_CODE.stem}.{head.__name__}")
     if not license:
         logger.warning("The model card states no licence: add --license, for example --license apache-2.0")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import fields
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,7 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from common.durable import atomic_write, is_full, remove_folder
 from common.run_files import RunFolder
 from tools.distributed import run_on_main, world_size
-from tools.settings import ActionSettings, Settings
+from tools.settings import ActionSettings, DataSettings, Settings
 
 logger = logging.getLogger(__name__)
 _LOCK_FILE, _HOLDER_FILE = ".run.lock", ".run.lock.holder"
@@ -97,6 +98,18 @@ def explained_failure(target: Path, run: RunFolder) -> Iterator[None]:
         there = [path.name for path in (*run.checkpoints(), *sorted(run.path.glob("*.ckpt")))]
         state = f"complete: {', '.join(there)}" if there else "no checkpoint was written yet"
         raise OSError(f"{target} cannot be written: {free if is_full(error) else error}; {state}") from error
+
+
+def data_flags(folder: RunFolder) -> dict[str, Any]:
+    """The flags that name the data of a finished run.
+
+    Raises:
+        ValueError: the folder does not say where its data are.
+    """
+    if not folder.settings.is_file():
+        raise ValueError(f"{folder.path} has no {folder.settings.name}, which names the data of a run")
+    flags = json.loads(folder.settings.read_text("utf-8"))
+    return {one.name: flags[one.name] for one in fields(DataSettings) if one.name in flags}
 
 
 def save_environment(folder: RunFolder, device: torch.device) -> None:

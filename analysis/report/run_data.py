@@ -18,7 +18,7 @@ from analysis.dial import Dials
 from analysis.documents import ScoredDocument, read_documents
 from callbacks.trackers import transition_scores
 from common.run_files import RunFolder
-from models.heads.crf import legal_matrix
+from models.heads.transitions import legal_matrix
 from models.tagger import Tagger
 from tools.heads import head_of_folder
 

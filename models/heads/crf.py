@@ -5,16 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from common.options import option
-from common.tag_schemes import MARKUPS, OUTSIDE, legal_transitions
+from common.tag_schemes import OUTSIDE
 from models.crf import CRF
 from models.heads.class_weights import FlatOptions
 from models.heads.flat import Expectations, FlatTagger
+from models.heads.transitions import legal_followers, legal_matrix
 from models.tagger import LabelSpace
 
 logger = logging.getLogger(__name__)
@@ -130,18 +130,3 @@ def _refuse_temperature(temperature: float) -> None:
         raise ValueError(
             "--distill_temperature: a CRF has no temperature, it teaches and learns its marginals as they are; use 1"
         )
-
-
-def legal_followers(tags: Sequence[str], markup: str) -> list[list[int]]:
-    """For ``config.crf_legal``: the ids that may follow each tag and the start of a text; see `BertCrfForNer`."""
-    return [np.flatnonzero(row).tolist() for row in legal_transitions(tags, MARKUPS[markup])[:-1]]
-
-
-def legal_matrix(followers: list[list[int]] | None, num_tags: int) -> Tensor | None:
-    """Convert ``config.crf_legal`` to the boolean matrix ``(C + 2, C + 2)`` of the CRF."""
-    if followers is None:
-        return None
-    legal = torch.zeros(num_tags + 2, num_tags + 2, dtype=torch.bool, device="cpu")  # even if the default is meta
-    for tag, following in enumerate(followers):
-        legal[tag, following] = True
-    return legal

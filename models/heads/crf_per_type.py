@@ -9,7 +9,8 @@ from transformers import PreTrainedConfig
 
 from common.entities import Annotation, Entity, disjoint, in_text_order, outermost, text_order
 from common.tag_schemes import MARKUPS, OUTSIDE, tag_set, tags_to_entities
-from models.heads.crf import BertCrfForNer, legal_followers
+from models.heads.crf import BertCrfForNer
+from models.heads.transitions import legal_followers
 from models.tagger import LabelSpace, Prediction, Uncertainty, keep_rows, set_label_names
 
 _NO_TYPE = ""  # of the tags of a chain, B and I, which the chains of all types share

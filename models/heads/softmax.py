@@ -11,8 +11,11 @@ from torch import Tensor
 from transformers import PreTrainedConfig
 
 from common.options import imported, option
+from common.transition_biases import KINDS, read_biases
+from models.crf import CRF
 from models.heads.class_weights import FlatOptions
 from models.heads.flat import Expectations, FlatTagger
+from models.heads.transitions import fixed_crf
 from models.tagger import LabelSpace, Tagger
 
 logger = logging.getLogger(__name__)
@@ -52,8 +55,8 @@ def loss_named(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class SoftmaxOptions(FlatOptions):
-    """Flags of the softmax head."""
+class TokenLossOptions(FlatOptions):
+    """Flags of heads that decide about each word by itself."""
 
     loss: str = option(
         "ce",
@@ -70,7 +73,7 @@ class TokenLossTagger(Tagger):
     import it.
     """
 
-    Options: ClassVar[type] = SoftmaxOptions
+    Options: ClassVar[type] = TokenLossOptions
 
     @classmethod
     def configure(cls, config: PreTrainedConfig, labels: LabelSpace, options: Any) -> None:
@@ -106,24 +109,89 @@ class TokenLossTagger(Tagger):
         return losses if weights is None else losses * weights[labels.clamp(min=0)]
 
 
+ARGMAX, VITERBI = DECODINGS = ("argmax", "viterbi")
+
+
+@dataclass(frozen=True)
+class SoftmaxOptions(TokenLossOptions):
+    """Flags of the softmax head."""
+
+    decode: str = option(
+        "",
+        "argmax: the best tag of each word; viterbi: the best tag sequence that is legal in the tag scheme; "
+        "default: that of the trained model, or argmax",
+        ["", *DECODINGS],
+        common=True,
+    )
+    transition_biases: str = option(
+        "",
+        "JSON file of biases for kinds of transitions, which tools.fit_transitions writes",
+        needs={"decode": [VITERBI]},
+    )
+
+
 class BertSoftmaxForNer(TokenLossTagger, FlatTagger):
     """Encoder, dropout and a linear layer.
 
     The checkpoint is compatible with ``AutoModelForTokenClassification``.
+
+    ``config.tag_decoding`` is one of ``DECODINGS``; with viterbi, ``config.transition_biases`` may hold biases by kind
+    of transition. They are not trained, and no part of the weights.
     """
 
+    Options: ClassVar[type] = SoftmaxOptions
     title: ClassVar[str] = "softmax"
+
+    @classmethod
+    def configure(cls, config: PreTrainedConfig, labels: LabelSpace, options: Any) -> None:
+        super().configure(config, labels, options)
+        config.tag_decoding = options.decode or ARGMAX
+        if options.transition_biases:
+            config.transition_biases = read_biases(options.transition_biases)
+        elif hasattr(config, "transition_biases"):
+            del config.transition_biases
+
+    @classmethod
+    def override(cls, config: PreTrainedConfig, options: Any) -> None:
+        super().override(config, options)
+        message = "--%s %s applies to this run only: the model was evaluated with %s, which its folder keeps"
+        if options.decode:
+            saved = getattr(config, "tag_decoding", options.decode)
+            if options.decode != saved:
+                logger.warning(message, "decode", options.decode, saved)
+            config.tag_decoding = options.decode
+        if options.transition_biases:
+            biases, saved_biases = read_biases(options.transition_biases), getattr(config, "transition_biases", None)
+            if saved_biases and biases != saved_biases:
+                logger.warning(message, "transition_biases", options.transition_biases, "other biases")
+            config.transition_biases = biases
 
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__(config)
         self.post_init()
+
+    @property
+    def searches(self) -> bool:
+        """Whether the tags of a text are its best legal sequence, not the best tag of each word by itself."""
+        return getattr(self.config, "tag_decoding", ARGMAX) == VITERBI
 
     def losses(self, emissions: Tensor, targets: Tensor, word_mask: Tensor) -> Tensor:
         labels = targets.masked_fill(~word_mask, -100)
         return self.token_losses(emissions, labels, self._tag_weights(emissions.device)).sum(1)  # (B,)
 
     def decode(self, emissions: Tensor, word_mask: Tensor) -> Tensor:
+        if self.searches:
+            return self.legal_crf().best_paths(emissions, word_mask).tags  # (B, W)
         return emissions.argmax(-1)  # (B, W)
+
+    def lattice(self) -> CRF:
+        return self.legal_crf(self.confidence_temperatures[1]) if self.searches else super().lattice()
+
+    def legal_crf(self, temperature: float = 1.0) -> CRF:
+        """The CRF of viterbi: the legal tag sequences, whose transitions score their biases."""
+        biases = getattr(self.config, "transition_biases", {})
+        scores = tuple(biases.get(kind, 0.0) / temperature for kind in KINDS)
+        return fixed_crf(tuple(self.tag_names), self.markup, scores, self.device)
 
     def expectations(self, emissions: Tensor, word_mask: Tensor, temperature: float = 1.0) -> Expectations:
         tags = (emissions.float() / temperature).softmax(-1) * word_mask[..., None]  # (B, W, C)

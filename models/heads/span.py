@@ -16,12 +16,12 @@ from common.entities import Annotation, Entity, in_text_order, text_order
 from common.options import option
 from common.tag_schemes import IGNORED_LABEL, OUTSIDE
 from models.heads.class_weights import class_weights, configure_class_weights, warn_of_other_weights
-from models.heads.softmax import SoftmaxOptions, TokenLossTagger
+from models.heads.softmax import TokenLossOptions, TokenLossTagger
 from models.tagger import LabelSpace, Prediction, Uncertainty, keep_rows, set_label_names
 
 
 @dataclass(frozen=True)
-class SpanOptions(SoftmaxOptions):
+class SpanOptions(TokenLossOptions):
     soft_label: bool = option(
         True, "the end classifier sees the probabilities of a word's start labels, not the number of the best label"
     )

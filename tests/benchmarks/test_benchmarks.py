@@ -46,6 +46,13 @@ def test_long_texts_are_decoded_as_in_double_precision() -> None:
     assert [row[:4] for row in rows] == [[backend, "5", "3", "0"] for backend in ("cpp", "torch", "graph")]
 
 
+def test_legal_tags_are_found_faster_than_in_plain_python() -> None:
+    printed = table_of("crf_decoding", "--legal", "--rows", 40, "--tags", 4)
+    (row,) = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines()[2:]]
+    assert row[:3] == ["9", "40", "0"]
+    assert float(row[5]) > 1
+
+
 def test_what_the_crf_adds_to_an_encoder() -> None:
     printed = table_of("crf", "--encoder", "--rounds", 1, "--threads", 1, "--device", "cpu")
     assert re.search(r"softmax [\d.]+ ms, CRF [\d.]+ ms, ratio [\d.]+", printed)

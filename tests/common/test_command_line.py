@@ -52,6 +52,7 @@ MAY_BE_ZERO = {
         "port",
         "batch_timeout",
         "min_suspicion",
+        "max_f1_loss",
     ),
 }
 

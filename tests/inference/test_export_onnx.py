@@ -11,7 +11,8 @@ import onnxruntime
 import pytest
 import torch
 
-from inference.export_onnx import compare, export, main, open_session, random_inputs, time_both, write_onnx
+from inference.export_onnx import compare, export, main, random_inputs, time_both, write_onnx
+from inference.onnx_model import open_session
 from models import BertCrfForNer, BertCrfPerTypeForNer, BertSoftmaxForNer
 from models.heads.flat import FlatTagger
 from tests.models.families import LABELS, tiny_tagger

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import predict_ner
+from inference.asked import Asked
 from inference.predictor import NerPredictor
 from tests.tools.forks import Forked
 from tests.tools.runs import FinishedRun, start_script
@@ -201,3 +202,67 @@ def test_only_results_reach_the_standard_output(crf_run: FinishedRun) -> None:
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
     assert json.loads(line)["id"] == "text:1"
+
+
+def entities_asked_for(run: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *flags: str) -> list[Any]:
+    output = tmp_path / f"asked{len(list(tmp_path.iterdir()))}.jsonl"
+    texts = [flag for text in TEXTS for flag in ("--text", text or " ")]
+    call(monkeypatch, run, *texts, "--output", str(output), *flags)
+    return [entity for record in lines_of(output) for entity in record["entities"]]
+
+
+def test_entities_are_given_by_their_probability(
+    crf_run: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def found(*flags: str) -> list[Any]:
+        return entities_asked_for(crf_run, tmp_path, monkeypatch, *flags)
+
+    def keys(entities: list[Any]) -> set[tuple[str, int, int]]:
+        return {(one["type"], one["start"], one["end"]) for one in entities}
+
+    predicted, candidates = found(), found("--candidates", "--threshold", "0.0001")
+    assert keys(predicted) < keys(candidates)
+    confidences = {(one["type"], one["start"], one["end"]): one["confidence"] for one in candidates}
+    for one in predicted:
+        assert confidences[one["type"], one["start"], one["end"]] == pytest.approx(one["confidence"], abs=1e-5)
+    middle = sorted(confidences.values())[len(confidences) // 2]
+    some = found("--candidates", "--threshold", str(middle))
+    assert keys(some) == {key for key, value in confidences.items() if value >= middle}
+    assert keys(found("--candidates")) == {key for key, value in confidences.items() if value >= 0.01}
+    (text,) = NerPredictor.load(crf_run.folder, "cpu", asked=Asked(threshold=0.0001))(TEXTS[-1:])
+    places = [place for one in text for place in range(one.start, one.end)]
+    assert len(places) == len(set(places)) > 0
+    assert keys(found("--recall", "0.9")) <= keys(candidates)
+    assert "on dev they give precision" in capsys.readouterr().err
+    assert keys(found("--precision", "0.9")) <= keys(candidates)
+    assert keys(found("--candidates", "--max_missed", "0.7", "--certainty", "0.5")) <= keys(candidates)
+    assert "at most 70.0 % missed with certainty 50 %" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "error"),
+    [
+        (["--threshold", "0"], "--threshold"),
+        (["--recall", "1.5"], "--recall"),
+        (["--recall", "0.9", "--precision", "0.9"], "not allowed with"),
+        (["--max_missed", "0.001"], "cannot be guaranteed"),
+    ],
+)
+def test_impossible_wishes_are_refused(
+    crf_run: FinishedRun,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    flags: list[str],
+    error: str,
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        entities_asked_for(crf_run, tmp_path, monkeypatch, *flags)
+    assert error in str(ended.value) + capsys.readouterr().err
+
+
+def test_recall_needs_the_scores_of_dev(crf_run: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(crf_run.folder, tmp_path / "run")
+    (tmp_path / "run" / "eval_dial.json").unlink()
+    with pytest.raises(SystemExit, match="--do_eval first"):
+        entities_asked_for(replace(crf_run, folder=tmp_path / "run"), tmp_path, monkeypatch, "--recall", "0.9")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import tools.decoding
 from common.entities import Entity
-from common.tag_schemes import MARKUPS, SCHEMES, legal_transitions, tag_set, tags_to_entities
+from common.tag_schemes import MARKUPS, SCHEMES, begins_entity, legal_transitions, tag_set, tags_to_entities
 from models import BertCrfForNer, BertSoftmaxForNer
 from models.heads.flat import FlatTagger
 from processors.features.dataset import FeatureDataset
@@ -247,9 +247,11 @@ def test_the_confidence_of_tags_of_no_whole_scheme_is_the_share_that_reads_as_th
     expected = dict.fromkeys(all_entities(), 0.0)
     for path, names in sequences(tags):
         weight = float(torch.stack([probabilities[word, tag] for word, tag in enumerate(path)]).prod())
-        for start in range(WORDS):  # as if nothing stood before it
+        for start in range(WORDS):
             for entity in tags_to_entities(names[start:]):
-                if entity.first_word == 0:
+                # With several tags to begin with, as if nothing stood before the entity.
+                begins = len([tag for tag in tags if tag.endswith(entity.type)]) > 1 or start == 0
+                if entity.first_word == 0 and (begins or begins_entity(names[start - 1], names[start])):
                     expected[Entity(entity.type, start, start + entity.last_word)] += weight
     assert confidences(model, logits, "bio") == pytest.approx(list(expected.values()), abs=1e-5)
 

@@ -172,6 +172,7 @@ def test_a_prefix_is_a_folder_below(crf_args: Run) -> None:
     crf_args, model, tokenizer = prepared(crf_args)
     predict(crf_args, model, tokenizer, "checkpoint-8")
     assert {path.name for path in Path(crf_args.folder.path, "checkpoint-8").iterdir()} == {
+        "test_dial.json",
         "test_documents.jsonl",
         "test_predictions.jsonl",
         "test_results.json",

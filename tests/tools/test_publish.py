@@ -96,6 +96,16 @@ def test_the_code_gives_the_tags_of_random_models(
     assert len({tag for row in tags for tag in row}) > len(tag_set(["LOC", "PER-X"], MARKUPS[markup])) // 2
 
 
+def test_the_code_searches_where_the_run_does(bert: PreTrainedTokenizerBase, encoder: Path, tmp_path: Path) -> None:
+    write_random_model(tmp_path / "run", BertSoftmaxForNer, "bioes", bert, encoder)
+    by_word = NerPredictor.load(tmp_path / "run", "cpu").tag_words(random_texts())
+    edit_json(tmp_path / "run" / "config.json", tag_decoding="viterbi", transition_biases={"background_to_start": 1.5})
+    write_copy(tmp_path / "run", tmp_path / "copy", REPO)
+    assert assert_same_tags(tmp_path / "copy", random_texts()) != by_word
+    assert "lacks the search for the best legal tag sequence" in (tmp_path / "copy" / "README.md").read_text("utf-8")
+    assert load(tmp_path / "copy")[0].depends_on_words
+
+
 def write_random_model(
     folder: Path,
     head: type[FlatTagger],

@@ -316,6 +316,14 @@ def test_what_has_no_effect_in_this_run_is_said(options: dict[str, Any], flags: 
     assert said in Path(options["output_dir"], "run.log").read_text("utf-8")
 
 
+def test_settings_of_a_resumed_training_score_its_model(crf_run: FinishedRun, tmp_path: Path) -> None:
+    shutil.copytree(crf_run.folder, tmp_path / "run")
+    settings = crf(**crf_run.options | {"output_dir": str(tmp_path / "run")}).settings
+    start_run(settings.replace(do_eval=True, resume_from_checkpoint="auto"), BertCrfForNer)
+    log = (tmp_path / "run" / "run.log").read_text("utf-8")
+    assert "--resume_from_checkpoint has no effect without --do_train" in log
+
+
 def test_a_run_without_checkpoints_says_that_there_are_none_to_score(options: dict[str, Any]) -> None:
     wanted = {"do_train": True, "do_eval": True, "eval_all_checkpoints": True, "evaluate_during_training": False}
     call_script("run_ner_crf", **options, **wanted)

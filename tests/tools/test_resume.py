@@ -11,13 +11,11 @@ import torch
 from torch import Tensor
 
 from analysis.report.run_data import read_scalars
-from models import BertCrfForNer
 from tests.helpers import write_corpus
 from tests.tools.interrupted import fit_with_interruption, signal_in_step
 from tests.tools.runs import crf, fit, options_of_run, read_json, replace
 from tools.checkpoint import checkpoint_to_resume
 from tools.distributed import EXIT_CODE, Interrupted
-from tools.recipe import start_run
 from tools.run import Run
 
 STEPS_PER_EPOCH = 8
@@ -40,11 +38,6 @@ def steady(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[int
 
 def undisturbed(args: Run, tmp_path: Path) -> tuple[int, float, dict[str, Tensor]]:
     return fit(replace(args, output_dir=str(tmp_path / "undisturbed")))
-
-
-def test_it_takes_a_training_to_go_on_with(args: Run) -> None:
-    with pytest.raises(ValueError, match=r"--resume_from_checkpoint requires --do_train"):
-        start_run(args.settings.replace(do_train=False, do_eval=True, resume_from_checkpoint="auto"), BertCrfForNer)
 
 
 def assert_equal(left: tuple[int, float, dict[str, Tensor]], right: tuple[int, float, dict[str, Tensor]]) -> None:

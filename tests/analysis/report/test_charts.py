@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from analysis.analysis import analyse
 from analysis.calibration import judge, reliability
 from analysis.documents import ScoredDocument
-from analysis.pairs import all_pairs, type_confusion
 from analysis.report.charts import draw_calibration, draw_lines, draw_on_board, step_of, svg
 from analysis.report.run_data import event_values
 from common.entities import Entity
@@ -74,7 +74,7 @@ def test_calibration_shows_a_point_and_a_bar_per_bin() -> None:
 
 
 def drawn(run: Path, documents: list[ScoredDocument], checkpoint: str = "") -> dict[str, tuple[int, object]]:
-    draw_on_board(run, checkpoint, "dev", documents, type_confusion(all_pairs(documents)))
+    draw_on_board(run, checkpoint, "dev", documents, analyse(documents, None))
     return {value.tag: (step, value) for step, value in event_values(run / "tensorboard")}
 
 

@@ -12,14 +12,14 @@ TYPES = [LOC, PER]
 def test_entities_without_a_type_have_their_interval() -> None:
     right, missed = [Entity("", 0, 0)], [Entity("", 1, 1)]
     documents = [document(str(number), "Anna Lee", right, right if number % 3 else missed) for number in range(30)]
-    view = split_view(Split("dev", results_of(documents), documents))
+    view = split_view(Split("dev", results_of(documents), documents, None))
     low, high = view.intervals[""]
     assert 0 < low < view.results["types"][""]["f1"] < high < 1
 
 
 def test_a_single_document_has_scores_without_intervals() -> None:
     documents = [document("0", "Anna Lee", [Entity("PER", 0, 0)], [Entity("PER", 0, 0)])]
-    view = split_view(Split("dev", results_of(documents), documents))
+    view = split_view(Split("dev", results_of(documents), documents, None))
     assert [view.results[name] for name in ("f1", "precision", "recall")] == [1.0, 1.0, 1.0]
     assert view.results["intervals"] == view.intervals == {}
 
