@@ -87,9 +87,8 @@ METHODS = {
     "models.BertSoftmaxForNer": """
         decode(emissions, word_mask) distillation_loss(emissions, word_mask, taught, temperature=)
         entity_confidences(emissions, word_mask, entities) expectations(emissions, word_mask, temperature=)
-        searches calibrated(emissions) lattice() legal_crf(temperature=) outside_confidences(emissions, word_mask, spans)
-        tag_names token_losses(logits, labels,
-        weights=)
+        searches calibrated(emissions) lattice() legal_crf(temperature=) outside_confidences(emissions, word_mask,
+        spans) tag_names token_losses(logits, labels, weights=)
     """,
     "models.crf.CRF": """
         best_paths(emissions, mask=, nbest=, allowed=) decode(emissions, mask=, nbest=, allowed=)
