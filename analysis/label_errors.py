@@ -31,6 +31,19 @@ class Suspicion(NamedTuple):
     suggestion: Entity | None
     confidence: float
 
+    @property
+    def kind(self) -> str:
+        """``wrong``: another entity; ``missing``; ``spurious``: no entity."""
+        return "missing" if self.gold is None else "spurious" if self.suggestion is None else "wrong"
+
+    @property
+    def order(self) -> tuple[bool, float]:
+        """Key to rank by: the most suspicious first, but spurious ones last.
+
+        A model finds no entity in most names that it does not know, which says little about their annotation.
+        """
+        return self.kind == "spurious", -self.suspicion
+
 
 def overlap(one: Entity, other: Entity) -> bool:
     """Whether two entities share a word."""

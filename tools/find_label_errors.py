@@ -45,6 +45,7 @@ from tools.settings import Settings, require
 
 logger = logging.getLogger("tools.find_label_errors")  # also when it is the main module
 _SHOWN = 20
+_LAST = True, 1.0  # after all suspicions
 _LEAST_CANDIDATE = 0.02  # probability of an entity that may be a suggestion
 
 
@@ -200,18 +201,18 @@ def _likely(
 def _ranked(judged: Sequence[JudgedText], examples: Sequence[Example], corpus: Corpus) -> list[dict[str, Any]]:
     """Records of all suspicions, the most suspicious first."""
     inventory = corpus.inventory("train")
-    found = [(one.suspicion, text.text, one) for text in judged for one in text.suspicions]
-    found.sort(key=lambda one: (-one[0], one[1]))
+    found = [(text.text, one) for text in judged for one in text.suspicions]
+    found.sort(key=lambda one: (one[1].order, one[0]))
     records = []
-    for rank, (suspicion, text, one) in enumerate(found, start=1):
+    for rank, (text, one) in enumerate(found, start=1):
         example = examples[text]
         shown = one.gold or one.suggestion
         line = example.line_of(shown.first_word) if shown else example.line
         records.append(
             {
                 "rank": rank,
-                "suspicion": round(suspicion, 6),
-                "kind": "missing" if one.gold is None else "wrong",
+                "suspicion": round(one.suspicion, 6),
+                "kind": one.kind,
                 "id": example.guid,
                 "place": inventory.place(line),
                 "words": example.words,
@@ -252,30 +253,26 @@ def _shown(entity: dict[str, Any] | None) -> str:
 
 
 def _corrections(judged: Sequence[JudgedText], examples: Sequence[Example], by_document: bool) -> list[Correction]:
-    """All texts, the most suspicious first.
+    """All texts, in the order of their first suspicion.
 
     Args:
         by_document: whether the sentences of a document stay together, because they are context of each other.
     """
+    first: dict[str, tuple[bool, float]] = {}
     corrections = []
-    for one in sorted(judged, key=lambda one: one.text):
-        example, predicted, remarks = examples[one.text], None, []
-        for found in sorted(one.suspicions, reverse=True, key=lambda found: found.suspicion):
-            gold, suggestion = (_shown(_entity(example, one)) for one in (found.gold, found.suggestion))
-            remarks.append(f"{gold} -> {suggestion}")
-        if one.suspicions:
-            predicted = Example(example.guid, example.words, one.entities, example.text, example.offsets)
-            predicted.confidences = one.confidences
-        suspicion = max((found.suspicion for found in one.suspicions), default=0.0)
-        corrections.append(Correction(example, predicted, suspicion, "; ".join(remarks)))
-    if not by_document:
-        return sorted(corrections, key=lambda one: -one.suspicion)
-    names = [one.example.document or one.example.guid for one in corrections]
-    highest: dict[str, float] = {}
-    for name, correction in zip(names, corrections, strict=True):
-        highest[name] = max(highest.get(name, 0.0), correction.suspicion)
-    order = sorted(range(len(names)), key=lambda place: (-highest[names[place]], names[place], place))
-    return [corrections[place] for place in order]
+    for text in sorted(judged, key=lambda one: one.text):
+        example, predicted, remarks = examples[text.text], None, []
+        unit = example.document if by_document and example.document else f"text {text.text}"
+        first[unit] = min([first.get(unit, _LAST), *(one.order for one in text.suspicions)])
+        for one in sorted(text.suspicions, key=lambda one: one.order):
+            remarks.append(f"{_shown(_entity(example, one.gold))} -> {_shown(_entity(example, one.suggestion))}")
+        if text.suspicions:
+            predicted = Example(example.guid, example.words, text.entities, example.text, example.offsets)
+            predicted.confidences = text.confidences
+        suspicion = max((one.suspicion for one in text.suspicions), default=0.0)
+        corrections.append((unit, Correction(example, predicted, suspicion, "; ".join(remarks))))
+    units = {unit: place for place, unit in enumerate(sorted(first, key=lambda unit: first[unit]))}
+    return [correction for _, correction in sorted(corrections, key=lambda one: units[one[0]])]
 
 
 if __name__ == "__main__":

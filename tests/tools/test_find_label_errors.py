@@ -69,7 +69,11 @@ def test_what_is_suspicious() -> None:
         Likely(Entity("MISC", 10, 11), 0.5, 0.125),
         Likely(Entity("PER", 13, 13), 0.0625, 0.75),
     ]
-    assert list(suspicions_in_text(gold, candidates)) == [
+    found = list(suspicions_in_text(gold, candidates))
+    kinds = ["spurious", "wrong", "wrong", "spurious", "missing", "missing"]
+    assert [one.kind for one in found] == kinds
+    assert [found.index(one) for one in sorted(found, key=lambda one: one.order)] == [1, 2, 4, 5, 3, 0]
+    assert found == [
         Suspicion(-0.8125, right, 0.875, None, 0.0625),
         Suspicion(0.625, wrong_type, 0.125, Entity("ORG", 3, 3), 0.75),
         Suspicion(0.375, too_long, 0.25, Entity("ORG", 6, 7), 0.625),
@@ -124,7 +128,8 @@ def test_wrong_labels_come_first(found: tuple[Path, dict[str, Any]]) -> None:
     home, _ = found
     records = records_of(home)
     assert [record["rank"] for record in records] == list(range(1, len(records) + 1))
-    assert [record["suspicion"] for record in records] == sorted((one["suspicion"] for one in records), reverse=True)
+    order = [(record["kind"] == "spurious", -record["suspicion"]) for record in records]
+    assert order == sorted(order)
     assert min(record["suspicion"] for record in records) >= 0.3
     first = {record["kind"]: record for record in records[:2]}
     assert first["missing"]["gold"] is None
