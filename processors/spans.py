@@ -135,8 +135,8 @@ class Reading:
         split: prefix of the names of examples that have none in the file.
         labelled: whether a text without annotation is an error.
         tag_column: of a column file ``last``, a number (0 is the first column, -1 the last), or a name from the header
-            row, from word/pos/chunk/ner, or of CoNLL-U; of records the key of the tags, with or without ``_tags``;
-            ``last`` tries the usual keys.
+            row, from word/pos/chunk/ner, or of CoNLL-U, or several of these with commas, whose entities are put
+            together; of records the key of the tags, with or without ``_tags``; ``last`` tries the usual keys.
         word_column: number or name of the word column; by default the first column that does not number the words.
         class_names: names of tags that are stored as numbers.
         tags: converts tags to entities.

@@ -59,9 +59,9 @@ IMPORTS = {
     "analysis.compare_runs": "main(argv=)",
     "analysis.report.__main__": "main()",
     "tools.convert_corpus": "main()",
-    "tools.find_label_errors": "find_label_errors(settings, options, head) main()",
     "tools.new_encoder": "main()",
     "tools.publish": "main() upload(copy, repo_id, private, api) write_copy(folder, copy, repo_id, license=)",
+    "tools.find_label_errors": "find_label_errors(settings, options, head) main()",
     "tools.select_texts": "main()",
     "tools.sweep": "Sweep(output_dir, search, flags=, script=, metric=, trials=, seed=) main() run_sweep(sweep)",
     "models.tagger": "Tagger(config)",
@@ -76,19 +76,18 @@ METHODS = {
         log_probabilities(emissions) losses(emissions, targets, word_mask) markup missing_labels nests
         num_scores(config) override(config, options) predict(emissions, word_mask, with_confidence=)
         read_labels(names) reset_head() script select_labels(ids, names) title types unexportable
-        training_emissions(states, word_mask, targets) uncertainty(emissions, word_mask) warm_up(emissions,
-        word_mask)
+        training_emissions(states, word_mask, targets) uncertainty(emissions, word_mask) warm_up(emissions, word_mask)
     """,
     "models.BertCrfForNer": """
         decode(emissions, word_mask) distillation_loss(emissions, word_mask, taught, temperature=)
         entity_confidences(emissions, word_mask, entities) expectations(emissions, word_mask, temperature=)
-        calibrated(emissions) lattice() outside_confidences(emissions, word_mask, spans) tag_names
+        calibrated(emissions) lattice() tag_names
     """,
     "models.BertSoftmaxForNer": """
         decode(emissions, word_mask) distillation_loss(emissions, word_mask, taught, temperature=)
         entity_confidences(emissions, word_mask, entities) expectations(emissions, word_mask, temperature=)
-        searches calibrated(emissions) lattice() legal_crf(temperature=) outside_confidences(emissions, word_mask,
-        spans) tag_names token_losses(logits, labels, weights=)
+        searches calibrated(emissions) lattice() legal_crf(temperature=) tag_names token_losses(logits, labels,
+        weights=)
     """,
     "models.crf.CRF": """
         best_paths(emissions, mask=, nbest=, allowed=) decode(emissions, mask=, nbest=, allowed=)
@@ -98,8 +97,8 @@ METHODS = {
         generator=, allowed=) set_legal(legal) span_confidence(emissions, mask, spans, inside, before=, after=)
     """,
     "inference.predictor.NerPredictor": """
-        __call__(texts) load(folder, device=, dtype=, batch_tokens=, word_unit=, head=, decode=,
-        transition_biases=, asked=) stream(texts, look_ahead=) has_context tag_words(texts, documents=)
+        __call__(texts) load(folder, device=, dtype=, batch_tokens=, word_unit=, head=, asked=, decode=,
+        transition_biases=) stream(texts, look_ahead=) has_context tag_words(texts, documents=)
         warm_up()
     """,
     "inference.hub_model.BertCrfForNer": """
@@ -157,9 +156,9 @@ FLAGS = {
     """,
     "analysis.compare_runs": "baseline latex markdown plot resamples runs score seed split",
     "analysis.report.__main__": "head output run",
+    "tools.sweep": "sweep",
     "tools.find_label_errors": f"{TRAINING_FLAGS} folds min_suspicion tasks",
     "tools.select_texts": "by files head leave_out most_similar no_cuda number output run to",
-    "tools.sweep": "sweep",
     "tools.new_encoder": "cased encoder keep_layers layers max_positions output_dir vocab width",
     "tools.convert_corpus": """
         offset_unit source span_edges tag_column target to word_column word_unit
@@ -201,7 +200,7 @@ SCORES = """
     confusion.matrix confusion.missed confusion.spurious confusion.types dial dial.asked dial.dev_precision
     dial.dev_recall dial.precision dial.recall documents errors errors.boundary errors.missed errors.right
     errors.spurious errors.type errors.type_and_boundary f1 intervals intervals.f1 intervals.precision
-    intervals.recall lengths loss novelty novelty.seen_in_train novelty.seen_in_train.f1
+    intervals.recall lengths loss novelty novelty.seen_in_train nesting novelty.seen_in_train.f1
     novelty.seen_in_train.precision novelty.seen_in_train.recall novelty.seen_in_train.support novelty.unseen
     novelty.unseen.f1 novelty.unseen.precision novelty.unseen.recall novelty.unseen.support precision recall
     schemes schemes.exact schemes.exact.correct schemes.exact.f1 schemes.exact.incorrect schemes.exact.missed

@@ -28,7 +28,7 @@ from tools.data import load_and_cache_examples
 from tools.decoding import DocumentBatch, encoded_documents, padded_batches
 from tools.evaluate import check_dataset, evaluate, gold_entities
 from tools.heads import check_has_model, head_of_folder
-from tools.loading import load_model_and_tokenizer
+from tools.loading import adopt_model, load_model_and_tokenizer
 from tools.recipe import run_script, start_run
 from tools.run_folder import write_json
 
@@ -50,6 +50,7 @@ def main() -> None:
     config_file = f"--config_file={RunFolder(folder).settings}"
     run = start_run(parse_settings(head.Options, None, [config_file, *actions, *flags]), head)
     run, model, tokenizer = load_model_and_tokenizer(run, head)
+    run = adopt_model(run, model)
     dataset = load_and_cache_examples(run, run.settings.data.task_name, tokenizer, "dev")
     check_dataset(dataset, model)
     in_first = first_half(dataset)

@@ -15,7 +15,7 @@ from analysis.documents import ScoredDocument, training_names, write_documents
 from analysis.metrics import EntityScores, score_entities, score_tags
 from analysis.report.charts import draw_on_board
 from callbacks import ScoredText
-from common.entities import Annotation, Entity, outermost
+from common.entities import Annotation, Entity, in_text_order, outermost
 from common.log import console
 from common.run_files import RunFolder
 from common.tag_schemes import MARKUPS, entities_to_tags
@@ -96,11 +96,12 @@ def analyse_and_report(
     folder = RunFolder(run.folder.path / prefix)
     _warn_of_unknown_labels(model, dataset, split)
     documents = [_scored_document(dataset, document, model.nests) for document in tagged]
+    all_gold = [in_text_order(dataset.annotation(one.document).entities or ()) for one in tagged]
     scores = score_tagged(tagged, dataset, run.markup, model.nests)
     dials = _dials(dataset, tagged, model) if model.has_candidates else None
     of_dev = dials if split == "dev" else _dials_of_dev(folder)
     rows = of_dev.rows(dials) if dials and of_dev else None
-    analysis = scores.analysis = analyse(documents, training_names(run.corpus), rows)
+    analysis = scores.analysis = analyse(documents, training_names(run.corpus), rows, all_gold)
     report_scores(scores, folder, split, f"{split} {prefix}".strip())
     run_on_main(lambda: write_documents(folder.documents(split), documents))
     if dials:

@@ -31,7 +31,7 @@ from tools.data import load_and_cache_examples
 from tools.decoding import decoded_documents, encoded_documents, padded_batches
 from tools.evaluate import check_dataset, evaluate, score_tagged
 from tools.heads import check_has_model, head_of_folder
-from tools.loading import load_model_and_tokenizer
+from tools.loading import adopt_model, load_model_and_tokenizer
 from tools.recipe import run_script, start_run
 from tools.run_folder import data_flags, write_json
 
@@ -82,9 +82,10 @@ def fit_transitions(folder: Path, flags: Sequence[str] = ()) -> Candidate:
     settings = parse_settings(head.Options, None, [*data, f"--output_dir={folder}", "--do_eval", *flags])
     run = start_run(settings, head)
     run, model, tokenizer = load_model_and_tokenizer(run, head)
+    run = adopt_model(run, model)
     dataset = load_and_cache_examples(run, run.settings.data.task_name, tokenizer, "dev")
     check_dataset(dataset, model)
-    encoded = list(encoded_documents(run, model.to(run.device), dataset, "Encoding dev"))
+    encoded = list(encoded_documents(run, model, dataset, "Encoding dev"))
     config = model.config
     config.tag_decoding, config.transition_biases = VITERBI, {}
     gold = [batch for emissions, documents in encoded for batch in _gold(model, dataset, emissions, documents)]

@@ -58,7 +58,8 @@ class DataSettings:
     )
     tag_column: str = option(
         "last",
-        "column of the tags: last, a number from 0, or a name (header, pos/chunk/ner); in JSON their key",
+        "column of the tags: last, a number from 0, or a name (header, pos/chunk/ner), or several with commas for "
+        "nested entities; in JSON their key",
         common=True,
     )
     word_column: str = option(

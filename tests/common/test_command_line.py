@@ -51,8 +51,8 @@ MAY_BE_ZERO = {
         "gpus",
         "port",
         "batch_timeout",
-        "min_suspicion",
         "max_f1_loss",
+        "min_suspicion",
     ),
 }
 
