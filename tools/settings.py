@@ -89,8 +89,8 @@ class ModelSettings:
     model_name_or_path: str = option("", "encoder: a name on the Hugging Face hub, or a folder", common=True)
     head: str = option(
         "",
-        "head: crf, softmax, crf_per_type, span, global_pointer, biaffine, or your own as module:Class; default: that of "
-        "the script",
+        "head: crf, softmax, crf_per_type, span, global_pointer, biaffine, or your own as module:Class; default: that "
+        "of the script",
         common=True,
     )
     config_name: str = option("", "config of the encoder, if it is elsewhere: name, folder or file")
