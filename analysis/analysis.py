@@ -18,9 +18,11 @@ from analysis.pairs import (
     error_kinds,
     scheme_scores,
     scores_by_length,
+    scores_by_nesting,
     scores_by_novelty,
     type_confusion,
 )
+from common.entities import Entity
 from common.log import console_table
 
 _CONFUSIONS_SHOWN = 10
@@ -37,6 +39,7 @@ class Analysis:
         confusion: type confusion matrix, see `analysis.pairs.type_confusion`.
         lengths: scores by entity length in words.
         novelty: scores of entities seen and unseen in train; ``None`` without a train split.
+        nesting: scores of all entities, the outermost ones and those inside another; ``None`` without nested entities.
         calibration: calibration of the confidences; ``None`` without confidences.
         dial: precision and recall at thresholds that were chosen on dev; ``None`` if the head has no candidates.
         documents: hash of texts and gold entities, to check that two models were scored on the same data.
@@ -48,6 +51,7 @@ class Analysis:
     confusion: dict[str, Any]
     lengths: dict[str, Score]
     novelty: dict[str, Score] | None
+    nesting: dict[str, Score] | None
     calibration: Reliability | None
     dial: list[DialRow] | None
     documents: str
@@ -57,14 +61,20 @@ class Analysis:
 
 
 def analyse(
-    documents: Sequence[ScoredDocument], known_names: Set[str] | None, dial: list[DialRow] | None = None
+    documents: Sequence[ScoredDocument],
+    known_names: Set[str] | None,
+    dial: list[DialRow] | None = None,
+    all_gold: Sequence[Sequence[Entity]] | None = None,
 ) -> Analysis:
     """Compare gold and predicted entities.
 
     Args:
         known_names: texts of the entities in train; ``None`` without a train split.
         dial: see `Analysis`.
+        all_gold: gold entities of each document, if it has more of them than the head can express.
     """
+    golds = all_gold if all_gold is not None else [one.gold for one in documents]
+    complete = [one._replace(gold=list(gold)) for one, gold in zip(documents, golds, strict=True)]
     with_confidences = all(len(one.confidences) == len(one.predicted) for one in documents)
     pairs = all_pairs(documents)
     return Analysis(
@@ -74,6 +84,7 @@ def analyse(
         confusion=type_confusion(pairs),
         lengths=scores_by_length(documents),
         novelty=None if known_names is None else scores_by_novelty(documents, known_names),
+        nesting=scores_by_nesting(complete),
         calibration=reliability(judge(documents)) if with_confidences else None,
         dial=dial,
         documents=digest_of(documents),
@@ -116,7 +127,7 @@ def score_table(scores: EntityScores, title: str, intervals: Mapping[str, Sequen
 def analysis_tables(analysis: Analysis) -> Table:
     """Make the tables of matching schemes, parts, errors, confusions, calibration and operating points."""
     by_length = {f"length {name}": score for name, score in analysis.lengths.items()}
-    parts = {**(analysis.novelty or {}), **by_length}
+    parts = {**(analysis.nesting or {}), **(analysis.novelty or {}), **by_length}
     readings = [(name, *_percent(score)) for name, score in analysis.schemes.items()]
     part_rows = [(name, *_percent(score), str(score.support)) for name, score in parts.items()]
     errors = [(kind, str(number)) for kind, number in analysis.errors.items()]

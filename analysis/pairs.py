@@ -1,4 +1,4 @@
-"""Pair predicted with gold entities: kinds of error, type confusion, matching schemes, scores by length and novelty."""
+"""Pair predicted with gold entities: kinds of error, type confusion, matching schemes, scores by part."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
@@ -16,6 +16,7 @@ from common.entities import Entity
 
 KINDS = ("right", "type", "boundary", "type and boundary", "missed", "spurious")
 SEEN, UNSEEN = "seen in train", "unseen"
+ALL, OUTERMOST, INSIDE = "all entities", "outermost", "inside another"
 LENGTHS = ("1", "2", "3-4", "5-8", "9-16", "17+")
 
 
@@ -154,6 +155,24 @@ def scores_by_novelty(documents: Sequence[ScoredDocument], known: Set[str]) -> d
     """Compute scores of entities whose text is seen or unseen in train, with any type (Augenstein et al. 2017)."""
     found = breakdown(documents, lambda document, entity: SEEN if document.surface(entity) in known else UNSEEN)
     return {name: found.get(name, Score()) for name in (SEEN, UNSEEN)}
+
+
+def scores_by_nesting(documents: Sequence[ScoredDocument]) -> dict[str, Score] | None:
+    """Compute scores of all entities, and of those that lie inside a gold entity; ``None`` if no gold entity does.
+
+    Args:
+        documents: with all gold entities, also those that the head cannot express.
+    """
+
+    def place(document: ScoredDocument, entity: Entity) -> str:
+        around = (one for one in document.gold if one.words > entity.words)
+        inside = any(one.first_word <= entity.first_word and entity.last_word <= one.last_word for one in around)
+        return INSIDE if inside else OUTERMOST
+
+    if all(place(document, one) == OUTERMOST for document in documents for one in document.gold):
+        return None
+    everything = breakdown(documents, lambda _document, _entity: ALL)
+    return everything | breakdown(documents, place)
 
 
 _STRATEGIES = {

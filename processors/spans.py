@@ -4,6 +4,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -101,11 +102,17 @@ class TagReader:
             self.first_lines[pair] = lines[min(pairs.index(pair), len(lines) - 1)]
         return tags_to_entities(tags)
 
-    def annotate(self, example: Example, tags: Sequence[str], lines: Sequence[int]) -> None:
-        """Set the entities of a sentence, and which of its words have the tag ``?`` and are not annotated."""
-        example.entities = self.entities(tags, lines)
-        if UNKNOWN in tags and not self.plain:
-            example.set_unannotated(word for word, tag in enumerate(tags) if tag == UNKNOWN)
+    def annotate(self, example: Example, levels: Sequence[Sequence[str]], lines: Sequence[int]) -> None:
+        """Set the entities of a sentence, and which of its words have the tag ``?`` and are not annotated.
+
+        Args:
+            levels: tags of the words, several for entities that overlap.
+            lines: as for `entities`.
+        """
+        found = [self.entities(tags, lines) for tags in levels]
+        example.entities = found[0] if len(found) == 1 else in_text_order(chain.from_iterable(found))
+        if not self.plain and any(UNKNOWN in tags for tags in levels):
+            example.set_unannotated(word for tags in levels for word, tag in enumerate(tags) if tag == UNKNOWN)
 
     def scheme(self, source: str) -> TagScheme | None:
         """Detect the scheme of all tags read so far; ``None`` if there are none.
@@ -148,8 +155,8 @@ class Reading:
         split: prefix of the names of examples that have none in the file.
         labelled: whether a text without annotation is an error.
         tag_column: of a column file ``last``, a number (0 is the first column, -1 the last), or a name from the header
-            row, from word/pos/chunk/ner, or of CoNLL-U; of records the key of the tags, with or without ``_tags``;
-            ``last`` tries the usual keys.
+            row, from word/pos/chunk/ner, or of CoNLL-U, or several of these with commas, whose entities are put
+            together; of records the key of the tags, with or without ``_tags``; ``last`` tries the usual keys.
         word_column: number or name of the word column; by default the first column that does not number the words.
         class_names: names of tags that are stored as numbers.
         complete_types: types that are annotated completely in texts that do not tell; empty: all.

@@ -81,13 +81,14 @@ METHODS = {
     "models.BertCrfForNer": """
         decode(emissions, word_mask) distillation_loss(emissions, word_mask, taught, temperature=)
         entity_confidences(emissions, word_mask, entities) expectations(emissions, word_mask, temperature=)
-        calibrated(emissions) lattice() tag_names
+        calibrated(emissions) lattice() outside_confidences(emissions, word_mask, spans) tag_names
     """,
     "models.BertSoftmaxForNer": """
         decode(emissions, word_mask) distillation_loss(emissions, word_mask, taught, temperature=)
         entity_confidences(emissions, word_mask, entities) expectations(emissions, word_mask, temperature=)
         searches calibrated(emissions) lattice() legal_crf(temperature=) tag_names token_losses(logits, labels,
         weights=)
+        outside_confidences(emissions, word_mask, spans)
     """,
     "models.crf.CRF": """
         best_paths(emissions, mask=, nbest=, allowed=) decode(emissions, mask=, nbest=, allowed=)
@@ -200,7 +201,7 @@ SCORES = """
     confusion.matrix confusion.missed confusion.spurious confusion.types dial dial.asked dial.dev_precision
     dial.dev_recall dial.precision dial.recall documents errors errors.boundary errors.missed errors.right
     errors.spurious errors.type errors.type_and_boundary f1 intervals intervals.f1 intervals.precision
-    intervals.recall lengths loss novelty novelty.seen_in_train novelty.seen_in_train.f1
+    intervals.recall lengths loss novelty novelty.seen_in_train nesting novelty.seen_in_train.f1
     novelty.seen_in_train.precision novelty.seen_in_train.recall novelty.seen_in_train.support novelty.unseen
     novelty.unseen.f1 novelty.unseen.precision novelty.unseen.recall novelty.unseen.support precision recall
     schemes schemes.exact schemes.exact.correct schemes.exact.f1 schemes.exact.incorrect schemes.exact.missed

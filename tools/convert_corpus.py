@@ -24,7 +24,9 @@ def main() -> None:
     parser.add_argument("source", help="file, folder of splits, brat folder, or hub:NAME of a dataset")
     parser.add_argument("target", type=Path, help="file to write, or folder for several splits or brat")
     parser.add_argument("--to", required=True, choices=list(FORMATS), help="format to write")
-    parser.add_argument("--tag_column", default="last", help="column of the tags: last, a number from 0, or a name")
+    parser.add_argument(
+        "--tag_column", default="last", help="column of the tags: last, a number from 0, or a name; several with commas"
+    )
     parser.add_argument("--word_column", default="", help="column of the words, in column files")
     parser.add_argument("--word_unit", default="", choices=WORD_UNITS, help="how raw text is split into words")
     edges = "entities that start or end inside a word"

@@ -16,7 +16,7 @@ from analysis.documents import ScoredDocument, training_names, write_documents
 from analysis.metrics import EntityScores, score_entities, score_tags
 from analysis.report.charts import draw_on_board
 from callbacks import ScoredText
-from common.entities import Annotation, Entity, outermost
+from common.entities import Annotation, Entity, in_text_order, outermost
 from common.log import console
 from common.run_files import RunFolder
 from common.tag_schemes import MARKUPS, OUTSIDE, entities_to_tags
@@ -138,6 +138,7 @@ def analyse_and_report(
     """
     folder = RunFolder(run.folder.path / prefix)
     _warn_of_unknown_labels(model, dataset, split)
+    all_gold = [in_text_order(dataset.annotation(one.document).entities or ()) for one in tagged]
     scores = score_tagged(tagged, dataset, run.markup, model.nests)
     if isinstance(run.corpus, Corpora):
         for name, own in _by_corpus(run.corpus, dataset, tagged).items():
@@ -147,7 +148,7 @@ def analyse_and_report(
     dials = _dials(dataset, tagged, model) if model.has_candidates else None
     of_dev = dials if split == "dev" else _dials_of_dev(folder)
     rows = of_dev.rows(dials) if dials and of_dev else None
-    analysis = scores.analysis = analyse(documents, training_names(run.corpus), rows)
+    analysis = scores.analysis = analyse(documents, training_names(run.corpus), rows, all_gold)
     report_scores(scores, folder, split, f"{split} {prefix}".strip())
     run_on_main(lambda: write_documents(folder.documents(split), documents))
     if dials:

@@ -67,7 +67,8 @@ class DataSettings:
     )
     tag_column: str = option(
         "last",
-        "column of the tags: last, a number from 0, or a name (header, pos/chunk/ner); in JSON their key",
+        "column of the tags: last, a number from 0, or a name (header, pos/chunk/ner), or several with commas for "
+        "nested entities; in JSON their key",
         common=True,
     )
     word_column: str = option(
@@ -100,7 +101,12 @@ class ModelSettings:
         "", "family of the encoder (bert, roberta, xlnet, ...), if its config.json does not name it"
     )
     model_name_or_path: str = option("", "encoder: a name on the Hugging Face hub, or a folder", common=True)
-    head: str = option("", "head: crf, softmax, or your own as module:Class; default: that of the script", common=True)
+    head: str = option(
+        "",
+        "head: crf, softmax, crf_per_type, span, global_pointer, biaffine, or your own as module:Class; default: that "
+        "of the script",
+        common=True,
+    )
     add_types: bool = option(
         False, "train the model of model_name_or_path further, with its types and new ones; its head is kept"
     )

@@ -25,7 +25,7 @@ class SplitView(Split):
 
     Args:
         intervals: of the F1 of each type; empty for a single document.
-        parts: scores by novelty and length.
+        parts: scores by nesting, novelty and length.
         calibration: ``None`` if there are no confidences.
         confidence_charts: SVG.
     """
@@ -46,7 +46,9 @@ def split_view(split: Split) -> SplitView:
         split.documents,
         split.dials,
         intervals={name: interval for name, interval in found.items() if interval},
-        parts=(results.get("novelty") or {}) | {f"length {name}": one for name, one in results["lengths"].items()},
+        parts=(results.get("nesting") or {})
+        | (results.get("novelty") or {})
+        | {f"length {name}": one for name, one in results["lengths"].items()},
         calibration=reliability(judged) if judged else None,
         confidence_charts=_confidence_charts(judged, split) if judged and len(judged.right) else [],
     )

@@ -191,6 +191,8 @@ class BertSoftmaxForNer(TokenLossTagger, FlatTagger):
             if options.decode != saved:
                 logger.warning(message, "decode", options.decode, saved)
             config.tag_decoding = options.decode
+        if options.decode == VITERBI and not hasattr(config, "tag_markup"):
+            logger.info('Labels B-X and I-X are read as BIO; if they are IOB1, add "tag_markup": "iob1" to config.json')
         if options.transition_biases:
             biases, saved_biases = read_biases(options.transition_biases), getattr(config, "transition_biases", None)
             if saved_biases and biases != saved_biases:

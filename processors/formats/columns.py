@@ -57,6 +57,7 @@ class _Layout:
         word: index of the word column, from 0.
         tag: index of the tag column; ``None`` in an unlabelled file.
         dialect: canonical form of each tag; ``None`` if there are no tags or they are classes of single words.
+        levels: further tag columns, whose entities are read too, with their dialects.
         rivals: other columns with entity tags, if none was asked for.
     """
 
@@ -71,6 +72,7 @@ class _Layout:
     word: int = 0
     tag: int | None = None
     dialect: Dialect | None = None
+    levels: dict[int, Dialect] = field(default_factory=dict)
     rivals: list[int] = field(default_factory=list)
 
 
@@ -80,7 +82,8 @@ def _layout_of(path: Path, reading: Reading) -> _Layout:
     Raises:
         DataError: the file is not in columns, has no tag column, or has unknown tags.
     """
-    labelled, tag_column, plain_tags = reading.labelled, reading.tag_column, reading.tags.plain
+    labelled, plain_tags = reading.labelled, reading.tags.plain
+    tag_column, *further = reading.tag_column.split(",")
     layout = _scan(path, labelled)
     columns, values, names, first = layout.columns, layout.values, layout.names, layout.first
     if not columns:
@@ -104,13 +107,18 @@ def _layout_of(path: Path, reading: Reading) -> _Layout:
     word = next((i for i, name in enumerate(layout.names) if name in _WORD_NAMES), int(has_index))
     if reading.word_column:
         word = position("--word_column", reading.word_column, [f"0 to {columns - 1}", *names])
-    tag = None
+
+    def tag_position(name: str) -> int:
+        found = columns - 1 if name == "last" else position("--tag_column", name, known)
+        if found == word or (has_index and found == 0):
+            what = "words" if found == word else "numbers of the words"
+            raise DataError(f"--tag_column {name} is the column of the {what}; name another", path, first)
+        return found
+
+    tag, levels = None, list[int]()
     if columns - has_index > 1:
         known = ["last", f"1 to {columns - 1}", *names[1:]]
-        tag = columns - 1 if tag_column == "last" else position("--tag_column", tag_column, known)
-        if tag == word or (has_index and tag == 0):
-            what = "words" if tag == word else "numbers of the words"
-            raise DataError(f"--tag_column {tag_column} is the column of the {what}; name another", path, first)
+        tag, *levels = map(tag_position, (tag_column, *further))
         if not labelled and len(values[tag]) == 1 and _NO_LABEL.issuperset(values[tag]):
             tag = None
     elif labelled:
@@ -118,6 +126,8 @@ def _layout_of(path: Path, reading: Reading) -> _Layout:
         line = next(line for number, line in read_lines(path) if number == first)
         message = f"{line!r} has one column; expected a word and its tag, with a space or tab between them"
         raise DataError(message, path, first)
+    if levels and plain_tags:
+        raise DataError(f"--tag_column {reading.tag_column}: classes of words are read from one column", path, first)
     layout.has_index, layout.word, layout.tag = has_index, word, tag
     comments = _comments(layout, plain_tags)
     for number, fields, _ in layout.hashes:
@@ -125,8 +135,10 @@ def _layout_of(path: Path, reading: Reading) -> _Layout:
             _collect(values, fields, number)
     layout.other_lines |= dict.fromkeys(comments, COMMENT)
     if tag is not None and not plain_tags:
-        rivals = [c for c in range(has_index, columns) if c not in (word, tag) and _holds_entities(values[c])]
+        others = set(range(has_index, columns)) - {word, tag, *levels}
+        rivals = [column for column in sorted(others) if _holds_entities(values[column])]
         layout.dialect = _dialect(values[tag], rivals, path)
+        layout.levels = {column: _dialect(values[column], [], path) for column in levels}
         layout.rivals = rivals if tag_column == "last" else []
     return layout
 
@@ -293,7 +305,10 @@ def read_columns(path: Path, reading: Reading) -> Iterator[Example]:
             written = [fields[layout.tag] for _, fields in rows]
             usual = [layout.dialect.tags[tag] for tag in written] if layout.dialect else written
             counts[layout.dialect.description if layout.dialect else ""] += sum(map(ne, written, usual))
-            reading.tags.annotate(example, usual, lines)
+            levels = [usual]
+            for column, dialect in layout.levels.items():
+                levels.append([dialect.tags[fields[column]] for _, fields in rows])
+            reading.tags.annotate(example, levels, lines)
         counts["empty words, kept"] += words.count("")
         entities[-1] += len(example.entities or ())
         for column in layout.rivals:

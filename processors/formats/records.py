@@ -155,7 +155,7 @@ class RecordReader:
             example = self.reading.example_of_words(words, None, source, text)
             tags = self._tags(record[key], len(words), key, source) if key else None
             if tags is not None:
-                self.reading.tags.annotate(example, tags, [source.line])
+                self.reading.tags.annotate(example, [tags], [source.line])
                 self.reading.mark_regions(example, regions_of(record, source), source)
         example.confidences = _confidences(record, example.entities)
         return example

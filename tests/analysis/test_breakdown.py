@@ -3,7 +3,7 @@
 import pytest
 
 from analysis.metrics import Score
-from analysis.pairs import breakdown, length_range, scores_by_length, scores_by_novelty
+from analysis.pairs import breakdown, length_range, scores_by_length, scores_by_nesting, scores_by_novelty
 from tests.analysis.documents import scored
 
 
@@ -49,3 +49,16 @@ def test_parts_add_up() -> None:
     documents = [scored("PER 0 1, LOC 3 3, PER 5 8", "PER 0 1, ORG 3 3, PER 6 8")]
     parts = breakdown(documents, lambda _, entity: entity.type)
     assert {name: score.support for name, score in parts.items()} == {"PER": 2, "LOC": 1, "ORG": 0}
+
+
+def test_nested_entities_have_scores_of_their_own() -> None:
+    nested = scored("PER 0 3, LOC 1 1, LOC 2 3, ORG 5 6", "PER 0 3, LOC 1 1, LOC 0 0, ORG 5 6, LOC 8 8")
+    found = scores_by_nesting([nested])
+    assert found is not None
+    assert {name: (score.precision, score.recall, score.support) for name, score in found.items()} == {
+        "all entities": (0.6, 0.75, 4),
+        "outermost": (2 / 3, 1.0, 2),
+        "inside another": (0.5, 0.5, 2),
+    }
+    same_words = scored("PER 0 3, LOC 0 3", "PER 0 3")
+    assert scores_by_nesting([same_words]) is None

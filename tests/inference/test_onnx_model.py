@@ -12,7 +12,7 @@ import torch
 
 import predict_ner
 from inference.asked import Asked
-from inference.export_onnx import export, main, random_inputs, write_onnx
+from inference.export_onnx import compare, export, main, random_inputs, write_onnx
 from inference.onnx_model import onnx_tagger, open_session
 from inference.predictor import NerPredictor
 from models import BertCrfForNer, BertCrfPerTypeForNer, BertSoftmaxForNer
@@ -45,6 +45,8 @@ HEADS: dict[str, Callable[[], FlatTagger]] = {
 def test_entities_and_confidences_are_those_of_the_model(head: str, tmp_path: Path) -> None:
     tagger = HEADS[head]()
     write_onnx(tagger, tmp_path / "model.onnx")
+    comparison = compare(tagger, open_session(tmp_path / "model.onnx"), longest=20, count=10)
+    assert (comparison.is_equal, comparison.other_tags) == (True, 0)
     loaded = onnx_tagger(tmp_path / "model.onnx")
     assert type(loaded) is type(tagger)
     assert sum(weight.numel() for weight in loaded.parameters()) < tagger.num_parameters() / 2

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.entities import Entity
 from processors.examples import DataError
 from processors.formats.columns import read_columns
-from processors.spans import Reading
+from processors.spans import Reading, TagReader
 from tests.tags import iob2
 
 Sentences = list[tuple[list[str], list[str] | None]]
@@ -215,3 +216,34 @@ def test_line_ends_of_old_macs_are_refused(path: Path, at: Callable[..., str]) -
     path.write_bytes(PLAIN.replace("\n", "\r").encode())
     with pytest.raises(DataError, match=at(path, 1, "lines end in a carriage return alone")):
         list(read_columns(path, Reading()))
+
+
+LEVELS = """Schloss	B-LOC	O
+von	I-LOC	O
+Bad	I-LOC	B-LOC
+Ems	I-LOC	I-LOC
+ist	O	O
+rot	O	B-OTH
+
+Ems	B-LOC	B-LOC
+"""
+
+
+@pytest.mark.parametrize("tag_column", ["1,2", "2,1", "1,last", "-2,-1", "pos,ner"])
+def test_the_entities_of_several_columns_are_put_together(path: Path, tag_column: str) -> None:
+    path.write_text(LEVELS, "utf-8")
+    nested, single = read_columns(path, Reading(tag_column=tag_column))
+    outer, inner, alone = Entity("LOC", 0, 3), Entity("LOC", 2, 3), Entity("OTH", 5, 5)
+    assert nested.entities == [outer, inner, alone]
+    assert single.entities == [Entity("LOC", 0, 0)]
+
+
+def test_each_of_several_columns_is_checked(path: Path) -> None:
+    path.write_text(LEVELS.replace("B-OTH", "X?"), "utf-8")
+    with pytest.raises(DataError, match=r"train.txt:6: .*X\?"):
+        list(read_columns(path, Reading(tag_column="1,2")))
+    for columns, said in (("1,3", "--tag_column 3 does not fit"), ("0,1", "--tag_column 0 is the column of the words")):
+        with pytest.raises(DataError, match=said):
+            list(read_columns(path, Reading(tag_column=columns)))
+    with pytest.raises(DataError, match="classes of words are read from one column"):
+        list(read_columns(path, Reading(tag_column="1,2", tags=TagReader(plain=True))))
