@@ -206,7 +206,7 @@ def _member(name: str, entry: dict[str, Any], home: Path, cache_dir: Path | None
         return None if not value else home / value if (home / value).exists() else Path(value)
 
     files = {split: file for key, split in _FILES.items() if (file := located(key))}
-    reading = {key: str(entry[key]) for key in _READING if key in entry}
+    reading: dict[str, Any] = {key: str(entry[key]) for key in _READING if key in entry}
     corpus = Corpus("", located("data_dir"), files, labels_file=located("labels"), cache_dir=cache_dir, **reading)
     types, rename = tuple(entry.get("types", ())), dict(entry.get("rename", {}))
     return Member(name, corpus, types, float(entry.get("weight", 1)), rename)

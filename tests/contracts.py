@@ -72,11 +72,12 @@ METHODS = {
         confidence_temperatures config_class configure(config, labels, options) emissions(states, word_mask)
         encode(annotations) expressible(entities) forward(input_ids, attention_mask=, token_type_ids=,
         word_positions=, word_mask=, labels=, num_items_in_batch=, word_lengths=) from_pretrained(name_or_path,
-        *args, **kwargs) has_candidates head_weight label_names learning_rates(options)
+        *args, **kwargs) has_candidates head_weight keep_labels_of(former) label_names learning_rates(options)
         log_probabilities(emissions) losses(emissions, targets, word_mask) markup missing_labels nests
         num_scores(config) override(config, options) predict(emissions, word_mask, with_confidence=)
         read_labels(names) reset_head() script select_labels(ids, names) title types unexportable
-        training_emissions(states, word_mask, targets) uncertainty(emissions, word_mask) warm_up(emissions, word_mask)
+        training_emissions(states, word_mask, targets) uncertainty(emissions, word_mask) warm_up(emissions,
+        word_mask)
     """,
     "models.BertCrfForNer": """
         decode(emissions, word_mask) distillation_loss(emissions, word_mask, taught, temperature=)

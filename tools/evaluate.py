@@ -205,10 +205,12 @@ def judged(tagged: TaggedDocument, annotation: Annotation) -> TaggedDocument:
     )
 
 
-def _annotated_tags(annotation: Annotation, *tags: Sequence[str]) -> Iterator[tuple[Sequence[str], ...]]:
-    """The tags of each stretch of words that are annotated."""
+def _annotated_tags(
+    annotation: Annotation, gold: Sequence[str], found: Sequence[str]
+) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
+    """Gold and predicted tags of each stretch of words that are annotated."""
     for first, last in annotated_ranges(annotation):
-        yield tuple(own[first : last + 1] for own in tags)
+        yield gold[first : last + 1], found[first : last + 1]
 
 
 def score_tagged(
@@ -220,7 +222,8 @@ def score_tagged(
         markup: tag scheme of the tags, which are scored too; gold tags are those of the outermost entities.
         nests: whether the model can predict overlapping entities; otherwise only the outermost gold entities count.
     """
-    gold, found, tags, loss = [], [], [], 0.0
+    gold, found, loss = list[list[Entity]](), list[list[Entity]](), 0.0
+    tags: list[tuple[Sequence[str], Sequence[str]]] = []
     right, wrong = list[tuple[int, int]](), list[tuple[int, int]]()  # documents, and their places in these lists
     coverage = Coverage()
     for one in documents:
@@ -308,9 +311,9 @@ def report_scores(scores: SplitScores, folder: RunFolder, split: str, title: str
             lines.append(f"{key} 95 % interval = {low} {high}")
         folder.results(split, "txt").write_text("\n".join(lines) + "\n", "utf-8")
         for name, own in scores.corpora.items():
-            score = own.entities.micro
-            numbers = (100 * score.f1, 100 * score.precision, 100 * score.recall, score.support)
-            logger.info("%s of %s: F1 %.2f, precision %.2f, recall %.2f of %d entities", title, name, *numbers)
+            one = own.entities.micro
+            shown = (100 * one.f1, 100 * one.precision, 100 * one.recall, one.support)
+            logger.info("%s of %s: F1 %.2f, precision %.2f, recall %.2f of %d entities", title, name, *shown)
         if scores.coverage.is_partial:
             shares = ", ".join(f"{name} {100 * share:.1f} %" for name, share in scores.coverage.shares.items())
             message = "%s: annotated in part, predictions elsewhere do not count; words annotated for each type: %s"

@@ -121,9 +121,10 @@ class BertCrfForNer(FlatTagger):
     def keep_labels_of(self, former: Tagger) -> None:
         super().keep_labels_of(former)
         own = torch.tensor([self.label_names.index(name) for name in former.label_names])
-        self.crf.start_transitions[own] = former.crf.start_transitions
-        self.crf.end_transitions[own] = former.crf.end_transitions
-        self.crf.transitions[own[:, None], own] = former.crf.transitions
+        crf, learnt = self.crf, former.state_dict()
+        crf.start_transitions[own] = learnt["crf.start_transitions"]
+        crf.end_transitions[own] = learnt["crf.end_transitions"]
+        crf.transitions[own[:, None], own] = learnt["crf.transitions"]
 
     def select_labels(self, ids: Sequence[int], names: Sequence[str]) -> None:
         """Keep these tags only. Transitions from and to special tokens become start and end transitions."""

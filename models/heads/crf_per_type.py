@@ -145,7 +145,7 @@ class BertCrfPerTypeForNer(BertCrfForNer):
         T = len(self.tag_names)
         rows = [self.types.index(name) * T + tag for name in former.label_names for tag in range(T)]
         take_rows(self.classifier, former.classifier, rows)
-        self.crf.load_state_dict(former.crf.state_dict())
+        self.crf.load_state_dict(former.get_submodule("crf").state_dict())
         if self.word_options.bilstm_size:
             self.bilstm.load_state_dict(former.bilstm.state_dict())
 

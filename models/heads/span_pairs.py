@@ -127,9 +127,9 @@ class SpanPairTagger(Tagger):
         M = max(M, len(types))
         both = np.full((len(known), W, 2, M), _NO_TYPE)
         both[:, :, 0, : targets.shape[2]] = targets
-        for own, annotation in zip(both, known, strict=True):
+        for rows, annotation in zip(both, known, strict=True):
             for place, name in enumerate(annotation.open_types(types)):
-                own[:, 1, place] = types[name]
+                rows[:, 1, place] = types[name]
         both[(targets == IGNORED_LABEL).all(-1)] = IGNORED_LABEL
         return torch.from_numpy(both)
 

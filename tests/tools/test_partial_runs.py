@@ -95,7 +95,7 @@ def test_complete_types_of_a_corpus_and_names_that_are_none(crf_args: Run, caplo
     run, model, tokenizer = prepared(replace(crf_args, complete_types="PER, PRS"))
     dataset = load_and_cache_examples(run, run.corpus.task_name, tokenizer, "train")
     assert "train: PRS is said to be annotated completely, but is none of the types LOC, ORG, PER" in caplog.text
-    assert dataset.annotation(0).complete == {"PER", "PRS"}
+    assert dataset.annotation(0).complete == frozenset({"PER", "PRS"})
     assert dataset.collate([dataset[0]])["labels"].dim() == 3
     with pytest.raises(ValueError, match="--class_weights: the CRF weights the words of known tags"):
         prepared(crf(**{**crf_args.settings.flat(), "complete_types": "PER", "class_weights": "PER=2"}))
@@ -108,4 +108,4 @@ def test_windows_know_what_is_annotated(partial_args: Run) -> None:
     own = [window.annotation for window in dataset if window.document == 0]
     assert [one.words for one in own] == [2, 2]
     assert [one.unannotated for one in own] == [[], [(0, 0)]]
-    assert [one.complete for one in own] == [{"PER"}] * 2
+    assert [one.complete for one in own] == [frozenset({"PER"})] * 2

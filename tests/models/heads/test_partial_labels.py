@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -10,15 +11,9 @@ from torch import Tensor
 
 from common.entities import Annotation, Entity
 from common.tag_schemes import MARKUPS, entities_to_tags, tags_to_entities
-from models import (
-    BertCrfForNer,
-    BertCrfPerTypeForNer,
-    BertSoftmaxForNer,
-    BertSpanForNer,
-    BiaffineForNer,
-    GlobalPointerForNer,
-)
-from models.heads.flat import FlatTagger
+from models import BertCrfForNer, BertCrfPerTypeForNer, BertSoftmaxForNer, BertSpanForNer
+from models.heads.biaffine import BiaffineForNer
+from models.heads.global_pointer import GlobalPointerForNer
 from models.tagger import LabelSpace, Tagger
 from tests.models.families import tiny_config
 
@@ -36,7 +31,7 @@ ANNOTATIONS = {
 each_annotation = pytest.mark.parametrize("name", ANNOTATIONS)
 
 
-def tagger(head: type[Tagger], markup: str = "bio", **options: object) -> Tagger:
+def tagger(head: type[Tagger], markup: str = "bio", **options: object) -> Any:
     torch.manual_seed(1)
     config = tiny_config("bert")
     head.configure(config, LabelSpace(TYPES, markup), head.Options(**options))
@@ -47,7 +42,7 @@ def tagger(head: type[Tagger], markup: str = "bio", **options: object) -> Tagger
     return model
 
 
-def loss_of(model: Tagger, annotations: Sequence[Annotation]) -> tuple[Tensor, Tensor]:
+def loss_of(model: Any, annotations: Sequence[Annotation]) -> tuple[Tensor, Tensor]:
     """Emissions of a batch, and the loss of each row."""
     generator = torch.Generator().manual_seed(2)
     emissions = torch.randn(len(annotations), W, model.num_scores(model.config), generator=generator)
@@ -69,7 +64,7 @@ def agrees(path: Sequence[str], annotation: Annotation, markup: str) -> bool:
     return set(gold) <= set(found) and all(may_be)
 
 
-def share(model: FlatTagger, emissions: Tensor, annotation: Annotation, legal: bool) -> float:
+def share(model: Any, emissions: Tensor, annotation: Annotation, legal: bool) -> float:
     """Probability of the tag sequences that agree with an annotation."""
     inside, everything = [], []
     for path in itertools.product(range(len(model.tag_names)), repeat=W):
@@ -118,7 +113,7 @@ def test_a_crf_of_each_type_knows_nothing_of_types_that_are_not_complete(name: s
     assert losses[0].item() == pytest.approx(expected, abs=1e-4)
 
 
-def share_of_one_type(model: BertCrfPerTypeForNer, scores: Tensor, annotation: Annotation) -> float:
+def share_of_one_type(model: Any, scores: Tensor, annotation: Annotation) -> float:
     """As `share`, for the chain of a type, whose name is empty."""
     named = [one._replace(type="A") for one in annotation.entities or ()]
     complete = None if annotation.complete is None else frozenset({"B"})
@@ -198,7 +193,7 @@ def test_what_is_not_defined_for_sets_is_refused_before_training() -> None:
             head.configure(config, types, head.Options(loss="lsr"))
         with pytest.raises(ValueError, match="--class_weights: some texts are annotated for some types only"):
             head.configure(config, types, head.Options(**weights))
-    for head in (BertSoftmaxForNer, BertCrfForNer):
-        model = tagger(head, **weights)
+    for weighted in (BertSoftmaxForNer, BertCrfForNer):
+        model = tagger(weighted, **weights)
         with pytest.raises(ValueError, match="--class_weights"):
             loss_of(model, [ANNOTATIONS["a type"]])

@@ -63,9 +63,9 @@ def test_regions_count_in_the_unit_of_the_spans(tmp_path: Path) -> None:
 
 def test_types_may_be_complete_per_text_or_per_corpus(tmp_path: Path) -> None:
     records = [{"tokens": ["a"], "tags": ["B-PER"]}, {"tokens": ["b"], "tags": ["O"], "complete": ["LOC", "PER"]}]
-    assert [one.complete for one in read(tmp_path, *records)] == [None, {"LOC", "PER"}]
+    assert [one.complete for one in read(tmp_path, *records)] == [None, frozenset({"LOC", "PER"})]
     corpus = Corpus("mine", split_files={"train": tmp_path / "train.json"}, complete_types=("PER",))
-    assert [one.complete for one in corpus.examples("train")] == [{"PER"}, {"LOC", "PER"}]
+    assert [one.complete for one in corpus.examples("train")] == [frozenset({"PER"}), frozenset({"LOC", "PER"})]
     inventory = corpus.inventory("train")
     assert (inventory.incomplete, inventory.complete_types) == (2, {"PER": 2, "LOC": 1})
     assert Example("a", ["b"], [], complete=frozenset()).annotation == Annotation(1, [], [], frozenset())
@@ -80,7 +80,7 @@ def test_of_a_binary_answer_of_prodigy_only_its_span_is_known(tmp_path: Path) ->
 def test_label_studio_tells_it_in_the_data_of_a_task(tmp_path: Path) -> None:
     data = {"text": "Anna saw Bob", "annotated": [[0, 8]], "complete": ["PER"]}
     (one,) = read(tmp_path, {"data": data, "annotations": [{"result": []}]})
-    assert (one.entities, one.unannotated, one.complete) == ([], [(2, 2)], {"PER"})
+    assert (one.entities, one.unannotated, one.complete) == ([], [(2, 2)], frozenset({"PER"}))
 
 
 def test_faults_name_the_record_and_what_is_expected(tmp_path: Path) -> None:
