@@ -67,7 +67,8 @@ def convert_examples_to_features(
         window_overlap: word pieces shared by adjacent windows; by default a quarter of a window.
 
     Raises:
-        ValueError: a label is not in ``label_list``, or ``max_seq_length`` is too small.
+        ValueError: a label is not in ``label_list``, a text is annotated completely for some types only, or
+            ``max_seq_length`` is too small.
     """
 
     def special(token: str | None) -> tuple[int, ...]:
@@ -96,6 +97,11 @@ def convert_examples_to_features(
     spec = FeatureSpec(max_seq_length, window_overlap, layout)
     encode = TagEncoder(label_list, MARKUPS[markup])
     for example in examples:
+        if example.complete is not None:
+            advice = "the labels that load_and_cache_examples makes for a model can"
+            raise ValueError(
+                f"{example.guid}: one label per word cannot say that some types are not complete; {advice}"
+            )
         try:
             encode([example.annotation])
         except ValueError as error:

@@ -200,6 +200,12 @@ def test_a_label_that_is_not_listed_is_refused(bert: PreTrainedTokenizerBase, ma
         convert_examples_to_features([example], tag_set(TYPES, MARKUPS[markup]), 16, bert, markup=markup)
 
 
+def test_a_text_that_is_complete_for_some_types_only_is_refused(bert: PreTrainedTokenizerBase) -> None:
+    example = Example("dev-3", ["anna"], [], complete=frozenset({"PER"}))
+    with pytest.raises(ValueError, match="dev-3: one label per word cannot say that some types are not complete"):
+        convert_examples_to_features([example], BIO, 16, bert)
+
+
 @pytest.mark.parametrize("max_seq_length", [0, 2])
 def test_a_length_without_room_is_refused(bert: PreTrainedTokenizerBase, max_seq_length: int) -> None:
     with pytest.raises(ValueError, match=f"max_seq_length {max_seq_length} leaves no room"):
