@@ -6,22 +6,43 @@ from typing import NamedTuple
 from common.entities import Entity
 
 
+class Likely(NamedTuple):
+    """An entity, the probability of exactly this entity, and the probability that its words belong to no entity."""
+
+    entity: Entity
+    probability: float
+    outside: float
+
+
 class Suspicion(NamedTuple):
-    """An annotation that is probably wrong.
+    """An annotation, and what a model would put in its place.
 
     Args:
-        suspicion: one minus the probability of the gold entity; if an entity is missing, the probability of that.
-        gold: the entity of the annotation; ``None`` if one is missing.
-        probability: probability of exactly the gold entity.
-        suggestion: what the model finds instead of it, or in addition; ``None`` if it finds no entity there.
-        confidence: probability of exactly the suggestion.
+        suspicion: ``confidence`` minus ``probability``: how much more probable the suggestion is than the annotation.
+        gold: the entity of the annotation; ``None`` for words that it leaves outside of entities.
+        probability: probability of what is annotated: of exactly this entity, or that the words belong to no entity.
+        suggestion: another entity; ``None`` if the words of the gold entity should belong to none.
+        confidence: probability of the suggestion.
     """
 
     suspicion: float
     gold: Entity | None
-    probability: float | None
+    probability: float
     suggestion: Entity | None
-    confidence: float | None
+    confidence: float
+
+    @property
+    def kind(self) -> str:
+        """``wrong``: another entity; ``missing``; ``spurious``: no entity."""
+        return "missing" if self.gold is None else "spurious" if self.suggestion is None else "wrong"
+
+    @property
+    def order(self) -> tuple[bool, float]:
+        """Key to rank by: the most suspicious first, but spurious ones last.
+
+        A model finds no entity in most names that it does not know, which says little about their annotation.
+        """
+        return self.kind == "spurious", -self.suspicion
 
 
 def overlap(one: Entity, other: Entity) -> bool:
@@ -29,25 +50,25 @@ def overlap(one: Entity, other: Entity) -> bool:
     return one.first_word <= other.last_word and other.first_word <= one.last_word
 
 
-def suspicions_in_text(
-    gold: Sequence[Entity], probabilities: Sequence[float], candidates: Sequence[tuple[Entity, float]]
-) -> Iterator[Suspicion]:
-    """Yield a suspicion for each gold entity, and for each place where an entity seems to be missing.
+def suspicions_in_text(gold: Sequence[Likely], candidates: Sequence[Likely]) -> Iterator[Suspicion]:
+    """Yield a suspicion for each gold entity, and for each place where an entity may be missing.
 
     Args:
         gold: entities of the annotation.
-        probabilities: probability of exactly each of them.
-        candidates: other spans with the probability that each is an entity; of those that overlap each other and no
-            gold entity, the most probable one is missing.
+        candidates: entities that the model considers. The suggestion for a gold entity is the most probable one that
+            overlaps it, or none. Of those that overlap each other and no gold entity the most probable may be missing.
     """
-    known = set(gold)
-    by_probability = sorted((one for one in candidates if one[0] not in known), key=lambda one: -one[1])
-    for entity, probability in zip(gold, probabilities, strict=True):
-        likelier = ((one, p) for one, p in by_probability if overlap(one, entity) and p > probability)
-        suggestion, confidence = next(likelier, (None, None))
-        yield Suspicion(1 - probability, entity, probability, suggestion, confidence)
-    taken = list(gold)
-    for candidate, probability in by_probability:
-        if not any(overlap(candidate, one) for one in taken):
-            taken.append(candidate)
-            yield Suspicion(probability, None, None, candidate, probability)
+    known = {one.entity for one in gold}
+    others = sorted((one for one in candidates if one.entity not in known), key=lambda one: -one.probability)
+    for entity, probability, outside in gold:
+        overlapping = (one for one in others if overlap(one.entity, entity))
+        best = next(overlapping, None)
+        suggestion, confidence = (best.entity, best.probability) if best else (None, 0.0)
+        if confidence < outside:
+            suggestion, confidence = None, outside
+        yield Suspicion(confidence - probability, entity, probability, suggestion, confidence)
+    taken = [one.entity for one in gold]
+    for entity, probability, outside in others:
+        if not any(overlap(entity, one) for one in taken):
+            taken.append(entity)
+            yield Suspicion(probability - outside, None, outside, entity, probability)

@@ -65,7 +65,7 @@ class AnnotationTools:
         answer: reads the body of a request, of at most so many bytes, and responds to its content within the limits.
         find: finds the entities of texts; refuses too many.
         max_bytes: maximum size of a body.
-        model: folder of the model, whose name is its version.
+        model: folder of the model, whose name is its version; may be empty.
     """
 
     answer: Callable[[Request, int, Respond], Awaitable[dict[str, Any]]]
@@ -75,7 +75,7 @@ class AnnotationTools:
 
     @property
     def version(self) -> str:
-        return Path(self.model).name
+        return Path(self.model).name or "model"
 
     def router(self, errors: dict[int | str, dict[str, Any]]) -> APIRouter:
         """The routes.

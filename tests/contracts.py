@@ -81,13 +81,14 @@ METHODS = {
     "models.BertCrfForNer": """
         decode(emissions, word_mask) distillation_loss(emissions, word_mask, taught, temperature=)
         entity_confidences(emissions, word_mask, entities) expectations(emissions, word_mask, temperature=)
-        calibrated(emissions) lattice() tag_names
+        calibrated(emissions) lattice() outside_confidences(emissions, word_mask, spans) tag_names
     """,
     "models.BertSoftmaxForNer": """
         decode(emissions, word_mask) distillation_loss(emissions, word_mask, taught, temperature=)
         entity_confidences(emissions, word_mask, entities) expectations(emissions, word_mask, temperature=)
         searches calibrated(emissions) lattice() legal_crf(temperature=) tag_names token_losses(logits, labels,
         weights=)
+        outside_confidences(emissions, word_mask, spans)
     """,
     "models.crf.CRF": """
         best_paths(emissions, mask=, nbest=, allowed=) decode(emissions, mask=, nbest=, allowed=)

@@ -8,6 +8,7 @@ judges the entities of its fold. ``docs/annotation.md`` explains the result.
 
 import json
 import logging
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from analysis.label_errors import Suspicion, suspicions_in_text
+from analysis.label_errors import Likely, Suspicion, overlap, suspicions_in_text
 from analysis.report.label_errors import write_label_errors_page
 from common.durable import remove_folder
 from common.entities import Entity
@@ -43,7 +45,8 @@ from tools.settings import Settings, require
 
 logger = logging.getLogger("tools.find_label_errors")  # also when it is the main module
 _SHOWN = 20
-_LEAST_CANDIDATE, _LOWEST_CANDIDATE = 0.05, 0.01  # probability of a span that may be a suggestion
+_LAST = True, 1.0  # after all suspicions
+_LEAST_CANDIDATE = 0.02  # probability of an entity that may be a suggestion
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,11 @@ class LabelErrorOptions:
 
     folds: int = option(5, "number of parts of the train split, each judged by a model of the others", at_least=2)
     min_suspicion: float = option(
-        0.5, "leave out what is less suspicious, from 0 to 1", common=True, at_least=0, at_most=1
+        0.5,
+        "least suspicion of what is listed; 0: all that the models would annotate otherwise",
+        common=True,
+        at_least=0,
+        at_most=1,
     )
     tasks: str = option(
         "", "also write a file to correct the annotations in this tool", ["", *CORRECTIONS], common=True
@@ -130,7 +137,7 @@ def _check_same_folds(home: Path, settings: Settings, options: LabelErrorOptions
     wanted = json.loads(json.dumps(wanted | {"folds": options.folds, "train": corpus.digest("train")}))
     path = home / "folds.json"
     found = json.loads(path.read_text("utf-8")) if path.is_file() else wanted
-    if others := [name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name)]:
+    if others := [name for name in wanted.keys() & found.keys() if wanted[name] != found[name]]:
         if not settings.actions.overwrite_output_dir:
             advice = "name another --output_dir, or add --overwrite_output_dir"
             raise ValueError(f"{home} holds folds with another {', '.join(sorted(others))}; {advice}")
@@ -152,52 +159,74 @@ def judge(
     dataset = load_and_cache_examples(run, run.settings.data.task_name, tokenizer, "test")
     if dataset.num_documents != len(texts):
         raise ValueError(f"{len(texts)} texts were written, but {dataset.num_documents} were read")
-    least = min(_LEAST_CANDIDATE, max(min_suspicion, _LOWEST_CANDIDATE))
     for emissions, documents in encoded_documents(run, model, dataset, "Judging"):
         for rows, mask, batch in padded_batches(dataset, emissions, documents):
             gold = [gold_entities(dataset.annotation(document), model.nests) for document in batch]
-            candidates = model.candidates(rows, mask, least)
-            if isinstance(model, FlatTagger):
-                probabilities = model.entity_confidences(rows, mask, gold)
-            else:  # of gold entities below the threshold only that is known
-                known = [dict(found) for found in candidates]
-                probabilities = [[row.get(one, 0.0) for one in own] for own, row in zip(gold, known, strict=True)]
+            candidates = model.candidates(rows, mask, _LEAST_CANDIDATE)
+            of_gold = _likely(model, rows, mask, gold, candidates)
+            others = _likely(model, rows, mask, [[one for one, _ in row] for row in candidates], candidates)
             predictions = model.predict(rows, mask, with_confidence=True)
             for place, (document, prediction) in enumerate(zip(batch, predictions, strict=True)):
-                found = suspicions_in_text(gold[place], probabilities[place], candidates[place])
+                found = suspicions_in_text(of_gold[place], others[place])
                 suspicions = [one for one in found if one.suspicion >= min_suspicion]
                 yield JudgedText(texts[document], suspicions, prediction.entities, prediction.confidences)
+
+
+def _likely(
+    model: Tagger,
+    rows: Tensor,
+    mask: Tensor,
+    entities: Sequence[Sequence[Entity]],
+    candidates: Sequence[Sequence[tuple[Entity, float]]],
+) -> list[list[Likely]]:
+    """Entities of each row with their probabilities.
+
+    Args:
+        candidates: all that a head says whose entities are not tags; it takes them as independent.
+    """
+    if isinstance(model, FlatTagger):
+        probabilities = model.entity_confidences(rows, mask, entities)
+        outside = model.outside_confidences(rows, mask, [[one[1:] for one in row] for row in entities])
+    else:
+        known = [(row, dict(found)) for row, found in zip(entities, candidates, strict=True)]
+        probabilities = [[found.get(one, 0.0) for one in row] for row, found in known]
+        outside = [
+            [math.prod(1 - value for other, value in found.items() if overlap(one, other)) for one in row]
+            for row, found in known
+        ]
+    both = zip(entities, probabilities, outside, strict=True)
+    return [[Likely(*one) for one in zip(*row, strict=True)] for row in both]
 
 
 def _ranked(judged: Sequence[JudgedText], examples: Sequence[Example], corpus: Corpus) -> list[dict[str, Any]]:
     """Records of all suspicions, the most suspicious first."""
     inventory = corpus.inventory("train")
-    found = [(one.suspicion, text.text, one) for text in judged for one in text.suspicions]
-    found.sort(key=lambda one: (-one[0], one[1]))
+    found = [(text.text, one) for text in judged for one in text.suspicions]
+    found.sort(key=lambda one: (one[1].order, one[0]))
     records = []
-    for rank, (suspicion, text, one) in enumerate(found, start=1):
+    for rank, (text, one) in enumerate(found, start=1):
         example = examples[text]
         shown = one.gold or one.suggestion
         line = example.line_of(shown.first_word) if shown else example.line
         records.append(
             {
                 "rank": rank,
-                "suspicion": round(suspicion, 6),
-                "kind": "missing" if one.gold is None else "wrong",
+                "suspicion": round(one.suspicion, 6),
+                "kind": one.kind,
                 "id": example.guid,
                 "place": inventory.place(line),
                 "words": example.words,
-                "gold": _entity(example, one.gold, one.probability),
-                "suggestion": _entity(example, one.suggestion, one.confidence),
+                "gold": _entity(example, one.gold),
+                "gold_probability": round(one.probability, 6),
+                "suggestion": _entity(example, one.suggestion),
+                "suggestion_probability": round(one.confidence, 6),
             }
         )
     return records
 
 
-def _entity(example: Example, entity: Entity | None, probability: float | None) -> dict[str, Any] | None:
-    if entity is None or probability is None:
-        return None
-    return entity_record(entity, example.text or "", example.offsets) | {"probability": round(probability, 6)}
+def _entity(example: Example, entity: Entity | None) -> dict[str, Any] | None:
+    return entity_record(entity, example.text or "", example.offsets) if entity else None
 
 
 def _write(home: Path, records: Sequence[dict[str, Any]]) -> None:
@@ -224,33 +253,26 @@ def _shown(entity: dict[str, Any] | None) -> str:
 
 
 def _corrections(judged: Sequence[JudgedText], examples: Sequence[Example], by_document: bool) -> list[Correction]:
-    """All texts, the most suspicious first.
+    """All texts, in the order of their first suspicion.
 
     Args:
         by_document: whether the sentences of a document stay together, because they are context of each other.
     """
+    first: dict[str, tuple[bool, float]] = {}
     corrections = []
-    for one in sorted(judged, key=lambda one: one.text):
-        example, predicted, remarks = examples[one.text], None, []
-        for found in sorted(one.suspicions, reverse=True, key=lambda found: found.suspicion):
-            gold, suggestion = (
-                _shown(_entity(example, *pair))
-                for pair in ((found.gold, found.probability), (found.suggestion, found.confidence))
-            )
-            remarks.append(f"{gold} -> {suggestion}")
-        if one.suspicions:
-            predicted = Example(example.guid, example.words, one.entities, example.text, example.offsets)
-            predicted.confidences = one.confidences
-        suspicion = max((found.suspicion for found in one.suspicions), default=0.0)
-        corrections.append(Correction(example, predicted, suspicion, "; ".join(remarks)))
-    if not by_document:
-        return sorted(corrections, key=lambda one: -one.suspicion)
-    names = [one.example.document or one.example.guid for one in corrections]
-    highest: dict[str, float] = {}
-    for name, correction in zip(names, corrections, strict=True):
-        highest[name] = max(highest.get(name, 0.0), correction.suspicion)
-    order = sorted(range(len(names)), key=lambda place: (-highest[names[place]], names[place], place))
-    return [corrections[place] for place in order]
+    for text in sorted(judged, key=lambda one: one.text):
+        example, predicted, remarks = examples[text.text], None, []
+        unit = example.document if by_document and example.document else f"text {text.text}"
+        first[unit] = min([first.get(unit, _LAST), *(one.order for one in text.suspicions)])
+        for one in sorted(text.suspicions, key=lambda one: one.order):
+            remarks.append(f"{_shown(_entity(example, one.gold))} -> {_shown(_entity(example, one.suggestion))}")
+        if text.suspicions:
+            predicted = Example(example.guid, example.words, text.entities, example.text, example.offsets)
+            predicted.confidences = text.confidences
+        suspicion = max((one.suspicion for one in text.suspicions), default=0.0)
+        corrections.append((unit, Correction(example, predicted, suspicion, "; ".join(remarks))))
+    units = {unit: place for place, unit in enumerate(sorted(first, key=lambda unit: first[unit]))}
+    return [correction for _, correction in sorted(corrections, key=lambda one: units[one[0]])]
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from processors.corpus import Corpus
 from processors.examples import Example
 from processors.formats.writers import FORMATS
 from processors.parsed import sentence_hash
-from tools.loading import load_model_and_tokenizer
+from tools.loading import adopt_model, load_model_and_tokenizer
 from tools.recipe import start_run, train_and_save
 from tools.run import Run
 from tools.settings import Settings
@@ -104,7 +104,7 @@ def settings_of_splits(
 
 
 def trained_model(settings: Settings, head: type[Tagger], action: str) -> tuple[Run, Tagger, PreTrainedTokenizerBase]:
-    """The model of a run, which is trained unless that is done, from its last checkpoint if there is one.
+    """Load the model of a run onto its device; train it first unless that is done, from its last checkpoint if any.
 
     Args:
         settings: from `settings_of_splits`.
@@ -114,4 +114,5 @@ def trained_model(settings: Settings, head: type[Tagger], action: str) -> tuple[
         run = start_run(settings.replace(do_train=True, resume_from_checkpoint="auto"), head)
         train_and_save(*load_model_and_tokenizer(run, head))
     run = start_run(settings.replace(**{action: True}), head)
-    return load_model_and_tokenizer(run, head)
+    run, model, tokenizer = load_model_and_tokenizer(run, head)
+    return adopt_model(run, model), model, tokenizer

@@ -87,7 +87,12 @@ class ModelSettings:
         "", "family of the encoder (bert, roberta, xlnet, ...), if its config.json does not name it"
     )
     model_name_or_path: str = option("", "encoder: a name on the Hugging Face hub, or a folder", common=True)
-    head: str = option("", "head: crf, softmax, or your own as module:Class; default: that of the script", common=True)
+    head: str = option(
+        "",
+        "head: crf, softmax, crf_per_type, span, global_pointer, biaffine, or your own as module:Class; default: that "
+        "of the script",
+        common=True,
+    )
     config_name: str = option("", "config of the encoder, if it is elsewhere: name, folder or file")
     tokenizer_name: str = option("", "tokenizer, if it is elsewhere: name, folder or vocabulary file")
     cache_dir: str = option("", "folder for downloaded encoders")

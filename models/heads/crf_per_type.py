@@ -1,5 +1,6 @@
 """Head with one CRF that runs once for each entity type, so that entities of different types may overlap."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -120,6 +121,16 @@ class BertCrfPerTypeForNer(BertCrfForNer):
             for _ in emissions
         ]
         return [sorted(row, key=lambda one: text_order(one[0])) for row in found]
+
+    def outside_confidences(
+        self, emissions: Tensor, word_mask: Tensor, spans: Sequence[Sequence[tuple[int, int]]]
+    ) -> list[list[float]]:
+        K = len(self.types)
+        of_chains = super().outside_confidences(
+            *self._folded(emissions, word_mask), [found for found in spans for _ in range(K)]
+        )
+        rows = (of_chains[K * row : K * (row + 1)] for row in range(len(spans)))
+        return [[math.prod(of_types) for of_types in zip(*row, strict=True)] for row in rows]  # they are independent
 
     def uncertainty(self, emissions: Tensor, word_mask: Tensor) -> Uncertainty:
         of_chains = super().uncertainty(*self._folded(emissions, word_mask))

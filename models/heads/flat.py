@@ -189,6 +189,27 @@ class FlatTagger(Tagger):
             confidences += lattice.span_confidence(emissions, word_mask, *on_device).tolist()
         return confidences
 
+    def outside_confidences(
+        self, emissions: Tensor, word_mask: Tensor, spans: Sequence[Sequence[tuple[int, int]]]
+    ) -> list[list[float]]:
+        """Compute the exact probability that no word of a span belongs to an entity, for the spans of each row.
+
+        Args:
+            emissions, word_mask: ``(B, W, C)`` and ``(B, W)``.
+            spans: first and last words in each of the B rows.
+        """
+        places = torch.tensor([(row, *span) for row, found in enumerate(spans) for span in found]).view(-1, 3)
+        outside = torch.zeros(emissions.size(-1), dtype=torch.bool)
+        outside[self.tag_names.index(OUTSIDE)] = True
+        lattice, emissions, confidences = self.lattice(), self.calibrated(emissions), list[float]()
+        for part in places.split(_SPANS_AT_ONCE) if len(places) else ():
+            L = int((part[:, 2] - part[:, 1]).max()) + 1
+            inside = outside.expand(len(part), L, -1)
+            on_device = (tensor.to(emissions.device) for tensor in (part, inside))
+            confidences += lattice.span_confidence(emissions, word_mask, *on_device).tolist()
+        flat = iter(confidences)
+        return [[next(flat) for _ in found] for found in spans]
+
     def candidates(self, emissions: Tensor, word_mask: Tensor, threshold: float) -> list[list[tuple[Entity, float]]]:
         names = [split_tag(tag)[1] for tag in self.tag_names if tag != OUTSIDE]
         types = list(dict.fromkeys(names))

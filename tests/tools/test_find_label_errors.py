@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import pytest
 
-from analysis.label_errors import Suspicion, suspicions_in_text
+from analysis.label_errors import Likely, Suspicion, suspicions_in_text
 from common.entities import Entity
 from processors.corpus import Corpus
 from processors.examples import Example
@@ -48,23 +48,38 @@ def test_no_model_sees_a_text_that_it_judges_under_another_number() -> None:
 
 
 def test_what_is_suspicious() -> None:
-    right, wrong_type, too_long = Entity("PER", 0, 1), Entity("LOC", 3, 3), Entity("ORG", 5, 7)
-    candidates = [
-        (right, 0.9),
-        (Entity("ORG", 3, 3), 0.7),
-        (Entity("PER", 3, 3), 0.2),
-        (Entity("ORG", 6, 7), 0.6),
-        (Entity("MISC", 9, 9), 0.4),
-        (Entity("MISC", 9, 10), 0.5),
-        (Entity("PER", 12, 12), 0.05),
+    right, wrong_type, too_long, spurious = (
+        Entity("PER", 0, 1),
+        Entity("LOC", 3, 3),
+        Entity("ORG", 5, 7),
+        Entity("LOC", 8, 8),
+    )
+    gold = [
+        Likely(right, 0.875, 0.0625),
+        Likely(wrong_type, 0.125, 0.0),
+        Likely(too_long, 0.25, 0.125),
+        Likely(spurious, 0.25, 0.75),
     ]
-    found = list(suspicions_in_text([right, wrong_type, too_long], [0.9, 0.1, 0.35], candidates))
+    candidates = [
+        Likely(right, 0.875, 0.0625),
+        Likely(Entity("ORG", 3, 3), 0.75, 0.0),
+        Likely(Entity("PER", 3, 3), 0.125, 0.0),
+        Likely(Entity("ORG", 6, 7), 0.625, 0.25),
+        Likely(Entity("MISC", 10, 10), 0.375, 0.125),
+        Likely(Entity("MISC", 10, 11), 0.5, 0.125),
+        Likely(Entity("PER", 13, 13), 0.0625, 0.75),
+    ]
+    found = list(suspicions_in_text(gold, candidates))
+    kinds = ["spurious", "wrong", "wrong", "spurious", "missing", "missing"]
+    assert [one.kind for one in found] == kinds
+    assert [found.index(one) for one in sorted(found, key=lambda one: one.order)] == [1, 2, 4, 5, 3, 0]
     assert found == [
-        Suspicion(1 - 0.9, right, 0.9, None, None),
-        Suspicion(0.9, wrong_type, 0.1, Entity("ORG", 3, 3), 0.7),
-        Suspicion(0.65, too_long, 0.35, Entity("ORG", 6, 7), 0.6),
-        Suspicion(0.5, None, None, Entity("MISC", 9, 10), 0.5),
-        Suspicion(0.05, None, None, Entity("PER", 12, 12), 0.05),
+        Suspicion(-0.8125, right, 0.875, None, 0.0625),
+        Suspicion(0.625, wrong_type, 0.125, Entity("ORG", 3, 3), 0.75),
+        Suspicion(0.375, too_long, 0.25, Entity("ORG", 6, 7), 0.625),
+        Suspicion(0.5, spurious, 0.25, None, 0.75),
+        Suspicion(0.375, None, 0.125, Entity("MISC", 10, 11), 0.5),
+        Suspicion(-0.6875, None, 0.75, Entity("PER", 13, 13), 0.0625),
     ]
 
 
@@ -113,7 +128,8 @@ def test_wrong_labels_come_first(found: tuple[Path, dict[str, Any]]) -> None:
     home, _ = found
     records = records_of(home)
     assert [record["rank"] for record in records] == list(range(1, len(records) + 1))
-    assert [record["suspicion"] for record in records] == sorted((one["suspicion"] for one in records), reverse=True)
+    order = [(record["kind"] == "spurious", -record["suspicion"]) for record in records]
+    assert order == sorted(order)
     assert min(record["suspicion"] for record in records) >= 0.3
     first = {record["kind"]: record for record in records[:2]}
     assert first["missing"]["gold"] is None

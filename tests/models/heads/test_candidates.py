@@ -1,6 +1,7 @@
 """Candidates: all entities that are probable enough, with the probabilities that enumeration of tag sequences gives."""
 
 import itertools
+import math
 from collections import defaultdict
 
 import pytest
@@ -10,6 +11,8 @@ from common.entities import Entity
 from common.tag_schemes import MARKUPS, tag_set, tags_to_entities
 from models import HEADS
 from models.heads.crf import BertCrfForNer
+from models.heads.crf_per_type import BertCrfPerTypeForNer
+from models.heads.flat import FlatTagger
 from models.heads.softmax import BertSoftmaxForNer
 from models.tagger import LabelSpace, Tagger, set_label_names
 from tests.models.families import tiny_config, tiny_tagger
@@ -18,7 +21,7 @@ TYPES, W = ["PER", "LOC"], 4
 TEMPERATURES = 1.7, 0.6
 
 
-def flat_tagger(head: type[Tagger], markup: str, temperatures: tuple[float, float] = (1.0, 1.0)) -> Tagger:
+def flat_tagger(head: type[FlatTagger], markup: str, temperatures: tuple[float, float] = (1.0, 1.0)) -> FlatTagger:
     config = tiny_config("bert")
     if markup in MARKUPS:
         head.configure(config, LabelSpace(TYPES, markup), head.Options())
@@ -137,3 +140,29 @@ def test_thresholds_out_of_range_are_refused() -> None:
     for threshold in (0.0, -0.1, 1.1, float("nan")):
         with pytest.raises(ValueError, match="threshold"):
             model.candidates(torch.zeros(1, 2, len(model.label_names)), torch.ones(1, 2, dtype=torch.bool), threshold)
+
+
+def test_words_outside_of_entities_are_those_of_all_tag_sequences() -> None:
+    model = flat_tagger(BertCrfForNer, "bio", TEMPERATURES)
+    emissions = torch.randn(1, W, len(model.label_names)) * 2
+    spans = [(first, last) for first in range(W) for last in range(first, W)]
+    (found,) = model.outside_confidences(emissions, torch.ones(1, W, dtype=torch.bool), [spans])
+    whole = model.candidates(emissions, torch.ones(1, W, dtype=torch.bool), 1e-9)[0]
+    for (first, last), probability in zip(spans, found, strict=True):
+        if first == last:  # one word: exactly one entity covers it, or none
+            covering = sum(value for entity, value in whole if entity.first_word <= first <= entity.last_word)
+            assert probability == pytest.approx(1 - covering, abs=1e-5)
+        else:
+            assert probability <= min(found[spans.index((word, word))] for word in range(first, last + 1)) + 1e-6
+
+
+def test_words_outside_of_entities_of_all_types() -> None:
+    model = flat_tagger(BertCrfPerTypeForNer, "bio")
+    emissions = torch.randn(2, W, model.num_scores(model.config)) * 2
+    mask = torch.ones(2, W, dtype=torch.bool)
+    found = model.outside_confidences(emissions, mask, [[(1, 1)], [(0, 0), (2, 2)]])
+    for row, word, probability in ((0, 1, found[0][0]), (1, 0, found[1][0]), (1, 2, found[1][1])):
+        of_types = dict.fromkeys(TYPES, 1.0)
+        for entity, value in model.candidates(emissions, mask, 1e-9)[row]:
+            of_types[entity.type] -= value if entity.first_word <= word <= entity.last_word else 0
+        assert probability == pytest.approx(math.prod(of_types.values()), abs=1e-5)
