@@ -1,6 +1,7 @@
 """ONNX files with weights of 8 bits, kept only if the model finds almost as much on dev."""
 
 import json
+import logging
 from pathlib import Path
 
 import onnx
@@ -45,7 +46,11 @@ def quantised(
     Raises:
         ValueError: more is lost; the message has the figures.
     """
-    quantize_dynamic(path, small, weight_type=QuantType.QInt8, per_channel=True)
+    logging.disable(logging.WARNING)  # it reports each tensor that is no number, such as masks
+    try:
+        quantize_dynamic(path, small, weight_type=QuantType.QInt8, per_channel=True)
+    finally:
+        logging.disable(logging.NOTSET)
     dataset = load_and_cache_examples(run, run.corpus.task_name, tokenizer, "dev")
     before, after = (
         100 * score_dataset(run, one, dataset, "Evaluating").entities.micro.f1 for one in (tagger, onnx_tagger(small))

@@ -10,6 +10,7 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -46,9 +47,11 @@ def main() -> None:
     flags = sys.argv[2:]
     check_has_model(folder, "name the output_dir of a run")
     head = head_of_folder(folder, flag_value(flags, "head"))
+    saved = json.loads(RunFolder(folder).settings.read_text("utf-8"))
+    of_head = {option.name for option in fields(head.Options)}  # the config of the folder holds what they are
+    of_run = [f"--{name}={value}" for name, value in saved.items() if name not in of_head | {"output_dir"}]
     actions = ["--do_train=false", "--do_eval=true", "--do_predict=false", f"--output_dir={folder}"]
-    config_file = f"--config_file={RunFolder(folder).settings}"
-    run = start_run(parse_settings(head.Options, None, [config_file, *actions, *flags]), head)
+    run = start_run(parse_settings(head.Options, None, [*of_run, *actions, *flags]), head)
     run, model, tokenizer = load_model_and_tokenizer(run, head)
     run = adopt_model(run, model)
     dataset = load_and_cache_examples(run, run.settings.data.task_name, tokenizer, "dev")
@@ -75,8 +78,8 @@ def main() -> None:
         logger.warning("the other half has a worse Brier score than before: temperatures left at %s", former)
         return
     config = RunFolder(folder).config
-    saved = json.loads(config.read_text("utf-8"))
-    write_json(config, {**saved, "confidence_temperatures": temperatures})
+    content = json.loads(config.read_text("utf-8"))
+    write_json(config, {**content, "confidence_temperatures": temperatures})
     model.config.confidence_temperatures = list(temperatures)
     evaluate(run, model, tokenizer)  # scores and thresholds of dev follow
     if RunFolder(folder).results("test").is_file():

@@ -12,6 +12,7 @@ from models.heads.span_pairs import Block, SpanPairTagger
 from models.rows import keep_rows
 from models.tagger import LabelSpace, set_label_names
 
+_RARE = -3.5  # initial bias at each end of a span: before training, a span has a probability of 0.001
 _NEVER = -1e30  # score of what does not count; a finite one has a gradient of zero
 
 
@@ -77,6 +78,16 @@ class GlobalPointerForNer(SpanPairTagger):
 
     def probabilities(self, block: Block) -> Tensor:
         return (block.scores / self.confidence_temperatures[0]).sigmoid()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if module is getattr(self, "type_scores", None):
+            nn.init.constant_(self.type_scores.bias, _RARE)
+
+    def _reset(self, module: nn.Module) -> None:
+        super()._reset(module)
+        if module is self.type_scores:
+            nn.init.constant_(self.type_scores.bias, _RARE)
 
     def select_labels(self, ids: Sequence[int], names: Sequence[str]) -> None:
         keep_rows(self.type_scores, [*ids, *(len(self.types) + index for index in ids)])
