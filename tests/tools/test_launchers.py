@@ -57,6 +57,10 @@ def test_two_processes_score_as_one(alone: Path, together: tuple[Path, str]) -> 
     for name in ("eval_results.json", "test_results.json"):
         ours, theirs = read_json(alone / name), read_json(together[0] / name)
         assert theirs.pop("loss") == pytest.approx(ours.pop("loss"), abs=1e-4)
+        confidences = ours.pop("calibration"), theirs.pop("calibration")  # equal up to rounding, as the weights are
+        assert confidences[0]["brier"] == pytest.approx(confidences[1]["brier"], abs=1e-3)
+        dials = ours.pop("dial"), theirs.pop("dial")
+        assert [row["asked"] for row in dials[0]] == [row["asked"] for row in dials[1]]
         assert theirs == ours
     assert read_json(alone / "eval_results.json")["f1"] > 0.4
 
