@@ -13,6 +13,7 @@ from tools.decoding import Thresholds
 
 logger = logging.getLogger(__name__)
 _CANDIDATE = 0.01  # least probability of a candidate if no threshold is given
+_CERTAINTY = 0.95
 _ROUNDING = 0.005  # of what was asked, in warnings
 
 
@@ -22,10 +23,10 @@ class Asked(NamedTuple):
     Args:
         threshold: those of at least this probability.
         recall, precision: those above the thresholds by type that have this recall or precision on dev.
-        max_missed: so many that at most this share of the entities of a document is missed, on average; see
+        max_missed: enough to miss at most this share of the entities of a document, on average; see
             `analysis.dial.Dial.threshold_for_missed`.
         candidates: overlapping ones too; alone, those of at least 0.01.
-        certainty: of ``max_missed``.
+        certainty: of ``max_missed``; by default 0.95.
     """
 
     threshold: float | None = None
@@ -33,7 +34,7 @@ class Asked(NamedTuple):
     precision: float | None = None
     max_missed: float | None = None
     candidates: bool = False
-    certainty: float = 0.95
+    certainty: float | None = None
 
     def thresholds(self, folder: Path, types: Sequence[str]) -> Thresholds | None:
         """Thresholds for a model of these types, ``None`` if nothing is asked.
@@ -46,6 +47,8 @@ class Asked(NamedTuple):
         given = {name: value for name in names if (value := getattr(self, name)) is not None}
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)}: give one of them")
+        if self.certainty is not None and self.max_missed is None:
+            raise ValueError(f"--certainty {self.certainty} has no effect without --max_missed; remove it")
         if not given:
             return Thresholds(dict.fromkeys(types, _CANDIDATE), overlapping=True) if self.candidates else None
         ((measure, value),) = given.items()
@@ -73,9 +76,10 @@ class Asked(NamedTuple):
         return point.thresholds
 
     def _with_guarantee(self, dial: Dial, share: float, types: Sequence[str]) -> Thresholds:
-        threshold = dial.threshold_for_missed(share, self.certainty)
+        certainty = _CERTAINTY if self.certainty is None else self.certainty
+        threshold = dial.threshold_for_missed(share, certainty)
         message = "threshold %.4f: at most %.1f %% missed with certainty %.0f %%, for texts of the same kind as dev"
-        logger.info(message, threshold, 100 * share, 100 * self.certainty)
+        logger.info(message, threshold, 100 * share, 100 * certainty)
         return Thresholds(dict.fromkeys(types, threshold), self.candidates)
 
 
@@ -86,13 +90,11 @@ def add_asked(parser: argparse.ArgumentParser) -> None:
     one_of.add_argument("--threshold", type=share, help="give all entities of at least this probability")
     one_of.add_argument("--recall", type=share, help="give the entities above the thresholds with this recall on dev")
     one_of.add_argument("--precision", type=share, help="the same with this precision")
-    one_of.add_argument(
-        "--max_missed", type=below_all, help="give so many that at most this share of the entities is missed"
-    )
+    one_of.add_argument("--max_missed", type=below_all, help="give enough entities to miss at most this share of them")
     parser.add_argument(
         "--candidates", action="store_true", help="give overlapping entities too; alone: of at least 0.01"
     )
-    parser.add_argument("--certainty", type=below_all, default=0.95, help="with --max_missed: how certain this is")
+    parser.add_argument("--certainty", type=below_all, help="with --max_missed: how certain this is; 0.95 if not given")
 
 
 def asked_of(args: argparse.Namespace) -> Asked:

@@ -246,6 +246,7 @@ def test_entities_are_given_by_their_probability(
         (["--recall", "1.5"], "--recall"),
         (["--recall", "0.9", "--precision", "0.9"], "not allowed with"),
         (["--max_missed", "0.001"], "cannot be guaranteed"),
+        (["--recall", "0.9", "--certainty", "0.9"], "no effect without --max_missed"),
     ],
 )
 def test_impossible_wishes_are_refused(
