@@ -47,7 +47,10 @@ def main() -> None:
     flags = sys.argv[2:]
     check_has_model(folder, "name the output_dir of a run")
     head = head_of_folder(folder, flag_value(flags, "head"))
-    saved = json.loads(RunFolder(folder).settings.read_text("utf-8"))
+    settings_file = RunFolder(folder).settings
+    if not settings_file.is_file():
+        raise ValueError(f"{folder} has no {settings_file.name}, which names the data of a run: name its output_dir")
+    saved = json.loads(settings_file.read_text("utf-8"))
     of_head = {option.name for option in fields(head.Options)}  # the config of the folder holds what they are
     of_run = [f"--{name}={value}" for name, value in saved.items() if name not in of_head | {"output_dir"}]
     actions = ["--do_train=false", "--do_eval=true", "--do_predict=false", f"--output_dir={folder}"]

@@ -65,6 +65,15 @@ def test_too_few_predictions_are_refused(crf_run: FinishedRun, tmp_path: Path, m
     assert "confidence_temperatures" not in read_json(RunFolder(tmp_path / "run").config)
 
 
+def test_a_model_without_its_settings_is_refused(
+    crf_run: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(crf_run.folder, tmp_path / "run")
+    RunFolder(tmp_path / "run").settings.unlink()
+    with pytest.raises(SystemExit, match=r"has no training_args\.json, which names the data"):
+        call(monkeypatch, tmp_path / "run")
+
+
 def test_a_folder_without_a_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit, match="output_dir of a run"):
         call(monkeypatch, tmp_path)
