@@ -71,7 +71,7 @@ def onnx_tagger(path: Path, head: str | type[Tagger] = "", **options: str) -> Fl
         raise ValueError(f"{path} cannot be opened by onnxruntime: {error}") from error
     metadata = session.get_modelmeta().custom_metadata_map
     if not {_CONFIG, _HEAD} <= metadata.keys():
-        raise ValueError(f"{path} has no config and head in its metadata: write it anew with inference.export_onnx")
+        raise ValueError(f"{path} has no config and head in its metadata: export it again with inference.export_onnx")
     config = AutoConfig.for_model(**json.loads(metadata[_CONFIG]))
     kind = head_of(config.architectures, path, getattr(config, "head_source", None), head)
     kind.override(config, head_options(kind, **options))

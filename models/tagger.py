@@ -369,7 +369,7 @@ class Tagger(PreTrainedModel):
 
     def keep_labels_of(self, former: "Tagger") -> None:
         """Take over the head of a model that has some of this one's labels; a ValueError if the head cannot."""
-        raise ValueError(f"--add_types: {type(self).__name__} cannot keep its types; train it anew on all types")
+        raise ValueError(f"--add_types: {type(self).__name__} cannot keep its types; train it again on all types")
 
     def select_labels(self, ids: Sequence[int], names: Sequence[str]) -> None:
         """Keep only the labels ``ids``, in this order and with these names.
