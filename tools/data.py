@@ -2,19 +2,23 @@
 
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from common.entities import Annotation
 from common.tag_schemes import MARKUPS, TagEncoder
 from processors.corpora import Corpora
 from processors.corpus import Corpus, repeated_sentences, sentences_of_train
 from processors.examples import DataError, Example, Findings
 from processors.features.build import FeatureSpec, build_feature_arrays, default_overlap
 from processors.features.cache import open_or_build_features
-from processors.features.dataset import FeatureDataset
+from processors.features.dataset import Encode, FeatureDataset
 from processors.features.windows import layout_of_tokenizer
 from processors.text.text_files import RawText, check_sources, read_texts
 from processors.text.word_cutting import WordCutter
@@ -69,6 +73,21 @@ def load_and_cache_examples(
     return dataset
 
 
+def encoder_of_training(run: Run) -> Encode:
+    """Encodes what is known of training texts: with ``--missing_entities``, texts that do not tell lack any entities.
+
+    With ``--corpora`` each corpus tells.
+    """
+    assert run.encode is not None
+    if not run.settings.optimisation.missing_entities or isinstance(run.corpus, Corpora):
+        return run.encode
+    return partial(_encode_incomplete, run.encode)
+
+
+def _encode_incomplete(encode: Encode, annotations: Sequence[Annotation]) -> Tensor:
+    return encode([one if one.complete is not None else replace(one, complete=frozenset()) for one in annotations])
+
+
 def load_training_data(run: Run, tokenizer: PreTrainedTokenizerBase) -> FeatureDataset:
     """Load the features of the train split, followed by those of ``--unlabelled_file``, which are not cached.
 
@@ -77,6 +96,8 @@ def load_training_data(run: Run, tokenizer: PreTrainedTokenizerBase) -> FeatureD
     """
     dataset = load_and_cache_examples(run, run.settings.data.task_name, tokenizer, "train")
     corpus, file = run.corpus, run.settings.optimisation.unlabelled_file
+    if run.encode is not None:
+        dataset.encode = encoder_of_training(run)
     if isinstance(corpus, Corpora):
         dataset.weights = _weights_of_windows(corpus, dataset)
     if not file:

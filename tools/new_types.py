@@ -48,7 +48,7 @@ def labels_to_train(run: Run, kept: Tagger | None) -> LabelSpace:
         single_words=task_named(corpus.task_name).plain_tags,
         count_words=partial(words_by_type, corpus, "train"),
         unknown_words=train is not None and train.unannotated_words > 0,
-        unknown_types=train is not None and train.incomplete > 0,
+        unknown_types=run.settings.optimisation.missing_entities or (train is not None and train.incomplete > 0),
     )
 
 

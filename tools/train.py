@@ -25,7 +25,7 @@ from processors.features.dataset import FeatureDataset
 from tools import distributed
 from tools.callback_setup import build_callbacks
 from tools.checkpoint import Stateful, checkpoint_to_resume, load_training_state, refuse_kept_options, write_model
-from tools.data import load_and_cache_examples
+from tools.data import encoder_of_training, load_and_cache_examples
 from tools.evaluate import check_dataset, score_dataset
 from tools.heads import label_names, restore_weights
 from tools.loading import adopt_model
@@ -232,7 +232,7 @@ def train(
     set_seed(optimisation.seed + distributed.rank())
     run = adopt_model(run, model)
     check_dataset(train_dataset, model)
-    train_dataset.encode = model.encode
+    train_dataset.encode = encoder_of_training(run)
     feed = _step_feed(settings, train_dataset, run.n_gpu)
     total_steps = count_steps(optimisation, feed.steps_per_epoch)
 

@@ -128,6 +128,31 @@ class OptimisationSettings:
         "with teacher: train on these texts too; one per line, or JSON lines with a text (.jsonl)",
         needs={"teacher": ()},
     )
+    missing_entities: bool = option(
+        False,
+        "training texts may lack entities: a word outside of the annotated ones may be in an entity of any type that "
+        "the text does not call complete",
+    )
+    entity_ratio: float = option(
+        0.0,
+        "with missing_entities: expected share of words in entities; 0: that of dev",
+        needs={"missing_entities": [True]},
+        at_least=0,
+        below=1,
+    )
+    entity_ratio_margin: float = option(
+        0.2,
+        "with missing_entities: how far the model may be from it without a penalty, as a share of it",
+        needs={"missing_entities": [True]},
+        at_least=0,
+        below=1,
+    )
+    entity_ratio_weight: float = option(
+        1.0,
+        "with missing_entities: weight of the penalty",
+        needs={"missing_entities": [True]},
+        at_least=0,
+    )
     seed: int = option(
         42,
         "random seed of initial weights, dropout and the order of the data",

@@ -79,6 +79,10 @@ class BertCrfPerTypeForNer(BertCrfForNer):
         losses = super().losses(chains, targets.transpose(1, 2).flatten(0, 1), masks)  # (B * K,)
         return losses.view(emissions.size(0), -1).sum(1)  # (B,)
 
+    def expected_entity_words(self, emissions: Tensor, word_mask: Tensor) -> Tensor:
+        of_chains = super().expected_entity_words(*self._folded(emissions, word_mask))  # (B * K,)
+        return of_chains.view(len(emissions), -1).sum(1)
+
     def decode(self, emissions: Tensor, word_mask: Tensor) -> Tensor:
         """Best tags of each type: ``(B, W, K * T), (B, W) -> (B, W, K)``; arbitrary for masked words."""
         B, W, _ = emissions.shape

@@ -139,6 +139,13 @@ class FlatTagger(Tagger):
         """The emissions that `lattice` reads."""
         return emissions / self.confidence_temperatures[0]
 
+    def expected_entity_words(self, emissions: Tensor, word_mask: Tensor) -> Tensor:
+        """Compute the expected number of words in entities of each row, differentiable: ``(B, W, C), (B, W) -> (B,)``.
+
+        Where entities of different types may overlap, a word counts once for each type.
+        """
+        raise ValueError(f"{type(self).__name__} does not tell how many words it expects in entities")
+
     def expectations(self, emissions: Tensor, word_mask: Tensor, temperature: float = 1.0) -> Expectations:
         """What a student learns from this head's distribution over the tag sequences of a batch.
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig
 
 from common.options import imported, option
+from common.tag_schemes import OUTSIDE
 from common.transition_biases import KINDS, read_biases
 from models.crf import CRF
 from models.heads.class_weights import FlatOptions
@@ -226,6 +227,10 @@ class BertSoftmaxForNer(TokenLossTagger, FlatTagger):
         biases = getattr(self.config, "transition_biases", {})
         scores = tuple(biases.get(kind, 0.0) / temperature for kind in KINDS)
         return fixed_crf(tuple(self.tag_names), self.markup, scores, self.device)
+
+    def expected_entity_words(self, emissions: Tensor, word_mask: Tensor) -> Tensor:
+        outside = emissions.float().softmax(-1)[..., self.tag_names.index(OUTSIDE)]  # (B, W)
+        return ((1 - outside) * word_mask).sum(1)
 
     def expectations(self, emissions: Tensor, word_mask: Tensor, temperature: float = 1.0) -> Expectations:
         tags = (emissions.float() / temperature).softmax(-1) * word_mask[..., None]  # (B, W, C)
