@@ -12,12 +12,22 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import compress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from analysis.compare_runs import SCORES, Sheet, Variant, as_markdown, compare, difference_sheet, load_variants
+from analysis.compare_runs import (
+    SCORES,
+    Difference,
+    Sheet,
+    Variant,
+    as_markdown,
+    compare,
+    difference_sheet,
+    load_variants,
+)
 from analysis.documents import read_documents
 from common.entities import Entity, outermost
 from common.options import option
@@ -34,7 +44,6 @@ from tools.settings import Settings, require
 REFERENCE = "full"
 _RESAMPLES = 10_000
 EXPERIMENTS = ["halves", "missing", "dictionary"]
-_OF_DATA = ("train_share", "data_seed", "half_types", "missing", "labelled")
 
 
 @dataclass(frozen=True)
@@ -222,38 +231,45 @@ def by_document(folders: Sequence[Path], documents: Mapping[str, str]) -> Varian
 
 
 def report(home: Path, variants: Sequence[Variant], data: Mapping[str, Any], title: str) -> str:
-    """Write ``results.json`` and the table, and return it.
+    """Write ``results.json`` and ``table.md``, and return the latter: all conditions, and each experiment's in pairs.
 
     Args:
         data: what each condition was trained on.
     """
-    reference = {one.first: one for one in compare(variants, "f1", _RESAMPLES, 0, REFERENCE)}
-    results, rows = {}, []
+    against = compare(variants, "f1", _RESAMPLES, 0, REFERENCE)
+    cells = {first: numbers for first, _, *numbers in difference_sheet(against).rows}
+    results, rows, pairs = {}, [], list[Difference]()
     for one in variants:
-        scores = {score: one.scores(score).tolist() for score in SCORES}
-        against = reference.get(one.name)
-        results[one.name] = {**data[one.name], **scores, REFERENCE: asdict(against) if against else None}
-        means = {score: f"{100 * np.mean(values):.2f}" for score, values in scores.items()}
-        seeds = ", ".join(f"{100 * value:.2f}" for value in scores["f1"])
-        of_data = [f"{data[one.name]['texts']:,}", f"{sum(data[one.name]['entities'].values()):,}"]
-        of_reference = ["", "", ""]
-        if against:
-            interval = f"{100 * against.low:+.2f} to {100 * against.high:+.2f}"
-            of_reference = [f"{100 * against.value:+.2f}", interval, f"{against.p:.4f}"]
-        steps = ", ".join(sorted({f"{count:,}" for count in data[one.name]["steps"]}))
-        rows.append([one.name, *of_data, steps, means["f1"], seeds, means["precision"], means["recall"], *of_reference])
-    columns = ["trained on", "texts", "entities", "steps", "F1", "of each seed", "precision", "recall"]
-    tables = [as_markdown(Sheet("", 1, [*columns, f"F1 - {REFERENCE}", "95 % interval", "p"], rows))]
-    within = []
+        of_data, scores = data[one.name], {score: 100 * one.scores(score) for score in SCORES}
+        results[one.name] = {**of_data, **{score: values.tolist() for score, values in scores.items()}}
+        means = [f"{scores[score].mean():.2f}" for score in ("f1", "precision", "recall")]
+        seeds = ", ".join(f"{value:.2f}" for value in scores["f1"])
+        counts = [f"{count:,}" for count in (of_data["texts"], sum(of_data["entities"].values()), of_data["steps"])]
+        rows.append([one.name, *counts, *means, seeds, *cells.get(one.name, [""] * 4)])
     for experiment in EXPERIMENTS:
         own = [one for one in variants if CONDITIONS[one.name].experiment == experiment]
-        within += compare(own, "f1", _RESAMPLES, 0)
-    if within:
-        tables.append(as_markdown(difference_sheet(within)))
-    write_json(home / "results.json", {"conditions": results, "differences": [asdict(one) for one in within]})
-    text = "\n\n".join([title, *tables])
+        pairs += compare(own, "f1", _RESAMPLES, 0)
+    columns = ["trained on", "texts", "entities", "steps", "F1", "precision", "recall", "F1 of each seed"]
+    columns += [f"F1 - {REFERENCE}", "95 % interval", "p", "p (Holm)"]
+    sheets = [Sheet("", 1, columns, rows), *([difference_sheet(pairs)] if pairs else [])]
+    write_json(home / "results.json", {"conditions": results, "differences": list(map(asdict, against + pairs))})
+    text = "\n\n".join([title, *map(as_markdown, sheets)])
     (home / "table.md").write_text(f"{text}\n", "utf-8")
     return text
+
+
+def keep_options(path: Path, options: PartialLabelOptions) -> None:
+    """Keep how the data were made.
+
+    Raises:
+        ValueError: the folder has runs on other data.
+    """
+    made = {name: value for name, value in asdict(options).items() if name not in ("experiments", "seeds")}
+    former = json.loads(path.read_text("utf-8")) if path.is_file() else made
+    if changed := [f"--{name} {value!r}" for name, value in former.items() if value != made[name]]:
+        raise ValueError(f"{path.parent} has runs with {', '.join(changed)}; choose another --output_dir")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, made)
 
 
 def main() -> None:
@@ -263,45 +279,33 @@ def main() -> None:
     require(settings, "task_name", "output_dir", "model_name_or_path")
     conditions, seeds = chosen_conditions(options.experiments), [int(seed) for seed in options.seeds.split(",")]
     home, corpus = Path(settings.actions.output_dir), corpus_of(settings.data)
-    keep_options(home / "options.json", {name: getattr(options, name) for name in _OF_DATA})
-    types = corpus.entity_types()
     examples = [one for one in corpus.examples("train") if one.words and one.entities is not None]
     if any(one.annotation.is_partial for one in examples):
         raise ValueError("the train split is annotated in part; the reference needs all entities")
-    drawn = Source(examples, types, options).in_documents(options.train_share, "train")
-    source = Source([one for one, is_drawn in zip(examples, drawn, strict=True) if is_drawn], types, options)
-    settings_of, data = {}, {}
+    source = Source(examples, corpus.entity_types(), options)
+    source = source._replace(examples=list(compress(examples, source.in_documents(options.train_share, "train"))))
+    texts = {name: one.texts(source) for name, one in conditions.items()}
+    keep_options(home / "options.json", options)
+    data, runs = {name: described(some) for name, some in texts.items()}, {}
     for name, condition in conditions.items():
-        texts = condition.texts(source)
-        splits = {split: corpus.examples(split) for split in ("dev", "test") if corpus.has(split)}
-        own = settings_of_splits(home / "data" / name, {"train": texts, **splits}, types, settings)
-        own = own.replace(**condition.settings)
-        settings_of[name] = with_steps_of(len(source.examples), len(texts), own) if options.same_steps else own
-        data[name] = described(texts)
         print(f"{name}: {json.dumps(data[name])}")
+        splits = {"train": texts[name]} | {one: corpus.examples(one) for one in ("dev", "test") if corpus.has(one)}
+        own = settings_of_splits(home / "data" / name, splits, source.types, settings).replace(**condition.settings)
+        runs[name] = with_steps_of(len(source.examples), len(texts[name]), own) if options.same_steps else own
     for seed in seeds:
-        for name, own in settings_of.items():
+        for name, own in runs.items():
             folder = home / name / f"seed_{seed}"
             if not RunFolder(folder).documents("test").is_file():
                 predict_run(*trained_model(own.replace(output_dir=str(folder), seed=seed), head, "do_predict"))
                 unlock_run_folder()
     documents = {one.guid: one.document or one.guid for one in corpus.examples("test")}
-    variants = []
+    variants = [by_document([home / name / f"seed_{seed}" for seed in seeds], documents) for name in conditions]
     for name in conditions:
-        folders = [home / name / f"seed_{seed}" for seed in seeds]
-        data[name]["steps"] = [json.loads(RunFolder(one).train_results.read_text("utf-8"))["steps"] for one in folders]
-        variants.append(by_document(folders, documents))
-    title = f"Test, {len(set(documents.values())):,} documents, by which intervals and p are; seeds {options.seeds}"
-    print(report(home, variants, data, title))
-
-
-def keep_options(path: Path, options: Mapping[str, Any]) -> None:
-    """Keep how the data were made; raise a ValueError if the folder has runs on other data."""
-    former = json.loads(path.read_text("utf-8")) if path.is_file() else options
-    if changed := [f"--{name} {value}" for name, value in former.items() if value != options[name]]:
-        raise ValueError(f"{path.parent} has runs with {', '.join(changed)}; choose another --output_dir")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, options)
+        results = RunFolder(home / name / f"seed_{seeds[0]}").train_results
+        data[name]["steps"] = json.loads(results.read_text("utf-8"))["steps"]
+    title = f"Test, seeds {options.seeds}; intervals and p over {len(set(documents.values())):,} documents"
+    steps = "; as many steps on few texts as on all" if options.same_steps else ""
+    print(report(home, variants, data, f"{title}{steps}:"))
 
 
 if __name__ == "__main__":
