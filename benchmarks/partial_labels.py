@@ -225,9 +225,9 @@ def by_document(folders: Sequence[Path], documents: Mapping[str, str]) -> Varian
     (variant,) = load_variants(folders, "test")
     texts = [one.guid for one in read_documents(RunFolder(folders[0]).documents("test"))]
     names, places = np.unique([documents[text] for text in texts], return_inverse=True)
-    counts = np.zeros((len(folders), len(names), 3), np.int64)
-    np.add.at(counts, (slice(None), places), variant.counts)
-    return Variant(variant.name, counts)
+    counts = np.zeros((len(names), len(folders), 3), np.int64)
+    np.add.at(counts, places, variant.counts.swapaxes(0, 1))
+    return Variant(variant.name, counts.swapaxes(0, 1))
 
 
 def report(home: Path, variants: Sequence[Variant], data: Mapping[str, Any], title: str) -> str:
