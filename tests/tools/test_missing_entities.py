@@ -128,7 +128,13 @@ def options(encoder: Path, tmp_path: Path) -> dict[str, Any]:
         example.entities = [one for one in example.entities or () if generator.random() < 1 / 3]
     for split, texts in examples.items():
         FORMATS["jsonl"].write(texts, home / f"{split}.jsonl")
-    changes = {"do_train": True, "do_eval": True, "from_scratch": True, "num_train_epochs": 6, "per_gpu_train_batch_size": 8}
+    changes = {
+        "do_train": True,
+        "do_eval": True,
+        "from_scratch": True,
+        "num_train_epochs": 6,
+        "per_gpu_train_batch_size": 8,
+    }
     return {**options_of_run(encoder, home, tmp_path), **changes}
 
 
