@@ -19,6 +19,7 @@ from common.entities import Annotation, Entity, outermost
 
 OUTSIDE = "O"
 UNKNOWN = "?"  # in files: the tag of a word that is not annotated
+MISSED = 2  # in sets of tags: the tag of an entity that nobody has marked, although somebody has looked at the word
 # BMES and BILOU use other letters for the same positions.
 _CANONICAL_PREFIX = {"B": "B", "I": "I", "M": "I", "E": "E", "L": "E", "S": "S", "U": "S"}
 
@@ -283,11 +284,11 @@ class TagEncoder:
         return torch.from_numpy(labels)
 
     def sets(self, annotations: Sequence[Annotation]) -> torch.Tensor:
-        """Encode annotations as the sets of tags that words may have ``(B, W, C)``: 1 for these, 0 for others.
+        """Encode annotations as the sets of tags that words may have ``(B, W, C)``: 0 for tags that they cannot have.
 
-        All are -100 for padding and for words of which nothing is known. A word outside of the entities of a text that
-        is annotated for some types only may be ``O`` or have any tag of the other types. The words next to an entity
-        cannot continue it.
+        A word outside of the entities of a text that is annotated for some types only may be ``O``, which is 1, or have
+        any tag of the other types, which are `MISSED`. All are -100 for padding and for words of which nothing is
+        known. The words next to an entity cannot continue it.
         """
         labels = self(annotations).numpy()  # (B, W)
         sets = np.full((*labels.shape, len(self.tags)), IGNORED_LABEL, np.int64)  # (B, W, C)
@@ -300,15 +301,15 @@ class TagEncoder:
             row[own == IGNORED_LABEL] = 1
             known = (own != IGNORED_LABEL).nonzero()[0]
             row[known, own[known]] = 1
-            row[own == outside] |= self._tags_of(annotation.open_types(self._types))
+            row[own == outside] += MISSED * self._tags_of(annotation.open_types(self._types))
             if not annotation.is_partial:
                 continue
             for _, first, last in annotation.entities:
                 if last + 1 < annotation.words and own[last] != IGNORED_LABEL:
-                    row[last + 1] &= self._separates[own[last]]
+                    row[last + 1] *= self._separates[own[last]]
                 if first > 0 and own[first] != IGNORED_LABEL:
-                    row[first - 1] &= self._separates[:, own[first]]
-            row[row.all(1)] = IGNORED_LABEL
+                    row[first - 1] *= self._separates[:, own[first]]
+            row[(row == 1).all(1)] = IGNORED_LABEL
         return torch.from_numpy(sets)
 
     @cached_property
@@ -316,8 +317,8 @@ class TagEncoder:
         return list(dict.fromkeys(split_tag(tag)[1] for tag in self.tags if tag != OUTSIDE))
 
     def _tags_of(self, types: Sequence[str]) -> NDArray[np.int64]:
-        """1 for ``O`` and the tags of these types: ``(C,)``."""
-        return np.array([tag == OUTSIDE or split_tag(tag)[1] in types for tag in self.tags], np.int64)
+        """1 for the tags of these types: ``(C,)``."""
+        return np.array([tag != OUTSIDE and split_tag(tag)[1] in types for tag in self.tags], np.int64)
 
     @cached_property
     def _separates(self) -> NDArray[np.int64]:

@@ -116,10 +116,10 @@ METHODS = {
 
 # Flags without their dashes, and arguments. Each flag with an underscore of a training script may have a dash there.
 TRAINING_FLAGS = """
-    adam_epsilon add_types adv_alpha adv_epsilon adv_name adv_steps adv_type averaging bf16 bilstm_learning_rate
-    bilstm_size cache_dir callback casing class_weights complete_types config_file config_name context_dropout
-    context_size corpora crf_constraints crf_learning_rate data_dir dataset_name ddp_timeout decode dev_file
-    distill_temperature distill_weight do_adv do_eval do_lower_case do_predict do_train document_context
+    adam_epsilon add_types adv_alpha adv_epsilon adv_name adv_steps adv_type annotated_share averaging bf16
+    bilstm_learning_rate bilstm_size cache_dir callback casing class_weights complete_types config_file config_name
+    context_dropout context_size corpora crf_constraints crf_learning_rate data_dir dataset_name ddp_timeout decode
+    dev_file distill_temperature distill_weight do_adv do_eval do_lower_case do_predict do_train document_context
     early_stopping_patience ema_decay entity_ratio entity_ratio_margin entity_ratio_weight eval_all_checkpoints
     eval_max_seq_length evaluate_during_training feature_cache_dir fp16 fp16_backend fp16_opt_level
     freeze_embeddings freeze_layers from_scratch gradient_accumulation_steps gradient_checkpointing head
@@ -226,20 +226,22 @@ KEYS = {
     "train_results.json": "best_score loss padding_share seconds skipped_steps steps words_per_second",
     "environment.json": "command commit device packages platform processes python threads",
     "training_args.json": """
-        adam_epsilon add_types adv_alpha adv_epsilon adv_name adv_steps adv_type averaging bf16 bilstm_learning_rate
-        bilstm_size cache_dir callback casing class_weights complete_types config_name context_dropout context_size
-        corpora data_dir dataset_name ddp_timeout dev_file distill_temperature distill_weight do_adv do_eval
-        do_lower_case do_predict do_train document_context early_stopping_patience ema_decay eval_all_checkpoints
-        eval_max_seq_length evaluate_during_training feature_cache_dir fp16 fp16_backend fp16_opt_level
-        freeze_embeddings freeze_layers from_scratch gradient_accumulation_steps gradient_checkpointing head
-        head_learning_rate labels last_layers layer_decay learning_rate log_loss_steps logging_steps
-        lr_scheduler_kwargs lr_scheduler_type markup max_batch_tokens max_grad_norm max_nonfinite_steps max_steps
-        metric_for_best_model model_name_or_path model_type no_cuda num_train_epochs num_workers offset_unit optim
-        output_dir overwrite_cache overwrite_output_dir per_gpu_eval_batch_size per_gpu_train_batch_size
-        predict_checkpoints rdrop_alpha report_to resume_from_checkpoint save_steps save_total_limit seed
-        shard_optimizer span_edges swa_start tag_column task_name teacher test_file tf32 tokenizer_name
-        torch_compile torch_compile_backend train_file train_max_seq_length unlabelled_file warmup_proportion
-        warmup_steps weight_decay window_overlap word_column word_dropout word_pooling word_unit
+        adam_epsilon add_types adv_alpha adv_epsilon adv_name adv_steps adv_type annotated_share averaging bf16
+        bilstm_learning_rate bilstm_size cache_dir callback casing class_weights complete_types config_name
+        context_dropout context_size corpora data_dir dataset_name ddp_timeout dev_file distill_temperature
+        distill_weight do_adv do_eval do_lower_case do_predict do_train document_context early_stopping_patience
+        ema_decay entity_ratio entity_ratio_margin entity_ratio_weight eval_all_checkpoints eval_max_seq_length
+        evaluate_during_training feature_cache_dir fp16 fp16_backend fp16_opt_level freeze_embeddings
+        freeze_layers from_scratch gradient_accumulation_steps gradient_checkpointing head head_learning_rate
+        labels last_layers layer_decay learning_rate log_loss_steps logging_steps lr_scheduler_kwargs
+        lr_scheduler_type markup max_batch_tokens max_grad_norm max_nonfinite_steps max_steps
+        metric_for_best_model missing_entities model_name_or_path model_type no_cuda num_train_epochs
+        num_workers offset_unit optim output_dir overwrite_cache overwrite_output_dir per_gpu_eval_batch_size
+        per_gpu_train_batch_size predict_checkpoints rdrop_alpha report_to resume_from_checkpoint save_steps
+        save_total_limit seed shard_optimizer span_edges swa_start tag_column task_name teacher test_file tf32
+        tokenizer_name torch_compile torch_compile_backend train_file train_max_seq_length unlabelled_file
+        warmup_proportion warmup_steps weight_decay window_overlap word_column word_dropout word_pooling
+        word_unit
     """,
     "eval_documents.jsonl": DOCUMENT,
     "test_documents.jsonl": DOCUMENT,

@@ -4,7 +4,7 @@ import callbacks
 from callbacks import Callback, Checkpoints
 from common.options import imported
 from tools.distillation import Distillation, load_teachers
-from tools.missing_entities import MissingEntities, entity_ratio
+from tools.missing_entities import MissingEntities, annotated_share, entity_ratio
 from tools.run import Run
 
 
@@ -37,9 +37,9 @@ def build_callbacks(run: Run, checkpoints: Checkpoints) -> list[Callback]:
         teachers = load_teachers(optimisation.teacher.split(","), run.train_max_seq_length)
         built.append(Distillation(teachers, optimisation.distill_weight, optimisation.distill_temperature))
     if optimisation.missing_entities:
-        ratio = entity_ratio(run, optimisation.entity_ratio)
-        margin, weight = optimisation.entity_ratio_margin, optimisation.entity_ratio_weight
-        built.append(MissingEntities(ratio, margin, weight))
+        ratio, margin = entity_ratio(run), optimisation.entity_ratio_margin
+        share, weight = annotated_share(run, ratio), optimisation.entity_ratio_weight
+        built.append(MissingEntities(ratio, share, margin, weight))
     if optimisation.do_adv:
         name, epsilon, alpha = optimisation.adv_name, optimisation.adv_epsilon, optimisation.adv_alpha
         if optimisation.adv_type == "pgd":

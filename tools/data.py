@@ -1,9 +1,10 @@
 """Load datasets: rank 0 builds the features, all ranks open them, and problems in the data are logged."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from tools.run import Run
 
 logger = logging.getLogger(__name__)
 _REMARKS_SHOWN = 10
+_TEXTS_AT_ONCE = 20_000  # bounds the memory of features
 _OVERLAP_WORTH_A_WARNING = 0.01
 
 
@@ -119,6 +121,13 @@ def _weights_of_windows(corpora: Corpora, dataset: FeatureDataset) -> NDArray[np
         return None
     of_documents = [weights[corpora.member_of(dataset.document(n).guid)] for n in range(dataset.num_documents)]
     return np.repeat(of_documents, dataset.arrays["document_windows"])
+
+
+def examples_in_parts(run: Run, files: Sequence[str]) -> Iterator[list[Example]]:
+    """The raw texts of files as `cut_texts` makes them, some thousands at once."""
+    texts = read_texts(files)
+    while part := list(islice(texts, _TEXTS_AT_ONCE)):
+        yield cut_texts(run, part)
 
 
 def cut_texts(run: Run, texts: Iterable[RawText]) -> list[Example]:

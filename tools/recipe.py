@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.table import Table
 from torch.distributed.elastic.multiprocessing.errors import record
 from transformers import PreTrainedTokenizerBase, set_seed
@@ -20,7 +21,7 @@ from tools import distributed
 from tools.checkpoint import checkpoint_to_resume, is_in_run, publish_model
 from tools.data import check_splits, load_training_data
 from tools.evaluate import evaluate, predict
-from tools.heads import head_of_folder
+from tools.heads import check_has_model, head_of_folder
 from tools.loading import check_source, load_model_and_tokenizer
 from tools.run import Run
 from tools.run_folder import lock_run_folder, prepare_folder, save_environment, unlock_run_folder
@@ -82,6 +83,23 @@ def start_run(settings: Settings, head: type[Tagger]) -> Run:
         head_of_folder(checkpoint or run.folder.path, head)
     open_folder(run, checkpoint)
     return run
+
+
+def open_trained(folder: Path, head: str = "", no_cuda: bool = False) -> tuple[Run, Tagger, PreTrainedTokenizerBase]:
+    """Load the model of a run folder onto its device, for raw texts.
+
+    Args:
+        head: the head if it is not built in, as ``module:Class``.
+
+    Raises:
+        ValueError: the folder holds no model, or that of another head.
+    """
+    check_has_model(folder, "name the output_dir of a run")
+    settings = Settings.of(output_dir=str(folder), no_cuda=no_cuda)
+    run = Run.of(settings, *distributed.setup_devices(settings.machine))
+    run, model, tokenizer = load_model_and_tokenizer(run, head_of_folder(folder, head))
+    torch.nn.Module.to(model, run.device)
+    return run, model, tokenizer
 
 
 def check_actions(settings: Settings) -> None:

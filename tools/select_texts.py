@@ -9,7 +9,6 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -24,17 +23,12 @@ from processors.formats.brat import check_brat_types, write_brat
 from processors.formats.writers import FORMATS
 from processors.text.near_duplicates import NearDuplicates
 from processors.text.text_files import check_sources, read_texts
-from tools.data import cut_texts, dataset_of_texts
+from tools.data import cut_texts, dataset_of_texts, examples_in_parts
 from tools.decoding import encoded_documents, padded_batches
-from tools.distributed import setup_devices
-from tools.heads import check_has_model, head_of_folder
-from tools.loading import load_model_and_tokenizer
-from tools.recipe import run_script
+from tools.recipe import open_trained, run_script
 from tools.run import Run
-from tools.settings import Settings
 
 logger = logging.getLogger("tools.select_texts")  # also when it is the main module
-_TEXTS_AT_ONCE = 20_000  # bounds the memory of features
 _LEAST_CANDIDATE = 0.01  # probability of an entity that may be missed
 _SHOWN, _SHOWN_CHARACTERS = 10, 60
 TARGETS = ("doccano", "doccano_utf16", "label_studio", "brat", "jsonl", "plain")
@@ -162,16 +156,14 @@ def main() -> None:
     if args.output.exists():
         raise DataError("already exists; name a new file or folder", args.output)
     check_sources([*args.files, *args.leave_out])
-    check_has_model(args.run, "name the output_dir of a run")
-    settings = Settings.of(output_dir=str(args.run), no_cuda=args.no_cuda)
-    run = Run.of(settings, *setup_devices(settings.machine))
-    run, model, tokenizer = load_model_and_tokenizer(run, head_of_folder(args.run, args.head))
-    torch.nn.Module.to(model, run.device)
+    run, model, tokenizer = open_trained(args.run, args.head, args.no_cuda)
     if args.to == "brat":
         check_brat_types(model.types)
-    scored, texts = list[Scored](), read_texts(args.files)
-    while part := list(islice(texts, _TEXTS_AT_ONCE)):
-        scored += score_texts(run, model, tokenizer, cut_texts(run, part), args.by)
+    scored = [
+        one
+        for examples in examples_in_parts(run, args.files)
+        for one in score_texts(run, model, tokenizer, examples, args.by)
+    ]
     known = cut_texts(run, read_texts(args.leave_out))
     chosen, passed_over = choose(scored, lambda found: len(found) >= args.number, args.most_similar, known)
     writers: dict[str, Callable[[Iterable[Example], Path], Findings]]

@@ -133,6 +133,14 @@ class OptimisationSettings:
         "training texts may lack entities: a word outside of the annotated ones may be in an entity of any type that "
         "the text does not call complete",
     )
+    annotated_share: float = option(
+        0.0,
+        "with missing_entities: share of the words of entities that is annotated in texts that lack some; "
+        "0: what train has, compared with entity_ratio",
+        needs={"missing_entities": [True]},
+        at_least=0,
+        below=1,
+    )
     entity_ratio: float = option(
         0.0,
         "with missing_entities: expected share of words in entities; 0: that of dev",

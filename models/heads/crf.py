@@ -13,6 +13,7 @@ from common.entities import Annotation
 from common.options import option
 from common.tag_schemes import OUTSIDE
 from models.crf import CRF
+from models.crf.lattice import exact_type
 from models.heads.class_weights import FlatOptions
 from models.heads.flat import Expectations, FlatTagger
 from models.heads.transitions import legal_followers, legal_matrix
@@ -79,7 +80,12 @@ class BertCrfForNer(FlatTagger):
         if targets.dim() == 3:  # sets of tags
             if weights is not None:
                 raise ValueError(CRF_WEIGHTS)
-            return -self.crf(emissions, mask=word_mask, allowed=targets != 0, reduction="none")  # (B,)
+            of_annotation = self._of_annotation(targets)
+            if of_annotation is None:
+                return -self.crf(emissions, mask=word_mask, allowed=targets != 0, reduction="none")  # (B,)
+            exact = emissions.to(exact_type(emissions.device))  # as `CRF.forward`
+            seen = self.crf.log_partition(exact + of_annotation, word_mask, targets != 0)
+            return (self.crf.log_partition(exact, word_mask) - seen).to(emissions.dtype)  # (B,)
         known = word_mask & (targets != -100)
         return -self.crf(emissions, targets, known, reduction="none", weight=weights)  # (B,)
 
@@ -92,8 +98,8 @@ class BertCrfForNer(FlatTagger):
         The central difference in double precision has an error of about 1e-5, and gradients through the kernels of the
         log-partition; those of `CRF.marginals` need plain torch, a hundred times slower.
         """
-        exact = emissions.double()
-        inside = torch.ones(emissions.size(-1), dtype=torch.float64, device=exact.device) * _STEP  # (C,)
+        exact = emissions.to(exact_type(emissions.device))
+        inside = torch.full_like(exact[0, 0], _STEP)  # (C,)
         inside[self.tag_names.index(OUTSIDE)] = 0
         above, below = (
             self.crf.log_partition(exact + tilt, word_mask)  # (B,)

@@ -14,6 +14,7 @@ from common.tag_dialects import canonical_tags
 from common.tag_schemes import (
     IGNORED_LABEL,
     MARKUPS,
+    MISSED,
     OUTSIDE,
     SCHEMES,
     TagEncoder,
@@ -50,11 +51,15 @@ class FlatTagger(Tagger):
     """A tagger whose labels are the tags of a scheme. Of overlapping entities it can express only the longest.
 
     Subclasses implement `losses` and `decode`, and `lattice` unless words are independent.
+
+    ``log_missed`` is the log-probability that annotators overlook a word of an entity, where they may have done so; the
+    loss in training takes it into account.
     """
 
     Options: ClassVar[type] = FlatOptions
     nests: ClassVar[bool] = False
     unexportable: ClassVar[str] = ""
+    log_missed: float = 0.0
 
     @classmethod
     def configure(cls, config: PreTrainedConfig, labels: LabelSpace, options: Any) -> None:
@@ -107,6 +112,12 @@ class FlatTagger(Tagger):
     def _needs_sets(self, annotations: Sequence[Annotation]) -> bool:
         """Whether words have sets of tags; words of which nothing is known need none if words are independent."""
         return any(one.complete is not None for one in annotations)
+
+    def _of_annotation(self, targets: Tensor) -> Tensor | None:
+        """Log-probability that a word with this tag is annotated as it is ``(B, W, C)``; ``None``: 0 for all."""
+        if not (self.training and self.log_missed):
+            return None
+        return (targets == MISSED) * self.log_missed
 
     def _tag_weights(self, device: torch.device) -> Tensor | None:
         """Weight of each tag in the loss ``(C,)``; ``None`` without ``--class_weights``."""

@@ -109,27 +109,34 @@ class TokenLossTagger(Tagger):
         if self.tag_loss not in LOSSES and ":" not in self.tag_loss:
             raise ValueError(f"tag_loss {self.tag_loss!r} is none of {', '.join(LOSSES)}")
 
-    def token_losses(self, logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    def token_losses(
+        self, logits: Tensor, labels: Tensor, weights: Tensor | None = None, of_annotation: Tensor | None = None
+    ) -> Tensor:
         """Loss of each decision, 0 where the label is -100: ``(..., C), (...) -> (...)``.
 
         Args:
             labels: number of the label; or ``(..., C)``, 0 for each label that the decision cannot have.
             weights: ``(C,)`` weight of each label.
+            of_annotation: ``(..., C)`` log-probability of the annotation for each label that the decision can have.
         """
         if self.tag_loss not in LOSSES:
             raise ValueError(f"the model was trained with --loss {self.tag_loss}; add this flag if you trust its code")
         if labels.dim() == logits.dim():  # sets of labels
             refuse_sets(self.tag_loss, weights is not None)
-            return _SET_LOSSES[self.tag_loss](_log_probability(logits.float(), labels != 0))
+            return _SET_LOSSES[self.tag_loss](_log_probability(logits.float(), labels != 0, of_annotation))
         losses = LOSSES[self.tag_loss](logits.reshape(-1, logits.size(-1)).float(), labels.reshape(-1))
         losses = losses.view(labels.shape)
         return losses if weights is None else losses * weights[labels.clamp(min=0)]
 
 
-def _log_probability(logits: Tensor, allowed: Tensor) -> Tensor:
-    """Log-probability of sets of labels: ``(..., C), (..., C) -> (...)``, exactly 0 for sets of all."""
-    inside = logits.masked_fill(~allowed, -torch.inf).logsumexp(-1)
-    return inside - logits.logsumexp(-1)
+def _log_probability(logits: Tensor, allowed: Tensor, of_annotation: Tensor | None) -> Tensor:
+    """Log-probability of sets of labels: ``(..., C), (..., C) -> (...)``, exactly 0 for sets of all.
+
+    Args:
+        of_annotation: ``(..., C)`` added to the log-probability of each label; ``None``: 0.
+    """
+    inside = logits if of_annotation is None else logits + of_annotation
+    return inside.masked_fill(~allowed, -torch.inf).logsumexp(-1) - logits.logsumexp(-1)
 
 
 def refuse_sets(loss: str, weighted: bool) -> None:
@@ -211,8 +218,8 @@ class BertSoftmaxForNer(TokenLossTagger, FlatTagger):
 
     def losses(self, emissions: Tensor, targets: Tensor, word_mask: Tensor) -> Tensor:
         mask = word_mask if targets.dim() == 2 else word_mask.unsqueeze(-1)
-        labels = targets.masked_fill(~mask, -100)
-        return self.token_losses(emissions, labels, self._tag_weights(emissions.device)).sum(1)  # (B,)
+        labels, weights = targets.masked_fill(~mask, -100), self._tag_weights(emissions.device)
+        return self.token_losses(emissions, labels, weights, self._of_annotation(labels)).sum(1)  # (B,)
 
     def decode(self, emissions: Tensor, word_mask: Tensor) -> Tensor:
         if self.searches:

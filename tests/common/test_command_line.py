@@ -41,6 +41,7 @@ MAY_BE_ZERO = {
     ),
     *("ema_decay", "swa_start", "rdrop_alpha", "dropout", "attention_dropout", "early_stopping_patience"),
     *("bilstm_size", "bilstm_learning_rate", "word_dropout", "context_size", "context_dropout", "distill_weight"),
+    *("annotated_share", "entity_ratio", "entity_ratio_margin", "entity_ratio_weight"),
     *(
         "keep_layers",
         "save_steps",

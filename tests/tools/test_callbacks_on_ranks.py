@@ -35,6 +35,8 @@ _AT_ONCE = {
     "freeze_layers": 1,
     "freeze_embeddings": True,
     "gradient_checkpointing": True,
+    "missing_entities": True,
+    "entity_ratio": 0.05,
 }
 _COMPILED = {"torch_compile": True, "torch_compile_backend": "eager", "averaging": "swa", "swa_start": 0.5}
 

@@ -1,6 +1,7 @@
 """Training on texts that lack entities: the expected entity ratio, and what is learnt with it."""
 
 import itertools
+import math
 import random
 import re
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from callbacks import TrainState
+from common.entities import Annotation, Entity
 from common.run_files import RunFolder
 from models import BertCrfForNer, BertCrfPerTypeForNer, BertSoftmaxForNer
 from models.tagger import LabelSpace
@@ -19,7 +21,6 @@ from processors.corpus import Corpus
 from processors.formats.writers import FORMATS
 from tests.helpers import write_corpus
 from tests.models.families import tiny_config
-from tests.tools.ranks import on_ranks
 from tests.tools.runs import call_script, options_of_run, read_json
 from tools.missing_entities import MissingEntities
 
@@ -71,6 +72,32 @@ def test_expected_words_and_their_gradients_equal_enumeration(head: Any) -> None
         torch.testing.assert_close(one, other, rtol=1e-3, atol=2e-5)
 
 
+@pytest.mark.parametrize("head", [BertSoftmaxForNer, BertCrfForNer])
+def test_each_word_of_an_entity_that_is_not_annotated_was_overlooked(head: Any) -> None:
+    """The loss is that of the annotation, given the tags: it has the entity, and each further word was overlooked."""
+    model, overlooked = tagger(head), 0.3
+    annotation = Annotation(W, [Entity("A", 0, 0)], complete=frozenset({"A"}))
+    emissions = torch.randn(1, W, len(model.tag_names), generator=torch.Generator().manual_seed(3))
+    seen = everything = 0.0
+    for path in itertools.product(range(len(model.tag_names)), repeat=W):
+        tags = [model.tag_names[tag] for tag in path]
+        score = emissions[0, range(W), path].sum()
+        if head is BertCrfForNer:
+            if not all(model.crf.legal[pair] for pair in itertools.pairwise((len(model.tag_names), *path))):
+                continue
+            score = score + model.crf.start_transitions[path[0]] + model.crf.end_transitions[path[-1]]
+            score = score + model.crf.transitions[list(path[:-1]), list(path[1:])].sum()
+        everything += score.exp().item()
+        if tags[0] == "B-A" and all(tag in ("O", "B-B", "I-B") for tag in tags[1:]):
+            seen += score.exp().item() * overlooked ** sum(tag != "O" for tag in tags[1:])
+    model.log_missed, mask = math.log(overlooked), torch.ones(1, W, dtype=torch.bool)
+    targets = model.encode([annotation])
+    assert model.train().losses(emissions, targets, mask).item() == pytest.approx(math.log(everything / seen), abs=1e-5)
+    without = model.eval().losses(emissions, targets, mask).item()
+    model.log_missed = 0.0
+    assert model.train().losses(emissions, targets, mask).item() == pytest.approx(without, abs=1e-6)
+
+
 def penalty(callback: MissingEntities, logits: Tensor) -> float:
     """What the callback adds to the loss of a batch whose words have these scores for two tags, O and another."""
     model = BertSoftmaxForNer(tiny_config("bert"))
@@ -92,29 +119,21 @@ def scores_of(share: float, words: int = 100) -> Tensor:
 
 @pytest.mark.parametrize(("share", "expected"), [(0.5, 2 * 0.38), (0.12, 0.0), (0.08, 0.0), (0.02, 2 * 0.06)])
 def test_the_penalty_is_the_distance_from_the_interval(share: float, expected: float) -> None:
-    assert penalty(MissingEntities(0.1, 0.2, 2.0), scores_of(share)) == pytest.approx(expected, abs=1e-5)
+    callback = MissingEntities(0.1, 0.5, 0.2, 2.0)
+    assert penalty(callback, scores_of(share)) == 0  # nothing is known of the mean yet
+    assert penalty(callback, scores_of(share)) == pytest.approx(expected, abs=1e-5)
 
 
 def test_one_unusual_batch_among_many_is_not_penalised() -> None:
-    callback = MissingEntities(0.1, 0.2, 1.0)
+    callback = MissingEntities(0.1, 0.5, 0.2, 1.0)
     assert penalty(callback, scores_of(0.1, words=5000)) == 0
     assert penalty(callback, scores_of(0.4)) == 0
     for _ in range(20):
         last = penalty(callback, scores_of(0.4, words=1000))
     assert last == pytest.approx(0.4 - 0.12, abs=1e-5)
-    other = MissingEntities(0.1, 0.2, 1.0)
+    other = MissingEntities(0.1, 0.5, 0.2, 1.0)
     other.load_state_dict(callback.state_dict())
     assert penalty(other, scores_of(0.1)) == pytest.approx(0.1 - 0.12, abs=1e-5)
-
-
-def mean_of_rank() -> float:
-    callback, rank = MissingEntities(0.1, 0.2, 1.0), torch.distributed.get_rank()
-    penalty(callback, scores_of([0.1, 0.4][rank], words=[100, 200][rank]))
-    return float(callback.state_dict()["mean"])
-
-
-def test_the_mean_is_that_of_all_processes() -> None:
-    assert on_ranks(2, mean_of_rank) == pytest.approx([0.3, 0.3], abs=1e-5)
 
 
 @pytest.fixture
@@ -154,8 +173,9 @@ def test_entities_are_found_that_are_missing_in_the_training_texts(script: str, 
 
 def test_a_model_that_finds_entities_everywhere_is_warned_of(options: dict[str, Any]) -> None:
     changes = {"missing_entities": True, "entity_ratio": 0.05, "entity_ratio_weight": 0.0, "num_train_epochs": 2}
+    changes |= {"annotated_share": 1e-6}
     _, log = scored("run_ner_crf", {**options, **changes})
-    assert re.search("WARNING.* not within 4.0 to 6.0 %: it drifts towards entities everywhere", log)
+    assert re.search("not within 4.0 to 6.0 %: it drifts towards entities everywhere", log)
 
 
 def test_the_types_that_a_text_calls_complete_stay_so(options: dict[str, Any], tmp_path: Path) -> None:
@@ -168,6 +188,15 @@ def test_the_types_that_a_text_calls_complete_stay_so(options: dict[str, Any], t
         call_script("run_ner_crf", **changes)
         results.append(read_json(Path(options["output_dir"]) / "train_results.json")["loss"])
     assert results[0] == results[1]
+
+
+def test_the_annotated_share_is_estimated_from_dev(options: dict[str, Any]) -> None:
+    _, log = scored("run_ner_crf", {**options, "missing_entities": True, "max_steps": 1})
+    found = re.search(r"share of these that is annotated: (\d+) %", log)
+    assert found is not None
+    assert int(found[1]) == pytest.approx(33, abs=10)
+    _, log = scored("run_ner_crf", {**options, "missing_entities": True, "max_steps": 1, "annotated_share": 0.6})
+    assert "share of these that is annotated: 60 %" in log
 
 
 @pytest.mark.parametrize(
