@@ -26,14 +26,14 @@ class Member:
     Args:
         name: name of the corpus, which the ids of its texts begin with.
         corpus: its splits.
-        types: types that it annotates completely, by their new names; empty: those that are found in it.
+        types: types that it annotates completely, by their new names; ``None``: those that are found in it.
         weight: how often its texts are seen in an epoch.
         rename: new names of types.
     """
 
     name: str
     corpus: Corpus
-    types: tuple[str, ...] = ()
+    types: tuple[str, ...] | None = None
     weight: float = 1.0
     rename: Mapping[str, str] = field(default_factory=dict)
 
@@ -42,7 +42,7 @@ class Member:
         return {self.rename.get(name, name) for name in self.corpus.entity_types()}
 
     def complete_types(self) -> set[str]:
-        return set(self.types) or self.found_types()
+        return self.found_types() if self.types is None else set(self.types)
 
     def examples(self, examples: Iterable[Example], everything: frozenset[str]) -> Iterator[Example]:
         """Texts of the corpus as those of all, where ``everything`` are the types of all corpora."""
@@ -132,7 +132,7 @@ class Corpora(Corpus):
         """Raise a DataError for types that no corpus has, in ``types`` or as an old name in ``rename``."""
         findings, everything = Findings(), self.found_types()
         for member in self.members:
-            if unknown := sorted(set(member.types) - everything):
+            if unknown := sorted(set(member.types or ()) - everything):
                 known = ", ".join(sorted(everything))
                 message = f"{member.name}: types {', '.join(unknown)} are found in no corpus ({known})"
                 findings.fault(DataError(message, self.file))
@@ -208,5 +208,6 @@ def _member(name: str, entry: dict[str, Any], home: Path, cache_dir: Path | None
     files = {split: file for key, split in _FILES.items() if (file := located(key))}
     reading: dict[str, Any] = {key: str(entry[key]) for key in _READING if key in entry}
     corpus = Corpus("", located("data_dir"), files, labels_file=located("labels"), cache_dir=cache_dir, **reading)
-    types, rename = tuple(entry.get("types", ())), dict(entry.get("rename", {}))
+    types = tuple(entry["types"]) if "types" in entry else None
+    rename = dict(entry.get("rename", {}))
     return Member(name, corpus, types, float(entry.get("weight", 1)), rename)

@@ -149,7 +149,7 @@ class OptimisationSettings:
         below=1,
     )
     entity_ratio_margin: float = option(
-        0.2,
+        0.1,
         "with missing_entities: how far the model may be from it without a penalty, as a share of it",
         needs={"missing_entities": [True]},
         at_least=0,

@@ -49,6 +49,8 @@ def test_types_are_renamed_and_may_be_named(tmp_path: Path, entries: dict[str, A
     merged = of(tmp_path, entries)
     assert merged.entity_types() == ["GENE"]
     assert [one.complete for one in merged.examples("train")] == [None] * 3  # all corpora have all types
+    entries["drugs"] = {"data_dir": "drugs", "types": []}
+    assert {one.complete for one in of(tmp_path, entries).examples("train")} == {frozenset(), frozenset({"GENE"})}
     entries["drugs"] = {"data_dir": "drugs", "types": ["DRUG"]}
     named = {one.guid: one.complete for one in of(tmp_path, entries).examples("train")}
     assert named["drugs/train-0"] == frozenset({"DRUG"})
