@@ -62,6 +62,7 @@ IMPORTS = {
     "tools.new_encoder": "main()",
     "tools.publish": "main() upload(copy, repo_id, private, api) write_copy(folder, copy, repo_id, license=)",
     "tools.find_label_errors": "find_label_errors(settings, options, head) main()",
+    "tools.label_texts": "main()",
     "tools.select_texts": "main()",
     "tools.sweep": "Sweep(output_dir, search, flags=, script=, metric=, trials=, seed=) main() run_sweep(sweep)",
     "models.tagger": "Tagger(config)",
@@ -82,13 +83,14 @@ METHODS = {
     "models.BertCrfForNer": """
         decode(emissions, word_mask) distillation_loss(emissions, word_mask, taught, temperature=)
         entity_confidences(emissions, word_mask, entities) expectations(emissions, word_mask, temperature=)
-        calibrated(emissions) lattice() outside_confidences(emissions, word_mask, spans) tag_names
+        calibrated(emissions) expected_entity_words(emissions, word_mask) lattice() log_missed
+        outside_confidences(emissions, word_mask, spans) tag_names
     """,
     "models.BertSoftmaxForNer": """
         decode(emissions, word_mask) distillation_loss(emissions, word_mask, taught, temperature=)
         entity_confidences(emissions, word_mask, entities) expectations(emissions, word_mask, temperature=)
         searches calibrated(emissions) lattice() legal_crf(temperature=) tag_names token_losses(logits, labels,
-        weights=)
+        weights=, of_annotation=) expected_entity_words(emissions, word_mask) log_missed
         outside_confidences(emissions, word_mask, spans)
     """,
     "models.crf.CRF": """
@@ -161,6 +163,7 @@ FLAGS = {
     "analysis.report.__main__": "head output run",
     "tools.sweep": "sweep",
     "tools.find_label_errors": f"{TRAINING_FLAGS} folds min_suspicion tasks",
+    "tools.label_texts": "certainty files head no_cuda output run",
     "tools.select_texts": "by files head leave_out most_similar no_cuda number output run to",
     "tools.new_encoder": "cased encoder keep_layers layers max_positions output_dir vocab width",
     "tools.convert_corpus": """
