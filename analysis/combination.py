@@ -64,7 +64,7 @@ def combine(
         candidates = sorted(every, key=lambda words: (words[1], words[0]))
         of_text.append(range(len(spans), len(spans) + len(candidates)))
         spans += [(number, *words) for words in candidates]
-        of_layers = [_votes(layer, candidates, classes) for layer in layers]
+        of_layers = [_votes(layer, candidates, classes, nested) for layer in layers]
         votes.extend(np.stack([rows[:-1] for rows in of_layers], 1))
         possible.extend(_possible(gold, candidates, classes))
         if gold.is_partial:
@@ -72,7 +72,7 @@ def combine(
         covered = {word for first, last in candidates for word in range(first, last + 1)}
         nowhere = np.array([True, *[gold.entities is None] * len(types)])
         places[np.stack([rows[-1] for rows in of_layers]).tobytes(), nowhere.tobytes()] += words - len(covered)
-    shape = (len(names), len(types) + 1)
+    shape = (len(names), len(types) + 2)
     places = +places
     items = Items(
         np.array([*votes, *(np.frombuffer(said, bool).reshape(shape) for said, _ in places)], bool),
@@ -86,17 +86,19 @@ def combine(
 
 
 def _votes(
-    layer: Annotation | None, candidates: Sequence[tuple[int, int]], classes: Mapping[str, int]
+    layer: Annotation | None, candidates: Sequence[tuple[int, int]], classes: Mapping[str, int], nested: bool
 ) -> NDArray[np.bool_]:
-    """(N + 1, C): the classes one of which a source says of each candidate, and last of a word without one."""
-    rows = np.ones((len(candidates) + 1, len(classes) + 1), bool)
+    """(N + 1, C + 1): the classes one of which a source says of each candidate, and last of a word without one."""
+    rows = np.ones((len(candidates) + 1, len(classes) + 2), bool)
     if layer is None or layer.entities is None:
         return rows
     rows[:] = False
     rows[:, [0, *(classes[name] for name in layer.open_types(classes))]] = True
-    unknown = np.zeros(layer.words + 1, bool)
+    unknown, covered = np.zeros((2, layer.words + 1), bool)
     for first, last in layer.unannotated:
         unknown[first : last + 1] = True
+    for _, first, last in layer.entities:
+        covered[first : last + 1] = True
     said: dict[tuple[int, int], list[int]] = {}
     for entity in layer.entities:
         said.setdefault(entity[1:], []).append(classes[entity.type])
@@ -106,6 +108,8 @@ def _votes(
             rows[place, said[first, last]] = True
         elif unknown[first : last + 1].any():
             rows[place] = True
+        elif covered[first : last + 1].any() and not nested:
+            rows[place, [0, -1]] = False, True
     return rows
 
 

@@ -3,7 +3,8 @@
 The items are spans of words that any source annotates. Each has a true class, an entity type or none, and each source
 that looked has a distribution over what it says for each true class. Places where nobody annotates anything are items
 too: without them, the few spans that are no entities would all be errors of somebody, and sources would seem to make
-many. Spans instead of words, because then an entity that comes out has boundaries that a source gave.
+many. Spans instead of words, because then an entity that comes out has boundaries that a source gave. A source that has
+another, overlapping entity says something too, mostly that there is one: this is a class of what it says of its own.
 """
 
 from bisect import bisect_left
@@ -19,7 +20,7 @@ from tqdm import tqdm
 _ITERATIONS, _TOLERANCE = 200, 1e-4
 _IMPOSSIBLE = -1e4  # log-probability; finite, so that what is certain can be compared
 # What is expected of a source before anything is known of it, in observations.
-_RIGHT, _MISSED, _OTHER_TYPE, _SPURIOUS = 3.2, 0.6, 0.2, 0.5
+_RIGHT, _MISSED, _OTHER_TYPE, _OTHER_WORDS, _SPURIOUS = 3.2, 0.4, 0.2, 0.2, 0.5
 
 
 class Rates(NamedTuple):
@@ -34,7 +35,8 @@ class Items:
     """Spans and empty places, and what sources say of them. Class 0 is no entity, the others are types.
 
     Args:
-        votes: (N, S, C) bool: the classes one of which the source says. All: it did not look.
+        votes: (N, S, C + 1) bool: the classes one of which the source says; the last is an entity of other words that
+            overlap these. All: it did not look.
         possible: (N, C) bool: the classes that the gold annotation permits.
         weights: (N,): number of items like this one.
         spans: ``(text, first_word, last_word)`` of the first items, sorted by text, then last word; others are places.
@@ -54,7 +56,7 @@ class Estimate:
 
     Args:
         posteriors: (N, C): probability of each class of each item.
-        confusion: (S, C, C): probability of what a source says, for each true class.
+        confusion: (S, C, C + 1): probability of what a source says, for each true class.
         prior: (C,): probability of each class.
     """
 
@@ -72,12 +74,12 @@ def estimate(items: Items, known: Mapping[int, Rates] | None = None) -> Estimate
     Args:
         known: by source, rates that are not estimated, for all types.
     """
-    said = items.votes.astype(np.float64)  # N S C
-    looked = ~items.votes.all(-1)  # N S
+    said = items.votes.astype(np.float64)  # N S C+1
+    looked = np.logical_not(items.votes.all(-1))  # N S
     posteriors = _shares(items, said, looked)
     clusters = [] if items.nested else list(_overlapping(items.spans))
-    classes, prior = said.shape[2], np.empty(0)
-    confusion = np.tile(_normalised(_expected(classes)), (said.shape[1], 1, 1))
+    prior = np.empty(0)
+    confusion = np.tile(_normalised(_expected(items.possible.shape[1])), (said.shape[1], 1, 1))
     for _ in tqdm(range(_ITERATIONS), desc="Reliability of sources", leave=False, disable=None):
         prior = _normalised(items.weights @ posteriors + 1e-3)
         weighted = posteriors * items.weights[:, None]
@@ -99,16 +101,17 @@ def estimate(items: Items, known: Mapping[int, Rates] | None = None) -> Estimate
 
 
 def _shares(items: Items, said: NDArray[np.float64], looked: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The share of the votes of each class; a source that excludes some types only says that there is no entity."""
-    said = np.where(items.votes[..., :1], np.eye(said.shape[2])[0], said / said.sum(-1, keepdims=True))
+    """The share of the votes of each class; a source that only excludes some types says that there is no entity."""
+    classes, none = items.possible.shape[1], items.votes[..., :1] | items.votes[..., -1:]
+    said = np.where(none, np.eye(classes)[0], said[..., :-1] / np.maximum(said[..., :-1].sum(-1, keepdims=True), 1))
     shares = (said * looked[..., None]).sum(1) + 1e-9
     return _normalised(np.where(items.possible, shares, 0.0))
 
 
 def _expected(classes: int) -> NDArray[np.float64]:
     """Observations that stand for what is expected of any source, by true class and what it says."""
-    matrix = np.full((classes, classes), _OTHER_TYPE / max(classes - 2, 1))
-    matrix[:, 0], matrix[0] = _MISSED, _SPURIOUS / max(classes - 1, 1)
+    matrix = np.full((classes, classes + 1), _OTHER_TYPE / max(classes - 2, 1))
+    matrix[:, 0], matrix[:, -1], matrix[0] = _MISSED, _OTHER_WORDS, _SPURIOUS / classes
     np.fill_diagonal(matrix, _RIGHT)
     return matrix
 
@@ -120,7 +123,7 @@ def _counted(
 
     Args:
         weighted: (N, C): expected number of items of each true class.
-        votes: (N, C): classes one of which it says; which one is expected as ``before``.
+        votes: (N, C + 1): classes one of which it says; which one is expected as ``before``.
     """
     likely = np.maximum(votes @ before.T, 1e-300)  # N C
     counts = before * ((weighted / likely).T @ votes)
@@ -128,11 +131,16 @@ def _counted(
 
 
 def _confusion_of(rates: Rates, prior: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The confusion matrix of a source that confuses no types and has these rates."""
-    matrix = np.diag(np.full(len(prior), rates.recall))
-    matrix[1:, 0] = 1 - rates.recall
+    """The confusion matrix of a source that confuses no types and has these rates.
+
+    That it has other words says nothing: their share of what it misses is not known.
+    """
+    matrix = np.zeros((len(prior), len(prior) + 1))
+    np.fill_diagonal(matrix, rates.recall)
+    matrix[:, -1] = 0.5 * (1 - rates.recall)
+    matrix[1:, 0] = matrix[1:, -1]
     spurious = prior[1:] / prior[0] * rates.recall * (1 - rates.precision) / rates.precision
-    matrix[0, 1:] = spurious / max(1.0, 2 * spurious.sum())  # at most half of the places
+    matrix[0, 1:-1] = spurious * min(1.0, 0.5 * (1 - matrix[0, -1]) / spurious.sum())
     matrix[0, 0] = 1 - matrix[0, 1:].sum()
     return np.maximum(matrix, 1e-9)
 

@@ -116,8 +116,9 @@ def _join(known: LayeredText, found: LayeredText, source: Source, findings: Find
     """Add what another file says of a text."""
     if found.example.words_given and not known.example.words_given:
         here = LayeredText(known.example, known.layers)
-        names = {"guid": here.example.guid, "document": here.example.document or found.example.document}
-        known.example, known.layers = replace(_without_annotation(found.example), **names), {}
+        document = here.example.document or found.example.document
+        known.example = replace(_without_annotation(found.example), guid=here.example.guid, document=document)
+        known.layers = {}
         _join(known, here, source, findings)
     for name, annotation in found.layers.items():
         if name in known.layers:

@@ -201,11 +201,12 @@ def _decisions(combined: Combined, threshold: float) -> dict[str, int]:
 def _of_source(combined: Combined, place: int) -> dict[str, Any]:
     """Counts and estimated rates of a source, together and by type."""
     name, size = combined.names[place], len(combined.items.spans)
-    votes = combined.items.votes[:size, place]
-    posteriors = combined.found.posteriors[:size]
-    said, looked = ~votes[:, 0], ~votes.all(1)
     others = combined.items.votes[:size]
-    agreeing = (others & votes[:, None])[..., 1:].any(-1) & ~others[..., 0]
+    votes = others[:, place]
+    posteriors = combined.found.posteriors[:size]
+    looked = ~votes.all(1)
+    said = ~votes[:, 0] & ~votes[:, -1]
+    agreeing = (others & votes[:, None])[..., 1:-1].any(-1) & ~others[..., 0] & ~others[..., -1]
     agreeing[:, place] = False
     checked = (~others.all(-1)).sum(1) > 1
     layers = [text.layers[name] for text in combined.texts if name in text.layers]
@@ -219,7 +220,7 @@ def _of_source(combined: Combined, place: int) -> dict[str, Any]:
             expected, found = expected + true, found + true * recall
         precision = float(posteriors[mine, number].mean()) if mine.any() else None
         types[kind] = {"spans": int(mine.sum()), "precision": precision, "recall": recall}
-    right = (posteriors * votes)[said].sum(1)
+    right = (posteriors * votes[:, :-1])[said].sum(1)
     return {
         "texts": len(layers),
         "spans": int(said.sum()),
@@ -266,8 +267,8 @@ def _show(report: Mapping[str, Any]) -> None:
         for one in report["conflicts"]
     ]
     if pairs:
-        columns = ("source", "and", "same spans", "other type", "other words")
-        console().print(console_table(columns, pairs, names=2, title="Agreement and conflicts"))
+        kinds = ("source", "and", "same spans", "other type", "other words")
+        console().print(console_table(kinds, pairs, names=2, title="Agreement and conflicts"))
     for kind, count in report["dropped"].items():
         logger.warning("%d %s", count, kind)
     spans = report["spans"]
