@@ -72,11 +72,12 @@ def combine(
         covered = {word for first, last in candidates for word in range(first, last + 1)}
         nowhere = np.array([True, *[gold.entities is None] * len(types)])
         places[np.stack([rows[-1] for rows in of_layers]).tobytes(), nowhere.tobytes()] += words - len(covered)
-    shape = (len(names), len(types) + 2)
-    places = +places
+    shape, places = (len(names), len(types) + 2), +places
+    votes += [np.frombuffer(said, bool).reshape(shape) for said, _ in places]
+    possible += [np.frombuffer(may_be, bool) for _, may_be in places]
     items = Items(
-        np.array([*votes, *(np.frombuffer(said, bool).reshape(shape) for said, _ in places)], bool),
-        np.array([*possible, *(np.frombuffer(may_be, bool) for _, may_be in places)], bool),
+        np.array(votes, bool).reshape(-1, *shape),
+        np.array(possible, bool).reshape(-1, len(types) + 1),
         np.array([1.0] * len(spans) + list(places.values())),
         spans,
         nested,

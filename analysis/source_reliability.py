@@ -20,6 +20,7 @@ from tqdm import tqdm
 _ITERATIONS, _TOLERANCE = 200, 1e-4
 _IMPOSSIBLE = -1e4  # log-probability; finite, so that what is certain can be compared
 # What is expected of a source before anything is known of it, in observations.
+_WAYS = 4  # in which a source usually errs in the words of an entity: one more or less at an end
 _RIGHT, _MISSED, _OTHER_TYPE, _OTHER_WORDS, _SPURIOUS = 3.2, 0.4, 0.2, 0.2, 0.5
 
 
@@ -78,11 +79,15 @@ def estimate(items: Items, known: Mapping[int, Rates] | None = None) -> Estimate
     looked = np.logical_not(items.votes.all(-1))  # N S
     posteriors = _shares(items, said, looked)
     clusters = [] if items.nested else list(_overlapping(items.spans))
+    overlaps = _pairs(items.spans, clusters)
     prior = np.empty(0)
-    confusion = np.tile(_normalised(_expected(items.possible.shape[1])), (said.shape[1], 1, 1))
+    start = _with_other_words(_normalised(_expected(items.possible.shape[1])))
+    confusion = np.tile(start, (said.shape[1], 1, 1))
     for _ in tqdm(range(_ITERATIONS), desc="Reliability of sources", leave=False, disable=None):
         prior = _normalised(items.weights @ posteriors + 1e-3)
         weighted = posteriors * items.weights[:, None]
+        # A span that overlaps a true entity is an error in its words, not one that is made anywhere.
+        weighted[:, 0] -= np.minimum(weighted[:, 0], _sum_over(overlaps, 1 - posteriors[:, 0]))
         for source, votes in enumerate(np.moveaxis(said, 1, 0)):
             if known and source in known:
                 confusion[source] = _confusion_of(known[source], prior)
@@ -91,7 +96,7 @@ def estimate(items: Items, known: Mapping[int, Rates] | None = None) -> Estimate
                 confusion[source] = _counted(weighted[seen], votes[seen], confusion[source])
         logs = np.log(prior) + np.where(items.possible, 0.0, _IMPOSSIBLE)
         for source, votes in enumerate(np.moveaxis(said, 1, 0)):
-            logs = logs + np.log(votes @ confusion[source].T)
+            logs = logs + np.where(looked[:, source, None], np.log(votes @ confusion[source].T), 0.0)
         new = _posteriors(logs, clusters)
         change = np.abs(new - posteriors).max(initial=0.0)
         posteriors = new
@@ -113,6 +118,7 @@ def _expected(classes: int) -> NDArray[np.float64]:
     matrix = np.full((classes, classes + 1), _OTHER_TYPE / max(classes - 2, 1))
     matrix[:, 0], matrix[:, -1], matrix[0] = _MISSED, _OTHER_WORDS, _SPURIOUS / classes
     np.fill_diagonal(matrix, _RIGHT)
+    matrix[0, -1] = 0
     return matrix
 
 
@@ -127,22 +133,25 @@ def _counted(
     """
     likely = np.maximum(votes @ before.T, 1e-300)  # N C
     counts = before * ((weighted / likely).T @ votes)
-    return _normalised(counts + _expected(len(before)))
+    counts[0, -1] = 0
+    return _with_other_words(_normalised(counts + _expected(len(before))))
+
+
+def _with_other_words(confusion: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Set how likely other words are where there is no entity: as any spurious entity, in each of the ways to err."""
+    confusion[0, -1] = _WAYS * confusion[0, 1:-1].sum() / max(len(confusion) - 1, 1)
+    return confusion
 
 
 def _confusion_of(rates: Rates, prior: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The confusion matrix of a source that confuses no types and has these rates.
-
-    That it has other words says nothing: their share of what it misses is not known.
-    """
+    """The confusion matrix of a source with these rates. It confuses no types, and has other words for half it misses."""
     matrix = np.zeros((len(prior), len(prior) + 1))
     np.fill_diagonal(matrix, rates.recall)
-    matrix[:, -1] = 0.5 * (1 - rates.recall)
-    matrix[1:, 0] = matrix[1:, -1]
+    matrix[1:, 0] = matrix[1:, -1] = 0.5 * (1 - rates.recall)
     spurious = prior[1:] / prior[0] * rates.recall * (1 - rates.precision) / rates.precision
-    matrix[0, 1:-1] = spurious * min(1.0, 0.5 * (1 - matrix[0, -1]) / spurious.sum())
-    matrix[0, 0] = 1 - matrix[0, 1:].sum()
-    return np.maximum(matrix, 1e-9)
+    matrix[0, 1:-1] = spurious * min(1.0, 0.5 / max(spurious.sum(), 0.5))  # at most half of the places
+    matrix[0, 0] = 1 - matrix[0, 1:-1].sum()
+    return _with_other_words(np.maximum(matrix, 1e-9))
 
 
 def _posteriors(logs: NDArray[np.float64], clusters: Iterable[list[tuple[int, int]]]) -> NDArray[np.float64]:
@@ -199,6 +208,23 @@ def _overlapping(spans: Sequence[tuple[int, int, int]]) -> Iterable[list[tuple[i
             by_end = sorted(group)  # as the items are
             ends = [spans[item][2] for item in by_end]
             yield [(item, bisect_left(ends, spans[item][1])) for item in by_end]
+
+
+def _pairs(spans: Sequence[tuple[int, int, int]], clusters: Iterable[list[tuple[int, int]]]) -> NDArray[np.int64]:
+    """(P, 2): all pairs of items that overlap, in both orders."""
+    found = [
+        (one, other)
+        for cluster in clusters
+        for one, _ in cluster
+        for other, _ in cluster
+        if one != other and spans[one][1] <= spans[other][2] and spans[other][1] <= spans[one][2]
+    ]
+    return np.array(found, np.int64).reshape(-1, 2)
+
+
+def _sum_over(pairs: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sum for each item the values of those that overlap it."""
+    return np.bincount(pairs[:, 0], values[pairs[:, 1]], len(values))
 
 
 def _normalised(values: NDArray[np.float64]) -> NDArray[np.float64]:

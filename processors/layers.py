@@ -56,9 +56,9 @@ def read_layers(files: Sequence[str], reading: Reading) -> tuple[list[LayeredTex
                 seen[text] += 1
                 if known is not found:
                     _join(known, found, Source(path, found.example.line, found.example.guid), one.findings)
-            one.findings.raise_faults()
-        except DataError as error:
+        except DataError as error:  # of a reader, with all faults of the file
             findings.fault(error)
+        findings.faults += one.findings.faults
         for kind, count in one.findings.counts.items():
             findings.add(kind, count=count)
         findings.remarks += one.findings.remarks
@@ -122,14 +122,15 @@ def _join(known: LayeredText, found: LayeredText, source: Source, findings: Find
         _join(known, here, source, findings)
     for name, annotation in found.layers.items():
         if name in known.layers:
-            raise source.error(f"the source {name} has annotated this text before")
+            findings.fault(source.error(f"the source {name} has annotated this text before"))
         known.layers[name] = _on_words_of(known.example, found.example, annotation, findings)
     if found.example.entities is None:
         return
     gold = _on_words_of(known.example, found.example, found.example.annotation, findings)
     mine = known.example.annotation
     if known.example.entities is not None and replace(mine, entities=in_text_order(mine.entities or ())) != gold:
-        raise source.error("this text has another annotation in an earlier file; name the files as sources, NAME=FILE")
+        advice = "name the files as sources, NAME=FILE"
+        findings.fault(source.error(f"this text has another annotation in an earlier file; {advice}"))
     known.example.entities, known.example.complete = list(gold.entities or ()), gold.complete
     known.example.unannotated = list(gold.unannotated)
 
