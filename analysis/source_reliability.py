@@ -144,7 +144,10 @@ def _with_other_words(confusion: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _confusion_of(rates: Rates, prior: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The confusion matrix of a source with these rates. It confuses no types, and has other words for half it misses."""
+    """The confusion matrix of a source with these rates, which confuses no types.
+
+    It is taken to have other words for half of the entities that it misses.
+    """
     matrix = np.zeros((len(prior), len(prior) + 1))
     np.fill_diagonal(matrix, rates.recall)
     matrix[1:, 0] = matrix[1:, -1] = 0.5 * (1 - rates.recall)
@@ -224,7 +227,9 @@ def _pairs(spans: Sequence[tuple[int, int, int]], clusters: Iterable[list[tuple[
 
 def _sum_over(pairs: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Sum for each item the values of those that overlap it."""
-    return np.bincount(pairs[:, 0], values[pairs[:, 1]], len(values))
+    sums = np.zeros(len(values))
+    np.add.at(sums, pairs[:, 0], values[pairs[:, 1]])
+    return sums
 
 
 def _normalised(values: NDArray[np.float64]) -> NDArray[np.float64]:

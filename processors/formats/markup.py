@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -316,8 +315,3 @@ def _whole_words(text: str, start: int, end: int) -> tuple[int, int]:
     while _joined(text, end):
         end += 1
     return start, end
-
-
-def counts_of(failures: Sequence[Failure]) -> Counter[str]:
-    """How many there are of each kind."""
-    return Counter(failure.why.partition(":")[0] for failure in failures)

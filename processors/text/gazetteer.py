@@ -56,7 +56,7 @@ class Gazetteer:
             entries[key] = self._type_sets.setdefault(found, found)  # one object for all entries: a third of the memory
 
     def _ways_to_cut(self, surface: str) -> set[tuple[str, ...]]:
-        surface = self._folded(surface)
+        surface = self.folded(surface)
         ways = {tuple(surface.split())}
         if has_wide(surface) or not _PLAIN.fullmatch(surface):
             for unit in {self.word_unit, "token"}:
@@ -64,12 +64,13 @@ class Gazetteer:
                 ways.add(tuple(word for word in words if not word.isspace()))
         return ways
 
-    def _folded(self, text: str) -> str:
+    def folded(self, text: str) -> str:
+        """The text as it is compared."""
         return text.casefold() if self.ignore_case else text
 
     def matches(self, words: Sequence[str]) -> Iterator[Match]:
         """Find the longest entries from left to right, none of which overlap."""
-        entries, folded = self._entries, [self._folded(word) for word in words]
+        entries, folded = self._entries, [self.folded(word) for word in words]
         place = 0
         while place < len(folded):
             key, found = folded[place], None
@@ -121,7 +122,7 @@ def make_gazetteer(examples: Sequence[Example], ignore_case: bool = False) -> li
         for entity in example.entities or ():
             start, end = example.place(entity)
             surface = _BREAKS.sub(" ", (example.text or "")[start:end])
-            key = tuple(gazetteer._folded(word) for word in example.words[entity.first_word : entity.last_word + 1])
+            key = tuple(gazetteer.folded(word) for word in example.words[entity.first_word : entity.last_word + 1])
             written.setdefault(key, Counter())[surface, entity.type] += 1
             gazetteer.add(surface, [entity.type])
     found: Counter[tuple[str, ...]] = Counter()
@@ -132,7 +133,7 @@ def make_gazetteer(examples: Sequence[Example], ignore_case: bool = False) -> li
         for first, last, _ in gazetteer.matches(example.words):
             if example.entities is None or unknown.intersection(range(first, last + 1)):
                 continue
-            key = tuple(map(gazetteer._folded, example.words[first : last + 1]))
+            key = tuple(map(gazetteer.folded, example.words[first : last + 1]))
             found[key] += 1
             if (first, last) in entities:
                 right[key, entities[first, last]] += 1
