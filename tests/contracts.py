@@ -64,6 +64,9 @@ IMPORTS = {
     "tools.find_label_errors": "find_label_errors(settings, options, head) main()",
     "tools.label_texts": "main()",
     "tools.select_texts": "main()",
+    "tools.combine_sources": "main()",
+    "tools.import_markup": "main()",
+    "tools.make_gazetteer": "main()",
     "tools.sweep": "Sweep(output_dir, search, flags=, script=, metric=, trials=, seed=) main() run_sweep(sweep)",
     "models.tagger": "Tagger(config)",
 }
@@ -165,6 +168,12 @@ FLAGS = {
     "tools.find_label_errors": f"{TRAINING_FLAGS} folds min_suspicion tasks",
     "tools.label_texts": "certainty files head no_cuda output run",
     "tools.select_texts": "by files head leave_out most_similar no_cuda number output run to",
+    "tools.combine_sources": """
+        files gazetteer ignore_case max_missed nested offset_unit output reliability source_types span_edges
+        threshold word_unit
+    """,
+    "tools.import_markup": "answers min_similarity output source texts types",
+    "tools.make_gazetteer": "ignore_case min_share output source",
     "tools.new_encoder": "cased encoder keep_layers layers max_positions output_dir vocab width",
     "tools.convert_corpus": """
         offset_unit source span_edges tag_column target to word_column word_unit

@@ -23,7 +23,7 @@ def read_json(path: Path, reading: Reading) -> Iterator[Example]:
         DataError: after the last record, with all records that are broken, lack keys, or have spans outside the text.
     """
     findings = reading.findings
-    records = RecordReader(reading, lambda: (value for _, value in _records(path, Findings())))
+    records = RecordReader(reading, lambda: (value for _, value in read_records(path, Findings())))
     seen: set[str] = set()
 
     def examples(index: int, found: tuple[int, Any]) -> list[Example]:
@@ -39,7 +39,7 @@ def read_json(path: Path, reading: Reading) -> Iterator[Example]:
         seen.add(source.guid)
         return records.read(record, source)
 
-    return reading.examples_of(enumerate(_records(path, findings)), examples)
+    return reading.examples_of(enumerate(read_records(path, findings)), examples)
 
 
 def _as_record(value: Any, path: Path, line: int) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def _as_record(value: Any, path: Path, line: int) -> dict[str, Any]:
     return value
 
 
-def _records(path: Path, findings: Findings) -> Iterator[tuple[int, Any]]:
+def read_records(path: Path, findings: Findings) -> Iterator[tuple[int, Any]]:
     """Yield each record with its first line."""
     first = next((line.strip() for _, line in read_lines(path) if line.strip()), "")
     try:

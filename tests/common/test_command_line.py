@@ -23,6 +23,9 @@ SCRIPTS = {
     "tools.convert_corpus": ["source", "target", "--to=jsonl"],
     "tools.find_label_errors": [],
     "tools.select_texts": ["run", "texts.txt", "--output=out"],
+    "tools.combine_sources": ["layers.jsonl", "--output=out"],
+    "tools.import_markup": ["answers.jsonl", "--output=out"],
+    "tools.make_gazetteer": ["train.txt", "out"],
     "inference.export_onnx": ["run"],
     "analysis.report.__main__": ["run"],
 }
@@ -54,6 +57,7 @@ MAY_BE_ZERO = {
         "batch_timeout",
         "max_f1_loss",
         "min_suspicion",
+        "min_share",
     ),
 }
 
