@@ -29,11 +29,12 @@ from analysis.compare_runs import (
     load_variants,
 )
 from analysis.documents import read_documents
-from common.entities import Entity, outermost
+from common.entities import Entity
 from common.options import option
 from common.run_files import RunFolder
 from models import BertCrfForNer
 from processors.examples import Example
+from processors.text.gazetteer import Gazetteer, make_gazetteer
 from tools.command_line import chosen_head, parse_flags
 from tools.folds import settings_of_splits, trained_model
 from tools.recipe import predict_run, run_script
@@ -43,6 +44,7 @@ from tools.settings import Settings, require
 
 REFERENCE = "full"
 _RESAMPLES = 10_000
+_CERTAIN = 0.5  # share of the matches of a surface that are entities; two types may both have it
 EXPERIMENTS = ["halves", "missing", "dictionary"]
 
 
@@ -124,40 +126,25 @@ def with_dictionary(source: Source, few: bool = True, rest: bool = True, known: 
     """
     number = max(1, round(source.options.labelled * len(source.examples)))
     drawn = set(source.generator("labelled").sample(range(len(source.examples)), number))
-    dictionary = make_dictionary([source.examples[place] for place in sorted(drawn)])
+    dictionary = dictionary_of([source.examples[place] for place in sorted(drawn)])
     texts = []
     for place, example in enumerate(source.examples):
         if place in drawn and few:
             texts.append(replace(example, complete=frozenset(source.types) if known else None))
         elif place not in drawn and rest:
-            entities = outermost(occurrences(example.words, dictionary))
+            found = dictionary.matches(example.words)
+            entities = [Entity(min(types), first, last) for first, last, types in found]
             texts.append(replace(example, entities=entities, complete=frozenset() if known else None))
     return texts
 
 
-Dictionary = Mapping[tuple[str, ...], str]  # type of a surface
-
-
-def make_dictionary(examples: Sequence[Example]) -> Dictionary:
-    """The most frequent type of each surface that is an entity of it in at least half of all occurrences."""
-    found: dict[tuple[str, ...], Counter[str]] = {}
-    for example in examples:
-        for name, first, last in example.entities or ():
-            found.setdefault(tuple(example.words[first : last + 1]), Counter())[name] += 1
-    best = {surface: types.most_common(1)[0] for surface, types in found.items()}
-    types = {surface: name for surface, (name, _) in best.items()}
-    seen = Counter(
-        tuple(one.words[first : last + 1]) for one in examples for _, first, last in occurrences(one.words, types)
-    )
-    return {surface: name for surface, (name, count) in best.items() if 2 * count >= seen[surface]}
-
-
-def occurrences(words: Sequence[str], dictionary: Dictionary) -> list[Entity]:
-    """All occurrences of the surfaces of a dictionary, which may overlap."""
-    longest = max(map(len, dictionary), default=0)
-    spans = ((first, last) for first in range(len(words)) for last in range(first, min(first + longest, len(words))))
-    types = ((dictionary.get(tuple(words[first : last + 1])), first, last) for first, last in spans)
-    return [Entity(name, first, last) for name, first, last in types if name is not None]
+def dictionary_of(examples: Sequence[Example]) -> Gazetteer:
+    """The surfaces that are entities of one type in at least half of their matches."""
+    gazetteer = Gazetteer()
+    for surface, name, share in make_gazetteer(examples):
+        if share >= _CERTAIN:
+            gazetteer.add(surface, [name])
+    return gazetteer
 
 
 class Condition(NamedTuple):

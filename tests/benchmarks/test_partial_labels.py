@@ -12,7 +12,6 @@ from benchmarks.partial_labels import (
     PartialLabelOptions,
     Source,
     chosen_conditions,
-    make_dictionary,
     with_steps_of,
 )
 from common.entities import Entity
@@ -87,17 +86,6 @@ def test_half_of_the_entities_are_missing(source: Source) -> None:
     assert all(one.complete is None for one in known)
 
 
-def test_a_dictionary_keeps_what_is_an_entity_in_half_of_the_occurrences() -> None:
-    texts = [
-        Example("1", ["may", "met", "may", "may", "at", "new", "york"], [Entity("PER", 0, 0), Entity("LOC", 5, 6)]),
-        Example("2", ["rome", "and", "rome", "of", "york"], [Entity("LOC", 0, 0), Entity("ORG", 2, 4)]),
-        Example("3", ["york"], [Entity("PER", 0, 0)]),
-        Example("4", ["york"], [Entity("LOC", 0, 0)]),
-    ]
-    # "may" is an entity in one of three occurrences, "york" of either type in one of four.
-    assert make_dictionary(texts) == {("new", "york"): "LOC", ("rome",): "LOC", ("rome", "of", "york"): "ORG"}
-
-
 def test_texts_that_a_dictionary_labels() -> None:
     texts = [
         Example("0", ["rome"], [Entity("LOC", 0, 0)]),
@@ -108,8 +96,8 @@ def test_texts_that_a_dictionary_labels() -> None:
     seed = next(n for n in range(10_000) if few_of(source, n) == ["0", "1", "2", "3"])
     source = source._replace(options=dataclasses.replace(source.options, data_seed=seed))
     assert texts_of("few", source) == texts[:4]
-    found = texts_of("dictionary_only", source)  # rome is LOC in one of four occurrences
-    assert entities(found) == [[Entity("ORG", 1, 3)]] * 4
+    found = texts_of("dictionary_only", source)
+    assert entities(found) == [[Entity("ORG", 1, 3), Entity("LOC", 5, 5)]] * 4
     assert texts_of("both_as_outside", source) == texts[:4] + found
     known = texts_of("both_known", source)
     assert [one.complete for one in known] == [frozenset({"LOC", "ORG", "PER"})] * 4 + [frozenset()] * 4
@@ -151,27 +139,28 @@ def test_the_table(encoder: Path, tmp_path: Path) -> None:
     home = tmp_path / "partial"
     options = {**options_of_run(encoder, corpus, tmp_path), "output_dir": home, "num_train_epochs": 1.0}
     options |= {"from_scratch": True, "evaluate_during_training": False, "report_to": "none"}
-    own = ["--experiments", "halves", "few", "--seeds", "1", "--train_share", "0.9", "--labelled", "0.2"]
+    own = ["--experiments", "missing", "both_known", "few", "--seeds", "1", "--train_share", "0.9", "--labelled", "0.2"]
     printed = table_of("partial_labels", *flags(**options), *own)
     assert (home / "table.md").read_text("utf-8").strip() in printed
     assert "Test, seeds 1; intervals and p over 20 documents; as many steps on few texts as on all:" in printed
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines() if line.startswith("| ")]
-    names = ["trained on", "---", "full", "halves_as_outside", "halves_known", "few", "variant", "---", "halves_known"]
-    assert [row[0] for row in cells] == names
-    assert [row[1] for row in cells[2:6]] == ["54", "54", "54", "11"]
+    names = ["trained on", "---", "full", "missing_as_outside", "missing_known", "few", "both_known"]
+    assert [row[0] for row in cells] == [*names, "variant", "---", "missing_known", "both_known"]
+    assert [row[1] for row in cells[2:7]] == ["54", "54", "54", "11", "54"]
     results = read_json(home / "results.json")
-    for name in names[2:6]:
+    for name in names[2:]:
         scored = read_json(home / name / "seed_1" / "test_results.json")
         assert results["conditions"][name]["f1"] == pytest.approx([100 * scored["f1"]])
-    steps = [results["conditions"][name]["steps"] for name in names[2:6]]
-    assert steps[0] == steps[1] == steps[2] == 7
+    steps = [results["conditions"][name]["steps"] for name in names[2:]]
+    assert steps[0] == steps[1] == steps[2] == steps[4] == 7
     assert steps[3] in (8, 9, 10)  # whole batches of fewer texts
     assert [(one["first"], one["second"]) for one in results["differences"]] == [
-        *((name, "full") for name in names[3:6]),
-        ("halves_known", "halves_as_outside"),
+        *((name, "full") for name in names[3:]),
+        ("missing_known", "missing_as_outside"),
+        ("both_known", "few"),
     ]
     weights = {path: path.stat().st_mtime_ns for path in home.rglob("model.safetensors")}
-    assert len(weights) == 4
+    assert len(weights) == 5
     assert table_of("partial_labels", *flags(**options), *own).endswith(printed[-500:])  # nothing is trained again
     assert {path: path.stat().st_mtime_ns for path in home.rglob("model.safetensors")} == weights
     own[own.index("0.9")] = "0.8"
