@@ -18,7 +18,7 @@ from models import BertCrfForNer, BertSoftmaxForNer
 from models.heads.flat import FlatTagger
 from processors.features.dataset import FeatureDataset
 from tests.tools.forks import Forked
-from tools.data import load_and_cache_examples
+from tools.data import load_and_cache_examples, load_training_data
 from tools.loading import load_model_and_tokenizer
 from tools.recipe import run_script
 from tools.run import Run
@@ -117,7 +117,7 @@ def prepared(run: Run) -> tuple[Run, FlatTagger, PreTrainedTokenizerBase]:
 def fit(run: Run) -> tuple[int, float, dict[str, Tensor]]:
     """Trains as a script does; steps, mean loss and weights."""
     run, model, tokenizer = prepared(run)
-    dataset = load_and_cache_examples(run, run.corpus.task_name, tokenizer, "train")
+    dataset = load_training_data(run, tokenizer)
     steps, loss = train(run, dataset, model, tokenizer)
     return steps, loss, {name: weight.detach().clone() for name, weight in model.state_dict().items()}
 

@@ -15,7 +15,17 @@ from processors.corpus import Corpus
 from processors.features.batching import BucketBatchSampler, draw_by_weight
 from processors.formats.writers import FORMATS
 from tests.helpers import write_corpus
-from tests.tools.runs import call_script, options_of_run, read_json, read_predictions
+from tests.tools.interrupted import fit_with_interruption
+from tests.tools.runs import (
+    call_script,
+    crf,
+    encoder_without_dropout,
+    fit,
+    options_of_run,
+    read_json,
+    read_predictions,
+    replace,
+)
 from tests.tools.test_partial_runs import only
 from tools.data import load_training_data
 from tools.loading import load_model_and_tokenizer
@@ -71,6 +81,26 @@ def test_weights_are_those_of_the_corpora(encoder: Path, corpora: Path, tmp_path
 
 
 WEIGHTS = np.array([0.5] * 10 + [1.0] * 4 + [2.5] * 6)
+
+
+def test_a_weighted_training_resumes_where_it_stopped(encoder: Path, corpora: Path, tmp_path: Path) -> None:
+    options = options_of_run(encoder, corpora, tmp_path) | {"corpora": str(corpora), "data_dir": ""}
+    run = crf(**options, do_train=True, from_scratch=True, max_steps=20)
+    steps, loss, weights = fit(replace(run, output_dir=str(tmp_path / "undisturbed")))
+    again = fit_with_interruption(run, 15)  # in the second epoch
+    assert again[:2] == (steps, pytest.approx(loss, rel=1e-6))
+    assert all(torch.equal(weight, weights[name]) for name, weight in again[2].items())
+
+
+def test_lightning_draws_the_same_windows(encoder: Path, corpora: Path, tmp_path: Path) -> None:
+    options = options_of_run(encoder, corpora, tmp_path) | {"corpora": str(corpora), "data_dir": ""}
+    options |= {"do_train": True, "from_scratch": True, "max_steps": 12, "per_gpu_train_batch_size": 8, "markup": "bio"}
+    options["model_name_or_path"] = str(encoder_without_dropout(encoder, tmp_path / "steady"))
+    losses = []
+    for script in ("run_ner_softmax", "run_pl_ner"):
+        call_script(script, **options, overwrite_output_dir=True)
+        losses.append(read_json(tmp_path / "run" / "train_results.json")["loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 def test_a_window_is_drawn_as_often_as_its_weight_says() -> None:

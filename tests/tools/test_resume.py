@@ -62,7 +62,7 @@ def test_it_goes_on_at_any_step(args: Run, steady: tuple[int, float, dict[str, T
         {"do_adv": True},
         {"bf16": True},
         {"evaluate_during_training": False},
-        {"logging_steps": 2},
+        {"logging_steps": 2, "missing_entities": True, "entity_ratio": 0.05},
         {"save_steps": 2, "save_total_limit": 1},
     ],
     ids=lambda changes: "-".join(changes),
