@@ -84,22 +84,27 @@ def import_answers(
         types, min_similarity: see `processors.formats.markup`.
 
     Returns:
-        The records with this source, which abstains where there is no usable answer; records of what failed; counts.
+        The records with this source, which abstains where there is no usable answer, and is not complete for types of
+        entities that were not found in the text; records of what failed; counts.
     """
     records, failures = [], []
     counts = Counter(
         {"texts": len(texts), "texts without an answer": 0, "answers that cannot be used": 0, "entities": 0}
     )
-    for text in tqdm(texts, desc="Aligning answers", unit=" texts", leave=False, disable=None):
-        if text.answer is None:
+    answers = [None if text.answer is None else read_answer(text.answer, types) for text in texts]
+    known = {*types} or {mention.type for read in answers if read is not None for mention in read.mentions}
+    pairs = zip(texts, answers, strict=True)
+    for text, read in tqdm(pairs, "Aligning answers", len(texts), unit=" texts", leave=False, disable=None):
+        if read is None:
             counts["texts without an answer"] += 1
             records.append(text.record)
             continue
-        read = read_answer(text.answer, types)
         spans = align(read, text.example.text or "", min_similarity)
         layers = {**text.record.get(SOURCES, {})}
         if read.usable:
-            layers[name] = _as_read(spans, text)
+            said = _as_read(spans, text)
+            lost = read.lost_types
+            layers[name] = {"spans": said, "complete": sorted(known - lost)} if lost else said
             counts["entities"] += len(spans)
         else:
             counts["answers that cannot be used"] += 1

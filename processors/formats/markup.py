@@ -59,6 +59,11 @@ class Answer:
     failures: list[Failure] = field(default_factory=list)
     usable: bool = True
 
+    @property
+    def lost_types(self) -> set[str]:
+        """Types of entities that are somewhere in the text, nobody knows where."""
+        return {one.type for one in self.failures if one.why == NOT_FOUND or one.why.startswith(CHANGED)}
+
 
 CUT_OFF, UNREADABLE = "the answer is cut off", "the answer has no known form"
 UNKNOWN_TYPE, NOT_FOUND = "the type is unknown", "no such words in the text"
