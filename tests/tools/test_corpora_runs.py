@@ -87,9 +87,10 @@ def test_a_weighted_training_resumes_where_it_stopped(encoder: Path, corpora: Pa
     options = options_of_run(encoder, corpora, tmp_path) | {"corpora": str(corpora), "data_dir": ""}
     run = crf(**options, do_train=True, from_scratch=True, max_steps=20)
     steps, loss, weights = fit(replace(run, output_dir=str(tmp_path / "undisturbed")))
-    again = fit_with_interruption(run, 15)  # in the second epoch
-    assert again[:2] == (steps, pytest.approx(loss, rel=1e-6))
-    assert all(torch.equal(weight, weights[name]) for name, weight in again[2].items())
+    again, loss_again, weights_again = fit_with_interruption(run, 15)  # in the second epoch
+    assert again == steps
+    assert loss_again == pytest.approx(loss, rel=1e-6)
+    assert all(torch.equal(weight, weights[name]) for name, weight in weights_again.items())
 
 
 def test_lightning_draws_the_same_windows(encoder: Path, corpora: Path, tmp_path: Path) -> None:
