@@ -10,7 +10,6 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +23,9 @@ from common.log import console, console_table
 from common.run_files import RunFolder
 from models.tagger import Tagger
 from processors.features.dataset import FeatureDataset
-from tools.command_line import flag_value, parse_settings
-from tools.data import load_and_cache_examples
 from tools.decoding import DocumentBatch, encoded_documents, padded_batches
-from tools.evaluate import check_dataset, evaluate, gold_entities
-from tools.heads import check_has_model, head_of_folder
-from tools.loading import adopt_model, load_model_and_tokenizer
-from tools.recipe import run_script, start_run
+from tools.evaluate import evaluate, gold_entities
+from tools.recipe import open_dev, run_script
 from tools.run_folder import write_json
 
 logger = logging.getLogger(__name__)
@@ -44,21 +39,7 @@ def main() -> None:
     parser = CommandLine(description=(__doc__ or "").partition("\n")[0], usage="%(prog)s RUN [flags of its script]")
     parser.add_argument("folder", metavar="RUN", type=Path, help="output_dir of a run")
     folder: Path = parser.parse_args(sys.argv[1:2]).folder
-    flags = sys.argv[2:]
-    check_has_model(folder, "name the output_dir of a run")
-    head = head_of_folder(folder, flag_value(flags, "head"))
-    settings_file = RunFolder(folder).settings
-    if not settings_file.is_file():
-        raise ValueError(f"{folder} has no {settings_file.name}, which names the data of a run: name its output_dir")
-    saved = json.loads(settings_file.read_text("utf-8"))
-    of_head = {option.name for option in fields(head.Options)}  # the config of the folder holds what they are
-    of_run = [f"--{name}={value}" for name, value in saved.items() if name not in of_head | {"output_dir"}]
-    actions = ["--do_train=false", "--do_eval=true", "--do_predict=false", f"--output_dir={folder}"]
-    run = start_run(parse_settings(head.Options, None, [*of_run, *actions, *flags]), head)
-    run, model, tokenizer = load_model_and_tokenizer(run, head)
-    run = adopt_model(run, model)
-    dataset = load_and_cache_examples(run, run.settings.data.task_name, tokenizer, "dev")
-    check_dataset(dataset, model)
+    run, model, tokenizer, dataset = open_dev(folder, sys.argv[2:])
     in_first = first_half(dataset)
     halves: tuple[list[DocumentBatch], list[DocumentBatch]] = [], []
     for emissions, documents in encoded_documents(run, model, dataset, "Encoding dev"):

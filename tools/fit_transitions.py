@@ -20,14 +20,10 @@ from common.run_files import RunFolder
 from common.transition_biases import KINDS, biases_file
 from models import BertSoftmaxForNer
 from models.heads.softmax import ARGMAX, VITERBI
-from tools.command_line import flag_value, parse_settings
-from tools.data import load_and_cache_examples
 from tools.decoding import decoded_documents, encoded_documents, padded_batches
-from tools.evaluate import check_dataset, evaluate, gold_entities, score_tagged
-from tools.heads import check_has_model, head_of_folder
-from tools.loading import adopt_model, load_model_and_tokenizer
-from tools.recipe import run_script, start_run
-from tools.run_folder import data_flags, write_json
+from tools.evaluate import evaluate, gold_entities, score_tagged
+from tools.recipe import open_dev, run_script
+from tools.run_folder import write_json
 
 logger = logging.getLogger(__name__)
 _STEPS = (0.25, -0.25, 0.5, -0.5, 1.0, -1.0, 2.0, -2.0)  # of equally good ones, the first is taken
@@ -66,19 +62,12 @@ def fit_transitions(folder: Path, flags: Sequence[str] = ()) -> Candidate:
     Raises:
         ValueError: the folder holds no trained softmax model, or nothing says where its data are.
     """
-    check_has_model(folder, "name the output_dir of a run")
-    head, files = head_of_folder(folder, flag_value(flags, "head")), RunFolder(folder)
-    if not issubclass(head, BertSoftmaxForNer):
+    run, model, tokenizer, dataset = open_dev(folder, flags)
+    if not isinstance(model, BertSoftmaxForNer):
         raise ValueError(
-            f"{folder} holds the head {head.__name__}: only softmax heads have no transitions of their own"
+            f"{folder} holds the head {type(model).__name__}: only softmax heads have no transitions of their own"
         )
-    data = [f"--{name}={value}" for name, value in data_flags(files).items()] if files.settings.is_file() else []
-    settings = parse_settings(head.Options, None, [*data, f"--output_dir={folder}", "--do_eval", *flags])
-    run = start_run(settings, head)
-    run, model, tokenizer = load_model_and_tokenizer(run, head)
-    run = adopt_model(run, model)
-    dataset = load_and_cache_examples(run, run.settings.data.task_name, tokenizer, "dev")
-    check_dataset(dataset, model)
+    files = RunFolder(folder)
     encoded = list(encoded_documents(run, model, dataset, "Encoding dev"))
     config, batches = model.config, [batch for part in encoded for batch in padded_batches(dataset, *part)]
     annotations = [dataset.annotation(index) for batch in batches for index in batch.documents]

@@ -1,10 +1,12 @@
 """Building blocks of the scripts: start a run, train, evaluate, predict, finish."""
 
+import json
 import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,13 +18,16 @@ from transformers import PreTrainedTokenizerBase, set_seed
 
 from common.durable import tidy
 from common.log import console, setup_logging
+from common.run_files import RunFolder
 from models.tagger import Tagger
+from processors.features.dataset import FeatureDataset
 from tools import distributed
 from tools.checkpoint import checkpoint_to_resume, is_in_run, publish_model
-from tools.data import check_splits, load_training_data
-from tools.evaluate import evaluate, predict
+from tools.command_line import flag_value, parse_settings
+from tools.data import check_splits, load_and_cache_examples, load_training_data
+from tools.evaluate import check_dataset, evaluate, predict
 from tools.heads import check_has_model, head_of_folder
-from tools.loading import check_source, load_model_and_tokenizer
+from tools.loading import adopt_model, check_source, load_model_and_tokenizer
 from tools.run import Run
 from tools.run_folder import lock_run_folder, prepare_folder, save_environment, unlock_run_folder
 from tools.settings import Settings, require
@@ -100,6 +105,32 @@ def open_trained(folder: Path, head: str = "", no_cuda: bool = False) -> tuple[R
     run, model, tokenizer = load_model_and_tokenizer(run, head_of_folder(folder, head))
     torch.nn.Module.to(model, run.device)
     return run, model, tokenizer
+
+
+def open_dev(folder: Path, flags: Sequence[str]) -> tuple[Run, Tagger, PreTrainedTokenizerBase, FeatureDataset]:
+    """Load a trained model and its dev split, to change how it decides.
+
+    Args:
+        folder: a run folder; without the settings of a run, the flags must name the data.
+        flags: flags of the script of the run, which replace those of the run.
+
+    Raises:
+        ValueError: the folder holds no model, nothing says where its data are, or they do not match the model.
+    """
+    check_has_model(folder, "name the output_dir of a run")
+    head, saved = head_of_folder(folder, flag_value(flags, "head")), RunFolder(folder).settings
+    if not (saved.is_file() or flags):
+        raise ValueError(f"{folder} has no {saved.name}, which names the data of a run; add --task_name and --data_dir")
+    of_run = json.loads(saved.read_text("utf-8")) if saved.is_file() else {}
+    of_head = {option.name for option in fields(head.Options)}  # the config of the folder holds what they are
+    own = [f"--{name}={value}" for name, value in of_run.items() if name not in of_head]
+    actions = ["--do_train=false", "--do_eval=true", "--do_predict=false", f"--output_dir={folder}"]
+    run = start_run(parse_settings(head.Options, None, [*own, *actions, *flags]), head)
+    run, model, tokenizer = load_model_and_tokenizer(run, head)
+    run = adopt_model(run, model)
+    dataset = load_and_cache_examples(run, run.settings.data.task_name, tokenizer, "dev")
+    check_dataset(dataset, model)
+    return run, model, tokenizer, dataset
 
 
 def check_actions(settings: Settings) -> None:
