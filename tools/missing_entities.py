@@ -85,6 +85,13 @@ class MissingEntities(Callback):
         self._mean = now if self._mean is None else self._mean.to(now) + share * (now - self._mean.to(now))
 
     def on_evaluate(self, state: TrainState) -> None:
+        self._report(state)
+
+    def on_train_end(self, state: TrainState) -> None:
+        if not state.evaluated_step:
+            self._report(state)
+
+    def _report(self, state: TrainState) -> None:
         """Log the share of words in entities, as a warning if it is far from what is known."""
         if self._mean is None or not state.is_main:
             return

@@ -171,9 +171,10 @@ def test_entities_are_found_that_are_missing_in_the_training_texts(script: str, 
     assert f1 > scored("run_ner_softmax", options)[0] + 0.3
 
 
-def test_a_model_that_finds_entities_everywhere_is_warned_of(options: dict[str, Any]) -> None:
+@pytest.mark.parametrize("with_dev", [True, False])
+def test_a_model_that_finds_entities_everywhere_is_warned_of(options: dict[str, Any], with_dev: bool) -> None:
     changes = {"missing_entities": True, "entity_ratio": 0.05, "entity_ratio_weight": 0.0, "num_train_epochs": 2}
-    changes |= {"annotated_share": 1e-6}
+    changes |= {"annotated_share": 1e-6, "evaluate_during_training": with_dev}
     _, log = scored("run_ner_crf", {**options, **changes})
     assert re.search("not within 4.5 to 5.5 %: it drifts towards entities everywhere", log)
 
