@@ -114,11 +114,12 @@ def entity_ratio(run: Run) -> float:
     Raises:
         ValueError: dev has no completely annotated text with entities to count in.
     """
-    given = run.settings.optimisation.entity_ratio
+    if given := run.settings.optimisation.entity_ratio:
+        return given
     found = _share_in_entities(run, "dev", lambda one: not one.open_types(run.types))
-    if not (given or found):
+    if not found:
         raise ValueError("--missing_entities: no entities in dev to estimate their share of words; give --entity_ratio")
-    return given or found
+    return found
 
 
 def annotated_share(run: Run, ratio: float) -> float:
@@ -127,13 +128,14 @@ def annotated_share(run: Run, ratio: float) -> float:
     Args:
         ratio: see `entity_ratio`.
     """
+    if given := run.settings.optimisation.annotated_share:
+        return given
     tells = isinstance(run.corpus, Corpora)
 
     def lacks_some(known: Annotation) -> bool:
         return bool(known.open_types(run.types)) or (known.complete is None and not tells)
 
-    estimated = _share_in_entities(run, "train", lacks_some) / ratio
-    return run.settings.optimisation.annotated_share or min(estimated, _LARGEST_SHARE)
+    return min(_share_in_entities(run, "train", lacks_some) / ratio, _LARGEST_SHARE)
 
 
 def _share_in_entities(run: Run, split: str, counts: Callable[[Annotation], bool]) -> float:
