@@ -61,7 +61,7 @@ class Answer:
 
     @property
     def lost_types(self) -> set[str]:
-        """Types of entities that are somewhere in the text, nobody knows where."""
+        """Types of entities that the answer names but the text does not show."""
         return {one.type for one in self.failures if one.why == NOT_FOUND or one.why.startswith(CHANGED)}
 
 

@@ -46,7 +46,7 @@ def test_records_keep_what_they_have_and_get_a_source(tmp_path: Path, capsys: py
         {"text": TEXT, "answer": None},
     )
     records, failures = imported(tmp_path, path, "--source", "llm")
-    lost = {"spans": [[0, 4, "PER"]], "complete": ["PER"]}  # nobody knows where Paris is
+    lost = {"spans": [[0, 4, "PER"]], "complete": ["PER"]}  # Paris was not found
     assert records == [
         {"id": "one", "text": TEXT, "sources": {"rules": [], "llm": lost}, "meta": 1},
         {"tokens": words, "sources": {"llm": [[0, 1, "PER"], [3, 4, "PER"]]}},
