@@ -52,7 +52,7 @@ def test_words_are_unknown_where_an_entity_is_possible_but_not_certain() -> None
 def test_labels_agree_with_the_predictor(sure_run: FinishedRun, tmp_path: Path) -> None:
     (tmp_path / "texts.txt").write_text("the man met anna near paris\n\nxyzzy left zorb blorp\n", "utf-8")
     arguments = [sure_run.folder, tmp_path / "texts.txt", "--no_cuda", "--output", tmp_path / "out.jsonl"]
-    known, strange = label(*arguments, "--certainty", 0.8)
+    known, strange = label(*arguments, "--certainty", 0.8, "--head", "models:BertCrfForNer")
     assert [known["text"], strange["text"]] == ["the man met anna near paris", "xyzzy left zorb blorp"]
     (expected,) = NerPredictor.load(sure_run.folder, "cpu")([known["text"]])
     assert [one.type for one in expected if one.confidence >= 0.8] == ["PER", "LOC"]
