@@ -22,7 +22,7 @@ from models.heads.softmax import DECODINGS
 from processors.formats.brat import check_brat_types
 from processors.text.text_files import RawText, check_sources, read_texts, without_surrogates
 from processors.text.word_cutting import WORD_UNITS
-from tools.recipe import run_script
+from tools.script import run_script
 
 logger = logging.getLogger(__name__)
 

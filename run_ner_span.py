@@ -9,7 +9,8 @@ from tools.command_line import chosen_head, parse_settings
 from tools.data import load_and_cache_examples
 from tools.evaluate import evaluate, predict
 from tools.loading import load_model_and_tokenizer
-from tools.recipe import evaluate_run, finish_run, predict_run, run_script, start_run, train_and_save
+from tools.recipe import evaluate_run, finish_run, predict_run, start_run, train_and_save
+from tools.script import run_script
 from tools.train import train
 
 __all__ = ["evaluate", "load_and_cache_examples", "main", "predict", "train"]

@@ -23,8 +23,9 @@ from lightning_runs.module import BaseTransformer, generic_train
 from lightning_runs.trainer import build_trainer, source_of, start_run
 from models.word_states import WordStateOptions
 from tools.distributed import main_process_first
-from tools.recipe import finish_run, run_script
+from tools.recipe import finish_run
 from tools.run import Run
+from tools.script import run_script
 from tools.settings import Settings
 from tools.training_settings import LoggingSettings
 

@@ -29,8 +29,9 @@ from tools.distributed import run_on_main
 from tools.evaluate import evaluate, predict
 from tools.loading import adopt_model, load_model_and_tokenizer
 from tools.meter import described_window
-from tools.recipe import finish_run, run_script
+from tools.recipe import finish_run
 from tools.run import Run
+from tools.script import run_script
 from tools.settings import Settings
 from tools.train import dev_dataset_of, score_dev
 

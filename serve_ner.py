@@ -24,7 +24,7 @@ from inference.predictor import PRECISIONS, NerPredictor
 from inference.server import CANNOT_START, BoundedProtocol, RateLimit, open_file_limit, run_workers
 from inference.service import ServiceLimits, create_service
 from models.heads.softmax import DECODINGS
-from tools.recipe import run_script
+from tools.script import run_script
 
 logger = logging.getLogger("inference.serve")
 

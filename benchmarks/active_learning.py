@@ -23,9 +23,10 @@ from processors.corpus import Corpus
 from processors.examples import Example
 from tools.command_line import chosen_head, parse_flags
 from tools.folds import settings_of_splits, trained_model
-from tools.recipe import evaluate_run, run_script
+from tools.recipe import evaluate_run
 from tools.run import corpus_of
 from tools.run_folder import unlock_run_folder, write_json
+from tools.script import run_script
 from tools.select_texts import SCORES, Scored, choose, score_texts
 from tools.settings import Settings, require
 

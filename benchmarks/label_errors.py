@@ -20,8 +20,8 @@ from processors.examples import Example
 from processors.formats.writers import FORMATS
 from tools.command_line import chosen_head, parse_flags
 from tools.find_label_errors import LabelErrorOptions, find_label_errors
-from tools.recipe import run_script
 from tools.run import corpus_of
+from tools.script import run_script
 from tools.settings import Settings, require
 
 KINDS = ("type", "boundary", "dropped")

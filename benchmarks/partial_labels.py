@@ -37,9 +37,10 @@ from processors.examples import Example
 from processors.text.gazetteer import Gazetteer, make_gazetteer
 from tools.command_line import chosen_head, parse_flags
 from tools.folds import settings_of_splits, trained_model
-from tools.recipe import predict_run, run_script
+from tools.recipe import predict_run
 from tools.run import corpus_of
 from tools.run_folder import unlock_run_folder, write_json
+from tools.script import run_script
 from tools.settings import Settings, require
 
 REFERENCE = "full"

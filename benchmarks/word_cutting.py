@@ -15,7 +15,7 @@ from common.log import console
 from processors.corpus import Corpus
 from processors.examples import Example
 from processors.text.word_cutting import LearnedCutter, WordCutter, find_words, learn_cutter, shares_cut_alike
-from tools.recipe import run_script
+from tools.script import run_script
 
 # Parts of tweets, two spaces apart. A bar separates words that WNUT-17 separates although the text has no space.
 _PARTS = """\

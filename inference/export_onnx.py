@@ -36,7 +36,7 @@ from models import BertSoftmaxForNer
 from models.heads.flat import FlatTagger
 from models.tagger import casing_types
 from models.word_states import takes_word_lengths
-from tools.recipe import run_script
+from tools.script import run_script
 
 _TOLERANCE = 1e-3  # of a score, and of the score of a row; float32 rounding is a hundred times smaller
 _TIMED_SHAPES = ((1, 32, 24), (1, 128, 96), (8, 128, 96), (32, 64, 48))  # rows, tokens, words

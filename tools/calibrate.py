@@ -25,8 +25,9 @@ from models.tagger import Tagger
 from processors.features.dataset import FeatureDataset
 from tools.decoding import DocumentBatch, encoded_documents, padded_batches
 from tools.evaluate import evaluate, gold_entities
-from tools.recipe import open_dev, run_script
+from tools.recipe import open_dev
 from tools.run_folder import write_json
+from tools.script import run_script
 
 logger = logging.getLogger(__name__)
 _EVALUATIONS = 60

@@ -28,8 +28,8 @@ from processors.offset_units import OFFSET_UNITS
 from processors.spans import SPAN_EDGES, Reading
 from processors.text.gazetteer import Gazetteer, read_gazetteer
 from processors.text.word_cutting import WORD_UNITS
-from tools.recipe import run_script
 from tools.run_folder import write_json
+from tools.script import run_script
 
 logger = logging.getLogger("tools.combine_sources")  # also when it is the main module
 _FEW = 3  # the agreement of fewer sources does not tell which of them is right

@@ -38,9 +38,9 @@ from tools.data import check_entities, load_and_cache_examples
 from tools.decoding import encoded_documents, padded_batches
 from tools.evaluate import gold_entities
 from tools.folds import make_folds, trained_model, write_fold
-from tools.recipe import run_script
 from tools.run import Run, corpus_of
 from tools.run_folder import unlock_run_folder, write_json
+from tools.script import run_script
 from tools.settings import Settings, require
 
 logger = logging.getLogger("tools.find_label_errors")  # also when it is the main module

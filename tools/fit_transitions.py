@@ -22,8 +22,9 @@ from models import BertSoftmaxForNer
 from models.heads.softmax import ARGMAX, VITERBI
 from tools.decoding import decoded_documents, encoded_documents, padded_batches
 from tools.evaluate import evaluate, gold_entities, score_tagged
-from tools.recipe import open_dev, run_script
+from tools.recipe import open_dev
 from tools.run_folder import write_json
+from tools.script import run_script
 
 logger = logging.getLogger(__name__)
 _STEPS = (0.25, -0.25, 0.5, -0.5, 1.0, -1.0, 2.0, -2.0)  # of equally good ones, the first is taken

@@ -25,7 +25,7 @@ from processors.formats.writers import write_records
 from processors.layers import SOURCES
 from processors.spans import Reading, Source, Span
 from processors.text.text_files import read_texts
-from tools.recipe import run_script
+from tools.script import run_script
 
 logger = logging.getLogger("tools.import_markup")  # also when it is the main module
 ANSWER = "answer"

@@ -23,8 +23,9 @@ from processors.formats.writers import FORMATS
 from processors.text.text_files import check_sources
 from tools.data import dataset_of_texts, examples_in_parts
 from tools.decoding import tag_documents
-from tools.recipe import open_trained, run_script
+from tools.recipe import open_trained
 from tools.run import Run
+from tools.script import run_script
 
 logger = logging.getLogger("tools.label_texts")  # also when it is the main module
 _LEAST = 0.01  # probability of the entities whose sum is the probability that a word is in one

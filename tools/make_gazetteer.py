@@ -11,7 +11,7 @@ from common.log import setup_logging
 from processors.corpus import Corpus
 from processors.examples import DataError
 from processors.text.gazetteer import make_gazetteer, write_gazetteer
-from tools.recipe import run_script
+from tools.script import run_script
 
 logger = logging.getLogger("tools.make_gazetteer")  # also when it is the main module
 

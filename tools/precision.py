@@ -84,11 +84,8 @@ class GradientStep:
         self.model, self.optimizer = model, optimizer
         self._amp = precision.apex
         is_half = precision.dtype == torch.float16
-        self._scales = is_half and self._amp is None
-        # Without float16 the scale stays 1: the scaler then only skips steps, without synchronising the GPU.
-        self._scaler = torch.amp.GradScaler(
-            precision.device.type, init_scale=2.0**16 if self._scales else 1.0, enabled=self._amp is None
-        )
+        self._scaler = torch.amp.GradScaler(precision.device.type) if is_half and self._amp is None else None
+        self._norm = torch.zeros(())
         if self._amp is not None:
             self.model, self.optimizer = self._amp.initialize(model, optimizer, opt_level=precision.apex_level)
         if is_half:
@@ -109,28 +106,39 @@ class GradientStep:
             with self._amp.scale_loss(loss, self.optimizer) as scaled:
                 run(scaled)
         else:
-            run(self._scaler.scale(loss))
+            run(self._scaler.scale(loss) if self._scaler else loss)
 
     def clip(self, max_norm: float) -> Tensor:
         """Clip the gradients to ``max_norm`` (0: no clipping), and return their norm before clipping."""
         if self._amp is not None:
             parameters = list(self._amp.master_params(self.optimizer))
         else:
-            self._scaler.unscale_(self.optimizer)
+            if self._scaler:
+                self._scaler.unscale_(self.optimizer)
             parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        return nn.utils.clip_grad_norm_(parameters, max_norm if max_norm > 0 else float("inf"))
+        self._norm = nn.utils.clip_grad_norm_(parameters, max_norm if max_norm > 0 else float("inf"))
+        return self._norm
 
     def step(self) -> None:
-        """Update the weights and clear the gradients."""
+        """Update the weights and clear the gradients. Gradients must be clipped before."""
         if self._amp is not None:
             self.optimizer.step()
-        else:
+        elif self._scaler:
             self._scaler.step(self.optimizer)
-            self._scaler.update(None if self._scales else 1.0)
+            self._scaler.update()
+        elif getattr(self.optimizer, "_step_supports_amp_scaling", False):
+            # As GradScaler does it: fused optimisers skip the step on the device, which is not synchronised.
+            self.optimizer.found_inf = (~self._norm.isfinite()).float()  # type: ignore[attr-defined]
+            self.optimizer.step()
+            del self.optimizer.found_inf  # type: ignore[attr-defined]
+        elif self._norm.isfinite():
+            self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"apex": self._amp.state_dict()} if self._amp is not None else self._scaler.state_dict()
+        if self._amp is not None:
+            return {"apex": self._amp.state_dict()}
+        return self._scaler.state_dict() if self._scaler else {}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Restore the loss scale.
@@ -142,5 +150,5 @@ class GradientStep:
             raise ValueError("the loss scale was saved with the other --fp16_backend")
         if self._amp is not None:
             self._amp.load_state_dict(saved["apex"])
-        elif self._scales:
+        elif self._scaler:
             self._scaler.load_state_dict(dict(saved))

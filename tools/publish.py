@@ -22,8 +22,8 @@ from models.heads.transitions import transition_table
 from tools.heads import check_has_model, head_of_folder
 from tools.loading import load_model_and_tokenizer
 from tools.model_card import model_card
-from tools.recipe import run_script
 from tools.run import Run
+from tools.script import run_script
 from tools.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -2,18 +2,13 @@
 
 import json
 import logging
-import os
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.table import Table
-from torch.distributed.elastic.multiprocessing.errors import record
 from transformers import PreTrainedTokenizerBase, set_seed
 
 from common.durable import tidy
@@ -29,45 +24,11 @@ from tools.evaluate import check_dataset, evaluate, predict
 from tools.heads import check_has_model, head_of_folder
 from tools.loading import adopt_model, check_source, load_model_and_tokenizer
 from tools.run import Run
-from tools.run_folder import lock_run_folder, prepare_folder, save_environment, unlock_run_folder
+from tools.run_folder import lock_run_folder, prepare_folder, save_environment
 from tools.settings import Settings, require
 from tools.train import train
 
 logger = logging.getLogger(__name__)
-_LAUNCHER_LOOKS = 2.0  # seconds; longer than a launcher's polling interval
-
-
-def _call_and_fail_last(main: Callable[[], None]) -> None:
-    """Delay errors caused by lost peers, so that the launcher reports the process that failed first."""
-    try:
-        main()
-    except RuntimeError as error:
-        if distributed.world_size() > 1 and not isinstance(error, distributed.MainProcessError):
-            time.sleep(_LAUNCHER_LOOKS)
-        raise
-
-
-def run_script(main: Callable[[], None]) -> None:
-    """Run a script's ``main``; errors in arguments or data end it with a message instead of a traceback.
-
-    A failed process does not leave the process group, which would wait for the others; the launcher ends them.
-    """
-    try:
-        record(partial(_call_and_fail_last, main))()  # for the launcher's summary
-    except distributed.MainProcessError:
-        distributed.wait_for_the_end_of_main()
-        logging.shutdown()
-        os._exit(1)  # a normal exit would close a lost connection, and Gloo aborts on that
-    except (ValueError, OSError, FloatingPointError) as error:
-        logger.debug("Traceback:", exc_info=True)
-        who = "" if distributed.is_main() else f"rank {distributed.rank()}: "
-        sys.exit(f"{Path(sys.argv[0]).name}: error: {who}{error}")
-    except distributed.Interrupted:
-        distributed.leave_process_group()
-        raise
-    finally:
-        unlock_run_folder()
-    distributed.leave_process_group()
 
 
 def start_run(settings: Settings, head: type[Tagger]) -> Run:

@@ -25,8 +25,9 @@ from processors.text.near_duplicates import NearDuplicates
 from processors.text.text_files import check_sources, read_texts
 from tools.data import cut_texts, dataset_of_texts, examples_in_parts
 from tools.decoding import encoded_documents, padded_batches
-from tools.recipe import open_trained, run_script
+from tools.recipe import open_trained
 from tools.run import Run
+from tools.script import run_script
 
 logger = logging.getLogger("tools.select_texts")  # also when it is the main module
 _LEAST_CANDIDATE = 0.01  # probability of an entity that may be missed

@@ -25,8 +25,8 @@ from common.command_line import CommandLine, YamlLoader
 from common.durable import atomic_write
 from common.log import console, console_table, setup_logging
 from common.run_files import RunFolder
-from tools.recipe import run_script
 from tools.run_folder import lock_run_folder
+from tools.script import run_script
 
 if TYPE_CHECKING:
     import optuna

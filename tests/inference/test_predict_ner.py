@@ -18,7 +18,7 @@ from inference.asked import Asked
 from inference.predictor import NerPredictor
 from tests.tools.forks import Forked
 from tests.tools.runs import FinishedRun, start_script
-from tools.recipe import run_script
+from tools.script import run_script
 
 TEXTS = ["anna met bob", "", "the man left new york ."]
 

@@ -17,7 +17,7 @@ from benchmarks.serve import Answer, Service, ask, ask_all, is_same, running_ser
 from inference.formats import json_entities
 from inference.predictor import NerPredictor
 from tests.tools.runs import FinishedRun, read_predictions
-from tools.recipe import run_script
+from tools.script import run_script
 
 LIMITS = {"max_texts": 8, "max_characters": 2000, "max_requests": 24, "read_timeout": 3, "max_batch_size": 16}
 

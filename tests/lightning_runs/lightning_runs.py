@@ -11,7 +11,7 @@ from unittest.mock import patch
 from lightning_runs.module import BaseTransformer
 from run_pl_ner import NERTransformer
 from tests.tools.forks import Forked
-from tools.recipe import run_script
+from tools.script import run_script
 
 COLUMNS = "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String"
 

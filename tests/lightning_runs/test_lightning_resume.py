@@ -126,7 +126,7 @@ KILL = """
 import os, signal
 from transformers import PreTrainedTokenizerBase
 import run_pl_ner
-from tools.recipe import run_script
+from tools.script import run_script
 write, calls = PreTrainedTokenizerBase.save_pretrained, []
 def killing(*arguments, **options):
     calls.append(arguments)

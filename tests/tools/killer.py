@@ -19,7 +19,7 @@ from pathlib import Path
 
 from common.run_files import RunFolder
 from tools.checkpoint import checkpoint_to_resume
-from tools.recipe import run_script
+from tools.script import run_script
 
 ENDED = 0
 

@@ -20,8 +20,8 @@ from processors.features.dataset import FeatureDataset
 from tests.tools.forks import Forked
 from tools.data import load_and_cache_examples, load_training_data
 from tools.loading import load_model_and_tokenizer
-from tools.recipe import run_script
 from tools.run import Run
+from tools.script import run_script
 from tools.settings import Settings
 from tools.train import train
 

@@ -11,7 +11,7 @@ from common.run_files import RunFolder
 from inference.predictor import NerPredictor
 from tests.tools.runs import FinishedRun, call_script, read_json
 from tools import calibrate
-from tools.recipe import run_script
+from tools.script import run_script
 
 TEXTS = ["anna met bob in new york", "the man left carol"]
 

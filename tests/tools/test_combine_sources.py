@@ -15,7 +15,7 @@ from processors.corpus import Corpus
 from processors.examples import Example
 from tests.tools.runs import read_json
 from tools import combine_sources, make_gazetteer
-from tools.recipe import run_script
+from tools.script import run_script
 
 TYPES = ["LOC", "ORG", "PER"]
 

@@ -17,7 +17,7 @@ from tests.helpers import write_corpus
 from tests.tools.runs import flags, read_json
 from tools import find_label_errors
 from tools.folds import make_folds
-from tools.recipe import run_script
+from tools.script import run_script
 
 
 def examples_of(documents: dict[str, int]) -> list[Example]:

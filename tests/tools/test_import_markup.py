@@ -12,7 +12,7 @@ from common.entities import Entity
 from processors.layers import read_layers
 from processors.spans import Reading
 from tools import import_markup
-from tools.recipe import run_script
+from tools.script import run_script
 
 TEXT = "Anna met Bob Smith in New York."
 

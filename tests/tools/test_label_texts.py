@@ -14,7 +14,7 @@ from tests.helpers import write_corpus
 from tests.tools.runs import FinishedRun, call_script, options_of_run, read_json
 from tools import label_texts
 from tools.label_texts import certain_labels
-from tools.recipe import run_script
+from tools.script import run_script
 
 
 def label(*words: object) -> list[dict[str, Any]]:

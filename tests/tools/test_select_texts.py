@@ -16,7 +16,7 @@ from processors.examples import Example
 from processors.text.near_duplicates import NearDuplicates
 from tests.tools.runs import FinishedRun, read_json
 from tools import select_texts
-from tools.recipe import run_script
+from tools.script import run_script
 from tools.select_texts import SCORES, Scored, choose
 
 KNOWN = ["the man met anna near paris", "he saw big co when we left"]

@@ -22,7 +22,7 @@ from models.heads.softmax import LOSSES
 from tests.helpers import ROOT, write_corpus, write_nested_corpus
 from tests.lightning_runs.lightning_runs import call_lightning, ner_options
 from tests.tools.runs import call_script, options_of_run, read_json, read_predictions
-from tools.recipe import run_script
+from tools.script import run_script
 
 HERE = Path(__file__).parent
 BILSTM, NESTED = "my_heads:BiLstmCrf", "nested_heads:StartEnd"

@@ -19,7 +19,7 @@ from models.tagger import LabelSpace
 from processors.tasks import NUMBERED_TYPES
 from tests.models.families import batch_of, random_rows, tiny_config
 from tests.tools.runs import edit_json, read_json
-from tools.recipe import run_script
+from tools.script import run_script
 
 TEXTS = ["anna met bob", "the man saw new york and big co near paris"] * 10
 

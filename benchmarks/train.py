@@ -1,0 +1,143 @@
+"""Training speed, memory and F1, compared to other trainers: same encoder, texts, batch size, optimiser and precision.
+
+python -m benchmarks.train --task_name conll2003 --data_dir DATA --model_name_or_path ENCODER --output_dir OUT
+
+Takes the flags of the training scripts. The contestants train in turn, each in a process of its own, in several
+rounds; the first step is not timed. F1 is that of dev after the same number of epochs.
+The transformers Trainer needs ``pip install accelerate``.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+from transformers import AutoModel, AutoTokenizer
+
+from analysis.compare_runs import Sheet, as_markdown
+from benchmarks.train_peers import CONTESTANTS, Measured
+from common.options import option
+from models import BertCrfForNer
+from tools.command_line import parse_flags
+from tools.folds import settings_of_splits
+from tools.meter import encoder_cost, peak_flops
+from tools.precision import choose_precision
+from tools.run import corpus_of
+from tools.run_folder import write_json
+from tools.script import run_script
+from tools.settings import Settings, require
+
+REFERENCES = ("trainer", "trainer_by_length")
+
+
+@dataclass(frozen=True)
+class RaceOptions:
+    """Flags of the benchmark."""
+
+    rounds: int = option(3, "trainings of each, with different seeds; the median is shown", common=True, at_least=1)
+    contestants: str = option(",".join(CONTESTANTS), "who takes part", common=True, nargs="+")
+    sentences: int = option(0, "train on the first texts only; 0: all", common=True, at_least=0)
+
+
+def measured(name: str, settings: Settings) -> Measured:
+    """Train a contestant in a process of its own.
+
+    Raises:
+        ValueError: it ended with an error.
+    """
+    folder = Path(settings.actions.output_dir)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    settings_file, results, log = (folder.with_suffix(suffix) for suffix in (".settings.json", ".json", ".log"))
+    write_json(settings_file, settings.flat())
+    with log.open("w", encoding="utf-8") as output:
+        command = [sys.executable, "-m", "benchmarks.train_peers", name, str(settings_file), str(results)]
+        done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT)
+    if done.returncode:
+        raise ValueError(f"{name} ended with an error, see {log}: {log.read_text('utf-8').strip().splitlines()[-1]}")
+    return Measured(**json.loads(results.read_text("utf-8")))
+
+
+def encoder_flops(settings: Settings, texts: list[list[str]]) -> tuple[float, float]:
+    """Floating-point operations of training the encoder on the real tokens of a sentence, on average, and the device's
+    per second."""
+    encoder, length = settings.model.model_name_or_path, settings.model.train_max_seq_length
+    tokenizer = AutoTokenizer.from_pretrained(encoder)
+    inputs = tokenizer(texts, is_split_into_words=True, truncation=True, max_length=length)
+    lengths = np.array([len(ids) for ids in inputs["input_ids"]])
+    cost = encoder_cost(AutoModel.from_pretrained(encoder)).of_training(lengths) / len(texts)
+    device = device_of(settings)
+    return cost, peak_flops(device, choose_precision(settings.machine, device).dtype, n_gpu=1)
+
+
+def device_of(settings: Settings) -> torch.device:
+    return torch.device("cpu" if settings.machine.no_cuda or not torch.cuda.is_available() else "cuda")
+
+
+def rows(figures: dict[str, list[Measured]], words: float, flops: tuple[float, float]) -> Iterator[list[str]]:
+    """A row per contestant: the median speed of its trainings, and their mean F1.
+
+    Args:
+        words: per sentence.
+        flops: of a sentence, and of the device per second.
+    """
+    speeds = {
+        name: statistics.median(one.sentences / one.seconds for one in trainings) for name, trainings in figures.items()
+    }
+    cost, peak = flops
+    for name, trainings in figures.items():
+        speed, last = speeds[name], trainings[-1]
+        yield [
+            CONTESTANTS[name],
+            f"{speed:,.1f}",
+            *(f"{speed / speeds[other]:.2f}" if other in speeds else "" for other in REFERENCES),
+            f"{speed * words:,.0f}",
+            f"{speed * last.tokens / last.sentences:,.0f}",
+            f"{1 - last.tokens / last.computed_tokens:.1%}",
+            f"{speed * cost / peak:.2f}",
+            f"{max(one.memory_gib for one in trainings):.2f}",
+            f"{100 * statistics.fmean(one.f1 for one in trainings):.2f}",
+        ]
+
+
+def main() -> None:
+    description = (__doc__ or "").partition("\n")[0]
+    settings, (options,) = parse_flags(Settings(head=BertCrfForNer.Options()), description, more=[RaceOptions])
+    require(settings, "task_name", "output_dir", "model_name_or_path")
+    names = options.contestants.split(",")
+    if unknown := [name for name in names if name not in CONTESTANTS]:
+        raise ValueError(f"--contestants {', '.join(unknown)}: expected some of {', '.join(CONTESTANTS)}")
+    if settings.optimisation.num_train_epochs % 1 or settings.optimisation.max_steps > 0:
+        raise ValueError("contestants train whole epochs: give --num_train_epochs a whole number, and no --max_steps")
+    corpus, home = corpus_of(settings.data), Path(settings.actions.output_dir)
+    texts = [one for one in corpus.examples("train") if one.words and one.entities is not None]
+    texts = list(islice(texts, options.sentences or None))
+    splits = {"train": texts, "dev": [one for one in corpus.examples("dev") if one.words]}
+    own = settings_of_splits(home / "data", splits, corpus.entity_types(), settings)
+    own = own.replace(do_train=True, overwrite_output_dir=True)
+    figures: dict[str, list[Measured]] = {name: [] for name in names}
+    for number in tqdm(range(options.rounds), desc="Rounds"):
+        for name in (*names[number % len(names) :], *names[: number % len(names)]):  # each is first once
+            seed = settings.optimisation.seed + number
+            training = own.replace(output_dir=str(home / f"{name}_{number}"), seed=seed)
+            figures[name].append(measured(name, training))
+    words = [list(one.words) for one in texts]
+    columns = ["", "sentences/s", *(f"against {name}" for name in REFERENCES), "words/s", "tokens/s"]
+    columns += ["padding", "utilisation", "memory, GiB", "dev F1"]
+    found = list(rows(figures, sum(map(len, words)) / len(words), encoder_flops(own, words)))
+    on_cpu = device_of(settings).type == "cpu"
+    device = f"{torch.get_num_threads()} CPU threads" if on_cpu else torch.cuda.get_device_name()
+    title = f"{len(texts):,} sentences, batches of {settings.optimisation.per_gpu_train_batch_size}, {device}"
+    text = f"{title}\n\n{as_markdown(Sheet('', 1, columns, found))}\n"
+    (home / "table.md").write_text(text, "utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    run_script(main)
