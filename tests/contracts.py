@@ -235,7 +235,9 @@ DOCUMENT = """
 KEYS = {
     "eval_results.json": SCORES,
     "test_results.json": SCORES,
-    "train_results.json": "best_score loss padding_share seconds skipped_steps steps words_per_second",
+    "train_results.json": """
+        best_score loss memory_gib padding_share seconds skipped_steps steps utilisation words_per_second
+    """,
     "environment.json": "command commit device packages platform processes python threads",
     "training_args.json": """
         adam_epsilon add_types adv_alpha adv_epsilon adv_name adv_steps adv_type annotated_share averaging bf16

@@ -105,6 +105,12 @@ class Meter:
         timed = _without_first_steps(self.total, self._total_first)
         return timed.words / timed.seconds
 
+    @property
+    def utilisation(self) -> float:
+        """Share of the devices' peak FLOP/s over all reports."""
+        timed = _without_first_steps(self.total, self._total_first)
+        return timed.flops / timed.seconds / self._peak_flops
+
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Exclude the time of the block from the speed."""

@@ -201,6 +201,8 @@ class Training:
             "seconds": total.seconds,
             "words_per_second": self._meter.words_per_second,
             "padding_share": 1 - total.tokens / total.computed_tokens,
+            "utilisation": self._meter.utilisation,
+            "memory_gib": peak_memory(self._run.device),
         }
         distributed.run_on_main(lambda: write_json(self._run.folder.train_results, results))
         return results

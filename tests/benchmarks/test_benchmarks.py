@@ -1,15 +1,18 @@
 """Every benchmark prints its table, at a size where the timings mean nothing but the comparisons hold."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file, save_file
 
-from benchmarks import distributed, same_results
+from benchmarks import distributed, gpu, same_results
 from benchmarks.serve import mixed_texts
 from tests.helpers import ROOT, write_corpus
 from tests.tools.runs import call_script, encoder_without_dropout, flags, options_of_run, read_json, start_script
@@ -31,8 +34,41 @@ def table_of(module: str, *arguments: object) -> str:
     return done.stdout
 
 
-def test_crf() -> None:
-    printed = table_of("crf", "--shape", "3,6,4", "--shape", "2,3,5", "--rounds", 1, "--threads", 1, "--device", "cpu")
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """The outcome of each check of a dry run of ``gpu_check.sh``, by the first word of its name."""
+    folder = tmp_path_factory.mktemp("gpu_check")
+    command = ["bash", str(ROOT / "scripts" / "gpu_check.sh"), "--dry_run", "--output_dir", str(folder)]
+    done = subprocess.run(command, env={**os.environ, "SKIP_INSTALL": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
+    report = (folder / "gpu.md").read_text("utf-8")
+    found = json.loads((folder / "gpu.json").read_text("utf-8"))["checks"]
+    assert all(f"\n## {check['name']}\n" in report for check in found)
+    return {check["name"].partition(" ")[0]: check for check in found}
+
+
+def test_everything_for_a_gpu_runs_at_a_tiny_size_on_a_cpu(checked: dict[str, dict[str, Any]]) -> None:
+    assert [check["name"] for check in checked.values() if check["outcome"] != "passed"] == []
+    assert checked["tests"]["figures"]["skipped"] > 5
+    assert {"softmax ms", "CRF ms", "CRF to softmax"} == checked["training"]["figures"].keys()
+    for name in ("crf", "softmax", "DataParallel", "DistributedDataParallel", "Lightning"):
+        assert {"words_per_second", "utilisation", "memory_gib", "skipped_steps"} <= checked[name]["figures"].keys()
+
+
+def test_a_check_that_fails_says_what_to_do(tmp_path: Path) -> None:
+    failing = gpu.Check("broken", ["-c", "print('x 3.5'); raise SystemExit(2)"], 60, "mend it", {"x": r"x ([\d.]+)"})
+    slow = gpu.Check("slow", ["-c", "print('begun', flush=True); import time; time.sleep(60)"], 3, "wait")
+    outcomes = [gpu.run(check) for check in (failing, slow)]
+    assert [one.outcome for one in outcomes] == ["failed", "failed"]
+    assert outcomes[0].figures == {"x": 3.5}
+    report = gpu.as_markdown(outcomes, "a machine")
+    assert "exit status 2: mend it" in report
+    assert "stopped after 3 s: wait" in report
+    assert "begun" in report
+
+
+def test_crf(checked: dict[str, dict[str, Any]]) -> None:
+    printed = checked["CRF"]["output"]
     assert "1 threads" in printed
     assert re.findall(r"\(B, W, C\) = (\(.*?\))", printed) == ["(3, 6, 4)", "(2, 3, 5)"]
     rows = [line.split("|")[1:-1] for line in printed.splitlines() if line.startswith("| ours")]
@@ -51,11 +87,6 @@ def test_legal_tags_are_found_faster_than_in_plain_python() -> None:
     (row,) = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines()[2:]]
     assert row[:3] == ["9", "40", "0"]
     assert float(row[5]) > 1
-
-
-def test_what_the_crf_adds_to_an_encoder() -> None:
-    printed = table_of("crf", "--encoder", "--rounds", 1, "--threads", 1, "--device", "cpu")
-    assert re.search(r"softmax [\d.]+ ms, CRF [\d.]+ ms, ratio [\d.]+", printed)
 
 
 def test_feature_cache(tmp_path: Path) -> None:
@@ -82,10 +113,8 @@ def test_predict(home: Path) -> None:
     assert others["ours fp32"] == "0"
 
 
-def test_serve(home: Path) -> None:
-    texts = home / "corpus" / "dev.txt"
-    load = ("--clients", 4, "--requests", 12, "--shortest", 5, "--longest", 60)
-    printed = table_of("serve", "--model", home / "run", "--texts", texts, *load)
+def test_serve(checked: dict[str, dict[str, Any]]) -> None:
+    printed = checked["service"]["output"]
     assert "12 texts of 5 to 60 characters" in printed
     assert "4 clients" in printed
     assert re.search(r"lost\D+0 ", printed)
@@ -98,12 +127,9 @@ def test_texts_for_the_service_have_lengths_from_the_shortest_to_the_longest() -
     assert 60 < lengths[-1] <= 80
 
 
-def test_precision(home: Path, encoder: Path) -> None:
-    options = options_of_run(encoder, home / "corpus", home) | {"num_train_epochs": 1.0, "from_scratch": True}
-    del options["output_dir"]
-    printed = table_of("precision", "run_ner_softmax.py", *flags(**options))
-    assert re.search(r"float32\W+[\d,]+\W+1.00", printed)
-    assert re.search(r"bfloat16\W+[\d,]+\W+[\d.]+", printed)
+def test_precision(checked: dict[str, dict[str, Any]]) -> None:
+    assert checked["precisions"]["figures"].keys() == {"float32 words/s", "bfloat16 words/s"}
+    assert re.search(r"float32\W+[\d,]+\W+1.00", checked["precisions"]["output"])
 
 
 def test_distributed(
