@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from tqdm import tqdm
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel
 
 from analysis.compare_runs import Sheet, as_markdown
-from benchmarks.train_peers import CONTESTANTS, Measured
+from benchmarks.train_peers import CONTESTANTS, Measured, opened_encoder
 from common.options import option
 from models import BertCrfForNer
 from tools.command_line import parse_flags
@@ -67,8 +67,7 @@ def measured(name: str, settings: Settings) -> Measured:
 def encoder_flops(settings: Settings, texts: list[list[str]]) -> tuple[float, float]:
     """Floating-point operations of training the encoder on the real tokens of a sentence, on average, and the device's
     per second."""
-    encoder, length = settings.model.model_name_or_path, settings.model.train_max_seq_length
-    tokenizer = AutoTokenizer.from_pretrained(encoder)
+    encoder, tokenizer, length = opened_encoder(settings)
     inputs = tokenizer(texts, is_split_into_words=True, truncation=True, max_length=length)
     lengths = np.array([len(ids) for ids in inputs["input_ids"]])
     cost = encoder_cost(AutoModel.from_pretrained(encoder)).of_training(lengths) / len(texts)

@@ -176,8 +176,7 @@ def transformers_trainer(settings: Settings, sampling: str) -> Measured:
     """Train as the example ``run_ner.py`` of transformers does."""
     texts, optimisation = Texts(settings), settings.optimisation
     set_seed(optimisation.seed)
-    encoder, length = settings.model.model_name_or_path, settings.model.train_max_seq_length
-    tokenizer = AutoTokenizer.from_pretrained(encoder, **cased(settings))
+    encoder, tokenizer, length = opened_encoder(settings)
     names = dict(enumerate(texts.tags))
     model = AutoModelForTokenClassification.from_pretrained(
         encoder, id2label=names, label2id={name: number for number, name in names.items()}
@@ -218,9 +217,11 @@ class _TrainerStopwatch(TrainerCallback):
         self.watch.end_step(state.global_step, state.max_steps)
 
 
-def cased(settings: Settings) -> dict[str, bool]:
-    """Arguments for the tokenizer."""
-    return {"do_lower_case": True} if settings.model.do_lower_case else {}
+def opened_encoder(settings: Settings) -> tuple[str, PreTrainedTokenizerBase, int]:
+    """Name of the encoder, its tokenizer, and the longest window in tokens."""
+    name = settings.model.model_name_or_path
+    tokenizer = AutoTokenizer.from_pretrained(name, **({"do_lower_case": True} if settings.model.do_lower_case else {}))
+    return name, tokenizer, min(settings.model.train_max_seq_length, tokenizer.model_max_length)
 
 
 def f1_of_dev(
@@ -271,8 +272,7 @@ def padded_crf(settings: Settings) -> Measured:
     texts, optimisation, machine = Texts(settings), settings.optimisation, settings.machine
     set_seed(optimisation.seed)
     device = torch.device("cpu" if machine.no_cuda or not torch.cuda.is_available() else "cuda")
-    encoder, length = settings.model.model_name_or_path, settings.model.train_max_seq_length
-    tokenizer = AutoTokenizer.from_pretrained(encoder, **cased(settings))
+    encoder, tokenizer, length = opened_encoder(settings)
     model = PaddedCrf(AutoModel.from_pretrained(encoder), len(texts.tags)).to(device)
     collate = DataCollatorForTokenClassification(tokenizer, padding="max_length", max_length=length)
     rows = encoded(texts, texts.train, tokenizer, length)

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModel
 
 from benchmarks import distributed, gpu, same_results
 from benchmarks.serve import mixed_texts
+from benchmarks.train_peers import CONTESTANTS
 from tests.helpers import ROOT, write_corpus
 from tests.tools.runs import call_script, encoder_without_dropout, flags, options_of_run, read_json, start_script
 
@@ -130,6 +132,22 @@ def test_texts_for_the_service_have_lengths_from_the_shortest_to_the_longest() -
 def test_precision(checked: dict[str, dict[str, Any]]) -> None:
     assert checked["precisions"]["figures"].keys() == {"float32 words/s", "bfloat16 words/s"}
     assert re.search(r"float32\W+[\d,]+\W+1.00", checked["precisions"]["output"])
+
+
+def test_training_is_compared_with_other_trainers(home: Path, encoder: Path, tmp_path: Path) -> None:
+    shutil.copytree(encoder, tmp_path / "encoder")
+    AutoModel.from_config(AutoConfig.from_pretrained(encoder)).save_pretrained(tmp_path / "encoder")
+    options = options_of_run(tmp_path / "encoder", home / "corpus", home) | {"num_train_epochs": 2.0, "no_cuda": True}
+    size = ["--rounds", "1", "--sentences", "30", "--contestants", "crf", "trainer", "padded_crf"]
+    printed = table_of("train", *flags(**options | {"output_dir": tmp_path / "out"}), *size)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines() if line.startswith("| ")]
+    assert [row[0] for row in rows[2:]] == [CONTESTANTS[name] for name in ("crf", "trainer", "padded_crf")]
+    assert dict(zip(rows[0], rows[3], strict=True))["against trainer"] == "1.00"
+    results = {name: read_json(tmp_path / "out" / f"{name}_0.json") for name in ("crf", "trainer", "padded_crf")}
+    # All texts of two epochs but the first step; only padding differs.
+    assert len({(one["sentences"], one["tokens"] > 0) for one in results.values()}) == 1
+    assert results["crf"]["computed_tokens"] <= results["trainer"]["computed_tokens"]
+    assert results["trainer"]["computed_tokens"] < results["padded_crf"]["computed_tokens"]
 
 
 def test_distributed(
