@@ -75,7 +75,7 @@ class Check:
         remedy: what to do if it fails.
         figures: regular expression for each figure in its output.
         results: file with more figures, which it writes.
-        needs: GPUs that it needs; it is skipped if there are fewer, except in a dry run.
+        needs: GPUs that it needs; it is skipped if there are fewer. A dry run does with none instead of one.
     """
 
     name: str
@@ -289,7 +289,7 @@ def main() -> None:
     planned = list(checks(home, size, gpus, args.dry_run))
     for check in tqdm(planned, desc="Checks"):
         tqdm.write(check.name)
-        if gpus < check.needs and not args.dry_run:
+        if gpus < check.needs and not (args.dry_run and check.needs == 1):
             outcomes.append(Outcome(check.name, "skipped", remedy=f"needs {check.needs} GPUs, there are {gpus}"))
         else:
             outcomes.append(run(check))

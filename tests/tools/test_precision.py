@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from callbacks import Callback, TrainState
 from tests.tools.runs import crf, fit
 from tools.distributed import setup_devices
 from tools.precision import GradientStep, Precision, choose_precision
@@ -149,3 +150,22 @@ def test_a_gpu_learns_in_every_precision(precision: str, crf_args: Run) -> None:
     settings = settings.replace(**chosen.get(precision, {precision: True}))
     _, loss, _ = fit(Run.of(settings, *setup_devices(settings.machine)))
     assert loss < 1.0
+
+
+class WatchSynchronisation(Callback):
+    """Makes every operation between two logs that waits for the GPU an error."""
+
+    def on_step(self, state: TrainState) -> None:
+        torch.cuda.set_sync_debug_mode("default" if state.is_due(20) or state.step % 20 == 19 else "error")
+
+    def close(self) -> None:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("options", [{}, {"bf16": True}, {"optim": "adamw_torch_fused", "bf16": True}])
+def test_a_step_does_not_wait_for_the_gpu(options: dict[str, Any], crf_args: Run) -> None:
+    watch = f"{__name__}:{WatchSynchronisation.__name__}"
+    settings = crf_args.settings.replace(no_cuda=False, evaluate_during_training=False, max_steps=45, callback=watch)
+    steps, _, _ = fit(Run.of(settings.replace(**options), *setup_devices(settings.machine)))
+    assert steps == 45
