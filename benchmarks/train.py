@@ -13,7 +13,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -80,22 +79,26 @@ def device_of(settings: Settings) -> torch.device:
 
 
 def rows(figures: dict[str, list[Measured]], words: float, flops: tuple[float, float]) -> Iterator[list[str]]:
-    """A row per contestant: the median speed of its trainings, and their mean F1.
+    """A row per contestant: its median speed, the median of the ratios within each round, and the mean F1.
 
     Args:
         words: per sentence.
         flops: of a sentence, and of the device per second.
     """
-    speeds = {
-        name: statistics.median(one.sentences / one.seconds for one in trainings) for name, trainings in figures.items()
-    }
+    speeds = {name: [one.sentences / one.seconds for one in trainings] for name, trainings in figures.items()}
     cost, peak = flops
     for name, trainings in figures.items():
-        speed, last = speeds[name], trainings[-1]
+        speed, last = statistics.median(speeds[name]), trainings[-1]
+        ratios = [
+            statistics.median(own / of_other for own, of_other in zip(speeds[name], speeds[other], strict=True))
+            if other in speeds
+            else None
+            for other in REFERENCES
+        ]
         yield [
             CONTESTANTS[name],
             f"{speed:,.1f}",
-            *(f"{speed / speeds[other]:.2f}" if other in speeds else "" for other in REFERENCES),
+            *("" if ratio is None else f"{ratio:.2f}" for ratio in ratios),
             f"{speed * words:,.0f}",
             f"{speed * last.tokens / last.sentences:,.0f}",
             f"{1 - last.tokens / last.computed_tokens:.1%}",
@@ -116,7 +119,7 @@ def main() -> None:
         raise ValueError("contestants train whole epochs: give --num_train_epochs a whole number, and no --max_steps")
     corpus, home = corpus_of(settings.data), Path(settings.actions.output_dir)
     texts = [one for one in corpus.examples("train") if one.words and one.entities is not None]
-    texts = list(islice(texts, options.sentences or None))
+    texts = texts[: options.sentences or None]
     splits = {"train": texts, "dev": [one for one in corpus.examples("dev") if one.words]}
     own = settings_of_splits(home / "data", splits, corpus.entity_types(), settings)
     own = own.replace(do_train=True, overwrite_output_dir=True)
