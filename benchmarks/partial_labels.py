@@ -33,11 +33,13 @@ from common.entities import Entity
 from common.options import option
 from common.run_files import RunFolder
 from models import BertCrfForNer
+from processors.corpus import Corpus
 from processors.examples import Example
 from processors.text.gazetteer import Gazetteer, make_gazetteer
 from tools.command_line import chosen_head, parse_flags
 from tools.folds import settings_of_splits, trained_model
-from tools.recipe import predict_run
+from tools.label_texts import label_texts
+from tools.recipe import open_trained, predict_run
 from tools.run import corpus_of
 from tools.run_folder import unlock_run_folder, write_json
 from tools.script import run_script
@@ -64,6 +66,8 @@ class PartialLabelOptions:
     )
     missing: float = option(0.5, "share of the entities that are not annotated", common=True, above=0, below=1)
     labelled: float = option(0.1, "dictionary: share of annotated sentences", common=True, above=0, below=1)
+    repeated: int = option(5, "self_training: how often the annotated sentences are seen in an epoch", at_least=1)
+    certainty: float = option(0.95, "self_training: least probability of a label", above=0.5, below=1)
     same_steps: bool = option(True, "as many steps on few texts as on all, without max_steps", common=True)
 
 
@@ -148,12 +152,26 @@ def dictionary_of(examples: Sequence[Example]) -> Gazetteer:
     return gazetteer
 
 
+def few_and_unlabelled(source: Source) -> list[Example]:
+    """A random share of the texts with all entities, several times, and the rest without labels."""
+    number = max(1, round(source.options.labelled * len(source.examples)))
+    drawn = set(source.generator("labelled").sample(range(len(source.examples)), number))
+    few = [source.examples[place] for place in sorted(drawn)]
+    rest = [replace(one, entities=None) for place, one in enumerate(source.examples) if place not in drawn]
+    return few * source.options.repeated + rest
+
+
 class Condition(NamedTuple):
-    """The experiment that it belongs to, the texts to train on, and the settings that it needs."""
+    """The experiment that it belongs to, the texts to train on, and the settings that it needs.
+
+    Args:
+        teacher: condition whose model labels the texts that have no labels.
+    """
 
     experiment: str
     texts: Callable[[Source], list[Example]]
     settings: Mapping[str, Any] = {}
+    teacher: str = ""
 
 
 _MISSING = {"missing_entities": True}
@@ -167,6 +185,7 @@ CONDITIONS = {
     "dictionary_only": Condition("dictionary", lambda source: with_dictionary(source, few=False)),
     "both_as_outside": Condition("dictionary", with_dictionary),
     "both_known": Condition("dictionary", lambda source: with_dictionary(source, known=True), _MISSING),
+    "self_training": Condition("dictionary", few_and_unlabelled, teacher="few"),
 }
 
 
@@ -179,7 +198,16 @@ def chosen_conditions(names: str) -> dict[str, Condition]:
     wanted, known = {REFERENCE, *filter(None, names.split(","))}, dict.fromkeys([*EXPERIMENTS, *CONDITIONS])
     if unknown := sorted(wanted - known.keys()):
         raise ValueError(f"--experiments {', '.join(unknown)}: expected some of {', '.join(known)}")
+    wanted |= {one.teacher for name, one in CONDITIONS.items() if {name, one.experiment} & wanted}
     return {name: one for name, one in CONDITIONS.items() if {name, one.experiment} & wanted}
+
+
+def labelled_by(teacher: Path, texts: Sequence[Example], certainty: float, no_cuda: bool) -> list[Example]:
+    """The texts, with labels where they have none and the model of a run is certain."""
+    run, model, tokenizer = open_trained(teacher, no_cuda=no_cuda)
+    unlabelled = [one for one in texts if one.entities is None]
+    labelled = label_texts(run, model, tokenizer, unlabelled, certainty)
+    return [next(labelled) if one.entities is None else one for one in texts]
 
 
 def with_steps_of(of_all: int, texts: int, settings: Settings) -> Settings:
@@ -272,20 +300,27 @@ def main() -> None:
         raise ValueError("the train split is annotated in part; the reference needs all entities")
     source = Source(examples, corpus.entity_types(), options)
     source = source._replace(examples=list(compress(examples, source.in_documents(options.train_share, "train"))))
-    texts = {name: one.texts(source) for name, one in conditions.items()}
+    prepared, data = {name: one.texts(source) for name, one in conditions.items()}, dict[str, dict[str, Any]]()
     keep_options(home / "options.json", options)
-    data, runs = {name: described(some) for name, some in texts.items()}, {}
-    for name, condition in conditions.items():
-        print(f"{name}: {json.dumps(data[name])}")
-        splits = {"train": texts[name]} | {one: corpus.examples(one) for one in ("dev", "test") if corpus.has(one)}
-        own = settings_of_splits(home / "data" / name, splits, source.types, settings).replace(**condition.settings)
-        runs[name] = with_steps_of(len(source.examples), len(texts[name]), own) if options.same_steps else own
     for seed in seeds:
-        for name, own in runs.items():
-            folder = home / name / f"seed_{seed}"
-            if not RunFolder(folder).documents("test").is_file():
-                predict_run(*trained_model(own.replace(output_dir=str(folder), seed=seed), head, "do_predict"))
-                unlock_run_folder()
+        for name, condition in conditions.items():
+            folder, of_data, texts = home / name / f"seed_{seed}", home / "data" / name, prepared[name]
+            if condition.teacher:
+                of_data = of_data / f"seed_{seed}"
+                if RunFolder(folder).config.is_file():
+                    texts = list(Corpus("", split_files={"train": of_data / "train.jsonl"}).examples("train"))
+                else:
+                    teacher, no_cuda = home / condition.teacher / f"seed_{seed}", settings.machine.no_cuda
+                    texts = labelled_by(teacher, texts, options.certainty, no_cuda)
+            data[name] = described(texts)
+            print(f"{name}, seed {seed}: {json.dumps(data[name])}")
+            if RunFolder(folder).documents("test").is_file():
+                continue
+            splits = {"train": texts} | {one: corpus.examples(one) for one in ("dev", "test") if corpus.has(one)}
+            own = settings_of_splits(of_data, splits, source.types, settings).replace(**condition.settings)
+            own = with_steps_of(len(source.examples), len(texts), own) if options.same_steps else own
+            predict_run(*trained_model(own.replace(output_dir=str(folder), seed=seed), head, "do_predict"))
+            unlock_run_folder()
     documents = {one.guid: one.document or one.guid for one in corpus.examples("test")}
     variants = [by_document([home / name / f"seed_{seed}" for seed in seeds], documents) for name in conditions]
     for name in conditions:

@@ -139,28 +139,49 @@ def test_the_table(encoder: Path, tmp_path: Path) -> None:
     home = tmp_path / "partial"
     options = {**options_of_run(encoder, corpus, tmp_path), "output_dir": home, "num_train_epochs": 1.0}
     options |= {"from_scratch": True, "evaluate_during_training": False, "report_to": "none"}
-    own = ["--experiments", "missing", "both_known", "few", "--seeds", "1", "--train_share", "0.9", "--labelled", "0.2"]
+    own = [
+        "--experiments",
+        "missing",
+        "both_known",
+        "self_training",
+        "--seeds",
+        "1",
+        "--train_share",
+        "0.9",
+        "--labelled",
+        "0.2",
+    ]
     printed = table_of("partial_labels", *flags(**options), *own)
     assert (home / "table.md").read_text("utf-8").strip() in printed
     assert "Test, seeds 1; intervals and p over 20 documents; as many steps on few texts as on all:" in printed
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines() if line.startswith("| ")]
-    names = ["trained on", "---", "full", "missing_as_outside", "missing_known", "few", "both_known"]
-    assert [row[0] for row in cells] == [*names, "variant", "---", "missing_known", "both_known"]
-    assert [row[1] for row in cells[2:7]] == ["54", "54", "54", "11", "54"]
+    names = ["trained on", "---", "full", "missing_as_outside", "missing_known", "few", "both_known", "self_training"]
+    assert [row[0] for row in cells] == [
+        *names,
+        "variant",
+        "---",
+        "missing_known",
+        *["both_known"] * 1,
+        *["self_training"] * 2,
+    ]
+    assert [row[1] for row in cells[2:8]] == ["54", "54", "54", "11", "54", str(5 * 11 + 43)]
     results = read_json(home / "results.json")
     for name in names[2:]:
         scored = read_json(home / name / "seed_1" / "test_results.json")
         assert results["conditions"][name]["f1"] == pytest.approx([100 * scored["f1"]])
     steps = [results["conditions"][name]["steps"] for name in names[2:]]
     assert steps[0] == steps[1] == steps[2] == steps[4] == 7
+    assert steps[5] in (7, 8)
     assert steps[3] in (8, 9, 10)  # whole batches of fewer texts
     assert [(one["first"], one["second"]) for one in results["differences"]] == [
         *((name, "full") for name in names[3:]),
         ("missing_known", "missing_as_outside"),
         ("both_known", "few"),
+        ("self_training", "few"),
+        ("self_training", "both_known"),
     ]
     weights = {path: path.stat().st_mtime_ns for path in home.rglob("model.safetensors")}
-    assert len(weights) == 5
+    assert len(weights) == 6
     assert table_of("partial_labels", *flags(**options), *own).endswith(printed[-500:])  # nothing is trained again
     assert {path: path.stat().st_mtime_ns for path in home.rglob("model.safetensors")} == weights
     own[own.index("0.9")] = "0.8"
