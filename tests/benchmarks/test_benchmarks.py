@@ -13,7 +13,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel
 
-from benchmarks import distributed, gpu, same_results
+from benchmarks import distributed, gpu, heads, same_results
 from benchmarks.serve import mixed_texts
 from benchmarks.train_peers import CONTESTANTS
 from tests.helpers import ROOT, write_corpus
@@ -128,6 +128,12 @@ def test_texts_for_the_service_have_lengths_from_the_shortest_to_the_longest() -
     lengths = sorted(map(len, mixed_texts(["word"] * 10, 200, 8, 80)))
     assert 8 <= lengths[0] < 12
     assert 60 < lengths[-1] <= 80
+
+
+def test_heads(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["heads", str(home / "run"), "--rounds", "1"])
+    heads.main()
+    assert re.search(r"run\W+[\d.]+ M\W+[\d,]+\W+1\.00\W+[\d,]+\W+1\.00", capsys.readouterr().out)
 
 
 def test_precision(checked: dict[str, dict[str, Any]]) -> None:
