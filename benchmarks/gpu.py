@@ -39,6 +39,7 @@ SAMPLE = ROOT / "datasets" / "sample"
 # Words per sentence of CoNLL-2003's train split, at every tenth of the sentences.
 _LENGTHS = (1, 3, 5, 7, 8, 10, 13, 19, 26, 32, 113)
 _BERT_VOCABULARY = 30522
+_DRY_LIMIT = 600  # seconds of a check in a dry run
 _KERNEL_TESTS = "tests/models/crf/test_crf_triton.py"
 _SHOWN_LINES = 40  # of the output of a check
 
@@ -71,7 +72,7 @@ class Check:
 
     Args:
         command: arguments of Python.
-        limit: seconds that it may take.
+        limit: seconds that it may take on a machine with a GPU.
         remedy: what to do if it fails.
         figures: regular expression for each figure in its output.
         results: file with more figures, which it writes.
@@ -233,18 +234,18 @@ def write_vocabulary(path: Path, size: int) -> Path:
     return path
 
 
-def run(check: Check) -> Outcome:
-    """Run a check in a process of its own."""
+def run(check: Check, limit: int) -> Outcome:
+    """Run a check in a process of its own, for at most ``limit`` seconds."""
     command = [sys.executable, *map(str, check.command)]
     start = time.perf_counter()
     try:
         done = subprocess.run(
-            command, cwd=ROOT, timeout=check.limit, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command, cwd=ROOT, timeout=limit, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         output, reason = done.stdout, f"exit status {done.returncode}" if done.returncode else ""
     except subprocess.TimeoutExpired as error:
         output = error.stdout.decode(errors="replace") if isinstance(error.stdout, bytes) else error.stdout or ""
-        reason = f"stopped after {check.limit} s"
+        reason = f"stopped after {limit} s"
     found = {name: re.search(pattern, output) for name, pattern in check.figures.items()}
     figures = {name: float(match[1].replace(",", "")) for name, match in found.items() if match}
     if check.results and not reason:
@@ -292,7 +293,7 @@ def main() -> None:
         if gpus < check.needs and not (args.dry_run and check.needs == 1):
             outcomes.append(Outcome(check.name, "skipped", remedy=f"needs {check.needs} GPUs, there are {gpus}"))
         else:
-            outcomes.append(run(check))
+            outcomes.append(run(check, _DRY_LIMIT if args.dry_run else check.limit))
         title = f"{machine(torch.device('cpu' if args.dry_run else 'cuda'), torch.get_num_threads())}; {versions()}"
         # after each check, so that nothing is lost if the machine is
         write_json(home / "gpu.json", {"machine": title, "checks": list(map(asdict, outcomes))})

@@ -61,7 +61,7 @@ def test_everything_for_a_gpu_runs_at_a_tiny_size_on_a_cpu(checked: dict[str, di
 def test_a_check_that_fails_says_what_to_do(tmp_path: Path) -> None:
     failing = gpu.Check("broken", ["-c", "print('x 3.5'); raise SystemExit(2)"], 60, "mend it", {"x": r"x ([\d.]+)"})
     slow = gpu.Check("slow", ["-c", "print('begun', flush=True); import time; time.sleep(60)"], 3, "wait")
-    outcomes = [gpu.run(check) for check in (failing, slow)]
+    outcomes = [gpu.run(check, check.limit) for check in (failing, slow)]
     assert [one.outcome for one in outcomes] == ["failed", "failed"]
     assert outcomes[0].figures == {"x": 3.5}
     report = gpu.as_markdown(outcomes, "a machine")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import ROOT
+from tests.helpers import ROOT, write_corpus
 
 # What a user of BERT-NER-Pytorch has in his own folder, but for the corpus and the length of the training.
 FOREIGN_SCRIPT = """
@@ -86,8 +86,10 @@ def test_lightning_scripts_run_on_the_samples_without_arguments(
 @pytest.mark.slow
 def test_a_variant_is_run_over_seeds_and_its_spread_shown(tmp_path: Path) -> None:
     """Its flags win over those of ``run_ner_softmax.sh``."""
+    corpus = write_corpus(tmp_path / "corpus", {"train": 20, "dev": 10})
     variables = {"SKIP_INSTALL": "1", "VIRTUAL_ENV": sys.prefix, "OUTPUT_DIR": str(tmp_path / "short")}
-    flags = ["--max_steps", "2", "--do_predict", "false", "--no_cuda"]
+    variables |= {"TASK_NAME": "tiny", "DATA_DIR": str(corpus)}
+    flags = ["--max_steps", "2", "--do_predict", "false", "--no_cuda", f"--feature_cache_dir={tmp_path / 'cache'}"]
     done = run(["bash", "scripts/run_seeds.sh", "softmax", "1", "12", *flags], ROOT, **variables)
     for seed in (1, 12):
         used = json.loads((tmp_path / f"short_seed{seed}" / "training_args.json").read_text("utf-8"))
