@@ -9,8 +9,10 @@ is made of the bundled sample, with the sentence lengths of CoNLL-2003; the enco
 
 import argparse
 import json
+import os
 import random
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -27,7 +29,6 @@ from tqdm import tqdm
 from benchmarks.crf import machine, versions
 from common.log import console
 from common.tag_schemes import MARKUPS, entities_to_tags
-from processors.examples import Example
 from processors.formats.columns import read_columns
 from processors.spans import Reading
 from tools.new_encoder import write_encoder
@@ -39,7 +40,7 @@ SAMPLE = ROOT / "datasets" / "sample"
 # Words per sentence of CoNLL-2003's train split, at every tenth of the sentences.
 _LENGTHS = (1, 3, 5, 7, 8, 10, 13, 19, 26, 32, 113)
 _BERT_VOCABULARY = 30522
-_DRY_LIMIT = 600  # seconds of a check in a dry run
+_LIMIT, _DRY_LIMIT = 570, 3600  # seconds of all checks
 _KERNEL_TESTS = "tests/models/crf/test_crf_triton.py"
 _SHOWN_LINES = 40  # of the output of a check
 
@@ -158,29 +159,16 @@ def checks(home: Path, size: Size, gpus: int, dry: bool) -> Iterator[Check]:
             for name in ("float32", "bfloat16", "tensorfloat32", "float16, torch.amp")
         },
     )
-    yield Check(
-        "DataParallel",
-        ["run_ner_crf.py", *given, *anew, home / "data_parallel", *few_steps],
-        60,
-        "use torchrun instead, which is also faster: see docs/distributed.md",
-        results=home / "data_parallel" / "train_results.json",
-        needs=2,
-    )
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={max(1, gpus)}"]
-    yield Check(
-        "DistributedDataParallel",
-        [*launcher, "run_ner_crf.py", *given, *anew, home / "ddp", *few_steps],
-        60,
-        "set NCCL_DEBUG=INFO; if devices cannot reach each other, try NCCL_P2P_DISABLE=1",
-        results=home / "ddp" / "train_results.json",
-    )
-    yield Check(
-        "Lightning",
-        ["run_pl_ner.py", *given, *anew, home / "lightning", *few_steps],
-        60,
-        "use run_ner_crf.py, which trains the same model",
-        results=home / "lightning" / "train_results.json",
-    )
+    unreachable = "set NCCL_DEBUG=INFO; if devices cannot reach each other, try NCCL_P2P_DISABLE=1"
+    for name, script, remedy, needs in (
+        ("DataParallel", ["run_ner_crf.py"], "use torchrun instead, which is also faster: see docs/distributed.md", 2),
+        ("DistributedDataParallel", [*launcher, "run_ner_crf.py"], unreachable, 1),
+        ("Lightning", ["run_pl_ner.py"], "use run_ner_crf.py, which trains the same model", 1),
+    ):
+        folder = home / name.lower()
+        command = [*script, *given, *anew, folder, *few_steps]
+        yield Check(name, command, 60, remedy, results=folder / "train_results.json", needs=needs)
     texts: list[str | Path] = ["--model", home / "softmax", "--texts", home / "corpus" / "dev.txt"]
     on_cpu = ["--sentences", "4", "--documents", "2", "--rounds", "1", "--device", "cpu"]
     names = ("pipeline fp32", "pipeline bf16", "ours fp32", "ours bf16")
@@ -207,7 +195,9 @@ def write_corpus(folder: Path, sentences: int) -> None:
     words = [
         (word, tag)
         for example in read_columns(SAMPLE / "train.txt", Reading())
-        for word, tag in zip(example.words, tags_of(example), strict=True)
+        for word, tag in zip(
+            example.words, entities_to_tags(example.entities or (), len(example.words), MARKUPS["bio"]), strict=True
+        )
     ]
     for split, number in (("train", sentences), ("dev", max(20, sentences // 10))):
         lines = []
@@ -222,10 +212,6 @@ def write_corpus(folder: Path, sentences: int) -> None:
         (folder / f"{split}.txt").write_text("\n".join(lines), "utf-8")
 
 
-def tags_of(example: Example) -> list[str]:
-    return entities_to_tags(example.entities or (), len(example.words), MARKUPS["bio"])
-
-
 def write_vocabulary(path: Path, size: int) -> Path:
     """Write the word pieces of the sample's encoder, and unused ones up to ``size``."""
     pieces = (SAMPLE / "encoder" / "vocab.txt").read_text("utf-8").splitlines()
@@ -234,18 +220,20 @@ def write_vocabulary(path: Path, size: int) -> Path:
     return path
 
 
-def run(check: Check, limit: int) -> Outcome:
+def run(check: Check, limit: float) -> Outcome:
     """Run a check in a process of its own, for at most ``limit`` seconds."""
     command = [sys.executable, *map(str, check.command)]
-    start = time.perf_counter()
-    try:
-        done = subprocess.run(
-            command, cwd=ROOT, timeout=limit, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        output, reason = done.stdout, f"exit status {done.returncode}" if done.returncode else ""
-    except subprocess.TimeoutExpired as error:
-        output = error.stdout.decode(errors="replace") if isinstance(error.stdout, bytes) else error.stdout or ""
-        reason = f"stopped after {limit} s"
+    start, pipe = time.perf_counter(), subprocess.PIPE
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=pipe, stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True
+    ) as process:
+        try:
+            output, _ = process.communicate(timeout=limit)
+            reason = f"exit status {process.returncode}" if process.returncode else ""
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # with the processes that it has started, which hold the pipe
+            output, _ = process.communicate()
+            reason = f"stopped after {limit:.0f} s"
     found = {name: re.search(pattern, output) for name, pattern in check.figures.items()}
     figures = {name: float(match[1].replace(",", "")) for name, match in found.items() if match}
     if check.results and not reason:
@@ -286,15 +274,19 @@ def main() -> None:
     size = _DRY if args.dry_run else Size()
     write_corpus(home / "corpus", size.sentences)
     write_encoder(home / "encoder", write_vocabulary(home / "vocab.txt", size.vocabulary), size.layers, size.width)
+    title = f"{machine(torch.device('cpu' if args.dry_run else 'cuda'), torch.get_num_threads())}; {versions()}"
+    end = time.monotonic() + (_DRY_LIMIT if args.dry_run else _LIMIT)
     outcomes: list[Outcome] = []
-    planned = list(checks(home, size, gpus, args.dry_run))
-    for check in tqdm(planned, desc="Checks"):
+    for check in tqdm(list(checks(home, size, gpus, args.dry_run)), desc="Checks"):
         tqdm.write(check.name)
+        left = end - time.monotonic()
         if gpus < check.needs and not (args.dry_run and check.needs == 1):
             outcomes.append(Outcome(check.name, "skipped", remedy=f"needs {check.needs} GPUs, there are {gpus}"))
+        elif left <= 0:
+            command = " ".join(["python", *map(str, check.command)])
+            outcomes.append(Outcome(check.name, "failed", command=command, remedy=f"no time left: run {command}"))
         else:
-            outcomes.append(run(check, _DRY_LIMIT if args.dry_run else check.limit))
-        title = f"{machine(torch.device('cpu' if args.dry_run else 'cuda'), torch.get_num_threads())}; {versions()}"
+            outcomes.append(run(check, left if args.dry_run else min(check.limit, left)))
         # after each check, so that nothing is lost if the machine is
         write_json(home / "gpu.json", {"machine": title, "checks": list(map(asdict, outcomes))})
         (home / "gpu.md").write_text(as_markdown(outcomes, title), "utf-8")
