@@ -89,6 +89,11 @@ class Source(NamedTuple):
         drawn = set(self.generator(purpose).sample(documents, max(1, round(share * len(documents)))))
         return [name in drawn for name in names]
 
+    def few(self) -> set[int]:
+        """Places of the texts that stay annotated if few do."""
+        number = max(1, round(self.options.labelled * len(self.examples)))
+        return set(self.generator("labelled").sample(range(len(self.examples)), number))
+
 
 def halves(source: Source, known: bool) -> list[Example]:
     """Half of the documents with some types, and the others with the other types.
@@ -129,8 +134,7 @@ def with_dictionary(source: Source, few: bool = True, rest: bool = True, known: 
         few, rest: which texts are wanted.
         known: whether the texts tell that the first ones are complete for all types, and the rest for none.
     """
-    number = max(1, round(source.options.labelled * len(source.examples)))
-    drawn = set(source.generator("labelled").sample(range(len(source.examples)), number))
+    drawn = source.few()
     dictionary = dictionary_of([source.examples[place] for place in sorted(drawn)])
     texts = []
     for place, example in enumerate(source.examples):
@@ -154,8 +158,7 @@ def dictionary_of(examples: Sequence[Example]) -> Gazetteer:
 
 def few_and_unlabelled(source: Source) -> list[Example]:
     """A random share of the texts with all entities, several times, and the rest without labels."""
-    number = max(1, round(source.options.labelled * len(source.examples)))
-    drawn = set(source.generator("labelled").sample(range(len(source.examples)), number))
+    drawn = source.few()
     few = [source.examples[place] for place in sorted(drawn)]
     rest = [replace(one, entities=None) for place, one in enumerate(source.examples) if place not in drawn]
     return few * source.options.repeated + rest

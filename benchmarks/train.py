@@ -33,6 +33,14 @@ from tools.run_folder import write_json
 from tools.script import run_script
 from tools.settings import Settings, require
 
+_OURS_ALONE = "the other trainers do not have it, so the comparison would not be of the same training"
+REFUSED = dict.fromkeys(
+    (
+        *("fp16", "casing", "document_context", "gradient_accumulation_steps", "max_batch_tokens", "layer_decay"),
+        *("averaging", "do_adv", "rdrop_alpha", "bilstm_size", "word_dropout", "optim", "lr_scheduler_type"),
+    ),
+    _OURS_ALONE,
+)
 REFERENCES = ("trainer", "trainer_by_length")
 
 
@@ -110,7 +118,8 @@ def rows(figures: dict[str, list[Measured]], words: float, flops: tuple[float, f
 
 def main() -> None:
     description = (__doc__ or "").partition("\n")[0]
-    settings, (options,) = parse_flags(Settings(head=BertCrfForNer.Options()), description, more=[RaceOptions])
+    blank = Settings(head=BertCrfForNer.Options())
+    settings, (options,) = parse_flags(blank, description, more=[RaceOptions], refused=REFUSED)
     require(settings, "task_name", "output_dir", "model_name_or_path")
     names = options.contestants.split(",")
     if unknown := [name for name in names if name not in CONTESTANTS]:
@@ -120,6 +129,8 @@ def main() -> None:
     corpus, home = corpus_of(settings.data), Path(settings.actions.output_dir)
     texts = [one for one in corpus.examples("train") if one.words and one.entities is not None]
     texts = texts[: options.sentences or None]
+    if len(texts) * settings.optimisation.num_train_epochs <= settings.optimisation.per_gpu_train_batch_size:
+        raise ValueError(f"{len(texts)} sentences are one step, which is not timed: give more --num_train_epochs")
     splits = {"train": texts, "dev": [one for one in corpus.examples("dev") if one.words]}
     own = settings_of_splits(home / "data", splits, corpus.entity_types(), settings)
     own = own.replace(do_train=True, overwrite_output_dir=True)

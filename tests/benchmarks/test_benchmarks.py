@@ -13,7 +13,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel
 
-from benchmarks import distributed, gpu, heads, same_results
+from benchmarks import distributed, gpu, heads, same_results, train
 from benchmarks.serve import mixed_texts
 from benchmarks.train_peers import CONTESTANTS
 from tests.helpers import ROOT, write_corpus
@@ -155,6 +155,30 @@ def test_training_is_compared_with_other_trainers(home: Path, encoder: Path, tmp
     assert len({(one["sentences"], one["tokens"] > 0) for one in results.values()}) == 1
     assert results["crf"]["computed_tokens"] <= results["trainer"]["computed_tokens"]
     assert results["trainer"]["computed_tokens"] < results["padded_crf"]["computed_tokens"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--contestants", "crf", "flair"], "--contestants flair: expected some of crf, softmax, trainer"),
+        (["--num_train_epochs", "0.5"], "whole number"),
+        (["--casing"], "--casing True: the other trainers do not have it"),
+        (["--sentences", "4", "--num_train_epochs", "1"], "4 sentences are one step, which is not timed"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(
+    given: list[str],
+    message: str,
+    home: Path,
+    encoder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = options_of_run(encoder, home / "corpus", home) | {"output_dir": home / "race"}
+    monkeypatch.setattr(sys, "argv", ["train.py", *flags(**options), *given])
+    with pytest.raises((ValueError, SystemExit)) as refusal:
+        train.main()
+    assert message in str(refusal.value) + capsys.readouterr().err
 
 
 def test_distributed(

@@ -163,7 +163,7 @@ class WatchSynchronisation(Callback):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("options", [{}, {"bf16": True}, {"optim": "adamw_torch_fused", "bf16": True}])
+@pytest.mark.parametrize("options", [{}, {"bf16": True}])
 def test_a_step_does_not_wait_for_the_gpu(options: dict[str, Any], crf_args: Run) -> None:
     watch = f"{__name__}:{WatchSynchronisation.__name__}"
     settings = crf_args.settings.replace(no_cuda=False, evaluate_during_training=False, max_steps=45, callback=watch)
