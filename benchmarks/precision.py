@@ -10,9 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from rich.table import Table
 
-from common.log import console
+from analysis.compare_runs import Sheet, as_markdown
 
 _CPU_MODES = {"float32": [], "bfloat16": ["--bf16"]}
 _GPU_MODES = {
@@ -30,23 +29,22 @@ def main() -> None:
     command = [sys.executable, *sys.argv[1:], "--do_train", "--do_eval"]
     modes = _GPU_MODES if torch.cuda.is_available() else _CPU_MODES
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    table = Table("precision", title=f"Training on {device}, torch {torch.__version__}")
-    for column in ("words/s", "ratio", "dev F1", "skipped steps"):
-        table.add_column(column, justify="right")
+    rows: list[list[str]] = []
     reference = 0.0
     for mode, flags in modes.items():
         with TemporaryDirectory() as folder:
             done = subprocess.run([*command, *flags, f"--output_dir={folder}/run"], text=True, stderr=subprocess.PIPE)
             if done.returncode:  # for example without apex
-                table.add_row(mode, done.stderr.strip().splitlines()[-1])
+                rows.append([mode, done.stderr.strip().splitlines()[-1], "", "", ""])
                 continue
             trained = json.loads(Path(folder, "run", "train_results.json").read_text("utf-8"))
             scores = json.loads(Path(folder, "run", "eval_results.json").read_text("utf-8"))
         speed = trained["words_per_second"]
         reference = reference or speed
-        numbers = (f"{speed:,.0f}", f"{speed / reference:.2f}", f"{scores['f1']:.4f}", str(trained["skipped_steps"]))
-        table.add_row(mode, *numbers)
-    console().print(table)
+        numbers = [f"{speed:,.0f}", f"{speed / reference:.2f}", f"{scores['f1']:.4f}", str(trained["skipped_steps"])]
+        rows.append([mode, *numbers])
+    print(f"{device}, torch {torch.__version__}\n")
+    print(as_markdown(Sheet("", 1, ["precision", "words/s", "ratio", "dev F1", "skipped steps"], rows)))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import numpy as np
 from rich.table import Table
 
 from common.log import console
+from common.memory import memory_mib
 from inference.formats import json_entities
 from inference.predictor import NerPredictor
 
@@ -170,12 +171,6 @@ def wait_for_workers(service: Service, count: int) -> list[int]:
         if "Started server process" in line:
             found.append(int(line.rpartition("[")[2].rstrip("]\n")))
     return found
-
-
-def memory_mib(pids: Sequence[int], what: str) -> float:
-    """Sum of ``VmRSS`` (resident memory) or ``VmHWM`` (its peak) of processes (Linux)."""
-    states = (Path(f"/proc/{pid}/status").read_text("ascii") for pid in pids)
-    return sum(int(state.partition(f"{what}:")[2].split()[0]) for state in states) / 1024
 
 
 def parse_arguments() -> argparse.Namespace:

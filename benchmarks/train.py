@@ -4,7 +4,8 @@ python -m benchmarks.train --task_name conll2003 --data_dir DATA --model_name_or
 
 Takes the flags of the training scripts. The contestants train in turn, each in a process of its own, in several
 rounds; the first step is not timed. F1 is that of dev after the same number of epochs.
-The transformers Trainer needs ``pip install accelerate``.
+The transformers Trainer needs ``pip install accelerate``, Flair the Python of an environment of its own, see
+`benchmarks.other_libraries`.
 """
 
 import json
@@ -21,7 +22,8 @@ from tqdm import tqdm
 from transformers import AutoModel
 
 from analysis.compare_runs import Sheet, as_markdown
-from benchmarks.train_peers import CONTESTANTS, Measured, opened_encoder
+from benchmarks.stopwatch import Measured
+from benchmarks.train_peers import CONTESTANTS, opened_encoder
 from common.options import option
 from models import BertCrfForNer
 from tools.command_line import parse_flags
@@ -51,9 +53,10 @@ class RaceOptions:
     rounds: int = option(3, "trainings of each, with different seeds; the median is shown", common=True, at_least=1)
     contestants: str = option(",".join(CONTESTANTS), "who takes part", common=True, nargs="+")
     sentences: int = option(0, "train on the first texts only; 0: all", common=True, at_least=0)
+    flair_python: str = option("", "Python of an environment with Flair, which then takes part", common=True)
 
 
-def measured(name: str, settings: Settings) -> Measured:
+def measured(name: str, settings: Settings, options: RaceOptions) -> Measured:
     """Train a contestant in a process of its own.
 
     Raises:
@@ -64,8 +67,10 @@ def measured(name: str, settings: Settings) -> Measured:
     settings_file, results, log = (folder.with_suffix(suffix) for suffix in (".settings.json", ".json", ".log"))
     write_json(settings_file, settings.flat())
     with log.open("w", encoding="utf-8") as output:
-        command = [sys.executable, "-m", "benchmarks.train_peers", name, str(settings_file), str(results)]
-        done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT)
+        command = [sys.executable, "-m", "benchmarks.train_peers", name]
+        if name == "flair":
+            command = [options.flair_python, "-m", "benchmarks.other_libraries", "train"]
+        done = subprocess.run([*command, str(settings_file), str(results)], stdout=output, stderr=subprocess.STDOUT)
     if done.returncode:
         raise ValueError(f"{name} ended with an error, see {log}: {log.read_text('utf-8').strip().splitlines()[-1]}")
     return Measured(**json.loads(results.read_text("utf-8")))
@@ -104,7 +109,7 @@ def rows(figures: dict[str, list[Measured]], words: float, flops: tuple[float, f
             for other in REFERENCES
         ]
         yield [
-            CONTESTANTS[name],
+            CONTESTANTS.get(name, "Flair, softmax"),
             f"{speed:,.1f}",
             *("" if ratio is None else f"{ratio:.2f}" for ratio in ratios),
             f"{speed * words:,.0f}",
@@ -124,6 +129,10 @@ def main() -> None:
     names = options.contestants.split(",")
     if unknown := [name for name in names if name not in CONTESTANTS]:
         raise ValueError(f"--contestants {', '.join(unknown)}: expected some of {', '.join(CONTESTANTS)}")
+    if options.flair_python:
+        names.append("flair")
+        if settings.machine.bf16:
+            raise ValueError("--bf16 --flair_python: Flair has no mixed precision in bfloat16")
     if settings.optimisation.num_train_epochs % 1 or settings.optimisation.max_steps > 0:
         raise ValueError("contestants train whole epochs: give --num_train_epochs a whole number, and no --max_steps")
     corpus, home = corpus_of(settings.data), Path(settings.actions.output_dir)
@@ -139,7 +148,7 @@ def main() -> None:
         for name in (*names[number % len(names) :], *names[: number % len(names)]):  # each is first once
             seed = settings.optimisation.seed + number
             training = own.replace(output_dir=str(home / f"{name}_{number}"), seed=seed)
-            figures[name].append(measured(name, training))
+            figures[name].append(measured(name, training, options))
     words = [list(one.words) for one in texts]
     columns = ["", "sentences/s", *(f"against {name}" for name in REFERENCES), "words/s", "tokens/s"]
     columns += ["padding", "utilisation", "memory, GiB", "dev F1"]

@@ -3,9 +3,8 @@
 import importlib
 import json
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -31,85 +30,19 @@ from transformers import (
 )
 
 from analysis.metrics import score_entities
+from benchmarks.stopwatch import Measured, Stopwatch
 from callbacks import Callback, TrainState
 from common.run_files import RunFolder
 from common.tag_schemes import MARKUPS, entities_to_tags, tag_set, tags_to_entities
 from models import head_named
 from processors.examples import Example
 from tools.command_line import parse_settings
-from tools.meter import peak_memory
 from tools.run import corpus_of
 from tools.run_folder import write_json
 from tools.settings import Settings
 
 _IGNORED = -100
 _EVAL_BATCH = 64
-
-
-class Stopwatch:
-    """Times a training without its first step, in which kernels are compiled, and counts what the model computes.
-
-    Args:
-        encoder: on its device.
-    """
-
-    def __init__(self, encoder: nn.Module) -> None:
-        self._device = next(encoder.parameters()).device
-        encoder.register_forward_pre_hook(self._count, with_kwargs=True)
-        self._start()
-
-    def _start(self) -> None:
-        self._synchronise()
-        self._sentences = self._computed = 0
-        self._real = torch.zeros((), dtype=torch.long, device=self._device)
-        self._clock, self._processor = time.perf_counter(), time.process_time()
-
-    def _synchronise(self) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize()
-
-    def _count(self, encoder: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
-        ids = inputs[0] if inputs else named["input_ids"]
-        self._sentences += len(ids)
-        self._computed += ids.numel()
-        mask = named.get("attention_mask")
-        self._real += ids.numel() if mask is None else mask.sum()
-
-    def end_step(self, step: int, total_steps: int) -> None:
-        """Report a step, counted from 1."""
-        if step == 1:
-            self._start()
-        elif step == total_steps:
-            self._synchronise()
-            self.measured = Measured(
-                sentences=self._sentences,
-                seconds=time.perf_counter() - self._clock,
-                processor_seconds=time.process_time() - self._processor,
-                tokens=int(self._real),
-                computed_tokens=self._computed,
-                memory_gib=peak_memory(self._device),
-            )
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A training after its first step.
-
-    Args:
-        sentences, tokens: of the texts, over all epochs.
-        seconds, processor_seconds: on the clock, and of the processors.
-        computed_tokens: tokens with padding.
-        memory_gib: peak memory on the GPU or, on a CPU, of the process.
-        f1: of dev, after the last step.
-    """
-
-    sentences: int
-    seconds: float
-    processor_seconds: float
-    tokens: int
-    computed_tokens: int
-    memory_gib: float
-    f1: float = 0.0
 
 
 class StopwatchCallback(Callback):
@@ -164,12 +97,17 @@ def encoded(
     )
     rows = []
     for index, example in enumerate(examples):
-        words, labels = inputs.word_ids(index), texts.labels(example)
-        is_first = [word is not None and word != before for word, before in zip(words, [None, *words], strict=False)]
-        row = {name: inputs[name][index] for name in inputs}
-        row["labels"] = [labels[word] if first else _IGNORED for word, first in zip(words, is_first, strict=True)]
-        rows.append(row)
+        labels = labels_at_first_pieces(inputs.word_ids(index), texts.labels(example))
+        rows.append({name: inputs[name][index] for name in inputs} | {"labels": labels})
     return rows
+
+
+def labels_at_first_pieces(words: Sequence[int | None], labels: Sequence[int]) -> list[int]:
+    """Label of each token: that of its word at the first piece, ignored elsewhere. ``words``: word of each token."""
+    return [
+        _IGNORED if word is None or word == before else labels[word]
+        for word, before in zip(words, [None, *words], strict=False)
+    ]
 
 
 def transformers_trainer(settings: Settings, sampling: str) -> Measured:

@@ -4,7 +4,6 @@ Loss and gradient norms stay on the device until they are reported, so that trai
 the first step of a process, in which kernels and models are compiled.
 """
 
-import sys
 import time
 import timeit
 from collections.abc import Callable, Iterator, Mapping
@@ -190,18 +189,6 @@ def peak_flops(device: torch.device, dtype: torch.dtype, n_gpu: int) -> float:
 
     seconds = min(timeit.repeat(multiply, number=1, repeat=_PRODUCTS))
     return 2 * side**3 / seconds * world_size() * max(1, n_gpu)
-
-
-def peak_memory(device: torch.device) -> float:
-    """Peak memory in GiB: of tensors on the GPU of this process, or of the process; 0 if unknown."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0.0
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
 class NonFiniteSteps:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from tools.embedding_gradient import EmbeddingGradient
 from tools.settings import MachineSettings
 
 logger = logging.getLogger(__name__)
@@ -78,10 +79,18 @@ class GradientStep:
     Args:
         precision: precision of the passes.
         model, optimizer: model and optimiser; apex replaces both.
+        embedding: gradient of the embedding table, if it is kept between steps.
     """
 
-    def __init__(self, precision: Precision, model: nn.Module, optimizer: Optimizer) -> None:
+    def __init__(
+        self,
+        precision: Precision,
+        model: nn.Module,
+        optimizer: Optimizer,
+        embedding: EmbeddingGradient | None = None,
+    ) -> None:
         self.model, self.optimizer = model, optimizer
+        self._embedding = embedding
         self._amp = precision.apex
         is_half = precision.dtype == torch.float16
         self._scaler = torch.amp.GradScaler(precision.device.type) if is_half and self._amp is None else None
@@ -116,7 +125,12 @@ class GradientStep:
             if self._scaler:
                 self._scaler.unscale_(self.optimizer)
             parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        self._norm = nn.utils.clip_grad_norm_(parameters, max_norm if max_norm > 0 else float("inf"))
+        if self._embedding:
+            self._embedding.check()
+        self._norm = nn.utils.get_total_norm([one.grad for one in parameters if one.grad is not None])
+        # A GPU must not be waited for; on a CPU this saves a pass over the gradients that multiplies them by 1.
+        if max_norm > 0 and (self._norm.device.type != "cpu" or max_norm / (self._norm + 1e-6) < 1):
+            nn.utils.clip_grads_with_norm_(parameters, max_norm, self._norm)
         return self._norm
 
     def step(self) -> None:
@@ -134,6 +148,8 @@ class GradientStep:
         elif self._norm.isfinite():
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if self._embedding:
+            self._embedding.clear()
 
     def state_dict(self) -> dict[str, Any]:
         if self._amp is not None:

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from callbacks import Callbacks, Checkpoints, TrainState
 from common.durable import remove_folder
+from common.memory import peak_memory
 from common.run_files import RunFolder
 from models.tagger import Tagger
 from processors.features.batching import BucketBatchSampler, StepFeed, draw_by_weight
@@ -26,10 +27,11 @@ from tools import distributed
 from tools.callback_setup import build_callbacks
 from tools.checkpoint import Stateful, checkpoint_to_resume, load_training_state, refuse_kept_options, write_model
 from tools.data import encoder_of_training, load_and_cache_examples
+from tools.embedding_gradient import EmbeddingGradient
 from tools.evaluate import check_dataset, score_dataset
 from tools.heads import label_names, restore_weights
 from tools.loading import adopt_model
-from tools.meter import Meter, NonFiniteSteps, described_window, encoder_cost, peak_flops, peak_memory
+from tools.meter import Meter, NonFiniteSteps, described_window, encoder_cost, peak_flops
 from tools.optimizer import build_optimizer, build_schedule, checkpoint_layers, freeze
 from tools.precision import GradientStep
 from tools.run import Run
@@ -75,7 +77,7 @@ class Training:
         total_steps = count_steps(optimisation, steps_per_epoch)
         names = label_names(model.config)
         self.state = TrainState(model, optimizer, total_steps, steps_per_epoch, distributed.is_main(), names)
-        self.gradients = GradientStep(run.precision, model, optimizer)
+        self.gradients = GradientStep(run.precision, model, optimizer, _kept_gradient(run, model))
         self._cost = encoder_cost(model)
         self._meter = Meter(run.device, peak_flops(run.device, run.precision.dtype, run.n_gpu))
         self._nonfinite = NonFiniteSteps(describe, run.folder.nonfinite_steps, optimisation.max_nonfinite_steps)
@@ -338,6 +340,16 @@ def count_steps(optimisation: OptimisationSettings, steps_per_epoch: int) -> int
         return optimisation.max_steps
     steps = round(optimisation.num_train_epochs * steps_per_epoch, 6)  # in floating point, 1.1 * 110 > 121
     return max(1, math.ceil(steps))
+
+
+def _kept_gradient(run: Run, model: PreTrainedModel) -> EmbeddingGradient | None:
+    """The gradient of the embedding table, where keeping it saves time; DDP and compilers expect a dense one."""
+    if run.device.type != "cpu" or distributed.world_size() > 1 or run.settings.machine.torch_compile:
+        return None
+    embedding = model.get_input_embeddings()
+    if not isinstance(embedding, nn.Embedding) or not embedding.weight.requires_grad:
+        return None
+    return EmbeddingGradient(embedding)
 
 
 def _parallel(run: Run, model: nn.Module) -> nn.Module:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from analysis.report.run_data import read_scalars
+from common.memory import peak_memory
 from models import BertCrfForNer
 from tests.callbacks.states import state_of
 from tests.helpers import write_corpus
@@ -24,7 +25,7 @@ from tests.tools.interrupted import fit_with_interruption, signal_in_step
 from tests.tools.ranks import on_ranks
 from tests.tools.runs import call_script, fit, read_json, replace
 from tools.distributed import Interrupted, rank
-from tools.meter import Meter, _forward_flops, encoder_cost, peak_flops, peak_memory
+from tools.meter import Meter, _forward_flops, encoder_cost, peak_flops
 from tools.precision import GradientStep, Precision
 from tools.run import Run
 
