@@ -92,12 +92,42 @@ def test_legal_tags_are_found_faster_than_in_plain_python() -> None:
     assert float(row[5]) > 1
 
 
-def test_feature_cache(tmp_path: Path) -> None:
-    folder = tmp_path / "new"
-    printed = table_of("feature_cache", "--sentences", 300, "--folder", folder)
-    assert "built: 300 sentences" in printed
-    assert "opened: 300 windows" in printed
-    assert "opened: 300 windows" in table_of("feature_cache", "--open_only", "--folder", folder)
+def cells_of(printed: str) -> list[dict[str, str]]:
+    """Rows of a Markdown table by column."""
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines() if line.startswith("|")]
+    return [dict(zip(lines[0], row, strict=True)) for row in lines[2:]]
+
+
+def test_data_and_the_command_for_all_tables(tmp_path: Path) -> None:
+    document = tmp_path / "docs" / "page.md"
+    document.parent.mkdir()
+    document.write_text("Before\n<!-- table: data -->\n<!-- end -->\n<!-- table: crf -->\nkept\n<!-- end -->\n")
+    given = ("--data", tmp_path, "--encoder", "none", "--output_dir", tmp_path / "out", "--docs", document.parent)
+    only = ("--only", "data", "--", "--sentences", 60, 300)
+    assert "data" in table_of("tables", *given, *only)
+    written = document.read_text()
+    assert "python -m benchmarks.data --sentences 60 300" in written
+    assert "<!-- table: crf -->\nkept\n<!-- end -->" in written
+    rows = cells_of(written)
+    assert [row["sentences"] for row in rows] == ["60", "300"]
+    assert int(rows[0]["words"]) < int(rows[1]["words"].replace(",", ""))
+    measured = [float(value.replace(",", "")) for row in rows for name, value in row.items() if "µs" in name]
+    assert len(measured) == 8
+    assert min(measured) > 0
+    document.write_text("<!-- table: data --><!-- end -->")  # what was measured is not measured again
+    table_of("tables", *given, *only)
+    assert cells_of(document.read_text()) == rows
+
+
+def test_parts_of_a_step(home: Path, encoder: Path) -> None:
+    options = options_of_run(encoder, home / "corpus", home) | {"max_steps": 8, "from_scratch": True}
+    del options["output_dir"]
+    printed = table_of("step_parts", "run_ner_crf.py", *flags(**options))
+    assert "3 steps of" in printed
+    rows = cells_of(printed)
+    assert [row["part"].partition(":")[0] for row in rows] == ["batches", "encoder", "head", "optimiser"]
+    assert min(float(row["ms per step"]) for row in rows) > 0
+    assert sum(float(row["share"].rstrip("%")) for row in rows) == pytest.approx(100, abs=0.3)
 
 
 def test_word_cutting() -> None:
@@ -111,9 +141,23 @@ def test_predict(home: Path) -> None:
     size = ("--sentences", 6, "--documents", 2, "--rounds", 1, "--device", "cpu")
     printed = table_of("predict", "--model", home / "run", "--texts", texts, *size)
     assert "8 texts" in printed
-    others = dict(re.findall(r"\| (\w+ \w+) \| \d+ \| [\d.]+ \| (\d+) \|", printed))
-    assert list(others) == ["pipeline fp32", "pipeline bf16", "ours fp32", "ours bf16", "ours int8"]
-    assert others["ours fp32"] == "0"
+    others = {row[""]: row["texts with other entities"] for row in cells_of(printed)}
+    assert list(others) == [
+        *("pipeline fp32", "pipeline bf16", "batches fp32", "ours fp32", "ours bf16", "ours int8", "ours onnx")
+    ]
+    assert others["batches fp32"] == others["ours fp32"] == others["ours onnx"] == "0"
+
+
+@pytest.mark.parametrize("library", ["flair", "spacy"])
+def test_libraries_in_an_environment_of_their_own(library: str, home: Path, tmp_path: Path) -> None:
+    python = os.environ.get(f"{library.upper()}_PYTHON")
+    if not python:
+        pytest.skip(f"set {library.upper()}_PYTHON to the Python of an environment, see benchmarks/other_libraries.py")
+    texts = home / "corpus" / "dev.txt"
+    size = ("--sentences", 6, "--documents", 2, "--rounds", 1, "--device", "cpu", f"--{library}_python", python)
+    rows = cells_of(table_of("predict", "--model", home / "run", "--texts", texts, *size))
+    assert rows[-1][""] == library
+    assert float(rows[-1]["texts/s"]) > 0
 
 
 def test_serve(checked: dict[str, dict[str, Any]]) -> None:
@@ -142,15 +186,18 @@ def test_precision(checked: dict[str, dict[str, Any]]) -> None:
 
 
 def test_training_is_compared_with_other_trainers(home: Path, encoder: Path, tmp_path: Path) -> None:
+    python = os.environ.get("FLAIR_PYTHON", "")
     shutil.copytree(encoder, tmp_path / "encoder")
     AutoModel.from_config(AutoConfig.from_pretrained(encoder)).save_pretrained(tmp_path / "encoder")
     options = options_of_run(tmp_path / "encoder", home / "corpus", home) | {"num_train_epochs": 2.0, "no_cuda": True}
     size = ["--rounds", "1", "--sentences", "30", "--contestants", "crf", "trainer", "padded_crf"]
+    size += ["--flair_python", python]
     printed = table_of("train", *flags(**options | {"output_dir": tmp_path / "out"}), *size)
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines() if line.startswith("| ")]
-    assert [row[0] for row in rows[2:]] == [CONTESTANTS[name] for name in ("crf", "trainer", "padded_crf")]
-    assert dict(zip(rows[0], rows[3], strict=True))["against trainer"] == "1.00"
-    results = {name: read_json(tmp_path / "out" / f"{name}_0.json") for name in ("crf", "trainer", "padded_crf")}
+    names = ["crf", "trainer", "padded_crf", *(["flair"] if python else [])]
+    rows = cells_of(printed)
+    assert [row[""] for row in rows[:3]] == [CONTESTANTS[name] for name in names[:3]]
+    assert rows[1]["against trainer"] == "1.00"
+    results = {name: read_json(tmp_path / "out" / f"{name}_0.json") for name in names}
     # All texts of two epochs but the first step; only padding differs.
     assert len({(one["sentences"], one["tokens"] > 0) for one in results.values()}) == 1
     assert results["crf"]["computed_tokens"] <= results["trainer"]["computed_tokens"]

@@ -42,10 +42,10 @@ python run_ner_crf.py \\
 """
 
 
-def run(command: list[str], cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+def run(command: list[str], cwd: Path, expected: int = 0, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **variables}
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == expected, done.stdout + done.stderr
     return done
 
 
@@ -95,6 +95,20 @@ def test_a_variant_is_run_over_seeds_and_its_spread_shown(tmp_path: Path) -> Non
         used = json.loads((tmp_path / f"short_seed{seed}" / "training_args.json").read_text("utf-8"))
         assert (used["seed"], used["max_steps"]) == (seed, 2)
     assert any("short" in line and " 2 " in line for line in done.stdout.splitlines())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("target", "outcome"), [("0", 0), ("1.1", 1)])
+def test_a_speedrun_tells_its_time_and_misses_its_target(
+    target: str, outcome: int, encoder: Path, tmp_path: Path
+) -> None:
+    corpus = write_corpus(tmp_path / "corpus", {"train": 20, "dev": 10})
+    variables = {"SKIP_INSTALL": "1", "VIRTUAL_ENV": sys.prefix, "OUTPUT_DIR": str(tmp_path / "run")}
+    variables |= {"DATA_DIR": str(corpus), "MODEL_NAME_OR_PATH": str(encoder), "TARGET": target}
+    flags = ["--from_scratch", "--max_steps", "2", "--no_cuda", f"--feature_cache_dir={tmp_path / 'cache'}"]
+    done = run(["bash", "scripts/speedrun.sh", *flags], ROOT, expected=outcome, **variables)
+    assert "s of training at" in done.stdout
+    assert ("below 1.1" in done.stderr) == bool(outcome)
 
 
 @pytest.mark.parametrize(("arguments", "message"), [(["hmm", "1"], "run_ner_hmm.sh"), (["crf", "--no_cuda"], "seed")])
