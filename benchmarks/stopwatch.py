@@ -1,5 +1,6 @@
 """Times trainings of any library: it needs only torch, so that libraries in environments of their own can use it."""
 
+import os
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,28 @@ import torch
 from torch import nn
 
 from common.memory import peak_memory
+
+TURNS = "BENCHMARK_TURNS"  # environment variable with the descriptors of the pipes of `Turns`
+
+_STEPS_OF_A_TURN = 4
+
+
+class Turns:
+    """Takes turns with the other contestants, so that all see the same good and bad moments of a shared machine.
+
+    The race gives the descriptors of two pipes: a contestant reports on one that its turn is over, and waits for a byte
+    on the other. Without a race, nothing waits.
+    """
+
+    def __init__(self) -> None:
+        self._pipes = [int(number) for number in os.environ.get(TURNS, "").split(",") if number]
+
+    def wait(self) -> None:
+        """End the turn, and wait for the next."""
+        if self._pipes:
+            turn, over = self._pipes
+            os.write(over, b".")
+            os.read(turn, 1)
 
 
 class Stopwatch:
@@ -19,14 +42,23 @@ class Stopwatch:
 
     def __init__(self, encoder: nn.Module) -> None:
         self._device = next(encoder.parameters()).device
+        self._turns = Turns()
         encoder.register_forward_pre_hook(self._count, with_kwargs=True)
-        self._start()
+        self._reset()
 
-    def _start(self) -> None:
-        self._synchronise()
+    def _reset(self) -> None:
         self._sentences = self._computed = 0
         self._real = torch.zeros((), dtype=torch.long, device=self._device)
-        self._clock, self._processor = time.perf_counter(), time.process_time()
+        self._seconds = self._processor_seconds = 0.0
+
+    def _pause(self) -> None:
+        """Stop the clocks while others have their turns."""
+        self._synchronise()
+        self._seconds += time.perf_counter()
+        self._processor_seconds += time.process_time()
+        self._turns.wait()
+        self._seconds -= time.perf_counter()
+        self._processor_seconds -= time.process_time()
 
     def _synchronise(self) -> None:
         if self._device.type == "cuda":
@@ -42,17 +74,23 @@ class Stopwatch:
     def end_step(self, step: int, total_steps: int) -> None:
         """Report a step, counted from 1."""
         if step == 1:
-            self._start()
+            self._turns.wait()
+            self._synchronise()
+            self._reset()
+            self._seconds, self._processor_seconds = -time.perf_counter(), -time.process_time()
         elif step == total_steps:
             self._synchronise()
             self.measured = Measured(
                 sentences=self._sentences,
-                seconds=time.perf_counter() - self._clock,
-                processor_seconds=time.process_time() - self._processor,
+                seconds=self._seconds + time.perf_counter(),
+                processor_seconds=self._processor_seconds + time.process_time(),
                 tokens=int(self._real),
                 computed_tokens=self._computed,
                 memory_gib=peak_memory(self._device),
             )
+            self._turns.wait()
+        elif (step - 1) % _STEPS_OF_A_TURN == 0:
+            self._pause()
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,11 @@ _RECIPE = (
     "--task_name conll2003 --data_dir $DATA/conll2003 --model_name_or_path $ENCODER --do_lower_case "
     "--per_gpu_train_batch_size 32 --per_gpu_eval_batch_size 64 --learning_rate 1e-4"
 )
-_RUN = f"run_ner_softmax.py {_RECIPE} --markup bio --bf16 --do_train --num_train_epochs 1 --output_dir $OUT/softmax --overwrite_output_dir"
-_RACE = f"-m benchmarks.train {_RECIPE} --sentences 2000 --num_train_epochs 1"
+_RUN = (
+    f"run_ner_softmax.py {_RECIPE} --markup bio --bf16 --do_train --num_train_epochs 1 --output_dir $OUT/softmax "
+    "--overwrite_output_dir"
+)
+_RACE = f"-m benchmarks.train {_RECIPE} --sentences 1500 --num_train_epochs 1"
 _STEPS = f"-m benchmarks.step_parts run_ner_crf.py {_RECIPE} --max_steps 65"
 COMMANDS = {
     "crf": "-m benchmarks.crf",

@@ -2,17 +2,19 @@
 
 python -m benchmarks.train --task_name conll2003 --data_dir DATA --model_name_or_path ENCODER --output_dir OUT
 
-Takes the flags of the training scripts. The contestants train in turn, each in a process of its own, in several
-rounds; the first step is not timed. F1 is that of dev after the same number of epochs.
+Takes the flags of the training scripts. The contestants train in processes of their own, in turns of four steps, so
+that a busy moment of a shared machine meets all of them; several rounds have different seeds. The first step is not
+timed. F1 is that of dev after the same number of epochs.
 The transformers Trainer needs ``pip install accelerate``, Flair the Python of an environment of its own, see
 `benchmarks.other_libraries`.
 """
 
 import json
+import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from tqdm import tqdm
 from transformers import AutoModel
 
 from analysis.compare_runs import Sheet, as_markdown
-from benchmarks.stopwatch import Measured
+from benchmarks.stopwatch import TURNS, Measured
 from benchmarks.train_peers import CONTESTANTS, opened_encoder
 from common.options import option
 from models import BertCrfForNer
@@ -44,6 +46,7 @@ REFUSED = dict.fromkeys(
     _OURS_ALONE,
 )
 REFERENCES = ("trainer", "trainer_by_length")
+_MODULES = {"flair": ("benchmarks.other_libraries", "train")}
 
 
 @dataclass(frozen=True)
@@ -52,28 +55,82 @@ class RaceOptions:
 
     rounds: int = option(3, "trainings of each, with different seeds; the median is shown", common=True, at_least=1)
     contestants: str = option(",".join(CONTESTANTS), "who takes part", common=True, nargs="+")
-    sentences: int = option(0, "train on the first texts only; 0: all", common=True, at_least=0)
+    sentences: int = option(
+        0, "train on the first texts only, and score as many of dev; 0: all", common=True, at_least=0
+    )
     flair_python: str = option("", "Python of an environment with Flair, which then takes part", common=True)
 
 
-def measured(name: str, settings: Settings, options: RaceOptions) -> Measured:
-    """Train a contestant in a process of its own.
+class Contestant:
+    """A training in a process of its own, which works only in its turns.
 
-    Raises:
-        ValueError: it ended with an error.
+    Args:
+        settings: of the training; its ``output_dir`` and files with the same name are written.
+        python: of an environment of its own, or empty.
     """
-    folder = Path(settings.actions.output_dir)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    settings_file, results, log = (folder.with_suffix(suffix) for suffix in (".settings.json", ".json", ".log"))
-    write_json(settings_file, settings.flat())
-    with log.open("w", encoding="utf-8") as output:
-        command = [sys.executable, "-m", "benchmarks.train_peers", name]
-        if name == "flair":
-            command = [options.flair_python, "-m", "benchmarks.other_libraries", "train"]
-        done = subprocess.run([*command, str(settings_file), str(results)], stdout=output, stderr=subprocess.STDOUT)
-    if done.returncode:
-        raise ValueError(f"{name} ended with an error, see {log}: {log.read_text('utf-8').strip().splitlines()[-1]}")
-    return Measured(**json.loads(results.read_text("utf-8")))
+
+    def __init__(self, name: str, settings: Settings, python: str = "") -> None:
+        self.name, folder = name, Path(settings.actions.output_dir)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        settings_file, self._results, self._log = (
+            folder.with_suffix(end) for end in (".settings.json", ".json", ".log")
+        )
+        write_json(settings_file, settings.flat())
+        command = [python or sys.executable, "-m", *_MODULES.get(name, ("benchmarks.train_peers", name))]
+        turn, self._give = os.pipe()
+        self._over, over = os.pipe()
+        with self._log.open("w", encoding="utf-8") as output:
+            self._process = subprocess.Popen(
+                [*command, str(settings_file), str(self._results)],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                pass_fds=(turn, over),
+                env=os.environ | {TURNS: f"{turn},{over}"},
+            )
+        os.close(turn)
+        os.close(over)
+
+    def work(self) -> bool:
+        """Wait until its turn is over; returns whether there will be another."""
+        return bool(os.read(self._over, 1))
+
+    def give_turn(self) -> None:
+        os.write(self._give, b".")
+
+    def measured(self) -> Measured:
+        """What it measured.
+
+        Raises:
+            ValueError: it ended with an error.
+        """
+        if self._process.wait():
+            last = self._log.read_text("utf-8").strip().splitlines()[-1]
+            raise ValueError(f"{self.name} ended with an error, see {self._log}: {last}")
+        return Measured(**json.loads(self._results.read_text("utf-8")))
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._give)
+        os.close(self._over)
+
+
+def race(contestants: Sequence[Contestant]) -> dict[str, Measured]:
+    """Let all load, and then train in turns of a few steps."""
+    try:
+        for one in contestants:
+            if not one.work():
+                one.measured()
+        left = list(contestants)
+        while left:
+            for one in left.copy():
+                one.give_turn()
+                if not one.work():
+                    left.remove(one)
+        return {one.name: one.measured() for one in contestants}
+    finally:
+        for one in contestants:
+            one.close()
 
 
 def encoder_flops(settings: Settings, texts: list[list[str]]) -> tuple[float, float]:
@@ -140,15 +197,22 @@ def main() -> None:
     texts = texts[: options.sentences or None]
     if len(texts) * settings.optimisation.num_train_epochs <= settings.optimisation.per_gpu_train_batch_size:
         raise ValueError(f"{len(texts)} sentences are one step, which is not timed: give more --num_train_epochs")
-    splits = {"train": texts, "dev": [one for one in corpus.examples("dev") if one.words]}
+    splits = {"train": texts, "dev": [one for one in corpus.examples("dev") if one.words][: options.sentences or None]}
     own = settings_of_splits(home / "data", splits, corpus.entity_types(), settings)
     own = own.replace(do_train=True, overwrite_output_dir=True)
     figures: dict[str, list[Measured]] = {name: [] for name in names}
     for number in tqdm(range(options.rounds), desc="Rounds"):
-        for name in (*names[number % len(names) :], *names[: number % len(names)]):  # each is first once
-            seed = settings.optimisation.seed + number
-            training = own.replace(output_dir=str(home / f"{name}_{number}"), seed=seed)
-            figures[name].append(measured(name, training, options))
+        seed = settings.optimisation.seed + number
+        contestants = [
+            Contestant(
+                name,
+                own.replace(output_dir=str(home / f"{name}_{number}"), seed=seed),
+                options.flair_python if name == "flair" else "",
+            )
+            for name in names
+        ]
+        for name, one in race(contestants).items():
+            figures[name].append(one)
     words = [list(one.words) for one in texts]
     columns = ["", "sentences/s", *(f"against {name}" for name in REFERENCES), "words/s", "tokens/s"]
     columns += ["padding", "utilisation", "memory, GiB", "dev F1"]
