@@ -154,3 +154,12 @@ def come_late() -> str:
 def test_nobody_waits_longer_than_the_time_out() -> None:
     first, _ = on_ranks(2, come_late, ddp_timeout=1)
     assert "Timed out waiting 1000ms" in first
+
+
+def test_denormal_numbers_are_zero_in_a_training() -> None:
+    """Such numbers come up in the momentum of embeddings, and slow the optimiser down."""
+    torch.set_flush_denormal(False)
+    tiny = torch.tensor([1e-40])
+    assert (tiny * 1).item() > 0
+    setup_devices(MachineSettings(no_cuda=True))
+    assert (tiny * 1).item() == 0
