@@ -32,7 +32,7 @@ def setup_devices(machine: MachineSettings) -> tuple[torch.device, int]:
     Returns:
         The device, and the number of GPUs of this process: all GPUs without a launcher (DataParallel), one with it.
     """
-    # Momentum of rows of the embedding table that are no longer used decays to denormal numbers, which are slow on CPUs.
+    # Momentum of embeddings that are no longer used decays to denormal numbers, which are slow on CPUs.
     torch.set_flush_denormal(True)
     use_cuda = torch.cuda.is_available() and not machine.no_cuda
     local_rank = int(os.environ.get("LOCAL_RANK", machine.local_rank))  # launchers set it, even with a flag
