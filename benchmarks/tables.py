@@ -39,7 +39,6 @@ COMMANDS = {
     "train_bf16": f"{_RACE} --bf16 --output_dir $OUT/race_bf16",
     "step_parts": _STEPS,
     "step_parts_bf16": f"{_STEPS} --bf16",
-    "precision": f"-m benchmarks.precision run_ner_crf.py {_RECIPE} --num_train_epochs 1",
     "predict": "-m benchmarks.predict --model $OUT/softmax --texts $DATA/conll2003/iob2/valid.txt --sentences 300 "
     "--documents 6",
     "data": "-m benchmarks.data",

@@ -11,6 +11,7 @@ The transformers Trainer needs ``pip install accelerate``, Flair the Python of a
 
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -209,7 +210,7 @@ def main() -> None:
                 own.replace(output_dir=str(home / f"{name}_{number}"), seed=seed),
                 options.flair_python if name == "flair" else "",
             )
-            for name in names
+            for name in random.Random(seed).sample(names, len(names))  # who follows whom may matter
         ]
         for name, one in race(contestants).items():
             figures[name].append(one)
