@@ -22,10 +22,10 @@ from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import torch
-from transformers import AutoModelForTokenClassification, AutoTokenizer, PreTrainedTokenizerBase, pipeline
+from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokenizer, PreTrainedTokenizerBase, pipeline
 from transformers.utils import logging
 
-from common.tag_schemes import tags_to_entities
+from common.tag_schemes import OUTSIDE, tags_to_entities
 from inference.export_onnx import write_onnx
 from inference.predictor import NerPredictor
 from models.heads.flat import FlatTagger
@@ -67,7 +67,8 @@ def main() -> None:
         for name, size, call in chain(peers(args.model, args.device, texts), ours(args.model, args.device)):
             found[name], entrants[name] = call(texts), partial(seconds_of, call, texts)
             sizes[name] = size
-        types = sorted({name for of_text in found[_REFERENCE] for name, _, _ in of_text})
+        tags = AutoConfig.from_pretrained(args.model).id2label.values()
+        types = sorted({tag[2:] for tag in tags if tag != OUTSIDE})
         for library, python in (("flair", args.flair_python), ("spacy", args.spacy_python)):
             if python:
                 given = (library, args.model, args.device)

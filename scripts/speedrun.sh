@@ -13,8 +13,8 @@ source "$(dirname "$0")/environment.sh" requirements.txt
 RUN="${OUTPUT_DIR:-$ROOT/outputs/speedrun}"
 python "$ROOT/run_ner_crf.py" --task_name conll2003 --data_dir "$DATA_DIR" --model_name_or_path "$MODEL_NAME_OR_PATH" \
     --do_lower_case --casing --bf16 \
-    --per_gpu_train_batch_size 16 --per_gpu_eval_batch_size 64 \
-    --learning_rate 2e-4 --crf_learning_rate 1e-2 --num_train_epochs 1 \
+    --per_gpu_train_batch_size 24 --per_gpu_eval_batch_size 64 \
+    --learning_rate 4e-4 --crf_learning_rate 1e-2 --num_train_epochs 1 \
     --do_train --do_eval --evaluate_during_training false --save_steps 0 \
     --output_dir "$RUN" --overwrite_output_dir \
     "$@"

@@ -343,13 +343,11 @@ def count_steps(optimisation: OptimisationSettings, steps_per_epoch: int) -> int
 
 
 def _kept_gradient(run: Run, model: PreTrainedModel) -> EmbeddingGradient | None:
-    """The gradient of the embedding table, where keeping it saves time; DDP and compilers expect a dense one."""
+    """The gradient of the largest embedding table, where keeping it saves time; DDP and compilers expect a dense one."""
     if run.device.type != "cpu" or distributed.world_size() > 1 or run.settings.machine.torch_compile:
         return None
-    embedding = model.get_input_embeddings()
-    if not isinstance(embedding, nn.Embedding) or not embedding.weight.requires_grad:
-        return None
-    return EmbeddingGradient(embedding)
+    tables = [part for part in model.modules() if isinstance(part, nn.Embedding) and part.weight.requires_grad]
+    return EmbeddingGradient(max(tables, key=lambda table: table.weight.numel())) if tables else None
 
 
 def _parallel(run: Run, model: nn.Module) -> nn.Module:
