@@ -343,7 +343,7 @@ def count_steps(optimisation: OptimisationSettings, steps_per_epoch: int) -> int
 
 
 def _kept_gradient(run: Run, model: PreTrainedModel) -> EmbeddingGradient | None:
-    """The gradient of the largest embedding table, where keeping it saves time; DDP and compilers expect a dense one."""
+    """The gradient of the largest embedding table, if keeping it saves time; DDP and compilers need a dense one."""
     if run.device.type != "cpu" or distributed.world_size() > 1 or run.settings.machine.torch_compile:
         return None
     tables = [part for part in model.modules() if isinstance(part, nn.Embedding) and part.weight.requires_grad]
