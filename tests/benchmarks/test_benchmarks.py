@@ -103,17 +103,16 @@ def test_data_and_the_command_for_all_tables(tmp_path: Path) -> None:
     document.parent.mkdir()
     document.write_text("Before\n<!-- table: data -->\n<!-- end -->\n<!-- table: crf -->\nkept\n<!-- end -->\n")
     given = ("--data", tmp_path, "--encoder", "none", "--output_dir", tmp_path / "out", "--docs", document.parent)
-    only = ("--only", "data", "--", "--sentences", 60, 300)
+    only = ("--only", "data", "--", "--sentences", 300)
     assert "data" in table_of("tables", *given, *only)
     written = document.read_text()
-    assert "python -m benchmarks.data --sentences 60 300" in written
+    assert "python -m benchmarks.data --sentences 300" in written
     assert "<!-- table: crf -->\nkept\n<!-- end -->" in written
-    rows = cells_of(written)
-    assert [row["sentences"] for row in rows] == ["60", "300"]
-    words = [int(row["words"].replace(",", "")) for row in rows]
-    assert words[0] < words[1]
-    measured = [float(value.replace(",", "")) for row in rows for name, value in row.items() if "µs" in name]
-    assert len(measured) == 8
+    (row,) = rows = cells_of(written)
+    assert int(row["sentences"]) == 300
+    assert int(row["words"].replace(",", "")) > 3000
+    measured = [float(value) for name, value in row.items() if "µs" in name]
+    assert len(measured) == 4
     assert min(measured) > 0
     document.write_text("<!-- table: data --><!-- end -->")  # what was measured is not measured again
     table_of("tables", *given, *only)
