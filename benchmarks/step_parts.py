@@ -10,6 +10,7 @@ import importlib
 import sys
 import time
 from collections import defaultdict
+from contextlib import redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, cast
@@ -82,7 +83,8 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         flags = ["--callback=benchmarks.step_parts:Parts", "--evaluate_during_training=false", "--report_to=none"]
         sys.argv = [script, *given, *flags, "--do_train", "--save_steps=0", f"--output_dir={folder}/run"]
-        importlib.import_module(Path(script).stem).main()
+        with redirect_stdout(sys.stderr):  # standard output is for the table
+            importlib.import_module(Path(script).stem).main()
     if Parts.steps <= 0:
         raise ValueError(f"the first {_FIRST_STEPS} steps are not timed: give more --max_steps")
     whole = sum(Parts.seconds.values())
