@@ -122,7 +122,9 @@ def other_library(
                 requests.flush()
                 return float(answers.readline())
 
-            yield int(answers.readline()), timed
+            if not (size := answers.readline().strip()):
+                raise ValueError(f"{given[0]} ended with an error, see above; is it installed for {python}?")
+            yield int(size), timed
 
 
 def mixed_texts(path: Path, sentences: int, documents: int, tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
@@ -166,7 +168,9 @@ def batched_call(model: str, device: str) -> Callable[[int], Call]:
 
     def entities(words: list[re.Match[str]], pieces: list[int | None], tags: list[int]) -> Entities:
         tag_of = dict(reversed(list(zip(pieces, tags, strict=True))))  # that of the first piece
-        found = tags_to_entities([names[tag_of[number]] if number in tag_of else "O" for number in range(len(words))])
+        found = tags_to_entities(
+            [names[tag_of[number]] if number in tag_of else OUTSIDE for number in range(len(words))]
+        )
         return {(one.type, words[one.first_word].start(), words[one.last_word].end()) for one in found}
 
     @torch.inference_mode()
