@@ -228,9 +228,10 @@ class NerPredictor:
         windows, every = range(len(dataset)), range(dataset.num_documents)
         batches = batches_of_a_size(dataset.lengths, self._batch_tokens)
         emissions = stitched_emissions(self.model, dataset, windows, batches, self.model.device)
-        return list(
-            decoded_documents(self.model, dataset, emissions, every, self._markup, True, thresholds=self._thresholds)
+        found = decoded_documents(
+            self.model, dataset, emissions, every, self._markup, True, thresholds=self._thresholds, words=texts
         )
+        return list(found)
 
 
 def _graph_of(path: Path) -> Path | None:

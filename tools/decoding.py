@@ -14,6 +14,7 @@ from tqdm import tqdm
 from analysis.dial import LEAST
 from common.entities import Entity, outermost, text_order
 from common.tag_schemes import MARKUPS, entities_to_tags
+from models.recalibration import Recalibration
 from models.tagger import Prediction, Tagger
 from processors.features.dataset import FeatureDataset
 from tools.distributed import is_main, rank, sum_over_ranks, world_size
@@ -163,6 +164,7 @@ def decoded_documents(
     with_confidence: bool = False,
     least: float | None = None,
     thresholds: "Thresholds | None" = None,
+    words: Sequence[Sequence[str]] | None = None,
 ) -> Iterator[TaggedDocument]:
     """Decode documents from the emissions of their words, in order.
 
@@ -172,8 +174,10 @@ def decoded_documents(
         markup: tag scheme for entities of heads that do not choose tags.
         least: probability from which entities are candidates; ``None``: no candidates.
         thresholds: predict candidates; ``None``: what the head predicts.
+        words: words of all documents of the dataset if it does not have their texts.
     """
     found = [TaggedDocument(document, [], [], [], 0.0) for document in documents]
+    recalibrates = Recalibration.of(model.config) is not None
     for batch in padded_batches(dataset, emissions, documents):
         rows, mask = batch.emissions, batch.word_mask
         losses = [0.0] * len(rows)  # unless all are annotated; words whose label the model lacks do not count
@@ -182,17 +186,52 @@ def decoded_documents(
             losses = model.losses(rows, model.encode(annotations).to(mask.device), mask).tolist()
             # Where scores are not numbers, the loss shows it, and training must go on: a search would raise an error.
             rows = torch.where(rows < torch.inf, rows, 0.0)
+        texts: list[Sequence[str]] = []
+        if recalibrates:
+            texts = [dataset.document(one).words if words is None else words[one] for one in batch.documents]
+        candidates = [[]] * len(rows) if least is None else probable_entities(model, rows, mask, texts, least)
         if thresholds is not None:
-            predictions = thresholds.choose(model, rows, mask)
+            predictions = thresholds.choose(model, rows, mask, texts)
         else:
-            predictions = model.predict(rows, mask, with_confidence)
-        candidates = [[]] * len(rows) if least is None else model.candidates(rows, mask, least)
+            predictions = predicted_entities(model, rows, mask, texts, with_confidence)
         for document, prediction, loss, probable in zip(batch.documents, predictions, losses, candidates, strict=True):
             entities, confidences = prediction.entities, prediction.confidences
-            words = int(dataset.arrays["document_words"][document])
-            tags = prediction.tags or entities_to_tags(outermost(entities), words, MARKUPS[markup])
+            count = int(dataset.arrays["document_words"][document])
+            tags = prediction.tags or entities_to_tags(outermost(entities), count, MARKUPS[markup])
             found[document - documents.start] = TaggedDocument(document, tags, entities, confidences, loss, probable)
     yield from found
+
+
+def predicted_entities(
+    model: Tagger, emissions: Tensor, word_mask: Tensor, texts: Sequence[Sequence[str]], with_confidence: bool = True
+) -> list[Prediction]:
+    """Predict, and correct the confidences if `tools.calibrate` has found how.
+
+    Args:
+        texts: the words of each row; not read if nothing is corrected.
+    """
+    predictions = model.predict(emissions, word_mask, with_confidence)
+    if not with_confidence or (recalibration := Recalibration.of(model.config)) is None:
+        return predictions
+    return [
+        one._replace(confidences=recalibration(words, one.entities, one.confidences))
+        for words, one in zip(texts, predictions, strict=True)
+    ]
+
+
+def probable_entities(
+    model: Tagger, emissions: Tensor, word_mask: Tensor, texts: Sequence[Sequence[str]], least: float
+) -> list[list[tuple[Entity, float]]]:
+    """Find candidates of at least this probability, corrected as in `predicted_entities`."""
+    recalibration = Recalibration.of(model.config)
+    if recalibration is None:
+        return model.candidates(emissions, word_mask, least)
+    found = list[list[tuple[Entity, float]]]()
+    for words, row in zip(texts, model.candidates(emissions, word_mask, min(least, LEAST)), strict=True):
+        entities = [entity for entity, _ in row]
+        values = recalibration(words, entities, [value for _, value in row])
+        found.append([one for one in zip(entities, values, strict=True) if one[1] >= least])
+    return found
 
 
 class Thresholds(NamedTuple):
@@ -206,10 +245,14 @@ class Thresholds(NamedTuple):
     by_type: Mapping[str, float]
     overlapping: bool = False
 
-    def choose(self, model: Tagger, emissions: Tensor, word_mask: Tensor) -> list[Prediction]:
+    def choose(
+        self, model: Tagger, emissions: Tensor, word_mask: Tensor, texts: Sequence[Sequence[str]]
+    ) -> list[Prediction]:
+        """The entities of rows with these words."""
         lowest = min(self.by_type.values(), default=1.0)
+        least = lowest if self.overlapping else min(lowest, LEAST)
         chosen = []
-        for row in model.candidates(emissions, word_mask, lowest if self.overlapping else min(lowest, LEAST)):
+        for row in probable_entities(model, emissions, word_mask, texts, least):
             candidates = row if self.overlapping else compatible_candidates(model, row)
             found = [one for one in candidates if one[1] >= self.by_type.get(one[0].type, math.inf)]
             found.sort(key=lambda one: text_order(one[0]))

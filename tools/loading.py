@@ -21,6 +21,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from models.recalibration import forget_calibration
 from models.tagger import Tagger, casing_types
 from models.word_states import WordStateOptions
 from processors.features.alignment import CASINGS, drops_spaces_between_words, vocabulary_of
@@ -74,6 +75,7 @@ def load_model_and_tokenizer(
             adapt_config(config)
         tokenizer = load_tokenizer(settings.model, source, config)
         if do_train:
+            forget_calibration(config)
             run = _with_learned_words(run, config)
             model = _tagger_to_train(run, head, config, source)
         else:

@@ -24,7 +24,7 @@ from processors.formats.writers import FORMATS
 from processors.text.near_duplicates import NearDuplicates
 from processors.text.text_files import check_sources, read_texts
 from tools.data import cut_texts, dataset_of_texts, examples_in_parts
-from tools.decoding import encoded_documents, padded_batches
+from tools.decoding import encoded_documents, padded_batches, predicted_entities, probable_entities
 from tools.recipe import open_trained
 from tools.run import Run
 from tools.script import run_script
@@ -43,12 +43,12 @@ class Scored:
     score: float
 
 
-def by_entropy(model: Tagger, rows: Tensor, mask: Tensor, predictions: Sequence[Prediction]) -> list[float]:
+def by_entropy(model: Tagger, rows: Tensor, mask: Tensor, *_: object) -> list[float]:
     """Entropy of the distribution over the labels of the whole text, in nats."""
     return _uncertainty(model, rows, mask).entropy.tolist()
 
 
-def by_path(model: Tagger, rows: Tensor, mask: Tensor, predictions: Sequence[Prediction]) -> list[float]:
+def by_path(model: Tagger, rows: Tensor, mask: Tensor, *_: object) -> list[float]:
     """Negative log-probability of the best labels of the text, per word (Shen et al. 2018)."""
     return (-_uncertainty(model, rows, mask).best / mask.sum(1)).tolist()
 
@@ -60,17 +60,21 @@ def _uncertainty(model: Tagger, rows: Tensor, mask: Tensor) -> Uncertainty:
         raise ValueError(f"{error}; choose --by expected_errors") from error
 
 
-def by_expected_errors(model: Tagger, rows: Tensor, mask: Tensor, predictions: Sequence[Prediction]) -> list[float]:
+def by_expected_errors(
+    model: Tagger, rows: Tensor, mask: Tensor, predictions: Sequence[Prediction], texts: Sequence[Sequence[str]]
+) -> list[float]:
     """Expected number of predicted entities that are wrong and of entities that are missed."""
     scores = []
-    for prediction, candidates in zip(predictions, model.candidates(rows, mask, _LEAST_CANDIDATE), strict=True):
+    probable = probable_entities(model, rows, mask, texts, _LEAST_CANDIDATE)
+    for prediction, candidates in zip(predictions, probable, strict=True):
         found = set(prediction.entities)
         missed = sum(probability for entity, probability in candidates if entity not in found)
         scores.append(missed + sum(1 - confidence for confidence in prediction.confidences))
     return scores
 
 
-SCORES: dict[str, Callable[[Tagger, Tensor, Tensor, Sequence[Prediction]], list[float]]] = {
+Score = Callable[[Tagger, Tensor, Tensor, Sequence[Prediction], Sequence[Sequence[str]]], list[float]]
+SCORES: dict[str, Score] = {
     "entropy": by_entropy,
     "path": by_path,
     "expected_errors": by_expected_errors,
@@ -93,8 +97,9 @@ def score_texts(
     dataset = dataset_of_texts(run, tokenizer, examples)
     for emissions, documents in encoded_documents(run, model, dataset, "Scoring"):
         for rows, mask, batch in padded_batches(dataset, emissions, documents):
-            predictions = model.predict(rows, mask, with_confidence=True)
-            scores = SCORES[by](model, rows, mask, predictions)
+            texts = [examples[document].words for document in batch]
+            predictions = predicted_entities(model, rows, mask, texts)
+            scores = SCORES[by](model, rows, mask, predictions, texts)
             for document, prediction, score in zip(batch, predictions, scores, strict=True):
                 entities, confidences = prediction.entities, prediction.confidences
                 yield Scored(replace(examples[document], entities=entities, confidences=confidences), score)

@@ -11,12 +11,14 @@ import pytest
 import torch
 
 import predict_ner
+from common.entities import Entity
 from inference.asked import Asked
 from inference.export_onnx import compare, export, main, random_inputs, write_onnx
 from inference.onnx_model import onnx_tagger, open_session
 from inference.predictor import NerPredictor
 from models import BertCrfForNer, BertCrfPerTypeForNer, BertSoftmaxForNer
 from models.heads.flat import FlatTagger
+from models.recalibration import Recalibration, TrainingEntities
 from tests.models.families import tiny_tagger
 from tests.tools.runs import FinishedRun, edit_json, read_json
 
@@ -62,17 +64,27 @@ def test_entities_and_confidences_are_those_of_the_model(head: str, tmp_path: Pa
 
 
 @pytest.fixture(scope="module")
-def folder(crf_run: FinishedRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file and the tokenizer."""
-    path = tmp_path_factory.mktemp("exported") / "onnx"
-    export(crf_run.folder, path)
+def calibrated(crf_run: FinishedRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose confidences have been corrected."""
+    path = tmp_path_factory.mktemp("calibrated") / "run"
+    shutil.copytree(crf_run.folder, path)
+    known = TrainingEntities.collect([(["new", "york"], [Entity("LOC", 0, 1)])])
+    edit_json(path / "config.json", recalibration=Recalibration(known, [(0.5, -1), (1, -2), (1, 2)]).as_config())
     return path
 
 
-def test_a_folder_of_file_and_tokenizer_predicts_as_the_run(folder: Path, crf_run: FinishedRun) -> None:
+@pytest.fixture(scope="module")
+def folder(calibrated: Path) -> Path:
+    """A file and the tokenizer."""
+    path = calibrated.parent / "onnx"
+    export(calibrated, path)
+    return path
+
+
+def test_a_folder_of_file_and_tokenizer_predicts_as_the_run(folder: Path, calibrated: Path) -> None:
     files = {"model.onnx", "tokenizer.json", "tokenizer_config.json", "eval_dial.json"}
     assert {path.name for path in folder.iterdir()} == files
-    torch_ones, onnx_ones = NerPredictor.load(crf_run.folder, "cpu"), NerPredictor.load(folder)
+    torch_ones, onnx_ones = NerPredictor.load(calibrated, "cpu"), NerPredictor.load(folder)
     assert (onnx_ones.max_seq_length, onnx_ones.cutter.unit) == (torch_ones.max_seq_length, torch_ones.cutter.unit)
     expected, found = torch_ones(TEXTS), onnx_ones(TEXTS)
     assert sum(map(len, expected)) > 10
@@ -83,7 +95,7 @@ def test_a_folder_of_file_and_tokenizer_predicts_as_the_run(folder: Path, crf_ru
     assert onnx_ones.tag_words(words) == torch_ones.tag_words(words)
     onnx_ones.warm_up()
     asked = Asked(recall=0.9)
-    many = [NerPredictor.load(one, asked=asked, device="cpu")(TEXTS) for one in (crf_run.folder, folder)]
+    many = [NerPredictor.load(one, asked=asked, device="cpu")(TEXTS) for one in (calibrated, folder)]
     assert [[one[:4] for one in text] for text in many[0]] == [[one[:4] for one in text] for text in many[1]]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from transformers import PreTrainedConfig
 
 from common.entities import Entity
 from inference.predictor import NerPredictor
@@ -99,13 +100,15 @@ def test_annotated_texts_are_left_out(crf_run: FinishedRun, texts: Path, tmp_pat
 
 def test_scores_are_those_of_their_definitions() -> None:
     class Model:
+        config = PreTrainedConfig()
+
         def candidates(self, rows: Any, mask: Any, threshold: float) -> Any:
             return [[(Entity("PER", 0, 0), 0.75), (Entity("LOC", 0, 0), 0.25), (Entity("LOC", 2, 2), 0.125)]]
 
     prediction = Prediction([Entity("PER", 0, 0)], [0.75])
     model: Any = Model()
     score: Any = SCORES["expected_errors"]
-    assert score(model, None, None, [prediction]) == [0.25 + 0.25 + 0.125]
+    assert score(model, None, None, [prediction], [["Anna", "in", "Rome"]]) == [0.25 + 0.25 + 0.125]
 
 
 def test_faults_are_told(crf_run: FinishedRun, texts: Path, tmp_path: Path) -> None:
