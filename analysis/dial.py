@@ -80,8 +80,8 @@ class Curve:
         return np.array([right, predicted, self.gold])
 
     def for_recall(self, recall: float) -> float:
-        """The highest threshold up to 0.5 with this recall; the lowest one if none has it."""
-        reached = self.thresholds[self.recall >= recall]
+        """The highest threshold up to 0.5 with this recall, or with the highest recall if none has it."""
+        reached = self.thresholds[self.recall >= min(recall, self.recall.max(initial=0))]
         return min(_EVEN, float(reached.max(initial=0))) or LEAST
 
     def for_precision(self, precision: float) -> float:

@@ -81,9 +81,12 @@ def test_operating_points_reach_what_is_asked_on_other_texts(measure: str, value
 
 def test_what_cannot_be_reached_gets_the_nearest() -> None:
     missed = [one._replace(gold=[*one.gold, Entity("PER", 90, 90)]) for one in drawn(50)]
-    point = Dial.of(missed, ["PER", "LOC"]).operating_point("recall", 1.0)
-    assert point.thresholds["PER"] == LEAST
+    dial = Dial.of(missed, ["PER", "LOC"])
+    point = dial.operating_point("recall", 1.0)
     assert point.recall < 1
+    curve, threshold = dial.curves["PER"], point.thresholds["PER"]
+    best = curve.counts(LEAST)[0]  # the most that can be found
+    assert [curve.counts(one)[0] == best for one in (threshold, threshold + 1e-9)] == [True, False]
     wrong = [one._replace(gold=[]) for one in drawn(50)]
     point = Dial.of(wrong, ["PER", "LOC"]).operating_point("precision", 0.9)
     assert point.precision == 0
