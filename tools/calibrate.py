@@ -42,7 +42,8 @@ _KINDS = {
     Familiarity.KNOWN: "that they have with this type",
 }
 _FEWEST = 50  # predicted entities in each half
-_FEWEST_OF_KIND = 20  # of one familiarity, for a curve of its own
+_FEWEST_OF_KIND = 20  # candidates of one familiarity, for a curve of its own
+_LEAST_CANDIDATE = 0.01  # probability; curves of predictions alone would not hold for the less probable
 
 
 class Correction(NamedTuple):
@@ -93,16 +94,24 @@ class Half(NamedTuple):
                 gold += len(wanted)
         return Judged(np.array(confidences, np.float64), np.array(right, bool), gold)
 
-    def familiarity(self, model: Tagger, known: TrainingEntities) -> NDArray[np.int64]:
-        """How the training data know each of these predictions."""
-        kinds = list[Familiarity]()
-        for batch in self.batches:
-            predictions = model.predict(batch.emissions, batch.word_mask)
-            for number, prediction in zip(batch.documents, predictions, strict=True):
-                document = self.dataset.document(number)
-                told = document.annotation.judged(prediction.entities)
-                kinds += [known.familiarity(document.words, entity) for entity in told]
-        return np.array(kinds, np.int64)
+    def candidates(self, model: Tagger, known: TrainingEntities) -> tuple[NDArray[np.float64], ...]:
+        """Probabilities of all candidates ``(N,)``, whether they are right, and how the training data know them.
+
+        Of predictions, where the head has no candidates.
+        """
+        found = list[tuple[float, bool, Familiarity]]()
+        for rows, mask, numbers in self.batches:
+            if model.has_candidates:
+                probable = model.candidates(rows, mask, _LEAST_CANDIDATE)
+            else:
+                predictions = model.predict(rows, mask, with_confidence=True)
+                probable = [list(zip(one.entities, one.confidences, strict=True)) for one in predictions]
+            for number, row in zip(numbers, probable, strict=True):
+                document, probabilities = self.dataset.document(number), dict(row)
+                wanted = set(gold_entities(document.annotation, model.nests))
+                for one in document.annotation.judged(probabilities):
+                    found.append((probabilities[one], one in wanted, known.familiarity(document.words, one)))
+        return tuple(np.array(found, np.float64).reshape(-1, 3).T)
 
 
 def main() -> None:
@@ -196,15 +205,13 @@ def fit_temperatures(model: Tagger, half: Half) -> tuple[float, float]:
 
 
 def with_curves(model: Tagger, half: Half, tempered: Correction, known: TrainingEntities) -> Correction:
-    """Add a curve for each familiarity, fitted after the temperatures; few predictions get the curve of all."""
-    found, kinds = half.judged(model, tempered), half.familiarity(model, known)
-    of_all = fit_curve(found.confidences, found.right)
-    curves = [
-        fit_curve(found.confidences[kinds == kind], found.right[kinds == kind])
-        if (kinds == kind).sum() >= _FEWEST_OF_KIND
-        else of_all
-        for kind in Familiarity
-    ]
+    """Add a curve for each familiarity, fitted after the temperatures; few candidates get the curve of all."""
+    tempered.apply(model.config)
+    probabilities, right, kinds = half.candidates(model, known)
+    enough = [kind for kind in Familiarity if (kinds == kind).sum() >= _FEWEST_OF_KIND]
+    of_all = fit_curve(probabilities, right > 0)
+    of_kinds = {kind: fit_curve(probabilities[kinds == kind], right[kinds == kind] > 0) for kind in enough}
+    curves = [of_kinds.get(kind, of_all) for kind in Familiarity]
     return tempered._replace(recalibration=Recalibration(known, curves))
 
 
