@@ -101,6 +101,12 @@ class Recalibration:
         logits = slopes * logit(np.asarray(probabilities, np.float64)) + intercepts
         return (1 / (1 + np.exp(-logits))).tolist()
 
+    def least_before(self, least: float) -> float:
+        """The lowest probability that any curve turns into ``least``, but at least one in a million."""
+        slopes, intercepts = np.array(self.curves).T
+        lowest = (1 / (1 + np.exp((intercepts - logit(np.array([least]))) / slopes))).min()
+        return max(_CERTAIN, float(lowest))
+
 
 def forget_calibration(config: PreTrainedConfig) -> None:
     """Remove what `tools.calibrate` has fitted, before other weights are trained from a model."""

@@ -139,7 +139,7 @@ def main() -> None:
     best = min(scores, key=lambda name: scores[name][1].brier)
     chosen = corrections[best]
     chosen.apply(model.config)
-    if chosen == corrections["as it is"]:
+    if best == "as it is":
         logger.warning("no correction improves the Brier score of the other half: confidences left as they are")
         return
     logger.info("Kept, by the Brier score of the other half: %s", best)

@@ -227,7 +227,8 @@ def probable_entities(
     if recalibration is None:
         return model.candidates(emissions, word_mask, least)
     found = list[list[tuple[Entity, float]]]()
-    for words, row in zip(texts, model.candidates(emissions, word_mask, min(least, LEAST)), strict=True):
+    rows = model.candidates(emissions, word_mask, recalibration.least_before(least))
+    for words, row in zip(texts, rows, strict=True):
         entities = [entity for entity, _ in row]
         values = recalibration(words, entities, [value for _, value in row])
         found.append([one for one in zip(entities, values, strict=True) if one[1] >= least])

@@ -66,6 +66,10 @@ def test_each_familiarity_has_its_curve(known: TrainingEntities) -> None:
             assert after == pytest.approx(odds / (1 + odds))
         assert 0 < after < 1
     assert recalibrated([], [], []) == []
+    assert recalibrated.least_before(0.001) == 1e-6
+    for least in (0.05, 0.3, 0.9):
+        lowest = recalibrated.least_before(least)
+        assert max(recalibrated(SEEN, entities, [lowest] * len(entities))) == pytest.approx(least)
 
 
 def test_log_odds_of_certain_predictions_are_finite() -> None:
