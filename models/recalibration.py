@@ -1,8 +1,8 @@
 """Confidences that take into account what the training data know of an entity.
 
-A model is wrong more often than it thinks about names that it has never seen, and less often about others. A correction
-of all confidences alike holds only for texts with as many new names as those that it was fitted on. Here new names have
-a correction of their own.
+A model is far too confident about names that it has never seen, and hardly about others. One correction for all
+confidences holds only for texts with as many new names as those that it was fitted on. Here new names have a correction
+of their own.
 """
 
 from base64 import b64decode, b64encode
@@ -34,7 +34,7 @@ class Familiarity(IntEnum):
 class TrainingEntities:
     """The entities of the training data, as digests of 32 bits: a model can be passed on without their names.
 
-    About one new name in half a million is taken for a known one with 8,000 entities, and one in 4,000 with a million.
+    With 8,000 entities, about one new name in 100,000 is mistaken for a known one; with a million, one in 1,000.
 
     Args:
         digests: ``(N,)`` in ascending order.
