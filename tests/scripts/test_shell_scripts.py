@@ -128,7 +128,7 @@ def test_installs_once_into_a_new_environment_and_again_when_requirements_change
     (tmp_path / "scripts" / "environment.sh").write_bytes((ROOT / "scripts" / "environment.sh").read_bytes())
     (tmp_path / "requirements.txt").write_text("", "utf-8")
     command = ["bash", "-c", "source scripts/environment.sh requirements.txt; which python"]
-    variables = {"VIRTUAL_ENV": "", "CONDA_PREFIX": "", "PYTHON": sys.executable}
+    variables = {"VIRTUAL_ENV": "", "CONDA_PREFIX": "", "SKIP_INSTALL": "", "PYTHON": sys.executable}
     first, second = run(command, tmp_path, **variables), run(command, tmp_path, **variables)
     (tmp_path / "requirements.txt").write_text("# changed\n", "utf-8")
     third = run(command, tmp_path, **variables)

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -46,12 +47,12 @@ class Problem:
         return {path: score for path, score in scores.items() if score > -math.inf}
 
     def log_partition(self, row: int, allowed: Tensor | None = None) -> float:
-        scores = list(self.paths(row, allowed).values())
-        return float(torch.tensor(scores, dtype=torch.float64).logsumexp(0)) if scores else -math.inf
+        return _log_sum(self.paths(row, allowed).values())
 
     def probabilities(self, row: int, allowed: Tensor | None = None) -> dict[tuple[int, ...], float]:
-        total = self.log_partition(row, allowed)
-        return {path: math.exp(score - total) for path, score in self.paths(row, allowed).items()}
+        paths = self.paths(row, allowed)
+        total = _log_sum(paths.values())
+        return {path: math.exp(score - total) for path, score in paths.items()}
 
     def marginals(self, row: int, allowed: Tensor | None = None) -> Tensor:
         """(W, C)"""
@@ -69,3 +70,8 @@ class Problem:
             for word, pair in zip(self.words(row)[:-1], itertools.pairwise(path), strict=True):
                 result[word][pair] += probability
         return result
+
+
+def _log_sum(scores: Iterable[float]) -> float:
+    known = torch.tensor(list(scores), dtype=torch.float64)
+    return float(known.logsumexp(0)) if len(known) else -math.inf

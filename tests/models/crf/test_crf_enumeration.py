@@ -132,12 +132,13 @@ def test_span_confidence(backend: str, problem: Problem) -> None:
         confidence = crf.span_confidence(
             problem.emissions, problem.mask, torch.tensor(spans).reshape(N, 3), inside, before, after
         )
+    probabilities = [problem.probabilities(row) for row in range(B)]
     for n, (row, first, last) in enumerate(spans):
         words = problem.words(row)
         begin, stop = words.index(first), words.index(last) + 1
         expected = sum(
             probability
-            for path, probability in problem.probabilities(row).items()
+            for path, probability in probabilities[row].items()
             if all(inside[n, k, tag] for k, tag in enumerate(path[begin:stop]))
             and (begin == 0 or before[n, path[begin - 1]])
             and (stop == len(words) or after[n, path[stop]])
