@@ -122,7 +122,7 @@ class Simulation:
         others = [text for text in range(len(self.examples)) if text not in known]
         raw = [Example(str(text), one.words, None, one.text, one.offsets) for text, one in self._pairs(others)]
         run, model, tokenizer = trained_model(self._settings(folder, texts, seed), self.head, "do_eval")
-        scored = score_texts(run, model, tokenizer, raw, strategy)
+        scored = list(score_texts(run, model, tokenizer, raw, strategy))
 
         def enough(found: Sequence[Scored]) -> bool:
             return sum(len(one.example.words) for one in found) >= missing

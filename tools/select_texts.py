@@ -6,9 +6,11 @@ python -m tools.select_texts outputs/run unlabelled.txt --number 200 --to label_
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from heapq import heapify, heappop, heappush
 from pathlib import Path
 
 import torch
@@ -34,23 +36,40 @@ _LEAST_CANDIDATE = 0.01  # probability of an entity that may be missed
 _SHOWN, _SHOWN_CHARACTERS = 10, 60
 TARGETS = ("doccano", "doccano_utf16", "label_studio", "brat", "jsonl", "plain")
 
+Words = Sequence[str]
+Lessons = dict[tuple[str, ...], float]
+_AGAIN = 0.5  # worth of a name that was chosen before, each time
+
 
 @dataclass(frozen=True)
 class Scored:
-    """A text with the entities and confidences of the model, and how much its annotation would teach."""
+    """A text, the entities and confidences of the model, and what its annotation would teach.
+
+    Args:
+        lessons: by its words, what each name is worth of which the model is not certain, or else the whole text.
+    """
 
     example: Example
-    score: float
+    lessons: Lessons
+
+    @property
+    def score(self) -> float:
+        """What the text teaches on its own."""
+        return sum(self.lessons.values())
 
 
-def by_entropy(model: Tagger, rows: Tensor, mask: Tensor, *_: object) -> list[float]:
+def by_entropy(model: Tagger, rows: Tensor, mask: Tensor, _: object, texts: Sequence[Words]) -> list[Lessons]:
     """Entropy of the distribution over the labels of the whole text, in nats."""
-    return _uncertainty(model, rows, mask).entropy.tolist()
+    return _of_whole_texts(texts, _uncertainty(model, rows, mask).entropy)
 
 
-def by_path(model: Tagger, rows: Tensor, mask: Tensor, *_: object) -> list[float]:
+def by_path(model: Tagger, rows: Tensor, mask: Tensor, _: object, texts: Sequence[Words]) -> list[Lessons]:
     """Negative log-probability of the best labels of the text, per word (Shen et al. 2018)."""
-    return (-_uncertainty(model, rows, mask).best / mask.sum(1)).tolist()
+    return _of_whole_texts(texts, -_uncertainty(model, rows, mask).best / mask.sum(1))
+
+
+def _of_whole_texts(texts: Sequence[Words], worth: Tensor) -> list[Lessons]:
+    return [{tuple(words): value} for words, value in zip(texts, worth.tolist(), strict=True)]
 
 
 def _uncertainty(model: Tagger, rows: Tensor, mask: Tensor) -> Uncertainty:
@@ -61,19 +80,24 @@ def _uncertainty(model: Tagger, rows: Tensor, mask: Tensor) -> Uncertainty:
 
 
 def by_expected_errors(
-    model: Tagger, rows: Tensor, mask: Tensor, predictions: Sequence[Prediction], texts: Sequence[Sequence[str]]
-) -> list[float]:
-    """Expected number of predicted entities that are wrong and of entities that are missed."""
+    model: Tagger, rows: Tensor, mask: Tensor, predictions: Sequence[Prediction], texts: Sequence[Words]
+) -> list[Lessons]:
+    """Expected number of predicted entities that are wrong and of entities that are missed, per word."""
     scores = []
     probable = probable_entities(model, rows, mask, texts, _LEAST_CANDIDATE)
-    for prediction, candidates in zip(predictions, probable, strict=True):
-        found = set(prediction.entities)
-        missed = sum(probability for entity, probability in candidates if entity not in found)
-        scores.append(missed + sum(1 - confidence for confidence in prediction.confidences))
+    for words, prediction, candidates in zip(texts, predictions, probable, strict=True):
+        predicted = dict(zip(prediction.entities, prediction.confidences, strict=True))
+        errors = {entity: probability for entity, probability in candidates if entity not in predicted}
+        errors |= {entity: 1 - confidence for entity, confidence in predicted.items()}
+        lessons = Lessons()
+        for entity, error in errors.items():
+            name = tuple(word.lower() for word in words[entity.first_word : entity.last_word + 1])
+            lessons[name] = lessons.get(name, 0) + error / len(words)
+        scores.append(lessons)
     return scores
 
 
-Score = Callable[[Tagger, Tensor, Tensor, Sequence[Prediction], Sequence[Sequence[str]]], list[float]]
+Score = Callable[[Tagger, Tensor, Tensor, Sequence[Prediction], Sequence[Words]], list[Lessons]]
 SCORES: dict[str, Score] = {
     "entropy": by_entropy,
     "path": by_path,
@@ -100,15 +124,15 @@ def score_texts(
             texts = [examples[document].words for document in batch]
             predictions = predicted_entities(model, rows, mask, texts)
             scores = SCORES[by](model, rows, mask, predictions, texts)
-            for document, prediction, score in zip(batch, predictions, scores, strict=True):
+            for document, prediction, lessons in zip(batch, predictions, scores, strict=True):
                 entities, confidences = prediction.entities, prediction.confidences
-                yield Scored(replace(examples[document], entities=entities, confidences=confidences), score)
+                yield Scored(replace(examples[document], entities=entities, confidences=confidences), lessons)
 
 
 def choose(
-    scored: Iterable[Scored], enough: Callable[[Sequence[Scored]], bool], most_similar: float, known: Iterable[Example]
+    scored: Sequence[Scored], enough: Callable[[Sequence[Scored]], bool], most_similar: float, known: Iterable[Example]
 ) -> tuple[list[Scored], int]:
-    """Choose the texts with the highest scores, without those similar to one that is known or was chosen before.
+    """Choose the texts that teach most, one after another, without those similar to one that is known or chosen.
 
     Args:
         enough: whether so many are enough.
@@ -116,19 +140,30 @@ def choose(
         known: texts to leave out.
 
     Returns:
-        The texts, the highest score first, and the number of similar ones that were passed over.
+        The texts as they were chosen, and the number of similar ones that were passed over.
     """
     there, chosen, passed_over = NearDuplicates(most_similar), list[Scored](), 0
     for example in known:
         there.add(example.words)
-    for one in sorted(scored, key=lambda one: -one.score):
-        if enough(chosen):
-            break
-        if there.has_similar(one.example.words):
+    taught = Counter[tuple[str, ...]]()
+
+    def worth(one: Scored) -> float:
+        return sum(value * _AGAIN ** taught[name] for name, value in one.lessons.items())
+
+    # The worth of a text only falls, so the one whose worth has been computed again and is still the most is the best.
+    waiting = [(-one.score, place) for place, one in enumerate(scored)]
+    heapify(waiting)
+    while waiting and not enough(chosen):
+        before, place = heappop(waiting)
+        one, now = scored[place], -worth(scored[place])
+        if now > before:
+            heappush(waiting, (now, place))
+        elif there.has_similar(one.example.words):
             passed_over += 1
-            continue
-        there.add(one.example.words)
-        chosen.append(one)
+        else:
+            there.add(one.example.words)
+            taught.update(one.lessons.keys())
+            chosen.append(one)
     return chosen, passed_over
 
 

@@ -46,15 +46,35 @@ def test_near_duplicates_share_words_and_pairs_of_words() -> None:
     assert not NearDuplicates(0.5).has_similar(["rome"])
 
 
+def scored(text: str, **lessons: float) -> Scored:
+    return Scored(Example(text, text.split(), []), {(name,): worth for name, worth in lessons.items()})
+
+
 def test_the_highest_scores_are_chosen_without_near_duplicates() -> None:
-    scored = [
-        Scored(Example(name, name.split(), []), score)
-        for name, score in [("a b c", 1.0), ("d e f", 3.0), ("d e f", 2.5), ("g h", 2.0), ("i", 0.5)]
+    texts = [
+        scored("a b c", first=1.0),
+        scored("d e f", second=3.0),
+        scored("d e f", third=2.5),
+        scored("g h", fourth=2.0),
+        scored("i", fifth=0.5),
     ]
-    chosen, passed_over = choose(scored, lambda found: len(found) >= 2, 0.5, [])
+    chosen, passed_over = choose(texts, lambda found: len(found) >= 2, 0.5, [])
     assert ([one.example.guid for one in chosen], passed_over) == (["d e f", "g h"], 1)
-    chosen, passed_over = choose(scored, lambda found: len(found) >= 9, 0.5, [Example("", ["G", "H"])])
+    chosen, passed_over = choose(texts, lambda found: len(found) >= 9, 0.5, [Example("", ["G", "H"])])
     assert ([one.example.guid for one in chosen], passed_over) == (["d e f", "a b c", "i"], 2)
+
+
+def test_a_name_is_worth_half_each_time_it_was_chosen() -> None:
+    texts = [
+        scored("anna left", anna=1.0),
+        scored("anna came", anna=0.9),
+        scored("anna met bob", anna=0.8, bob=0.3),
+        scored("bob slept", bob=0.4),
+    ]
+    chosen, _ = choose(texts, lambda found: len(found) >= 4, 0.99, [])
+    # 0.8 + 0.3; then 0.5 of 1.0; then 0.25 of 0.9 against 0.5 of 0.4
+    assert [one.example.guid for one in chosen] == ["anna met bob", "anna left", "anna came", "bob slept"]
+    assert [one.score for one in chosen] == pytest.approx([1.1, 1.0, 0.9, 0.4])
 
 
 @pytest.mark.parametrize("by", SCORES)
@@ -108,7 +128,8 @@ def test_scores_are_those_of_their_definitions() -> None:
     prediction = Prediction([Entity("PER", 0, 0)], [0.75])
     model: Any = Model()
     score: Any = SCORES["expected_errors"]
-    assert score(model, None, None, [prediction], [["Anna", "in", "Rome"]]) == [0.25 + 0.25 + 0.125]
+    (lessons,) = score(model, None, None, [prediction], [["Anna", "in", "Rome", "."]])
+    assert lessons == {("anna",): (0.25 + 0.25) / 4, ("rome",): 0.125 / 4}
 
 
 def test_faults_are_told(crf_run: FinishedRun, texts: Path, tmp_path: Path) -> None:
