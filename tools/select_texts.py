@@ -182,8 +182,8 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="output_dir of a training run")
     parser.add_argument("files", nargs="+", metavar="FILE", help="texts, one per line, or .jsonl; may be .gz")
     parser.add_argument("--number", type=Bounds(int, at_least=1), default=200, help="number of texts to choose")
-    text = "what makes a text worth annotating; default: entropy"
-    parser.add_argument("--by", choices=list(SCORES), default="entropy", help=text)
+    text = "what makes a text worth annotating; default: expected_errors"
+    parser.add_argument("--by", choices=list(SCORES), default="expected_errors", help=text)
     text = "texts that share at least this part of their words are near-duplicates: one is chosen; default: 0.5"
     parser.add_argument("--most_similar", type=Bounds(float, above=0, at_most=1), default=0.5, help=text)
     text = "texts that are annotated already; they and their near-duplicates are left out"
