@@ -38,7 +38,7 @@ TARGETS = ("doccano", "doccano_utf16", "label_studio", "brat", "jsonl", "plain")
 
 Words = Sequence[str]
 Lessons = dict[tuple[str, ...], float]
-_AGAIN = 0.5  # worth of a name that was chosen before, each time
+_AGAIN = 0.5  # factor on the worth of a name for each time that it was chosen
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class Scored:
     """A text, the entities and confidences of the model, and what its annotation would teach.
 
     Args:
-        lessons: by its words, what each name is worth of which the model is not certain, or else the whole text.
+        lessons: worth of each name that the model is unsure of, by the words of the name; if the score is one of the
+            whole text, a single lesson with all its words.
     """
 
     example: Example
@@ -150,7 +151,7 @@ def choose(
     def worth(one: Scored) -> float:
         return sum(value * _AGAIN ** taught[name] for name, value in one.lessons.items())
 
-    # The worth of a text only falls, so the one whose worth has been computed again and is still the most is the best.
+    # Worth only falls: a text whose worth was just recomputed and still comes first is the best.
     waiting = [(-one.score, place) for place, one in enumerate(scored)]
     heapify(waiting)
     while waiting and not enough(chosen):
