@@ -222,18 +222,9 @@ def write_vocabulary(path: Path, size: int) -> Path:
 
 def run(check: Check, limit: float) -> Outcome:
     """Run a check in a process of its own, for at most ``limit`` seconds."""
-    command = [sys.executable, *map(str, check.command)]
-    start, pipe = time.perf_counter(), subprocess.PIPE
-    with subprocess.Popen(
-        command, cwd=ROOT, stdout=pipe, stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True
-    ) as process:
-        try:
-            output, _ = process.communicate(timeout=limit)
-            reason = f"exit status {process.returncode}" if process.returncode else ""
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # with the processes that it has started, which hold the pipe
-            output, _ = process.communicate()
-            reason = f"stopped after {limit:.0f} s"
+    words = list(map(str, check.command))
+    start = time.perf_counter()
+    output, reason = run_python(words, limit)
     found = {name: re.search(pattern, output) for name, pattern in check.figures.items()}
     figures = {name: float(match[1].replace(",", "")) for name, match in found.items() if match}
     if check.results and not reason:
@@ -243,10 +234,25 @@ def run(check: Check, limit: float) -> Outcome:
         "failed" if reason else "passed",
         time.perf_counter() - start,
         {name: value for name, value in figures.items() if value is not None},
-        " ".join(["python", *map(str, check.command)]),
+        " ".join(["python", *words]),
         output,
         f"{reason}: {check.remedy}" if reason else "",
     )
+
+
+def run_python(words: Sequence[str], limit: float) -> tuple[str, str]:
+    """Run ``python WORD ...``: what it printed, and why it failed, which is empty if it did not."""
+    command, pipe = [sys.executable, *words], subprocess.PIPE
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=pipe, stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True
+    ) as process:
+        try:
+            output, _ = process.communicate(timeout=limit)
+            return output, f"exit status {process.returncode}" if process.returncode else ""
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # with the processes that it has started, which hold the pipe
+            output, _ = process.communicate()
+            return output, f"stopped after {limit:.0f} s"
 
 
 def as_markdown(outcomes: Sequence[Outcome], title: str) -> str:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from models import BertSoftmaxForNer
 from tests.helpers import ROOT, write_corpus
-from tests.tools.runs import FinishedRun
+from tests.tools.runs import FinishedRun, start_script
 from tools.command_line import parse_settings
 from tools.loading import load_model_and_tokenizer
 from tools.run import Run
@@ -49,6 +50,7 @@ def places(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> dict[str,
     return {
         "TASK_NAME=cner": "TASK_NAME=tiny",
         "/data/cner": str(folder / "data"),
+        "--data_dir datasets/sample": f"--data_dir {folder / 'data'}",
         "/data/mine": str(folder / "data"),
         "bert-base-cased": str(folder / "encoder"),
         "bert-base-chinese": str(folder / "encoder"),
@@ -65,8 +67,14 @@ def run_command(command: str, places: dict[str, str]) -> str:
     """Runs a shell command with the placeholders replaced; returns what it printed."""
     for placeholder, place in places.items():
         command = command.replace(placeholder, place)
+    if command.startswith("python "):
+        done = start_script(*shlex.split(command.replace("\\\n", ""))[1:])
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
     environment = os.environ | {"SKIP_INSTALL": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     environment.setdefault("VIRTUAL_ENV", sys.prefix)
+    if "DATA_DIR" not in command:  # the bundled sample is used whole by the scripts of Lightning, see test_shell_scripts
+        environment["DATA_DIR"] = places["/data/cner"]
     done = subprocess.run(
         ["bash", "-c", command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )

@@ -20,8 +20,8 @@ from tests.lightning_runs.lightning_runs import (
     call_lightning,
     command_line,
     glue_options,
+    on_two_machines,
     read_scores,
-    start_lightning,
     write_pairs,
 )
 from tests.tools.runs import encoder_without_dropout
@@ -221,10 +221,10 @@ def test_truncated_texts_are_counted(home: Path, capfd: pytest.CaptureFixture[st
 
 
 @pytest.mark.slow
-def test_two_processes_train_and_score_as_one(home: Path) -> None:
+def test_two_machines_train_and_score_as_one(home: Path) -> None:
     call_lightning("run_pl_glue", **options(home, "alone", max_epochs=2))
-    done = start_lightning("run_pl_glue", **options(home, "together", max_epochs=2, devices=2, train_batch_size=4))
-    assert done.returncode == 0, done.stdout + done.stderr
+    for done in on_two_machines("run_pl_glue", **options(home, "together", max_epochs=2, train_batch_size=4)):
+        assert done.returncode == 0, done.stdout + done.stderr
     assert read_scores(home / "together", "eval") == pytest.approx(read_scores(home / "alone", "eval"), abs=1e-4)
     curves = [read_scalars(home / name / "tensorboard")["train/loss"] for name in ("alone", "together")]
     assert curves[1] == pytest.approx(curves[0], rel=1e-3)

@@ -1,8 +1,6 @@
 """run_pl_ner.py: its results, the files of a run, and equal results on several processes."""
 
 import shutil
-import socket
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,13 @@ from analysis.report.run_data import read_scalars
 from common.tag_schemes import split_tag
 from models import BertCrfForNer
 from tests.helpers import write_corpus
-from tests.lightning_runs.lightning_runs import call_lightning, ner_options, read_scores, start_lightning
+from tests.lightning_runs.lightning_runs import (
+    call_lightning,
+    ner_options,
+    on_two_machines,
+    read_scores,
+    start_lightning,
+)
 from tests.tools.runs import call_script, encoder_without_dropout, read_json
 
 SIZES = {"train": 60, "dev": 21, "test": 21}  # not divisible by two
@@ -264,15 +268,8 @@ def test_two_processes_with_accumulation_train_and_score_as_one(alone: Path, hom
 
 @pytest.mark.slow
 def test_two_machines_train_and_score_as_one(alone: Path, home: Path) -> None:
-    chosen = short(home, "machines", max_epochs=3, max_seq_length=12, train_batch_size=4, num_nodes=2)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-    with ThreadPoolExecutor(2) as pool:
-        machines = [
-            pool.submit(start_lightning, "run_pl_ner", {**place, "NODE_RANK": str(n)}, **chosen) for n in (0, 1)
-        ]
-    for done in (machine.result() for machine in machines):
+    chosen = short(home, "machines", max_epochs=3, max_seq_length=12, train_batch_size=4)
+    for done in on_two_machines("run_pl_ner", **chosen):
         assert done.returncode == 0, done.stdout + done.stderr
     assert read_scores(home / "machines") == pytest.approx(read_scores(alone), abs=1e-4)
     assert read_json(home / "machines" / "environment.json")["processes"] == 2

@@ -2,7 +2,6 @@
 
 import importlib
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -11,6 +10,7 @@ from unittest.mock import patch
 from lightning_runs.module import BaseTransformer
 from run_pl_ner import NERTransformer
 from tests.tools.forks import Forked
+from tests.tools.ranks import free_port
 from tools.script import run_script
 
 COLUMNS = "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String"
@@ -31,9 +31,17 @@ def call_lightning(script: str, **options: Any) -> None:
         run_script(importlib.import_module(script).main)
 
 
-def start_lightning(script: str, variables: Mapping[str, str] | None = None, **options: Any) -> CompletedProcess[str]:
+def start_lightning(script: str, **options: Any) -> CompletedProcess[str]:
     """Runs a script in a process of its own, which may start others."""
-    return Forked([f"{script}.py"], command_line(gpus=0, **options), variables).end()
+    return Forked([f"{script}.py"], command_line(gpus=0, **options)).end()
+
+
+def on_two_machines(script: str, **options: Any) -> list[CompletedProcess[str]]:
+    """Runs a script in two processes, as if they were on two machines."""
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    places = [{**meeting, "NODE_RANK": str(rank)} for rank in range(2)]
+    runs = [Forked([f"{script}.py"], command_line(gpus=0, num_nodes=2, **options), place) for place in places]
+    return [run.end() for run in runs]
 
 
 def ner_options(encoder: Path, corpus: Path, home: Path, **changes: Any) -> dict[str, Any]:

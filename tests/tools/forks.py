@@ -1,6 +1,7 @@
 """Processes that are forked from one that has imported the libraries; importing them takes some seconds each time."""
 
 import atexit
+import gc
 import multiprocessing
 import os
 import runpy
@@ -78,6 +79,7 @@ class Forked:
 def _run_as_main(
     command: Sequence[str], flags: Sequence[str], environment: dict[str, str], stdout: Path, stderr: Path
 ) -> None:
+    gc.freeze()  # a collection would touch, and so copy, the memory of the process that this one was forked from
     for descriptor, path in ((1, stdout), (2, stderr)):
         with path.open("wb") as file:
             os.dup2(file.fileno(), descriptor)

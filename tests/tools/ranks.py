@@ -1,5 +1,6 @@
 """Several processes joined by Gloo, for tests of what they do together."""
 
+import gc
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -8,7 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from tests.tools.forks import FORKS
+from tests.tools.forks import FORKS, Forked
 from tools.distributed import leave_process_group, setup_devices
 from tools.settings import MachineSettings
 
@@ -24,11 +25,20 @@ def on_ranks(count: int, work: Callable[..., Result], *arguments: Any, ddp_timeo
         work: a function of a module, so that other processes find it.
         ddp_timeout: seconds that they wait for each other.
     """
-    places = [{"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)} for rank in range(count)]
-    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     with ProcessPoolExecutor(count, mp_context=FORKS) as pool:
-        futures = [pool.submit(_work, {**place, **meeting}, ddp_timeout, work, arguments) for place in places]
+        futures = [pool.submit(_work, place, ddp_timeout, work, arguments) for place in _places(count)]
         return [future.result() for future in futures]
+
+
+def script_on_ranks(count: int, command: Sequence[str], flags: Sequence[str]) -> list[Forked]:
+    """``python COMMAND FLAG ...``, running on each of so many ranks as torchrun starts them."""
+    return [Forked(command, flags, place) for place in _places(count)]
+
+
+def _places(count: int) -> list[dict[str, str]]:
+    """The variables that torchrun sets for each rank."""
+    meeting = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    return [{"RANK": str(rank), "LOCAL_RANK": str(rank), **meeting} for rank in range(count)]
 
 
 def each_on_ranks(count: int, work: Callable[[Item], Result], items: Sequence[Item]) -> list[list[Result]]:
@@ -50,6 +60,7 @@ def free_port() -> int:
 def _work(
     environment: dict[str, str], ddp_timeout: int, work: Callable[..., Result], arguments: tuple[Any, ...]
 ) -> Result:
+    gc.freeze()
     os.environ.update(environment)
     torch.set_num_threads(1)
     setup_devices(MachineSettings(no_cuda=True, ddp_timeout=ddp_timeout))

@@ -15,6 +15,7 @@ import pytest
 from tests.helpers import write_corpus
 from tests.tools.forks import Forked
 from tests.tools.launched import TORCHRUN, Launched
+from tests.tools.ranks import script_on_ranks
 from tests.tools.runs import call_script, flags, options_of_run, start_script
 from tools.distributed import EXIT_CODE, Interruption, watch_for_interruption
 
@@ -58,13 +59,13 @@ def test_two_processes_that_are_told_to_end_can_go_on_as_two_or_one(options: dic
     step, options = resumed(options)
     copy = options | {"output_dir": f"{options['output_dir']} of one", "per_gpu_train_batch_size": 8}
     shutil.copytree(options["output_dir"], copy["output_dir"])
-    code, by_two = Launched([*TORCHRUN, *SCRIPT], **options).end()
-    assert code == 0, by_two
+    by_two = [rank.end() for rank in script_on_ranks(2, SCRIPT, flags(**options))]
     by_one = start_script(*SCRIPT, **copy)
-    assert by_one.returncode == 0, by_one.stderr
-    for said in (by_two, by_one.stderr):
-        assert f"Resuming after step {step} of {step + 5}" in said
-        assert ("resuming with 1 processes (was 2)" in said) == (said is by_one.stderr)
+    for done in (*by_two, by_one):
+        assert done.returncode == 0, done.stderr
+    for done in (by_two[0], by_one):
+        assert f"Resuming after step {step} of {step + 5}" in done.stderr
+        assert ("resuming with 1 processes (was 2)" in done.stderr) == (done is by_one)
 
 
 def test_a_signal_is_seen_only_while_training_and_told_apart_from_none() -> None:

@@ -13,8 +13,15 @@ from analysis.report.run_data import read_scalars
 from models import BertCrfForNer
 from tests.helpers import write_corpus
 from tests.tools.launched import TORCHRUN, Launched
-from tests.tools.ranks import on_ranks
-from tests.tools.runs import call_script, encoder_without_dropout, options_of_run, read_json, read_predictions
+from tests.tools.ranks import on_ranks, script_on_ranks
+from tests.tools.runs import (
+    call_script,
+    encoder_without_dropout,
+    flags,
+    options_of_run,
+    read_json,
+    read_predictions,
+)
 from tools.command_line import parse_settings
 
 pytestmark = pytest.mark.slow
@@ -47,9 +54,10 @@ def alone(home: Path) -> Path:
 @pytest.fixture(scope="module")
 def together(home: Path) -> tuple[Path, str]:
     """Two processes, and what they printed."""
-    launched = Launched([*TORCHRUN, "run_ner_crf.py"], **options(home, "together", per_gpu_train_batch_size=4))
-    code, printed = launched.end()
-    assert code == 0, printed
+    chosen = flags(**options(home, "together", per_gpu_train_batch_size=4))
+    ranks = [rank.end() for rank in script_on_ranks(2, ["run_ner_crf.py"], chosen)]
+    printed = "".join(rank.stdout + rank.stderr for rank in ranks)
+    assert [rank.returncode for rank in ranks] == [0, 0], printed
     return home / "together", printed
 
 
