@@ -73,7 +73,7 @@ def run_command(command: str, places: dict[str, str]) -> str:
         return done.stdout
     environment = os.environ | {"SKIP_INSTALL": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     environment.setdefault("VIRTUAL_ENV", sys.prefix)
-    if "DATA_DIR" not in command:  # the bundled sample is used whole by the scripts of Lightning, see test_shell_scripts
+    if "DATA_DIR" not in command:  # test_shell_scripts uses the bundled sample
         environment["DATA_DIR"] = places["/data/cner"]
     done = subprocess.run(
         ["bash", "-c", command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
