@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from analysis.documents import ScoredDocument
 
@@ -65,6 +64,8 @@ def judge(documents: Iterable[ScoredDocument]) -> Judged:
 
 def reliability(judged: Judged) -> Reliability:
     """Calibration in bins of equal width."""
+    from scipy.stats import binomtest  # slow import
+
     confidences, right, _ = judged
     if not len(confidences):
         return Reliability([], 0.0, 0.0)

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from seqeval.metrics import accuracy_score, classification_report
 from seqeval.scheme import IOB1, IOB2, IOBES, Prefix, Tag, Token
 
 from common.entities import Entity
@@ -92,6 +91,8 @@ def score_tags(tags: Sequence[tuple[Sequence[str], Sequence[str]]], markup: str)
     Args:
         tags: gold and predicted tags of each sentence, in the scheme ``markup``.
     """
+    from seqeval.metrics import accuracy_score, classification_report  # slow import
+
     pieces = [piece for one, other in tags for piece in _pieces(one, other)]
     gold, predicted = ([list(map(canonical_tag, piece[side])) for piece in pieces] for side in (0, 1))
     accuracy = float(accuracy_score(gold, predicted)) if any(gold) else 0.0

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from inference.export_onnx import compare, export, main, random_inputs, time_both, write_onnx
-from inference.onnx_model import open_session
+from inference.onnx_model import onnx_tagger, open_session
 from models import BertCrfForNer, BertCrfPerTypeForNer, BertSoftmaxForNer
 from models.heads.flat import FlatTagger
 from tests.models.families import LABELS, tiny_tagger
@@ -43,10 +43,12 @@ def softmax_tagger() -> BertSoftmaxForNer:
     """One with all parts between encoder and head."""
     parts = {"word_pooling": "mean", "last_layers": 2, "bilstm_size": 12}
     changes: dict[str, Any] = {"type_vocab_size": 1, "word_states": parts}  # types as published
-    return tiny_tagger(BertSoftmaxForNer, "roberta", initializer_range=0.3, **changes)
+    model = tiny_tagger(BertSoftmaxForNer, "roberta", initializer_range=0.3, **changes)
+    model.classifier.weight.data.normal_(0, 0.3)  # so that it finds entities
+    return model
 
 
-Exported = tuple[FlatTagger, onnxruntime.InferenceSession]
+Exported = tuple[FlatTagger, onnxruntime.InferenceSession, Path]
 TAGGERS: dict[str, Callable[[], FlatTagger]] = {
     "bert crf": crf_tagger,
     "distilbert crf": lambda: crf_tagger("distilbert"),
@@ -60,17 +62,47 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     path = tmp_path_factory.mktemp("onnx") / "model.onnx"
     write_onnx(tagger, path)
     assert [file.name for file in path.parent.iterdir()] == ["model.onnx"]
-    return tagger, open_session(path)
+    return tagger, open_session(path), path
 
 
 def test_tags_are_those_of_the_model(exported: Exported) -> None:
-    tagger, session = exported
+    tagger, session, _ = exported
     comparison = compare(tagger, session, LONGEST, count=100)
     assert comparison.inputs == 100
     assert comparison.words > 1000
     assert comparison.other_tags == 0
     assert comparison.difference < 1e-4
     assert comparison.is_equal
+
+
+def assert_finds_the_same(tagger: FlatTagger, path: Path) -> None:
+    """Entities, tags and confidences, through the file as a tagger."""
+    loaded = onnx_tagger(path)
+    assert type(loaded) is type(tagger)
+    assert sum(weight.numel() for weight in loaded.parameters()) < tagger.num_parameters() / 2
+    inputs = random_inputs(tagger, B=8, T=20, W=12, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        expected, found = (
+            one.predict(one(**inputs).logits, inputs["word_mask"], with_confidence=True) for one in (tagger, loaded)
+        )
+    assert sum(len(one.entities) for one in expected) > 5
+    for theirs, ours in zip(expected, found, strict=True):
+        assert (ours.entities, ours.tags) == (theirs.entities, theirs.tags)
+        assert ours.confidences == pytest.approx(theirs.confidences, abs=1e-4)
+
+
+def test_entities_and_confidences_are_those_of_the_model(exported: Exported) -> None:
+    tagger, _, path = exported
+    assert_finds_the_same(tagger, path)
+
+
+def test_legal_tags_of_a_softmax_head_are_those_of_the_model(tmp_path: Path) -> None:
+    decoding = {"tag_decoding": "viterbi", "transition_biases": {"background_stay": 0.7}}
+    tagger = tiny_tagger(BertSoftmaxForNer, initializer_range=0.3, **decoding)
+    write_onnx(tagger, tmp_path / "model.onnx")
+    comparison = compare(tagger, open_session(tmp_path / "model.onnx"), longest=20, count=10)
+    assert (comparison.is_equal, comparison.other_tags) == (True, 0)
+    assert_finds_the_same(tagger, tmp_path / "model.onnx")
 
 
 def test_tags_of_each_type_by_itself_are_those_of_the_model(tmp_path: Path) -> None:
@@ -83,12 +115,13 @@ def test_tags_of_each_type_by_itself_are_those_of_the_model(tmp_path: Path) -> N
     assert comparison.is_equal
     assert comparison.other_tags == 0
     assert [each.shape for each in session.get_outputs()] == [["batch", "words", 2], ["batch", "words", 6]]
+    assert_finds_the_same(tagger, tmp_path / "model.onnx")
     metadata = session.get_modelmeta().custom_metadata_map
     assert (json.loads(metadata["types"]), json.loads(metadata["tags"])) == (["PER", "LOC"], ["O", "B", "I"])
 
 
 def test_token_types_are_asked_of_families_that_have_them(exported: Exported) -> None:
-    tagger, session = exported
+    tagger, session, _ = exported
     names = {each.name for each in session.get_inputs()}
     always = {"input_ids", "attention_mask", "word_positions", "word_mask"}
     always |= {"word_lengths"} if tagger.word_options.word_pooling == "mean" else set()
@@ -96,14 +129,14 @@ def test_token_types_are_asked_of_families_that_have_them(exported: Exported) ->
 
 
 def test_sizes_are_free_and_tags_have_names(exported: Exported) -> None:
-    _, session = exported
+    _, session, _ = exported
     assert {tuple(each.shape) for each in session.get_inputs()} == {("batch", "tokens"), ("batch", "words")}
     assert [each.shape for each in session.get_outputs()] == [["batch", "words"], ["batch", "words", len(LABELS)]]
     assert json.loads(session.get_modelmeta().custom_metadata_map["tags"]) == LABELS
 
 
 def test_illegal_tags_never_come_out(exported: Exported) -> None:
-    tagger, session = exported
+    tagger, session, _ = exported
     inputs = random_inputs(tagger, B=64, T=LONGEST, W=LONGEST, generator=torch.Generator().manual_seed(3))
     tags, emissions = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
     greedy, violations = emissions.argmax(-1), {"crf": 0, "greedy": 0}
@@ -116,7 +149,7 @@ def test_illegal_tags_never_come_out(exported: Exported) -> None:
 
 
 def test_another_model_is_told_apart(exported: Exported) -> None:
-    tagger, session = exported
+    tagger, session, _ = exported
     other = TAGGERS["roberta softmax" if isinstance(tagger, BertSoftmaxForNer) else f"{tagger.config.model_type} crf"]()
     assert compare(other, session, LONGEST, count=5).is_equal
     other.classifier.bias.data[B_LOC] += 3
@@ -124,7 +157,7 @@ def test_another_model_is_told_apart(exported: Exported) -> None:
 
 
 def test_other_transitions_are_told_apart(exported: Exported) -> None:
-    tagger, session = exported
+    tagger, session, _ = exported
     if not isinstance(tagger, BertCrfForNer):
         pytest.skip("has no transitions")
     other = crf_tagger(tagger.config.model_type)
@@ -137,7 +170,7 @@ def test_other_transitions_are_told_apart(exported: Exported) -> None:
 
 
 def test_both_are_timed(exported: Exported) -> None:
-    torch_ms, onnx_ms = time_both(*exported, B=2, T=8, W=5, repeats=2)
+    torch_ms, onnx_ms = time_both(*exported[:2], B=2, T=8, W=5, repeats=2)
     assert 0 < torch_ms < 10_000
     assert 0 < onnx_ms < 10_000
 

@@ -3,64 +3,21 @@
 import json
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import onnx
 import pytest
-import torch
 
 import predict_ner
 from common.entities import Entity
 from inference.asked import Asked
-from inference.export_onnx import compare, export, main, random_inputs, write_onnx
-from inference.onnx_model import onnx_tagger, open_session
+from inference.export_onnx import export, main
+from inference.onnx_model import open_session
 from inference.predictor import NerPredictor
-from models import BertCrfForNer, BertCrfPerTypeForNer, BertSoftmaxForNer
-from models.heads.flat import FlatTagger
 from models.recalibration import Recalibration, TrainingEntities
-from tests.models.families import tiny_tagger
 from tests.tools.runs import FinishedRun, edit_json, read_json
 
 TEXTS = ["the man met dan lee near new york", "", "acme left paris, and anna saw it. " * 20]
-
-
-def with_transitions(tagger: BertCrfForNer) -> BertCrfForNer:
-    torch.manual_seed(2)
-    for weight in tagger.crf.parameters():
-        weight.data.uniform_(-2, 2)
-    return tagger
-
-
-PARTS = {"word_pooling": "mean", "last_layers": 2, "bilstm_size": 12}
-HEADS: dict[str, Callable[[], FlatTagger]] = {
-    "crf": lambda: with_transitions(tiny_tagger(BertCrfForNer, initializer_range=0.3)),
-    "crf_per_type": lambda: with_transitions(tiny_tagger(BertCrfPerTypeForNer, initializer_range=0.3)),
-    "softmax": lambda: tiny_tagger(BertSoftmaxForNer, "roberta", initializer_range=0.3, word_states=PARTS),
-    "viterbi": lambda: tiny_tagger(
-        BertSoftmaxForNer, initializer_range=0.3, tag_decoding="viterbi", transition_biases={"background_stay": 0.7}
-    ),
-}
-
-
-@pytest.mark.parametrize("head", HEADS)
-def test_entities_and_confidences_are_those_of_the_model(head: str, tmp_path: Path) -> None:
-    tagger = HEADS[head]()
-    write_onnx(tagger, tmp_path / "model.onnx")
-    comparison = compare(tagger, open_session(tmp_path / "model.onnx"), longest=20, count=10)
-    assert (comparison.is_equal, comparison.other_tags) == (True, 0)
-    loaded = onnx_tagger(tmp_path / "model.onnx")
-    assert type(loaded) is type(tagger)
-    assert sum(weight.numel() for weight in loaded.parameters()) < tagger.num_parameters() / 2
-    inputs = random_inputs(tagger, B=8, T=20, W=12, generator=torch.Generator().manual_seed(1))
-    with torch.inference_mode():
-        expected, found = (
-            one.predict(one(**inputs).logits, inputs["word_mask"], with_confidence=True) for one in (tagger, loaded)
-        )
-    assert sum(len(one.entities) for one in expected) > 5
-    for theirs, ours in zip(expected, found, strict=True):
-        assert (ours.entities, ours.tags) == (theirs.entities, theirs.tags)
-        assert ours.confidences == pytest.approx(theirs.confidences, abs=1e-4)
 
 
 @pytest.fixture(scope="module")
