@@ -1,4 +1,4 @@
-"""Scripts under torchrun: the results of one process, everything written once, and what happens when a process dies."""
+"""Scripts on ranks: the results of one process, everything written once, and what happens when a process dies."""
 
 import random
 import time
