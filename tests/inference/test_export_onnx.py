@@ -97,8 +97,8 @@ def test_entities_and_confidences_are_those_of_the_model(exported: Exported) -> 
 
 
 def test_legal_tags_of_a_softmax_head_are_those_of_the_model(tmp_path: Path) -> None:
-    decoding = {"tag_decoding": "viterbi", "transition_biases": {"background_stay": 0.7}}
-    tagger = tiny_tagger(BertSoftmaxForNer, initializer_range=0.3, **decoding)
+    biases = {"background_stay": 0.7}
+    tagger = tiny_tagger(BertSoftmaxForNer, initializer_range=0.3, tag_decoding="viterbi", transition_biases=biases)
     write_onnx(tagger, tmp_path / "model.onnx")
     comparison = compare(tagger, open_session(tmp_path / "model.onnx"), longest=20, count=10)
     assert (comparison.is_equal, comparison.other_tags) == (True, 0)
