@@ -102,15 +102,24 @@ def test_a_variant_is_run_over_seeds_and_its_spread_shown(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_a_speedrun_tells_its_time_and_misses_its_target(encoder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("target", "outcome"), [("0", 0), ("1.1", 1)])
+def test_a_speedrun_tells_its_time_and_misses_its_target(
+    target: str, outcome: int, encoder: Path, tmp_path: Path
+) -> None:
     corpus = write_corpus(tmp_path / "corpus", {"train": 20, "dev": 10})
     variables = {"SKIP_INSTALL": "1", "VIRTUAL_ENV": sys.prefix, "OUTPUT_DIR": str(tmp_path / "run")}
-    variables |= {"DATA_DIR": str(corpus), "MODEL_NAME_OR_PATH": str(encoder), "TARGET": "1.1"}
+    variables |= {"DATA_DIR": str(corpus), "MODEL_NAME_OR_PATH": str(encoder), "TARGET": target}
     flags = ["--from_scratch", "--max_steps", "2", "--no_cuda", f"--feature_cache_dir={tmp_path / 'cache'}"]
     done = ended(["bash", "scripts/speedrun.sh", *flags], ROOT, **variables)
-    assert done.returncode == 1, done.stderr
+    assert done.returncode == outcome, done.stderr
     assert "s of training at" in done.stdout
-    assert "below 1.1" in done.stderr
+    assert ("below 1.1" in done.stderr) == bool(outcome)
+
+
+@pytest.mark.slow
+def test_the_gpu_check_takes_flags() -> None:
+    """Its dry run is in test_benchmarks.py."""
+    assert "--dry_run" in run(["bash", "scripts/gpu_check.sh", "--help"], ROOT, SKIP_INSTALL="1").stdout
 
 
 @pytest.mark.parametrize(("arguments", "message"), [(["hmm", "1"], "run_ner_hmm.sh"), (["crf", "--no_cuda"], "seed")])
