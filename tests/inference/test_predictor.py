@@ -22,7 +22,7 @@ from models.crf import backend as crf_backend
 from models.crf.backend import use_backend
 from models.crf.cpu import library
 from processors.examples import LONE_SURROGATE
-from processors.text.word_cutting import WORD_UNITS, WordCutter, cut_into_pieces
+from processors.text.word_cutting import WORD_UNITS, TextPiece, WordCutter, cut_into_pieces
 from tests.helpers import FILLERS, NAMES
 from tests.tools.runs import FinishedRun, read_json, read_predictions
 
@@ -132,39 +132,43 @@ def test_texts_are_read_only_as_far_as_needed(predictor: NerPredictor) -> None:
     assert 50 <= read < 50 + 30
 
 
-def peak_memory(predictor: NerPredictor, texts: Iterator[str]) -> int:
-    tracemalloc.start()
-    for _ in predictor.stream(texts, look_ahead=8_000):
-        pass
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    return peak
+def held_memory(predictor: NerPredictor, monkeypatch: pytest.MonkeyPatch, texts: Iterator[str], **cut: int) -> int:
+    """The most that is held while pieces are read, without garbage and the interpreter's free lists."""
+    most = 0
 
-
-def held_memory(predictor: NerPredictor, texts: Iterator[str]) -> int:
-    """The most that is held between two results, without garbage and the interpreter's free lists."""
-    gc.collect()
-    gc.freeze()  # for the speed of the collections below
-    tracemalloc.start()
-    held = [0]
-    for number, _ in enumerate(predictor.stream(texts, look_ahead=8_000)):
-        if number % 10 == 0:
+    def measured_pieces(text: str, cutter: WordCutter) -> Iterator[TextPiece]:
+        nonlocal most
+        for piece in cut_into_pieces(text, cutter, **cut):
             gc.collect()
-            held.append(tracemalloc.get_traced_memory()[0])
-    tracemalloc.stop()
-    gc.unfreeze()
-    return max(held)
+            most = max(most, tracemalloc.get_traced_memory()[0])
+            yield piece
+
+    monkeypatch.setattr(inference.predictor, "cut_into_pieces", measured_pieces)
+    gc.collect()
+    gc.freeze()  # for the speed of the collections above
+    tracemalloc.start()
+    try:
+        for _ in predictor.stream(texts, look_ahead=16_000):
+            pass
+    finally:
+        tracemalloc.stop()
+        gc.unfreeze()
+    return most
 
 
-def test_memory_does_not_grow_with_the_texts(predictor: NerPredictor) -> None:
-    few, many = (held_memory(predictor, (" ".join(sentences(5)) for _ in range(count))) for count in (60, 240))
+def test_memory_does_not_grow_with_the_texts(predictor: NerPredictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    few, many = (
+        held_memory(predictor, monkeypatch, (" ".join(sentences(5)) for _ in range(count))) for count in (60, 240)
+    )
     assert many < 1.2 * few
 
 
 def test_memory_grows_little_with_one_long_text(predictor: NerPredictor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inference.predictor, "cut_into_pieces", partial(cut_into_pieces, size=2000, context=200))
-    short, long = (peak_memory(predictor, iter(["the man left " * count])) for count in (2_000, 8_000))
-    assert long - short < 5 * 3 * 6_000  # the text itself, of 13 characters a time, and little besides
+    short, long = (
+        held_memory(predictor, monkeypatch, iter(["the man left " * count]), size=2000, context=200)
+        for count in (2_000, 8_000)
+    )
+    assert long - short < 5 * 3 * 6_000  # 5 bytes per additional word, where its string alone would take 50
 
 
 def test_empty_texts_have_no_entities(predictor: NerPredictor) -> None:
