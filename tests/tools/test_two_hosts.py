@@ -1,6 +1,5 @@
 """A launcher on each of two hosts, which reach each other by their addresses only."""
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -70,9 +69,7 @@ def test_a_process_killed_on_one_host_ends_both(hosts: list[list[str]], options:
     main, other = launch(hosts, 1, {**options, **changes})
     main.wait_for("step 1/5000")
     other.kill_rank(1)
-    start = time.monotonic()
     code, printed = other.end()
     assert code != 0
     assert "Signal 9 (SIGKILL)" in printed
     assert main.end()[0] != 0
-    assert time.monotonic() - start < 60
